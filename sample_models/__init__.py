@@ -40,6 +40,7 @@ class Sample:
     summary: str
 
 
+# fmt: off
 _TABLE = (
     Sample("fashion-mlp", "LeNet-300-100", "fashion_mlp:FashionMLP", "fashion", "classification",
            "The fully connected network on which pruning is usually introduced, telling ten kinds of clothing apart."),
@@ -60,6 +61,7 @@ _TABLE = (
     Sample("bikes-mlp", "Regression MLP", "bikes_mlp:BikesMLP", "bikes", "regression",
            "Predicts how many bikes are rented in an hour from the time and the weather."),
 )
+# fmt: on
 
 SAMPLES: Mapping[str, Sample] = MappingProxyType({sample.name: sample for sample in _TABLE})
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class MobyLSTM(nn.Module):
-    """Embedding 64, two LSTM layers of 128 units, logits over 83 characters."""
+    """Embedding 64, two LSTM layers of 192 units, logits over 83 characters; 515,923 parameters."""
 
-    def __init__(self, characters: int = 83, width: int = 64, hidden: int = 128, layers: int = 2) -> None:
+    def __init__(self, characters: int = 83, width: int = 64, hidden: int = 192, layers: int = 2) -> None:
         super().__init__()
         self.embedding = nn.Embedding(characters, width)
         self.lstm = nn.LSTM(width, hidden, layers, batch_first=True)
@@ -19,5 +19,5 @@ class MobyLSTM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Characters (B, T) int64 -> logits of the character after each, (B, T, 83)."""
-        h, _ = self.lstm(self.embedding(x))  # (B, T, 128)
+        h, _ = self.lstm(self.embedding(x))  # (B, T, 192)
         return self.head(h)  # (B, T, 83)

@@ -49,7 +49,7 @@ SETTINGS = {
     "vowels-rnn": Settings(epochs=150, batch=18, lr=1e-2),
     "vowels-lstm": Settings(epochs=60, batch=18, lr=5e-3),
     "surnames-gru": Settings(epochs=12, batch=64, lr=3e-3),
-    "moby-lstm": Settings(epochs=15, batch=64, lr=5e-3),
+    "moby-lstm": Settings(epochs=12, batch=64, lr=4e-3),
     "bikes-mlp": Settings(epochs=60, batch=64, lr=3e-3),
 }
 

@@ -62,7 +62,7 @@ class Split(Dataset[tuple[Tensor, Tensor]]):
 
 
 def stratified_split(strata: np.ndarray, sizes: Sequence[int], seed: int) -> list[np.ndarray]:
-    """Cut N samples into disjoint sets of exactly `sizes`, each with every stratum's share to within two samples.
+    """Cut N samples into disjoint sets of exactly `sizes`, each with every stratum's share up to rounding.
 
     Each stratum is shuffled and spread evenly over [0, 1); the sets are consecutive ranges of that line
     (systematic sampling; Cochran, Sampling Techniques, 1977, chapter 8). `strata` is (N,), sum(sizes) <= N.

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from sample_models.datasets.base import FOLDER, Data, Split, fractions
 
-ALPHABET = (
-    "\n !$&()*,-.0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz—‘’“”"  # all of the text
-)
+ALPHABET = "\n !$&()*,-.0123456789:;?ABCDEFGHIJKLMNOPQRSTUVWXYZ[]abcdefghijklmnopqrstuvwxyz—‘’“”"  # all of the text
 LENGTH, WINDOWS = 64, 64
 BLOCK = LENGTH * WINDOWS + 1  # the last target of the last window needs one character more
 SOURCE = "Herman Melville, Moby-Dick, 1851; text of Project Gutenberg"
