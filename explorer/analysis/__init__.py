@@ -1,0 +1,1 @@
+"""Weight statistics, histograms, importance criteria."""

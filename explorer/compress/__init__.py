@@ -1,0 +1,1 @@
+"""Recipe -> Plan -> module: resolve, masks, quantizers, surgery."""

@@ -1,0 +1,147 @@
+"""Recipe + Subject -> Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..analysis.criteria import registry as criteria
+from ..analysis.importance import weight_scores
+from ..core.recipe import Recipe
+from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
+from ..core.targets import effective
+from ..models.layers import TRANSPOSED
+from ..models.removal import alive, gone
+from ..models.subject import Subject
+from .masks import block_sums, by_pattern, by_sparsity, by_threshold, expand_blocks
+from .plan import LayerPlan, Plan
+from .quantizers import registry as quantizers
+from .units import groups_of, kept_units, soft_gains
+
+
+def resolve(subject: Subject, recipe: Recipe) -> Plan:
+    """Masks, kept units, scales and zero points of a recipe for a subject.
+
+    Units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
+    quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
+    (units that cannot be removed exactly). The subject is not touched. Cached by content.
+    """
+    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe))
+
+
+def _resolve(subject: Subject, recipe: Recipe) -> Plan:
+    holds, protected = effective(recipe.rules, subject.layers, subject.name)
+    for rule in recipe.rules:  # an unknown name is an error even where a later rule hides it
+        if isinstance(rule, Prune):
+            criteria[rule.criterion]
+        elif isinstance(rule, Quantize):
+            quantizers[rule.quantizer]
+    shapes = {layer.name: layer.shape for layer in subject.layers}
+    kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
+    living = {name: alive(shapes[name], dims) for name, dims in dropped.items() if name in shapes}
+    masks: dict[str, Tensor] = {}
+    shrinks: dict[str, float] = {}
+    _weights(subject, recipe, holds, living, masks, shrinks, gains)
+    layers = {}
+    for name in shapes:
+        codes = None
+        mask = masks.get(name, living.get(name))
+        bare = LayerPlan(mask, gains.get(name), shrinks.get(name))
+        if WEIGHT_QUANTIZE in holds[name]:
+            rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
+            assert isinstance(rule, Quantize)
+            codes = _codes(subject, name, rule, bare)
+        if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
+            layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
+    return Plan(layers, kept, dropped, protected)
+
+
+def _units(
+    subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str], shapes: Any
+) -> tuple[dict[str, Tensor], dict[str, dict[int, Tensor]], dict[str, Tensor]]:
+    """(kept units, dropped entries, soft gains) of all unit-prune rules."""
+    kept: dict[str, Tensor] = {}
+    hard, gains = [], {}
+    if any(UNIT_PRUNE in kinds for kinds in holds.values()):
+        for index, cuts in groups_of(subject, recipe.rules, holds, protected).items():
+            rule = recipe.rules[index]
+            assert isinstance(rule, Prune)
+            stays = kept_units(subject, rule, cuts)
+            pairs = [(cut, stays[cut.group.name]) for cut in cuts if len(stays[cut.group.name]) < cut.group.units]
+            if rule.mode == "scale":
+                for name, gain in soft_gains(pairs, rule.factor or 0.0, shapes).items():
+                    gain = gain.to(subject.weight(name).device)
+                    gains[name] = gains[name] * gain if name in gains else gain
+            else:
+                hard += pairs
+                kept.update({cut.group.name: stay for cut, stay in pairs})
+    return kept, gone(hard), gains
+
+
+def _weights(
+    subject: Subject,
+    recipe: Recipe,
+    holds: Mapping[str, Mapping[str, int]],
+    living: Mapping[str, Tensor],
+    masks: dict[str, Tensor],
+    shrinks: dict[str, float],
+    gains: dict[str, Tensor],
+) -> None:
+    """Fill masks, shrink thresholds and gains of all weight-prune rules."""
+    by_rule: dict[int, list[str]] = {}
+    for name, kinds in holds.items():
+        if WEIGHT_PRUNE in kinds:
+            by_rule.setdefault(kinds[WEIGHT_PRUNE], []).append(name)
+    for index, names in by_rule.items():
+        rule = recipe.rules[index]
+        assert isinstance(rule, Prune)
+        scores = weight_scores(subject, criteria[rule.criterion](), names, 1024, 0)
+        stays = _cut(rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        for name in names:
+            mask, score = stays[name], scores[name]
+            if rule.mode == "scale":
+                soft = score.new_ones(score.shape).masked_fill_(~mask, rule.factor or 0.0)
+                gains[name] = gains[name] * soft if name in gains else soft
+                continue
+            masks[name] = mask & living[name].to(mask.device) if name in living else mask
+            if rule.mode == "shrink":
+                below = score[~mask]
+                cut = rule.threshold if rule.threshold is not None else float(below.max()) if below.numel() else 0.0
+                shrinks[name] = max(cut, 0.0)
+
+
+def _cut(rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """{layer: mask} of one rule over the layers that it holds for."""
+    names = list(scores)
+    fixed, shape = pattern(rule.granularity), block(rule.granularity)
+    if fixed:
+        return {name: by_pattern(scores[name], *fixed) for name in names}
+    ranked = dict(scores)
+    lives: dict[str, Tensor | None] = {name: living.get(name) for name in names}
+    if shape:
+        ranked = {name: block_sums(scores[name] * (living[name] if name in living else 1), *shape) for name in names}
+        lives = {
+            name: block_sums(living[name].float(), *shape) > 0 if name in living else None for name in names
+        }
+    if rule.threshold is not None:
+        out = {name: by_threshold(ranked[name], lives[name], rule.threshold) for name in names}
+    elif rule.scope == "global":
+        found = by_sparsity([ranked[n] for n in names], [lives[n] for n in names], rule.sparsity or 0.0)
+        out = dict(zip(names, found, strict=True))
+    else:
+        out = {name: by_sparsity([ranked[name]], [lives[name]], rule.sparsity or 0.0)[0] for name in names}
+    if shape:
+        out = {name: expand_blocks(out[name], *shape, scores[name].shape) for name in names}
+    return out
+
+
+def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Any:
+    """Scale and zero point from the pruned weights. Channels are axis 0; axis 1 for transposed convolutions."""
+    axis = None
+    if rule.granularity == "channel":
+        owner = subject.module.get_submodule(name.rpartition(".")[0])
+        axis = 1 if isinstance(owner, TRANSPOSED) else 0
+    weight = bare.before_quantization(subject.weight(name))
+    return quantizers[rule.quantizer]().fit(weight, rule.bits, rule.scheme, axis)

@@ -1,0 +1,76 @@
+"""Unit-prune rules: which groups a rule means, which of their units stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..analysis.criteria import registry as criteria
+from ..analysis.importance import unit_scores
+from ..core.errors import RecipeError, UnsupportedError
+from ..core.layers import Layer
+from ..core.rules import UNIT_PRUNE, Prune
+from ..core.targets import select
+from ..models.structure import Cut
+from ..models.subject import Subject
+from .masks import units_that_stay
+
+
+def groups_of(
+    subject: Subject, rules: Sequence[object], holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]
+) -> dict[int, list[Cut]]:
+    """{index of a unit-prune rule: the groups it cuts}; a group follows the last rule that one of its producers has."""
+    chosen: dict[int, list[Cut]] = {}
+    for cut in subject.structure.cuts.values():
+        if protected.intersection(cut.group.producers):
+            continue
+        found = [holds[name][UNIT_PRUNE] for name in cut.group.producers if UNIT_PRUNE in holds[name]]
+        if found:
+            chosen.setdefault(max(found), []).append(cut)
+    for index, rule in enumerate(rules):
+        if isinstance(rule, Prune) and rule.kind == UNIT_PRUNE and any(UNIT_PRUNE in h and h[UNIT_PRUNE] == index for h in holds.values()):
+            for target in rule.targets:
+                _must_have_units(subject, target)
+    return chosen
+
+
+def _must_have_units(subject: Subject, target: str) -> None:
+    named: tuple[Layer, ...] = select([target], subject.layers, subject.name)
+    if all(layer.group is None for layer in named):
+        first = named[0]
+        why = subject.structure.refused.get(first.name, "it produces no units")
+        able = ", ".join(subject.structure.cuts) or "none"
+        raise UnsupportedError(
+            f"{first.name} ({first.kind}, {'x'.join(map(str, first.shape))}): units cannot be removed: {why}; "
+            f"groups with removable units: {able}"
+        )
+
+
+def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, Tensor]:
+    """{group: sorted indices that stay}. A global scope ranks all groups at once, scores over their group's mean."""
+    if rule.mode == "shrink":
+        raise RecipeError("mode='shrink' is defined for weights; for units use hard or scale")
+    entry = criteria[rule.criterion]()
+    scores = [unit_scores(subject, entry, cut, 1024, 0).float() for cut in cuts]
+    if rule.scope == "global":
+        scores = [s / m if (m := s.mean()) > 0 else s for s in scores]
+        stays = units_that_stay(scores, rule.sparsity, rule.threshold)
+    else:
+        stays = [units_that_stay([s], rule.sparsity, rule.threshold)[0] for s in scores]
+    return {cut.group.name: kept for cut, kept in zip(cuts, stays, strict=True)}
+
+
+def soft_gains(cuts: Sequence[tuple[Cut, Tensor]], factor: float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """{consumer weight: factors}: a unit is attenuated where it is read, which scales exactly its output."""
+    gains: dict[str, Tensor] = {}
+    for cut, kept in cuts:
+        gone = torch.ones(cut.group.units, dtype=torch.bool)
+        gone[kept] = False
+        for piece in cut.slices:
+            if piece.role == "consumer" and piece.tensor in shapes:
+                gain = gains.setdefault(piece.tensor, torch.ones(shapes[piece.tensor]))
+                index = piece.index[gone].reshape(-1)
+                gain.index_copy_(piece.dim, index, gain.index_select(piece.dim, index) * factor)
+    return gains

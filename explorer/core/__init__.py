@@ -1,0 +1,1 @@
+"""Values: recipe, layers, report, errors, registry. Imports neither torch nor pandas."""

@@ -1,0 +1,40 @@
+"""What a subject consists of, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One prunable, quantizable weight tensor.
+
+    name: parameter FQN (``conv1.weight``, ``rnn.weight_hh_l0``). kind: conv, conv_transpose, linear, rnn, lstm, gru,
+    attention, embedding or other. group: name of the group of units that this layer produces, or None.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    numel: int
+    group: str | None = None
+
+    @property
+    def module(self) -> str:
+        """FQN of the module that owns the parameter."""
+        return self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that exist in several layers and must be removed together.
+
+    kind: channel or neuron. units: how many. producers: layers whose rows are the units.
+    members: every tensor that loses entries with a unit (producers first, then what follows, then consumers).
+    """
+
+    name: str
+    kind: str
+    units: int
+    producers: tuple[str, ...]
+    members: tuple[str, ...]

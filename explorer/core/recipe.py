@@ -1,0 +1,132 @@
+"""The user's intent: a small frozen value. Every edit makes a new one; undo is the previous value."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from .errors import RecipeError
+from .rules import ALIASES, KINDS, Clear, Keep, Prune, Quantize, Rule, as_targets
+
+Targets = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An ordered tuple of rules; for each layer the last matching rule of its kind holds.
+
+    >>> r = Recipe().prune("conv1.weight", sparsity=0.5).quantize("conv1.weight", bits=4)
+    >>> Recipe.from_json(r.to_json()) == r
+    True
+    """
+
+    rules: tuple[Rule, ...] = ()
+    name: str = ""
+
+    def prune(
+        self,
+        targets: Targets,
+        *,
+        sparsity: float | None = None,
+        threshold: float | None = None,
+        criterion: str = "l1",
+        granularity: str = "weight",
+        scope: Literal["layer", "global"] = "layer",
+        mode: Literal["hard", "scale", "shrink"] = "hard",
+        factor: float | None = None,
+    ) -> Recipe:
+        """Add a pruning rule.
+
+        sparsity: fraction in [0, 1) of the entries (or units) to prune, exactly ``round(s * n)``; or
+        threshold: prune where the criterion's score is <= it. granularity: "weight", "unit" (structured: whole
+        channels or neurons, removed), "N:M" (neither sparsity nor threshold) or "RxC" blocks.
+        mode: "hard" sets to zero; "scale" multiplies by ``factor``; "shrink" is sign(w) max(|w| - t, 0)
+        (soft thresholding; Donoho 1995, IEEE Trans. Inf. Theory 41(3), eq. 4). Raises :class:`RecipeError`.
+        """
+        return self._with(
+            Prune(as_targets(targets), sparsity, threshold, criterion, granularity, scope, mode, factor)
+        )
+
+    def quantize(
+        self,
+        targets: Targets,
+        *,
+        bits: int,
+        quantizer: str = "minmax",
+        scheme: Literal["symmetric", "affine"] = "symmetric",
+        granularity: Literal["tensor", "channel"] = "tensor",
+        what: Literal["weight"] = "weight",
+    ) -> Recipe:
+        """Add a quantization rule: ``bits`` from 2 to 8. Raises :class:`RecipeError`."""
+        return self._with(Quantize(as_targets(targets), bits, quantizer, scheme, granularity, what))
+
+    def clear(self, targets: Targets, kind: str | None = None) -> Recipe:
+        """Undo earlier rules for the targets: of one kind (prune, quantize, keep, or one of the four), or all."""
+        if kind is None:
+            kinds: tuple[str, ...] = (*KINDS, "keep")
+        elif kind in ALIASES:
+            kinds = ALIASES[kind]
+        elif kind in KINDS:
+            kinds = (kind,)
+        else:
+            raise RecipeError(f"kind={kind!r}; accepted: {', '.join((*ALIASES, *KINDS))} or None")
+        named = as_targets(targets)
+        rest = tuple(r for r in self.rules if not (set(r.targets) <= set(named) and r.kind in kinds))
+        if any(r.kind in kinds for r in rest):
+            rest = (*(r for r in rest if r != Clear(named, kinds)), Clear(named, kinds))
+        while rest and isinstance(rest[0], Clear):  # nothing stands before it that it could undo
+            rest = rest[1:]
+        return replace(self, rules=rest)
+
+    def keep(self, targets: Targets) -> Recipe:
+        """Protect layers from every pruning and quantization rule, earlier or later, until cleared."""
+        return self._with(Keep(as_targets(targets)))
+
+    def named(self, name: str) -> Recipe:
+        """The same rules under another name."""
+        return replace(self, name=name)
+
+    def _with(self, rule: Rule) -> Recipe:
+        same = {(type(rule), rule.kind, frozenset(rule.targets))}
+        rest = tuple(r for r in self.rules if (type(r), r.kind, frozenset(r.targets)) not in same)
+        return replace(self, rules=(*rest, rule))
+
+    def to_json(self) -> str:
+        """JSON text with a format marker and a version."""
+        from .recipe_json import dump
+
+        return dump(self)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Recipe:
+        """Read what :meth:`to_json` wrote. Raises :class:`RecipeError`, naming the rule and field at fault."""
+        from .recipe_json import parse
+
+        return parse(text)
+
+    def to_python(self) -> str:
+        """An expression that makes this recipe."""
+        lines = ["explorer.Recipe()"]
+        for rule in self.rules:
+            targets: Any = rule.targets[0] if len(rule.targets) == 1 else list(rule.targets)
+            arguments = [repr(targets)]
+            if isinstance(rule, Clear):
+                short = next((k for k, v in ALIASES.items() if v == rule.kinds), None)
+                short = rule.kinds[0] if len(rule.kinds) == 1 and not short else short
+                arguments += [f"kind={short!r}"] if short else []
+            for field in fields(rule)[1:] if not isinstance(rule, Clear) else ():
+                value = getattr(rule, field.name)
+                if value != field.default or field.name == "bits":
+                    arguments.append(f"{field.name}={value!r}")
+            lines.append(f"    .{rule.rule}({', '.join(arguments)})")
+        body = "\n".join(lines)
+        return f"(\n    {body}\n)" if self.rules else body
+
+    @property
+    def digest(self) -> str:
+        """Content hash of the rules (not of the name)."""
+        from .recipe_json import dump
+
+        return hashlib.sha256(dump(replace(self, name="")).encode()).hexdigest()[:16]

@@ -1,0 +1,246 @@
+"""What was seen: metrics, sizes, costs. Frozen; every figure says how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Literal
+
+from .errors import ExplorerError, near
+from .recipe import Recipe
+
+Kind = Literal["measured", "counted", "estimated"]
+LOWER_IS_BETTER = frozenset({"loss", "cross_entropy", "perplexity", "rmse", "mae"})
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with what it says: its kind, split, sample count and 95 % interval (None where there is none)."""
+
+    value: float
+    kind: Kind
+    split: str | None = None
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """One layer after the recipe (counted).
+
+    original: entries before. remaining: entries after units are gone. nonzero: of the remaining, those not zero.
+    attenuated: of the remaining, those made smaller by a soft mode. bits: 32 or the quantization's. bytes: the smallest
+    representation. shape: after removal.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    original: int
+    remaining: int
+    nonzero: int
+    attenuated: int
+    bits: int
+    bytes: int
+
+    @property
+    def sparsity(self) -> float:
+        """1 - non-zero / original; removed entries count as pruned."""
+        return 1 - self.nonzero / self.original if self.original else 0.0
+
+    @property
+    def zeros_left(self) -> float:
+        """Fraction of zeros within what remains."""
+        return 1 - self.nonzero / self.remaining if self.remaining else 0.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the compressed model consists of (counted, not measured)."""
+
+    layers: Mapping[str, LayerCount]
+    parameters: int
+    nonzero: int
+    sizes: Mapping[str, int]
+    bytes: int
+    macs: int | None
+    macs_if_zeros_skipped: int | None
+    macs_reason: str = ""
+
+    @property
+    def sparsity(self) -> float:
+        """Over the weights of all layers."""
+        original = sum(layer.original for layer in self.layers.values())
+        return 1 - sum(layer.nonzero for layer in self.layers.values()) / original if original else 0.0
+
+    @property
+    def zeros_left(self) -> float:
+        """Fraction of zeros within the weights that remain."""
+        remaining = sum(layer.remaining for layer in self.layers.values())
+        return 1 - sum(layer.nonzero for layer in self.layers.values()) / remaining if remaining else 0.0
+
+
+@dataclass(frozen=True)
+class Change:
+    """One sample whose answer differs from the original model's.
+
+    index: position in the split. before, after, target: class indices, or the score for tasks without classes.
+    """
+
+    index: int
+    kind: Literal["now wrong", "now right", "wrong differently", "changed"]
+    before: float
+    after: float
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Scores of one class over the samples seen; ``*_before``: the original model's, on the same samples."""
+
+    name: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+    precision_before: float
+    recall_before: float
+    f1_before: float
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The outcome of evaluating one recipe on one split. What is costly is computed when first read, then kept."""
+
+    subject: str
+    recipe: Recipe
+    plan: str
+    task: str
+    split: str
+    n: int
+    total: int
+    precision: str
+    device: str
+    figures: Mapping[str, Figure]
+    changes: Mapping[str, Figure]
+    lower_is_better: frozenset[str] = LOWER_IS_BETTER
+    seconds: float = 0.0
+    lazy: Mapping[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Name -> value; fractions, not percent. The first is the main one."""
+        return MappingProxyType({name: figure.value for name, figure in self.figures.items()})
+
+    @property
+    def main(self) -> str:
+        """Name of the main metric."""
+        return next(iter(self.figures))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample of the split was seen."""
+        return self.n == self.total
+
+    def figure(self, name: str) -> Figure:
+        """The metric or count ``name`` with its kind, split, n and interval."""
+        if name in self.figures:
+            return self.figures[name]
+        if name in ("sparsity", "parameters", "nonzero", "bytes", "macs"):
+            value = getattr(self, name)
+            return Figure(float("nan") if value is None else value, "counted")
+        raise ExplorerError(f"no figure {name!r}; {near(name, [*self.figures, 'sparsity', 'bytes', 'macs'])}")
+
+    def change(self, name: str) -> Figure:
+        """Compressed minus original on the same samples and in the same precision, with its paired interval."""
+        if name not in self.changes:
+            raise ExplorerError(f"no change of {name!r}; {near(name, self.changes)}")
+        return self.changes[name]
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Per layer and in all: entries, non-zeros, bits, bytes, MACs."""
+        return self.lazy["counts"]()  # type: ignore[no-any-return]
+
+    @property
+    def sparsity(self) -> float:
+        """1 - remaining non-zero weights / original weights; removed ones count as pruned."""
+        return self.counts.sparsity
+
+    @property
+    def parameters(self) -> int:
+        """Entries of all parameters that remain, biases and norms included."""
+        return self.counts.parameters
+
+    @property
+    def nonzero(self) -> int:
+        """Of these, those that are not zero."""
+        return self.counts.nonzero
+
+    @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates of one sample after removal, counted dense on the meta device; None where it fails."""
+        return self.counts.macs
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of each representation of the whole model: dense, sparse, quantized, smallest."""
+        return self.counts.sizes
+
+    @property
+    def bytes(self) -> int:
+        """Sum over tensors of the smallest representation, without file headers."""
+        return self.counts.bytes
+
+    @cached_property
+    def changed(self) -> tuple[Change, ...]:
+        """Samples whose prediction differs from the original's, the largest change first where there are no classes."""
+        return tuple(self.lazy["changed"]())
+
+    @cached_property
+    def per_class(self) -> Mapping[str, ClassScore]:
+        """Scores by class; empty for tasks without classes."""
+        return self.lazy["per_class"]()  # type: ignore[no-any-return]
+
+    @cached_property
+    def confusion(self) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+        """Confusion matrices (before, after), rows = target, columns = prediction; empty without classes."""
+        return self.lazy["confusion"]()  # type: ignore[no-any-return]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain JSON values."""
+        counts = self.counts
+        layers = {
+            name: asdict(layer) | {"sparsity": layer.sparsity, "zeros_left": layer.zeros_left}
+            for name, layer in counts.layers.items()
+        }
+        return {
+            "subject": self.subject,
+            "recipe": self.recipe.digest,
+            "plan": self.plan,
+            "task": self.task,
+            "split": self.split,
+            "n": self.n,
+            "total": self.total,
+            "precision": self.precision,
+            "device": self.device,
+            "metrics": {name: asdict(figure) for name, figure in self.figures.items()},
+            "changes": {name: asdict(figure) for name, figure in self.changes.items()},
+            "counted": {
+                "sparsity": counts.sparsity,
+                "zeros_left": counts.zeros_left,
+                "parameters": counts.parameters,
+                "nonzero": counts.nonzero,
+                "bytes": counts.bytes,
+                "sizes": dict(counts.sizes),
+                "macs": counts.macs,
+                "macs_if_zeros_skipped": counts.macs_if_zeros_skipped,
+                "macs_reason": counts.macs_reason,
+                "layers": layers,
+            },
+            "per_class": {name: asdict(score) for name, score in self.per_class.items()},
+            "changed": [asdict(change) for change in self.changed],
+        }

@@ -1,0 +1,177 @@
+"""The rules of a recipe: frozen, validated where they are made."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from .errors import RecipeError
+
+WEIGHT_PRUNE, UNIT_PRUNE = "weight-prune", "unit-prune"
+WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
+KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
+ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
+
+_PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
+_BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
+
+
+def pattern(granularity: str) -> tuple[int, int] | None:
+    """``"2:4"`` -> (2, 4): N of M consecutive weights stay; None for any other granularity."""
+    found = _PATTERN.fullmatch(granularity)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def block(granularity: str) -> tuple[int, int] | None:
+    """``"4x1"`` -> (4, 1): rows x columns of a block; None for any other granularity."""
+    found = _BLOCK.fullmatch(granularity)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def _number(name: str, value: object, where: str, accepted: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise RecipeError(f"{where}: {name}={value!r} is not a finite number; accepted: {accepted}")
+    return float(value)
+
+
+def _choice(name: str, value: object, where: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise RecipeError(f"{where}: {name}={value!r}; accepted: {', '.join(accepted)}")
+
+
+def as_targets(targets: object) -> tuple[str, ...]:
+    """A name, a pattern or a list of these, as a tuple."""
+    found = (targets,) if isinstance(targets, str) else targets
+    try:
+        listed = tuple(found)  # type: ignore[arg-type]
+    except TypeError:
+        listed = ()
+    if not listed or not all(isinstance(one, str) and one for one in listed):
+        raise RecipeError(f"targets={targets!r}; accepted: a parameter or module name, a pattern, or a list of these")
+    return listed
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Remove or attenuate the least important weights or units of its targets."""
+
+    targets: tuple[str, ...]
+    sparsity: float | None = None
+    threshold: float | None = None
+    criterion: str = "l1"
+    granularity: str = "weight"
+    scope: Literal["layer", "global"] = "layer"
+    mode: Literal["hard", "scale", "shrink"] = "hard"
+    factor: float | None = None
+    rule: ClassVar[str] = "prune"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", as_targets(self.targets))
+        where = f"prune({', '.join(self.targets)})"
+        _choice("scope", self.scope, where, ("layer", "global"))
+        _choice("mode", self.mode, where, ("hard", "scale", "shrink"))
+        if not isinstance(self.criterion, str) or not isinstance(self.granularity, str):
+            raise RecipeError(f"{where}: criterion and granularity are names, got {self.criterion!r}, {self.granularity!r}")
+        fixed = pattern(self.granularity)
+        if not (self.granularity in ("weight", "unit") or fixed or block(self.granularity)):
+            accepted = 'weight, unit, a pattern such as "2:4" or a block such as "4x1"'
+            raise RecipeError(f"{where}: granularity={self.granularity!r}; accepted: {accepted}")
+        if fixed:
+            if fixed[0] >= fixed[1]:
+                raise RecipeError(f"{where}: {self.granularity} keeps every weight; accepted: N:M with N < M")
+            if self.sparsity is not None or self.threshold is not None or self.scope == "global":
+                raise RecipeError(f"{where}: {self.granularity} fixes the cut; leave sparsity, threshold and scope out")
+        elif (self.sparsity is None) == (self.threshold is None):
+            raise RecipeError(f"{where}: give either sparsity= or threshold=, one of them")
+        if self.sparsity is not None:
+            value = _number("sparsity", self.sparsity, where, "a number in [0, 1)")
+            if not 0 <= value < 1:
+                raise RecipeError(f"{where}: sparsity={self.sparsity!r} is outside [0, 1); to prune all, use threshold=")
+            object.__setattr__(self, "sparsity", value)
+        if self.threshold is not None:
+            object.__setattr__(self, "threshold", _number("threshold", self.threshold, where, "a finite number"))
+        if self.mode == "scale":
+            value = _number("factor", self.factor, where, "a number in [0, 1)")
+            if not 0 <= value < 1:
+                raise RecipeError(f"{where}: factor={self.factor!r} is outside [0, 1)")
+            object.__setattr__(self, "factor", value)
+        elif self.factor is not None:
+            raise RecipeError(f"{where}: factor= belongs to mode='scale', not to mode={self.mode!r}")
+        if self.mode == "shrink" and (self.granularity != "weight" or self.criterion != "l1"):
+            raise RecipeError(f"{where}: mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'")
+
+    @property
+    def kind(self) -> str:
+        """``unit-prune`` for structured pruning, else ``weight-prune``."""
+        return UNIT_PRUNE if self.granularity == "unit" else WEIGHT_PRUNE
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Round the weights of its targets to ``2**bits`` levels (fake quantization)."""
+
+    targets: tuple[str, ...]
+    bits: int = 8
+    quantizer: str = "minmax"
+    scheme: Literal["symmetric", "affine"] = "symmetric"
+    granularity: Literal["tensor", "channel"] = "tensor"
+    what: Literal["weight"] = "weight"
+    rule: ClassVar[str] = "quantize"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", as_targets(self.targets))
+        where = f"quantize({', '.join(self.targets)})"
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
+            raise RecipeError(f"{where}: bits={self.bits!r}; accepted: a whole number from 2 to 8")
+        if not isinstance(self.quantizer, str):
+            raise RecipeError(f"{where}: quantizer={self.quantizer!r} is not a name")
+        _choice("scheme", self.scheme, where, ("symmetric", "affine"))
+        _choice("granularity", self.granularity, where, ("tensor", "channel"))
+        _choice("what", self.what, where, ("weight",))
+
+    @property
+    def kind(self) -> str:
+        """The kind of rule, of which the last match holds."""
+        return WEIGHT_QUANTIZE
+
+
+@dataclass(frozen=True)
+class Clear:
+    """Undo, for its targets, earlier rules of the given kinds."""
+
+    targets: tuple[str, ...]
+    kinds: tuple[str, ...] = (*KINDS, "keep")
+    rule: ClassVar[str] = "clear"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", as_targets(self.targets))
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        for kind in self.kinds:
+            _choice("kind", kind, f"clear({', '.join(self.targets)})", (*KINDS, "keep"))
+
+    @property
+    def kind(self) -> str:
+        return "clear"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Protect its targets: no rule, earlier or later, prunes their weights or units or quantizes them.
+
+    Their inputs may still become fewer, when units of an earlier layer are removed. ``clear`` lifts it.
+    """
+
+    targets: tuple[str, ...]
+    rule: ClassVar[str] = "keep"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", as_targets(self.targets))
+
+    @property
+    def kind(self) -> str:
+        return "keep"
+
+
+Rule = Prune | Quantize | Clear | Keep

@@ -1,0 +1,1 @@
+"""Evaluator, metrics, intervals, counted costs."""

@@ -1,0 +1,133 @@
+"""What the compressed model consists of, counted: entries, non-zeros, bytes of each representation, MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..compress.apply import effective_weights
+from ..compress.plan import LayerPlan, Plan
+from ..core.report import Counts, LayerCount
+from ..models.removal import select
+from ..models.subject import Subject
+from .macs import Macs, count
+
+FP32 = 4  # bytes
+INDEX = 4  # bytes of a CSR index
+
+
+def representations(numel: int, nonzero: int, rows: int, bits: int = 32, overhead: int = 0) -> dict[str, int]:
+    """Bytes of a tensor in each representation.
+
+    dense: every value. bitmap: one bit an entry and the non-zero values. csr: a column index (int32) a non-zero value
+    and a row pointer a row. With ``bits`` < 32 values are packed and ``overhead`` (scales, zero points) is added.
+    """
+    packed = -(-nonzero * bits // 8)
+    return {
+        "dense": -(-numel * bits // 8) + overhead,
+        "bitmap": -(-numel // 8) + packed + overhead,
+        "csr": nonzero * INDEX + (rows + 1) * INDEX + packed + overhead,
+    }
+
+
+def remaining_shape(shape: tuple[int, ...], dims: Mapping[int, Tensor]) -> tuple[int, ...]:
+    """The shape after the dropped indices of each dim are gone."""
+    return tuple(size - (len(dims[d].unique()) if d in dims else 0) for d, size in enumerate(shape))
+
+
+def counts(subject: Subject, plan: Plan) -> Counts:
+    """Everything that can be counted about a plan; cached by content."""
+    return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan))
+
+
+def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor]) -> int:
+    if plan is None:
+        key = ("nonzero", subject.version, name)
+        return subject.memo.get(key, lambda: int(torch.count_nonzero(subject.weight(name))))
+    key = ("nonzero", subject.version, name, plan.digest)
+    return subject.memo.get(key, lambda: int(torch.count_nonzero(weights[name])))
+
+
+def _attenuated(plan: LayerPlan | None, weights: Mapping[str, Tensor], name: str) -> int:
+    if plan is None or (plan.gain is None and plan.shrink is None):
+        return 0
+    if plan.shrink is not None:
+        return int(torch.count_nonzero(weights[name])) if plan.shrink > 0 else 0
+    assert plan.gain is not None
+    soft = plan.gain < 1
+    return int((soft & plan.mask).sum()) if plan.mask is not None else int(soft.sum())
+
+
+def _counts(subject: Subject, plan: Plan) -> Counts:
+    weights = effective_weights(subject, plan)
+    layers: dict[str, LayerCount] = {}
+    total = {"dense": 0, "sparse": 0, "quantized": 0, "smallest": 0}
+    for layer in subject.layers:
+        mine = plan.layers.get(layer.name)
+        shape = remaining_shape(layer.shape, plan.dropped.get(layer.name, {}))
+        numel = int(torch.Size(shape).numel())
+        nonzero = _nonzero(subject, layer.name, mine, weights)
+        codes = mine.codes if mine else None
+        bits, overhead = (codes.bits, _overhead(codes.overhead, codes.scale.numel(), shape)) if codes else (32, 0)
+        plain = representations(numel, nonzero, shape[0])
+        coded = representations(numel, nonzero, shape[0], bits, overhead)
+        smallest = min(*plain.values(), *coded.values())
+        total["dense"] += plain["dense"]
+        total["sparse"] += min(plain["bitmap"], plain["csr"])
+        total["quantized"] += coded["dense"]
+        total["smallest"] += smallest
+        layers[layer.name] = LayerCount(
+            layer.name, layer.kind, shape, layer.numel, numel, nonzero, _attenuated(mine, weights, layer.name), bits, smallest
+        )
+    others, others_nonzero, buffers = _others(subject, plan, set(layers))
+    for key in total:
+        total[key] += (others + buffers) * FP32
+    macs = count(subject, plan.dropped)
+    return Counts(
+        layers,
+        parameters=sum(layer.remaining for layer in layers.values()) + others,
+        nonzero=sum(layer.nonzero for layer in layers.values()) + others_nonzero,
+        sizes=total,
+        bytes=total["smallest"],
+        macs=macs.total,
+        macs_if_zeros_skipped=_skipping(subject, macs, layers),
+        macs_reason=macs.reason,
+    )
+
+
+def _overhead(overhead: int, slices: int, shape: tuple[int, ...]) -> int:
+    """Scales of removed channels go too."""
+    return overhead if slices == 1 else overhead // slices * min(slices, shape[0])
+
+
+def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, int]:
+    """Entries of parameters that are no layers, those not zero, and entries of buffers; after removal."""
+    numel = nonzero = buffers = 0
+    for name, parameter in subject.module.named_parameters():
+        if name not in layers:
+            left = select(parameter.detach(), dict(plan.dropped.get(name, {})))
+            numel += left.numel()
+            nonzero += int(torch.count_nonzero(left))
+    persistent = subject.module.state_dict()
+    for name, buffer in subject.module.named_buffers():
+        if name in persistent:
+            buffers += int(torch.Size(remaining_shape(tuple(buffer.shape), plan.dropped.get(name, {}))).numel())
+    return numel, nonzero, buffers
+
+
+def _skipping(subject: Subject, macs: Macs, layers: Mapping[str, LayerCount]) -> int | None:
+    """MACs if hardware skipped every zero weight: each module's count times its density. Not what a CPU does."""
+    if macs.total is None:
+        return None
+    owners: dict[str, list[LayerCount]] = {}
+    for layer in layers.values():
+        owners.setdefault(layer.name.rpartition(".")[0], []).append(layer)
+    saved = 0.0
+    for owner, members in owners.items():
+        remaining = sum(layer.remaining for layer in members)
+        mine = macs.modules.get(owner, macs.total if not owner else 0)
+        if remaining and members[0].kind != "embedding":
+            saved += mine * (1 - sum(layer.nonzero for layer in members) / remaining)
+    return round(macs.total - saved)

@@ -1,0 +1,82 @@
+"""The samples of a split on a device, in a stratified order: every prefix is a fair sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from ..models.memo import nbytes
+from ..models.task import Task, to_device
+
+BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
+MAX_CHUNK = 512
+
+
+def stratified_order(labels: np.ndarray | None, n: int, seed: int = 0) -> np.ndarray:
+    """A seeded permutation of range(n) in which every prefix holds each label in its share (to one sample)."""
+    rng = np.random.default_rng(seed)
+    if labels is None:
+        return rng.permutation(n)
+    place = np.empty(n)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(place, kind="stable")
+
+
+def looks(total: int) -> list[int]:
+    """Chunk boundaries: 32, 64, ... up to chunks of 512. Fixed, so that a figure never depends on how it came about."""
+    out, at, step = [], 0, 32
+    while at < total:
+        at = min(total, at + step)
+        out.append(at)
+        step = min(MAX_CHUNK, at)
+    return out
+
+
+def _labels(task: Task, split: str, data: Any) -> np.ndarray | None:
+    targets = getattr(data, "targets", None)
+    if task.kind != "classification":
+        return None
+    if targets is None and hasattr(data, "tensors"):
+        targets = data.tensors[-1]
+    if targets is None:
+        targets = [int(data[i][1]) for i in range(len(data))]
+    return np.asarray(targets).reshape(-1)
+
+
+class SplitData:
+    """``chunk(start, stop)`` in stratified order; ``order[i]`` is the position in the split of the i-th sample."""
+
+    def __init__(self, task: Task, split: str, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        data = task.dataset(split)
+        self.task, self.split, self.device, self.dtype = task, split, device, dtype
+        self.total = len(data)
+        self.order = torch.from_numpy(stratified_order(_labels(task, split, data), self.total).astype("int64"))
+        self.looks = looks(self.total)
+        self._whole: Any = None
+        if task.collate is default_collate:
+            first = task.batch(split, [0])
+            if nbytes(first) * self.total <= BUDGET:
+                self._whole = self._move(task.batch(split, self.order.tolist()))
+
+    def _move(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+        return to_device(batch[0], self.device, self.dtype), to_device(batch[1], self.device)
+
+    def chunk(self, start: int, stop: int) -> tuple[Any, Any]:
+        """(inputs, targets) of samples start .. stop of the order, on the device."""
+        if self._whole is None:
+            return self._move(self.task.batch(self.split, self.order[start:stop].tolist()))
+        return _slice(self._whole[0], start, stop), _slice(self._whole[1], start, stop)
+
+
+def _slice(value: Any, start: int, stop: int) -> Any:
+    if isinstance(value, Tensor) or not isinstance(value, (dict, tuple, list)):
+        return value[start:stop]
+    if isinstance(value, dict):
+        return {key: _slice(one, start, stop) for key, one in value.items()}
+    return type(value)(_slice(one, start, stop) for one in value)

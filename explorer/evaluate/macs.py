@@ -1,0 +1,96 @@
+"""Multiply-accumulates of one sample, counted on the meta device. Never a wrong 0."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..models.removal import remove
+from ..models.replica import share
+from ..models.subject import Subject
+from ..models.task import to_device
+
+
+@dataclass(frozen=True)
+class Macs:
+    """total: FLOPs // 2 at batch 1, or None with the reason. modules: {module FQN: its own and its children's}."""
+
+    total: int | None
+    modules: Mapping[str, int]
+    reason: str = ""
+
+
+def _floating_to_meta(value: Any) -> Any:
+    """Floating tensors on meta, integer vectors (lengths) left on the CPU."""
+    if isinstance(value, Tensor):
+        return value.to("meta") if value.is_floating_point() or value.ndim != 1 else value.cpu()
+    if isinstance(value, dict):
+        return {key: _floating_to_meta(one) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_floating_to_meta(one) for one in value)
+    return value
+
+
+@contextmanager
+def _no_fused_kernels() -> Iterator[None]:
+    """Fused attention and recurrent kernels hide their products from the counter."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _run(subject: Subject, module: nn.Module, inputs: Any) -> Macs:
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        subject.task.forward(module, inputs)
+    root = type(module).__name__
+    modules = {}
+    for name, ops in counter.get_flop_counts().items():
+        if name != "Global" and name != root:
+            modules[name.removeprefix(root + ".")] = sum(ops.values()) // 2
+    return Macs(counter.get_total_flops() // 2, modules)
+
+
+def count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Macs:
+    """MACs after removing ``dropped``; cached by structure."""
+    key = tuple(sorted((t, d, tuple(i.tolist())) for t, dims in dropped.items() for d, i in dims.items()))
+    return subject.memo.get(("macs", key), lambda: _count(subject, dropped))
+
+
+def _count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Macs:
+    def fresh() -> nn.Module:
+        module = share(subject.module)
+        if dropped:
+            remove(module, {name: dict(dims) for name, dims in dropped.items()})
+        return module
+
+    one = to_device(subject.task.example(1), "cpu")
+    attempts = (
+        ("on meta", lambda: (fresh().to("meta"), to_device(one, "meta"))),
+        ("on meta with lengths on the CPU", lambda: (fresh().to("meta"), _floating_to_meta(one))),
+        ("on the CPU", lambda: (fresh().to("cpu"), one)),
+    )
+    reason = ""
+    for where, prepare in attempts:
+        try:
+            module, inputs = prepare()
+            with ExitStack() as stack:
+                if where == "on the CPU":
+                    stack.enter_context(_no_fused_kernels())
+                found = _run(subject, module, inputs)
+            if found.total:
+                return found
+            reason = f"{where}: counted no product"
+        except Exception as error:  # any model may come here; the evaluation must not fail for a count
+            reason = f"{where}: {type(error).__name__}: {str(error)[:160]}"
+    return Macs(None, {}, reason)

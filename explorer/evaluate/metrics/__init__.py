@@ -1,0 +1,97 @@
+"""Metrics by kind of task, one file each. A column holds one value a sample; metrics are summaries of columns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.errors import EvaluationError
+from ...core.report import Change, ClassScore, Figure
+from ...models.task import Task
+from .. import intervals
+
+Columns = Mapping[str, Tensor]
+
+
+class Metrics(ABC):
+    """How outputs of one kind of task are judged."""
+
+    @abstractmethod
+    def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        """Outputs of one batch -> columns, each [N, ...]."""
+
+    @abstractmethod
+    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+        """Metrics over the samples in the columns; the first is the main one."""
+
+    @abstractmethod
+    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+        """after - before on the same samples, with paired intervals."""
+
+    @abstractmethod
+    def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
+        """Samples whose answer differs; ``indices`` [N]: positions in the split."""
+
+    def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
+        """Scores by class, for tasks that have classes."""
+        return {}
+
+    def confusion(self, before: Columns, after: Columns) -> tuple[Any, ...]:
+        """Confusion matrices before and after, for tasks that have classes."""
+        return ()
+
+
+def figure(value: float, split: str, n: int, interval: tuple[float | None, float | None] = (None, None)) -> Figure:
+    """A measured figure."""
+    return Figure(float(value), "measured", split, n, *interval)
+
+
+def mean_figure(values: Tensor, split: str) -> Figure:
+    """The mean of [N] values with its normal interval."""
+    return figure(values.double().mean().item(), split, len(values), intervals.mean(values))
+
+
+def losses(task: Task, outputs: Tensor, targets: Any, each: Tensor, default: bool) -> Tensor:
+    """One loss a sample [N]: ``each`` for the default loss; a loss of the user's own gives one value a batch."""
+    if default or task.loss is None:
+        return each
+    value = task.loss(outputs, targets)
+    return torch.full((len(each),), float(value))
+
+
+def largest_changes(before: Tensor, after: Tensor, indices: Tensor, target: Tensor | None, limit: int = 200) -> list[Change]:
+    """The samples [N] whose value moved most, as changes."""
+    gap = (after - before).abs()
+    top = torch.topk(gap, min(limit, len(gap))).indices
+    return [
+        Change(int(indices[i]), "changed", float(before[i]), float(after[i]), None if target is None else float(target[i]))
+        for i in top.tolist()
+        if gap[i] > 0
+    ]
+
+
+def expect(outputs: Any, ndim: tuple[int, ...], what: str) -> Tensor:
+    """The output tensor, or one clear message."""
+    if not isinstance(outputs, Tensor) or outputs.ndim not in ndim:
+        got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise EvaluationError(f"the module returned {got}; accepted: {what} (or give the task forward=)")
+    return outputs
+
+
+def metrics_of(kind: str) -> Metrics:
+    """The metrics of a kind of task."""
+    from .classification import Classification
+    from .custom import Custom
+    from .language_model import LanguageModel
+    from .regression import Regression
+
+    kinds: dict[str, type[Metrics]] = {
+        "classification": Classification,
+        "regression": Regression,
+        "language_model": LanguageModel,
+    }
+    return kinds.get(kind, Custom)()

@@ -1,0 +1,91 @@
+"""Accuracy, macro precision, recall and F1, loss; per class; confusion. As scikit-learn, zero_division=0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import EvaluationError
+from ...core.report import Change, ClassScore, Figure
+from ...models.task import Task
+from .. import intervals
+from . import Columns, Metrics, expect, figure, losses, mean_figure
+
+
+def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
+    """[classes, classes] counts; rows = target, columns = prediction."""
+    return torch.bincount(target * classes + prediction, minlength=classes * classes).view(classes, classes)
+
+
+def scores(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(precision, recall, f1, support) per class [C], 0 where undefined."""
+    hit = matrix.diagonal().double()
+    predicted, support = matrix.sum(0).double(), matrix.sum(1).double()
+    precision = hit / predicted.clamp(min=1)
+    recall = hit / support.clamp(min=1)
+    f1 = 2 * hit / (predicted + support).clamp(min=1)
+    return precision, recall, f1, support
+
+
+class Classification(Metrics):
+    """Columns: prediction, target int64 [N]; loss float [N]; classes, the number of logits."""
+
+    def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        logits = expect(outputs, (2,), "logits [N, C]")
+        targets = targets.reshape(-1).long()
+        if len(targets) != len(logits):
+            raise EvaluationError(f"{len(logits)} outputs for {len(targets)} targets; accepted: one row a sample")
+        if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
+            raise EvaluationError(f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes")
+        each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        each = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
+        width = torch.full((len(targets),), logits.shape[1])
+        return {"prediction": logits.argmax(1), "target": targets, "loss": each, "classes": width}
+
+    def _matrix(self, columns: Columns) -> Tensor:
+        return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
+
+    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+        right = columns["prediction"] == columns["target"]
+        n, hits = len(right), int(right.sum())
+        matrix = self._matrix(columns)
+        seen = (matrix.sum(0) + matrix.sum(1)) > 0
+        precision, recall, f1, _ = scores(matrix)
+        return {
+            "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n)),
+            "precision": figure(precision[seen].mean().item(), split, n),
+            "recall": figure(recall[seen].mean().item(), split, n),
+            "f1": figure(f1[seen].mean().item(), split, n),
+            "loss": mean_figure(columns["loss"], split),
+        }
+
+    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+        was = before["prediction"] == before["target"]
+        now = after["prediction"] == after["target"]
+        n = len(was)
+        first, second = self.figures(before, split), self.figures(after, split)
+        out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
+        out["accuracy"] = figure((int(now.sum()) - int(was.sum())) / n, split, n, intervals.newcombe(was, now))
+        out["loss"] = mean_figure(after["loss"].double() - before["loss"].double(), split)
+        return out
+
+    def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
+        out = []
+        for i in (before["prediction"] != after["prediction"]).nonzero().flatten().tolist():
+            was, now, target = int(before["prediction"][i]), int(after["prediction"][i]), int(after["target"][i])
+            kind = "now right" if now == target else "now wrong" if was == target else "wrong differently"
+            out.append(Change(int(indices[i]), kind, was, now, target))
+        return sorted(out, key=lambda change: change.index)
+
+    def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
+        (p0, r0, f0, _), (p1, r1, f1, support) = scores(self._matrix(before)), scores(self._matrix(after))
+        labels = names if names and len(names) == len(p1) else tuple(str(i) for i in range(len(p1)))
+        return {
+            label: ClassScore(label, int(support[i]), *(float(column[i]) for column in (p1, r1, f1, p0, r0, f0)))
+            for i, label in enumerate(labels)
+        }
+
+    def confusion(self, before: Columns, after: Columns) -> tuple[Any, ...]:
+        return tuple(tuple(map(tuple, self._matrix(columns).tolist())) for columns in (before, after))

@@ -1,0 +1,80 @@
+"""Scores of the user's own: one value a sample, or a (numerator, denominator) pair for a ratio of sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.errors import EvaluationError
+from ...core.report import Change, Figure
+from ...models.task import Task
+from .. import intervals
+from . import Columns, Metrics, figure, largest_changes
+
+
+def _length(value: Any) -> int:
+    while isinstance(value, (dict, tuple, list)):
+        value = next(iter(value.values() if isinstance(value, dict) else value))
+    return len(value)
+
+
+class Custom(Metrics):
+    """Columns: ``<name>`` [N] and, for ratios, ``<name>/`` [N], the denominators."""
+
+    def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        assert task.score is not None
+        out: dict[str, Tensor] = {}
+        expected = _length(targets)
+        for name, value in task.score(outputs, targets).items():
+            parts = value if isinstance(value, tuple) else (value,)
+            for suffix, part in zip(("", "/"), parts, strict=False):
+                column = torch.as_tensor(part)
+                if column.shape != (expected,) or len(parts) > 2:
+                    raise EvaluationError(
+                        f"score {name!r} returned shape {tuple(column.shape)}; accepted: [{expected}], one value a "
+                        "sample, or a (numerator, denominator) pair of these"
+                    )
+                if not intervals.finite(column):
+                    raise EvaluationError(f"score {name!r} returned NaN or infinity")
+                out[name + suffix] = column.double()
+        if not out:
+            raise EvaluationError("score(outputs, targets) returned no metric; accepted: {name: Tensor[N]}")
+        if task.loss is not None and "loss" not in out:
+            value = task.loss(outputs, targets)
+            num, den = value if isinstance(value, tuple) else (torch.full((expected,), float(value)), None)
+            out["loss"] = torch.as_tensor(num).double()
+            if den is not None:
+                out["loss/"] = torch.as_tensor(den).double()
+        return out
+
+    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+        out = {}
+        for name in (n for n in columns if not n.endswith("/")):
+            top, n = columns[name], len(columns[name])
+            if f"{name}/" in columns:
+                bottom = columns[f"{name}/"]
+                total = bottom.sum().item()
+                value = top.sum().item() / total if total else float("nan")
+                out[name] = figure(value, split, n, intervals.ratio(top, bottom))
+            else:
+                out[name] = figure(top.mean().item(), split, n, intervals.mean(top))
+        return out
+
+    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+        first, second = self.figures(before, split), self.figures(after, split)
+        out = {}
+        for name in second:
+            paired: tuple[float | None, float | None] = (None, None)
+            if f"{name}/" not in after:
+                paired = intervals.mean(after[name] - before[name])
+            elif torch.equal(before[f"{name}/"], after[f"{name}/"]):
+                paired = intervals.ratio(after[name] - before[name], after[f"{name}/"])
+            out[name] = figure(second[name].value - first[name].value, split, len(after[name]), paired)
+        return out
+
+    def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
+        main = next(iter(after))
+        values = [c[main] / c[f"{main}/"].clamp(min=1e-12) if f"{main}/" in c else c[main] for c in (before, after)]
+        return largest_changes(values[0], values[1], indices, None)

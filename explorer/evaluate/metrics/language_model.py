@@ -1,0 +1,52 @@
+"""Perplexity, cross-entropy (nats a token), next-token accuracy. Targets of -100 are ignored."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from ...core.errors import EvaluationError
+from ...core.report import Change, Figure
+from ...models.task import Task
+from .. import intervals
+from . import Columns, Metrics, expect, figure, largest_changes
+
+
+class LanguageModel(Metrics):
+    """Columns, sums over one sequence: nll float [N], hits [N], tokens [N]."""
+
+    def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
+        logits = expect(outputs, (3,), "logits [N, T, V]")
+        if logits.shape[:2] != targets.shape:
+            raise EvaluationError(f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)}; accepted: [N, T, V] and [N, T]")
+        nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        counted = targets != -100
+        hits = (logits.argmax(-1) == targets) & counted
+        return {"nll": nll.view(targets.shape).double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
+
+    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+        tokens, n = columns["tokens"], len(columns["tokens"])
+        entropy = columns["nll"].sum().item() / max(1, int(tokens.sum()))
+        accuracy = int(columns["hits"].sum()) / max(1, int(tokens.sum()))
+        perplexity = math.exp(entropy) if entropy < 700 else math.inf
+        return {
+            "perplexity": figure(perplexity, split, n),
+            "cross_entropy": figure(entropy, split, n, intervals.ratio(columns["nll"], tokens)),
+            "next_token_accuracy": figure(accuracy, split, n, intervals.ratio(columns["hits"], tokens)),
+            "loss": figure(entropy, split, n, intervals.ratio(columns["nll"], tokens)),
+        }
+
+    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+        first, second = self.figures(before, split), self.figures(after, split)
+        n = len(after["tokens"])
+        out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
+        for name, column in (("cross_entropy", "nll"), ("next_token_accuracy", "hits"), ("loss", "nll")):
+            paired = intervals.ratio(after[column].double() - before[column].double(), after["tokens"])
+            out[name] = figure(out[name].value, split, n, paired)
+        return out
+
+    def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
+        tokens = after["tokens"].clamp(min=1)
+        return largest_changes(before["nll"] / tokens, after["nll"] / tokens, indices, None)

@@ -1,0 +1,78 @@
+"""Which tensors of a module are layers, of which kind, in forward order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.layers import Layer
+from .replica import share
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+
+def kind_of(module: nn.Module, parameter: str) -> str | None:
+    """The layer kind of one of a module's own parameters; None for norms."""
+    if isinstance(module, NORMS):
+        return None
+    if parameter.startswith("weight"):
+        for types, kind in (
+            (CONVOLUTIONS, "conv"),
+            (TRANSPOSED, "conv_transpose"),
+            ((nn.Linear, nn.Bilinear), "linear"),
+            ((nn.LSTM, nn.LSTMCell), "lstm"),
+            ((nn.GRU, nn.GRUCell), "gru"),
+            ((nn.RNN, nn.RNNCell), "rnn"),
+            ((nn.Embedding, nn.EmbeddingBag), "embedding"),
+        ):
+            if isinstance(module, types):
+                return kind
+    if isinstance(module, nn.MultiheadAttention) and parameter.endswith("proj_weight"):
+        return "attention"
+    return "other"
+
+
+def forward_order(module: nn.Module, run: Any) -> dict[str, int]:
+    """FQN of each module -> rank of its first call while ``run(copy)`` is executed; {} if that fails."""
+    copied, order = share(module), {}  # type: ignore[var-annotated]
+    hooks = []
+    for name, child in copied.named_modules():
+
+        def note(_: nn.Module, __: Any, name: str = name) -> None:
+            order.setdefault(name, len(order))
+
+        hooks.append(child.register_forward_pre_hook(note))
+    try:
+        with torch.no_grad():
+            run(copied)
+    except Exception:  # the task reports a failing forward by itself, with the sample at fault
+        return {}
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return order
+
+
+def find_layers(module: nn.Module, order: dict[str, int]) -> tuple[Layer, ...]:
+    """Layers of ``module``: floating parameters of two or more dimensions, except norms; tied ones once.
+
+    Modules in the order of their first call; what is never called comes last, in the order of registration.
+    """
+    found, seen = [], set()
+    for position, (owner, child) in enumerate(module.named_modules()):
+        for name, parameter in child.named_parameters(recurse=False):
+            kind = kind_of(child, name)
+            if kind is None or parameter.ndim < 2 or not parameter.is_floating_point() or id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            full = f"{owner}.{name}" if owner else name
+            layer = Layer(full, kind, tuple(parameter.shape), parameter.numel())
+            called = owner
+            while called and called not in order:  # an attention's out_proj is never called: its parent is
+                called = called.rpartition(".")[0]
+            found.append((order.get(called, len(order)) if order else 0, position, len(found), layer))
+    return tuple(layer for *_, layer in sorted(found, key=lambda item: item[:3]))

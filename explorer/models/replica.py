@@ -1,0 +1,60 @@
+"""A structural copy of a module that shares the original's weights, into which other weights can be swapped."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def share(module: nn.Module) -> nn.Module:
+    """Copy the structure of ``module`` in eval mode; parameters are new objects over the *same storage*.
+
+    Buffers are copied, since a forward pass may write to them. Tied parameters stay tied.
+    """
+    memo: dict[int, object] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+    return copy.deepcopy(module, memo).eval()
+
+
+class Replica:
+    """Runs a module with some of its weights replaced, without touching the original.
+
+    One thread at a time: ``weights`` holds a lock. device and dtype other than the original's cost one copy of the
+    weights, shared by everybody who uses this replica.
+    """
+
+    def __init__(self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> None:
+        self.device, self.dtype = torch.device(device), dtype
+        self.module = share(module)
+        self.module.to(self.device)
+        if dtype is not None:
+            self.module.to(dtype)
+        self._parameters = dict(self.module.named_parameters())
+        self._base = {name: parameter.data for name, parameter in self._parameters.items()}
+        self.lock = threading.RLock()
+
+    def convert(self, tensor: Tensor) -> Tensor:
+        """A weight in this replica's device and dtype."""
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+
+    @contextmanager
+    def weights(self, replaced: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+        """Within the block the module computes with ``replaced`` {parameter FQN: tensor of the parameter's shape}.
+
+        ``Parameter.data`` is swapped rather than the attribute, so that recurrent modules, which keep a list of
+        their weights, see the change too.
+        """
+        with self.lock:
+            try:
+                for name, tensor in replaced.items():
+                    self._parameters[name].data = self.convert(tensor)
+                yield self.module
+            finally:
+                for name in replaced:
+                    self._parameters[name].data = self._base[name]

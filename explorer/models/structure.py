@@ -1,0 +1,90 @@
+"""Groups of units that must be removed together, with the entries of every tensor that go with a unit.
+
+torch-pruning's dependency graph proposes; a trial removal on real inputs, in float64, decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..core.layers import Group
+
+if TYPE_CHECKING:
+    from .subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Entries of one tensor that belong to units: unit u owns ``index[u]`` along ``dim``.
+
+    tensor: FQN of a parameter or buffer. index: int64 [units, k]. role: "producer" (the layer's own rows), "follower"
+    (bias, BatchNorm, depthwise filters) or "consumer" (columns that read the unit).
+    """
+
+    tensor: str
+    dim: int
+    index: Tensor
+    role: str
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A group and where its units live."""
+
+    group: Group
+    slices: tuple[Slice, ...]
+
+    def removed(self, kept: Tensor) -> Mapping[tuple[str, int], Tensor]:
+        """{(tensor, dim): indices that go} when only the units ``kept`` [K] stay."""
+        import torch
+
+        gone = torch.ones(self.group.units, dtype=torch.bool)
+        gone[kept] = False
+        out: dict[tuple[str, int], Tensor] = {}
+        for piece in self.slices:
+            index = piece.index[gone].reshape(-1)
+            key = (piece.tensor, piece.dim)
+            out[key] = torch.cat([out[key], index]) if key in out else index
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """cuts: group name -> Cut. refused: layer name -> why its units cannot be removed."""
+
+    cuts: Mapping[str, Cut]
+    refused: Mapping[str, str]
+
+
+def find_structure(subject: Subject) -> Structure:
+    """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
+    from .coupling import propose
+    from .trial import why_not
+
+    proposed, refused = propose(subject)
+    cuts: dict[str, Cut] = {}
+    for cut in proposed:
+        reason = why_not(subject, cut)
+        if reason is None:
+            cuts[cut.group.name] = cut
+        else:
+            refused.update({name: reason for name in cut.group.producers})
+    produced = {name for cut in cuts.values() for name in cut.group.producers}
+    for layer in subject._plain_layers:
+        if layer.name not in produced:
+            refused.setdefault(layer.name, _reason(layer.kind))
+    return Structure(cuts, {name: why for name, why in refused.items() if name not in produced})
+
+
+def _reason(kind: str) -> str:
+    if kind in ("rnn", "lstm", "gru"):
+        return "hidden units of recurrent layers are not removable in this release"
+    if kind == "attention":
+        return "attention heads are not removable in this release"
+    if kind == "embedding":
+        return "an embedding's width is not removable in this release"
+    return "it produces no units that another layer consumes"

@@ -1,0 +1,115 @@
+"""An untouched module and the task it is judged on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import LoadError
+from ..core.layers import Group, Layer
+from .layers import find_layers, forward_order
+from .memo import Memo
+from .replica import share
+from .task import Task
+
+if TYPE_CHECKING:
+    from .structure import Structure
+
+
+class Subject:
+    """A model and its task. Nothing in this package ever writes to ``module``.
+
+    module: any nn.Module. task: a :class:`Task`. name: shown on screen and in exports.
+    """
+
+    def __init__(self, module: nn.Module, task: Task, name: str = "mine", card: Mapping[str, Any] | None = None) -> None:
+        if not isinstance(module, nn.Module):
+            raise LoadError(f"subject {name!r}: module is {type(module).__name__}; accepted: a torch.nn.Module")
+        if not isinstance(task, Task):
+            raise LoadError(f"subject {name!r}: task is {type(task).__name__}; accepted: an explorer.Task")
+        lazy = [n for n, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
+        if lazy:
+            raise LoadError(f"subject {name!r}: {lazy[0]} is not initialized; run one forward pass first")
+        self.module = module
+        self.task = task
+        self.name = name
+        self.card = dict(card or {})
+        self.memo = Memo()
+
+    def __repr__(self) -> str:
+        return f"Subject({self.name!r}, {type(self.module).__name__}, {len(self.layers)} layers)"
+
+    @cached_property
+    def _plain_layers(self) -> tuple[Layer, ...]:
+        order = forward_order(self.module, lambda copied: self.task.forward(copied, self.example(1)))
+        return find_layers(self.module, order)
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """The weight tensors, in forward order, each with the group of units that it produces."""
+        from dataclasses import replace
+
+        produced = {producer: group.name for group in self.groups for producer in group.producers}
+        return [replace(layer, group=produced.get(layer.name)) for layer in self._plain_layers]
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Groups of units with the index maps that removal needs, and why other layers have none."""
+        from .structure import find_structure
+
+        return find_structure(self)
+
+    @property
+    def groups(self) -> list[Group]:
+        """Units that must be removed together, in forward order."""
+        return [cut.group for cut in self.structure.cuts.values()]
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that parameter FQN."""
+        from ..core.targets import select
+
+        exact = [layer for layer in self.layers if layer.name == name]
+        return exact[0] if exact else select([name], self.layers, self.name)[0]
+
+    def weight(self, name: str) -> Tensor:
+        """The original tensor of a layer, detached; do not write to it."""
+        return self._parameters[name].detach()
+
+    @cached_property
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        return dict(self.module.named_parameters(remove_duplicate=False))
+
+    def example(self, n: int = 2) -> Any:
+        """Real inputs of ``n`` samples, on the module's device."""
+        from .task import to_device
+
+        first = next(self.module.parameters(), None)
+        return to_device(self.task.example(n), first.device if first is not None else "cpu")
+
+    def copy(self) -> nn.Module:
+        """A structural copy in eval mode that shares the weights."""
+        return share(self.module)
+
+    @property
+    def version(self) -> tuple[Any, ...]:
+        """Changes when the caller writes to the module's weights; part of every cache key."""
+        tensors = [*self.module.parameters(), *self.module.buffers()]
+        return tuple((t.data_ptr(), t._version) for t in tensors)
+
+    @property
+    def digest(self) -> str:
+        """Content hash of all parameters and buffers."""
+        cached = self.__dict__.get("_digest")
+        if cached and cached[0] == self.version:
+            return str(cached[1])
+        state = hashlib.blake2b(digest_size=16)
+        for name, tensor in self.module.state_dict().items():
+            state.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            state.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        self.__dict__["_digest"] = (self.version, state.hexdigest())
+        return state.hexdigest()

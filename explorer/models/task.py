@@ -1,0 +1,156 @@
+"""What a model is judged on: splits of samples, a loss, a score a sample, and how to show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from ..core.errors import TaskError, near
+from ..core.report import LOWER_IS_BETTER
+
+Score = Callable[[Any, Any], Mapping[str, Any]]
+DISPLAYS = ("image", "sequence", "text", "table")
+
+
+def call(module: nn.Module, inputs: Any) -> Any:
+    """``module`` on collated inputs: a tuple is spread, a dict becomes keywords, anything else is one argument."""
+    if isinstance(inputs, dict):
+        return module(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return module(*inputs)
+    return module(inputs)
+
+
+def to_device(value: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Any:
+    """Tensors within nested tuples, lists and dicts moved to ``device``; floating ones to ``dtype`` if given."""
+    if isinstance(value, Tensor):
+        return value.to(device, dtype if value.is_floating_point() else None)
+    if isinstance(value, dict):
+        return {key: to_device(one, device, dtype) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(to_device(one, device, dtype) for one in value)
+    return value
+
+
+@dataclass(frozen=True, init=False, eq=False)
+class Task:
+    """Splits and how to judge outputs on them.
+
+    Each split is map-style: ``len(ds)`` and ``ds[i] -> (inputs, target)``; inputs is a tensor, a tuple or a dict.
+    ``score(outputs, targets) -> {"metric": Tensor[N]}``: one value a sample; a (numerator, denominator) pair of
+    Tensor[N] makes a ratio of sums. ``loss(outputs, targets) -> scalar Tensor``. Only "validation" and a score
+    are required. Raises :class:`TaskError`.
+    """
+
+    kind: str
+    splits: Mapping[str, Any]
+    score: Score | None
+    loss: Callable[[Any, Any], Tensor] | None
+    forward: Callable[[nn.Module, Any], Any]
+    collate: Callable[[list[Any]], Any]
+    classes: tuple[str, ...] | None
+    lower_is_better: frozenset[str]
+    display: str | None
+    decode: Callable[[Any], Any] | None
+    encode: Callable[[Any], Any] | None
+    labels: tuple[str, ...] | None
+
+    def __init__(
+        self,
+        *,
+        splits: Mapping[str, Any],
+        score: Score | None = None,
+        loss: Callable[[Any, Any], Tensor] | None = None,
+        forward: Callable[[nn.Module, Any], Any] = call,
+        collate: Callable[[list[Any]], Any] = default_collate,
+        classes: Sequence[str] | None = None,
+        lower_is_better: Sequence[str] | frozenset[str] = (),
+        display: str | None = None,
+        decode: Callable[[Any], Any] | None = None,
+        encode: Callable[[Any], Any] | None = None,
+        labels: Sequence[str] | None = None,
+        kind: str = "custom",
+    ) -> None:
+        if kind == "custom" and score is None:
+            raise TaskError("a task of your own needs score=: score(outputs, targets) -> {name: Tensor[N]}")
+        given = {name: data for name, data in dict(splits).items() if data is not None}
+        if "validation" not in given:
+            raise TaskError(f'a task needs the split "validation"; given: {", ".join(given) or "none"}')
+        for name, data in given.items():
+            if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+                raise TaskError(f"split {name!r} is {type(data).__name__}; accepted: map-style, with len() and [i]")
+            if len(data) == 0:
+                raise TaskError(f"split {name!r} is empty; accepted: at least one sample")
+        if display is not None and display not in DISPLAYS:
+            raise TaskError(f"display={display!r}; accepted: {', '.join(DISPLAYS)} or None")
+        lower = frozenset(lower_is_better) | LOWER_IS_BETTER if kind != "custom" else frozenset({*lower_is_better, "loss"})
+        values = dict(
+            kind=kind, splits=MappingProxyType(given), score=score, loss=loss, forward=forward, collate=collate,
+            classes=tuple(classes) if classes is not None else None, lower_is_better=lower, display=display,
+            decode=decode, encode=encode, labels=tuple(labels) if labels is not None else None,
+        )  # fmt: skip
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def classification(
+        cls, *, train: Any = None, validation: Any, test: Any = None, classes: Sequence[str] | None = None, **more: Any
+    ) -> Task:
+        """Outputs are logits [N, C], targets class indices [N]. Metrics: accuracy, macro precision, recall, f1, loss."""
+        loss = more.pop("loss", nn.functional.cross_entropy)
+        return cls(splits=_splits(train, validation, test), loss=loss, classes=classes, kind="classification", **more)
+
+    @classmethod
+    def regression(cls, *, train: Any = None, validation: Any, test: Any = None, **more: Any) -> Task:
+        """Outputs and targets are [N] or [N, D]. Metrics: r2, rmse, mae, loss (mean squared error)."""
+
+        def squared(outputs: Tensor, targets: Tensor) -> Tensor:
+            return nn.functional.mse_loss(outputs.reshape(len(outputs), -1), targets.reshape(len(targets), -1).to(outputs))
+
+        loss = more.pop("loss", squared)
+        return cls(splits=_splits(train, validation, test), loss=loss, kind="regression", **more)
+
+    @classmethod
+    def language_model(cls, *, train: Any = None, validation: Any, test: Any = None, **more: Any) -> Task:
+        """Outputs are logits [N, T, V], targets token indices [N, T]; -100 is ignored.
+
+        Metrics: cross_entropy (nats a token), perplexity, next_token_accuracy, loss.
+        """
+
+        def per_token(outputs: Tensor, targets: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+
+        loss = more.pop("loss", per_token)
+        return cls(splits=_splits(train, validation, test), loss=loss, kind="language_model", **more)
+
+    def dataset(self, split: str) -> Any:
+        """The samples of a split. Raises :class:`TaskError` for a split that the task does not have."""
+        if split not in self.splits:
+            raise TaskError(f"the task has no split {split!r}; {near(split, self.splits)}")
+        return self.splits[split]
+
+    def batch(self, split: str, indices: Sequence[int]) -> tuple[Any, Any]:
+        """Samples ``indices`` of a split, collated: (inputs, targets)."""
+        data = self.dataset(split)
+        bulk = getattr(data, "__getitems__", None)
+        pairs = bulk(list(indices)) if bulk else [data[int(i)] for i in indices]
+        collated = self.collate(list(pairs))
+        if not isinstance(collated, (tuple, list)) or len(collated) != 2:
+            raise TaskError(f"split {split!r}: a sample must be (inputs, target), got {type(pairs[0]).__name__}")
+        return collated[0], collated[1]
+
+    def example(self, n: int = 2) -> Any:
+        """The inputs of the first ``n`` samples (repeated where there are fewer), from train where there is one."""
+        split = "train" if "train" in self.splits else "validation"
+        size = len(self.dataset(split))
+        return self.batch(split, [i % size for i in range(n)])[0]
+
+
+def _splits(train: Any, validation: Any, test: Any) -> dict[str, Any]:
+    return {"train": train, "validation": validation, "test": test}

@@ -1,0 +1,73 @@
+"""A trial removal: does taking units out equal masking them, on real inputs?"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from .removal import alive, gone, remove
+from .structure import Cut
+from .task import to_device
+
+if TYPE_CHECKING:
+    from .subject import Subject
+
+TOLERANCE = 1e-5
+
+
+def tensors(outputs: Any) -> list[Tensor]:
+    """All floating tensors within nested outputs."""
+    if isinstance(outputs, Tensor):
+        return [outputs] if outputs.is_floating_point() else []
+    if isinstance(outputs, dict):
+        outputs = list(outputs.values())
+    return [t for one in outputs for t in tensors(one)] if isinstance(outputs, (tuple, list)) else []
+
+
+def difference(reference: Any, other: Any) -> float:
+    """max|a - b| / max(1, max|a|) over all tensors; inf where shapes differ or a value is not finite in one only."""
+    pairs = list(zip(tensors(reference), tensors(other), strict=False))
+    if not pairs or len(tensors(reference)) != len(tensors(other)):
+        return float("inf")
+    worst = 0.0
+    for a, b in pairs:
+        if a.shape != b.shape:
+            return float("inf")
+        if not a.numel():
+            continue
+        gap = (a.double() - b.double().to(a.device)).abs().max().item() / max(1.0, a.double().abs().max().item())
+        worst = max(worst, gap if gap == gap else float("inf"))
+    return worst
+
+
+def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
+    """Zero, in a copy's weight tensors, what ``dropped`` would remove (biases and norms stay)."""
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    for name, dims in dropped.items():
+        if name in parameters and parameters[name].ndim >= 2:
+            keep = alive(tuple(parameters[name].shape), dims).to(parameters[name].device)
+            parameters[name].data = parameters[name].data * keep
+
+
+@torch.no_grad()
+def why_not(subject: Subject, cut: Cut) -> str | None:
+    """Remove every other unit from a float64 copy; None if that equals masking them, else the reason."""
+    kept = torch.arange(0, cut.group.units, 2)
+    if cut.group.units < 2:
+        return "it has a single unit, and at least one stays"
+    dropped = gone([(cut, kept)])
+    inputs = to_device(subject.example(2), "cpu", torch.float64)
+    masked = copy.deepcopy(subject.copy()).to("cpu", torch.float64)
+    removed = copy.deepcopy(masked)
+    try:
+        mask_units(masked, dropped)
+        remove(removed, dropped)
+        gap = difference(subject.task.forward(masked, inputs), subject.task.forward(removed, inputs))
+    except Exception as error:
+        return f"the forward pass fails once units are removed ({type(error).__name__}: {str(error)[:120]})"
+    if gap > TOLERANCE:
+        return f"removing its units is not the same as masking them (difference {gap:.1e})"
+    return None
