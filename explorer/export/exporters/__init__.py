@@ -1,0 +1,50 @@
+"""File formats, one file each; the registry discovers the folder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import nn
+
+from ...compress.plan import Plan
+from ...core.registry import Registry
+from ...models.subject import Subject
+
+
+@dataclass(frozen=True)
+class Written:
+    """files: names within the folder, the main one first. notes: what the reader of the bundle must know."""
+
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Exporter(ABC):
+    """Writes a compressed module as files and proves that they compute the same. The docstring is help on screen."""
+
+    title: ClassVar[str]
+    filename: ClassVar[str]  # of the main file
+    tolerance: ClassVar[float]  # largest relative difference that verify may find
+
+    @abstractmethod
+    def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
+        """Write the files of ``module`` (the plan applied; eval mode, CPU). Raises :class:`ExportError`."""
+
+    @abstractmethod
+    def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
+        """Load what was written, run it beside ``module`` on real inputs: max|a - b| / max(1, max|a|)."""
+
+    @abstractmethod
+    def usage(self, subject: Subject, module: nn.Module) -> str:
+        """Python that loads the file, for the bundle's README; runs in the bundle's folder."""
+
+
+registry: Registry[type[Exporter]] = Registry("exporter", __name__)
+
+
+def exporters() -> tuple[str, ...]:
+    """Names of the registered file formats."""
+    return tuple(registry)

@@ -1,0 +1,134 @@
+"""torch module -> ONNX graph. The one place that talks to torch.onnx."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import ExportError
+from ..models.subject import Subject
+from .calls import Call
+
+OPSET = 20
+_lock = threading.Lock()  # torch.onnx keeps state in globals
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx warns about torchvision and its own deprecations, none of it news to the caller."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _leaves(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_leaves, value.values()))
+    if isinstance(value, (tuple, list)):
+        return sum(map(_leaves, value))
+    return int(isinstance(value, Tensor))
+
+
+def _batched(value: Any) -> Any:
+    """Dynamic shapes of an argument: dim 0 of every tensor is the batch."""
+    if isinstance(value, Tensor):
+        return {0: torch.export.Dim("batch", min=1)} if value.ndim else {}
+    if isinstance(value, dict):
+        return {key: _batched(one) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(_batched(one) for one in value)
+    return None
+
+
+def names(subject: Subject, module: nn.Module, call: Call) -> tuple[list[str], list[str]]:
+    """Names of the graph's inputs and outputs; the first output of a classifier or language model is "logits"."""
+    first = "logits" if subject.task.kind in ("classification", "language_model") else "output"
+    outputs = _leaves(call(module))
+    return list(call.tensors()), [first, *(f"output_{i + 1}" for i in range(1, outputs))]
+
+
+def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool = True) -> onnx.ModelProto:
+    """Export with a dynamic batch; ``call`` holds a batch of two or more, so that no size 1 is baked in.
+
+    nn.RNN goes through the older exporter, which writes the RNN operator where the newer one unrolls time.
+    optimize False keeps a node a module (BatchNorm unfolded). Raises :class:`ExportError`.
+    """
+    plain = copy.deepcopy(module).eval().requires_grad_(False)  # an export may leave traces on what it exports
+    inputs, outputs = names(subject, plain, call)
+    recurrent = any(isinstance(child, nn.RNN) for child in plain.modules())
+    attempts = (_older,) if recurrent else (_newer, _older)
+    problems = []
+    with _lock, _quiet(), torch.no_grad():
+        for attempt in attempts:
+            try:
+                return attempt(plain, call, inputs, outputs, optimize)
+            except Exception as error:  # any module may come here
+                lines = str(error).strip().splitlines() or [""]
+                problems.append(f"{type(error).__name__}: {lines[0][:200]}")
+    raise ExportError(f"{subject.name}: torch.onnx cannot export this model ({'; '.join(problems)}); other formats may")
+
+
+def _newer(module: nn.Module, call: Call, inputs: list[str], outputs: list[str], optimize: bool) -> onnx.ModelProto:
+    import inspect
+
+    args = list(inspect.signature(module.forward).parameters)[: len(call.args)]
+    shapes = {name: _batched(value) for name, value in [*zip(args, call.args, strict=True), *call.kwargs.items()]}
+    program = torch.onnx.export(
+        module, call.args, kwargs=call.kwargs or None, dynamo=True, opset_version=OPSET, optimize=optimize,
+        verbose=False, input_names=inputs, output_names=outputs, dynamic_shapes=shapes, external_data=False,
+    )  # fmt: skip
+    assert program is not None
+    return program.model_proto
+
+
+def _older(module: nn.Module, call: Call, inputs: list[str], outputs: list[str], optimize: bool) -> onnx.ModelProto:
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        module, call.args, buffer, kwargs=call.kwargs or None, dynamo=False, opset_version=OPSET, verbose=False,
+        do_constant_folding=optimize, input_names=inputs, output_names=outputs,
+        dynamic_axes={name: {0: "batch"} for name in [*inputs, *outputs]},
+    )  # fmt: skip
+    return onnx.load_from_string(buffer.getvalue())
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove, in place, what an exporter leaves of the machine it ran on: stack traces, doc strings, metadata."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    for graph in [model.graph, *model.functions]:
+        _strip(graph)
+    return model
+
+
+def _strip(part: Any) -> None:
+    part.doc_string = ""
+    del part.metadata_props[:]
+    for node in part.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            attribute.doc_string = ""
+            for inner in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
+                _strip(inner)
+    if isinstance(part, onnx.GraphProto):
+        for value in [*part.input, *part.output, *part.value_info, *part.initializer]:
+            value.doc_string = ""
+            del value.metadata_props[:]
+        if len(part.name) > 40 or "/" in part.name or "\\" in part.name:
+            part.name = "model"
