@@ -78,6 +78,22 @@ class Plan:
         """{layer: bool Tensor of the original shape}, True where the weight stays; only pruned layers."""
         return {name: layer.mask for name, layer in self.layers.items() if layer.mask is not None}
 
+    def cut_fraction(self, name: str) -> float:
+        """Of a layer's entries that remain, the fraction that a weight-prune rule cuts or attenuates."""
+        mine = self.layers.get(name)
+        if mine is None:
+            return 0.0
+        below = torch.zeros(0)
+        if mine.gain is not None:
+            below = mine.gain < 1
+        elif mine.mask is not None:
+            below = ~mine.mask
+        alive_mask = torch.ones(below.shape, dtype=torch.bool, device=below.device)
+        for dim, index in self.dropped.get(name, {}).items():
+            if below.numel():
+                alive_mask.index_fill_(dim, index.to(below.device), False)
+        return float(below[alive_mask].float().mean()) if below.numel() and alive_mask.any() else 0.0
+
     @property
     def codes(self) -> dict[str, Codes]:
         """{layer: scale and zero point} of quantized layers."""

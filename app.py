@@ -1,0 +1,16 @@
+"""The launcher: ``streamlit run app.py`` serves the app and Netron's routes on one port."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from explorer.ui.netron import netron_routes  # noqa: E402  (the folder must be importable from any working directory)
+
+app = st.App(ROOT / "explorer" / "ui" / "main.py", routes=netron_routes())

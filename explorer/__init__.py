@@ -1,0 +1,90 @@
+"""See what pruning and quantization do to a neural network: real masks, real removal, real scores.
+
+>>> import explorer
+>>> subject = explorer.load("fashion-lenet5")
+>>> recipe = explorer.Recipe().prune("fc1.weight", sparsity=0.8)
+>>> report = explorer.evaluate(subject, recipe)
+
+Public names are resolved when first used: importing this package imports neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "samples": "explorer.models.samples",
+    "load": "explorer.models.samples",
+    "Subject": "explorer.models.subject",
+    "Task": "explorer.models.task",
+    "Recipe": "explorer.core.recipe",
+    "Report": "explorer.core.report",
+    "Layer": "explorer.core.layers",
+    "Group": "explorer.core.layers",
+    "resolve": "explorer.compress.resolve",
+    "Plan": "explorer.compress.plan",
+    "stream": "explorer.evaluate.evaluator",
+    "importance": "explorer.analysis.importance",
+    "criteria": "explorer.analysis.criteria",
+    "quantizers": "explorer.compress.quantizers",
+    "exporters": "explorer.export.exporters",
+    "load_exported": "explorer.export.rebuild",
+    "ExplorerError": "explorer.core.errors",
+    "RecipeError": "explorer.core.errors",
+    "LoadError": "explorer.core.errors",
+    "UnsupportedError": "explorer.core.errors",
+    "TaskError": "explorer.core.errors",
+    "EvaluationError": "explorer.core.errors",
+    "VerificationError": "explorer.core.errors",
+    "ExportError": "explorer.core.errors",
+    "Cancelled": "explorer.core.errors",
+}
+_CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
+__all__ = sorted([*_PUBLIC, *_CALLABLE])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CALLABLE:
+        return importlib.import_module(f"explorer.{name}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'explorer' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from .analysis.criteria import criteria
+    from .analysis.importance import importance
+    from .compress.apply import compress
+    from .compress.plan import Plan
+    from .compress.quantizers import quantizers
+    from .compress.resolve import resolve
+    from .core.errors import (
+        Cancelled,
+        EvaluationError,
+        ExplorerError,
+        ExportError,
+        LoadError,
+        RecipeError,
+        TaskError,
+        UnsupportedError,
+        VerificationError,
+    )
+    from .core.layers import Group, Layer
+    from .core.recipe import Recipe
+    from .core.report import Report
+    from .evaluate.evaluator import evaluate, stream
+    from .export.bundle import export
+    from .export.exporters import exporters
+    from .export.rebuild import load_exported
+    from .models.samples import load, samples
+    from .models.subject import Subject
+    from .models.task import Task

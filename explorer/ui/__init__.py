@@ -1,0 +1,1 @@
+"""Streamlit pages, panels and components. Imports no torch."""

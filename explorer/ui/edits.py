@@ -1,0 +1,161 @@
+"""What a gesture means: (recipe, layer, settings, handle) -> recipe. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from explorer.core.layers import Layer
+from explorer.core.recipe import Recipe
+from explorer.core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, Rule, pattern
+from explorer.core.targets import effective
+
+ALL = "*"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the controls beside the histogram say; the handle adds the threshold."""
+
+    granularity: str = "weight"
+    criterion: str = "l1"
+    mode: str = "hard"
+    scope: str = "layer"
+    factor: float = 0.5
+
+
+def rule_for(recipe: Recipe, layers: Sequence[Layer], layer: str, kind: str) -> Rule | None:
+    """The rule of a kind that holds for a layer, whether or not it is protected."""
+    unlocked = Recipe(tuple(rule for rule in recipe.rules if rule.kind != "keep"))
+    holds, _ = effective(unlocked.rules, layers)
+    index = holds[layer].get(kind)
+    return None if index is None else unlocked.rules[index]
+
+
+def prune_rule(recipe: Recipe, layers: Sequence[Layer], layer: str, granularity: str) -> Prune | None:
+    """The pruning rule that the chosen granularity shows."""
+    rule = rule_for(recipe, layers, layer, UNIT_PRUNE if granularity == "unit" else WEIGHT_PRUNE)
+    return rule if isinstance(rule, Prune) else None
+
+
+def quantize_rule(recipe: Recipe, layers: Sequence[Layer], layer: str) -> Quantize | None:
+    """The quantization rule that holds for the layer."""
+    rule = rule_for(recipe, layers, layer, WEIGHT_QUANTIZE)
+    return rule if isinstance(rule, Quantize) else None
+
+
+def settings_of(recipe: Recipe, layers: Sequence[Layer], layer: Layer, chosen: Settings) -> Settings:
+    """The controls' state for a layer: what its rule says; where it has none, what was chosen last."""
+    granularity = chosen.granularity
+    if granularity == "unit" and layer.group is None:
+        granularity = "weight"
+    rule = prune_rule(recipe, layers, layer.name, granularity)
+    if rule is None and granularity != "unit":
+        granularity = "weight"
+    if rule is None:
+        return replace(chosen, granularity=granularity)
+    shown = "unit" if granularity == "unit" else rule.granularity
+    scope = "global" if rule.targets == (ALL,) else "layer"
+    return Settings(shown, rule.criterion, rule.mode, scope, rule.factor if rule.factor is not None else chosen.factor)
+
+
+def rounded(value: float, digits: int = 5) -> float:
+    """A threshold with as many digits as a hand can set."""
+    return float(f"{value:.{digits}g}")
+
+
+def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float) -> Recipe:
+    """Set the cut of the layer (or of all) to a threshold on the score; a threshold below every score clears it."""
+    everywhere = settings.scope == "global"
+    targets = ALL if everywhere else layer.name
+    if threshold <= 0 and settings.granularity != "unit":
+        return recipe.clear(targets, kind=WEIGHT_PRUNE)
+    scale = settings.mode == "scale"
+    return recipe.prune(
+        targets,
+        threshold=threshold,
+        criterion=settings.criterion,
+        granularity=settings.granularity,
+        scope="global" if everywhere else "layer",
+        mode=settings.mode,  # type: ignore[arg-type]
+        factor=settings.factor if scale else None,
+    )
+
+
+def clear_cut(recipe: Recipe, layer: Layer, settings: Settings) -> Recipe:
+    """No cut of the shown granularity for the layer (or for all)."""
+    kind = UNIT_PRUNE if settings.granularity == "unit" else WEIGHT_PRUNE
+    return recipe.clear(ALL if settings.scope == "global" else layer.name, kind=kind)
+
+
+def unit_threshold(scores: Sequence[float], k: int, normalized: bool) -> float:
+    """A threshold that prunes exactly the ``k`` lowest of the ascending unit scores (ties aside)."""
+    low, high = scores[k - 1], scores[min(k, len(scores) - 1)]
+    middle = (low + high) / 2
+    short = rounded(middle)
+    value = short if low <= short < high else middle
+    mean = sum(scores) / len(scores)
+    return value / mean if normalized and mean > 0 else value
+
+
+def with_settings(
+    recipe: Recipe, layers: Sequence[Layer], layer: Layer, settings: Settings, sparsity: float
+) -> Recipe:
+    """Carry the layer's cut over to changed controls: the same fraction under the new criterion or mode."""
+    targets = ALL if settings.scope == "global" else layer.name
+    if pattern(settings.granularity):
+        factor = settings.factor if settings.mode == "scale" else None
+        mode = settings.mode if settings.mode != "shrink" else "hard"
+        return recipe.prune(targets, granularity=settings.granularity, criterion=settings.criterion, mode=mode, factor=factor)  # type: ignore[arg-type]
+    old = prune_rule(recipe, layers, layer.name, settings.granularity)
+    if old is None or sparsity <= 0:
+        return recipe
+    same = old.criterion == settings.criterion and old.threshold is not None and not pattern(old.granularity)
+    same = same and (old.scope == "global") == (settings.scope == "global")
+    if same:
+        return cut(recipe, layer, settings, old.threshold)  # type: ignore[arg-type]
+    return recipe.prune(
+        targets,
+        sparsity=min(sparsity, 0.9999),
+        criterion=settings.criterion,
+        granularity=settings.granularity,
+        scope="global" if settings.scope == "global" else "layer",
+        mode=settings.mode,  # type: ignore[arg-type]
+        factor=settings.factor if settings.mode == "scale" else None,
+    )
+
+
+def quantize(recipe: Recipe, layer: Layer, scope: str, bits: int | None, scheme: str, granularity: str) -> Recipe:
+    """Set or clear (bits None) the quantization of the layer or of all."""
+    targets = ALL if scope == "global" else layer.name
+    if bits is None:
+        return recipe.clear(targets, kind=WEIGHT_QUANTIZE)
+    return recipe.quantize(targets, bits=bits, scheme=scheme, granularity=granularity)  # type: ignore[arg-type]
+
+
+def same_for_all_like(
+    recipe: Recipe, layers: Sequence[Layer], layer: Layer, sparsity: Mapping[str, float]
+) -> Recipe:
+    """Give every layer of the same kind this layer's settings: the same sparsity, units and bits.
+
+    sparsity: {kind of rule: the fraction that this layer's rule of that kind cuts}.
+    """
+    like = [other for other in layers if other.kind == layer.kind]
+    for kind in (UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE):
+        rule = rule_for(recipe, layers, layer.name, kind)
+        names = [other.name for other in like if kind != UNIT_PRUNE or other.group is not None]
+        if rule is None or not names:
+            continue
+        moved = replace(rule, targets=tuple(names))
+        if isinstance(moved, Prune):
+            moved = replace(moved, scope="layer")
+            if not pattern(moved.granularity):
+                moved = replace(moved, threshold=None, sparsity=min(sparsity.get(kind, 0.0), 0.9999))
+        recipe = recipe._with(moved)
+    return recipe
+
+
+def toggle_lock(recipe: Recipe, layers: Sequence[Layer], layer: Layer) -> Recipe:
+    """Protect the layer, or lift its protection."""
+    _, kept = effective(recipe.rules, layers)
+    return recipe.clear(layer.name, kind="keep") if layer.name in kept else recipe.keep(layer.name)

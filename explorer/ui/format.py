@@ -1,0 +1,71 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+FRACTIONS = frozenset({"accuracy", "precision", "recall", "f1", "next_token_accuracy", "r2"})
+
+
+def size(nbytes: float) -> str:
+    """1,066,440 -> "1.07 MB" (powers of ten)."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= scale:
+            return f"{significant(nbytes / scale)} {unit}"
+    return f"{nbytes:.0f} B"
+
+
+def count(value: float) -> str:
+    """266,610 -> "267 k"."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= scale:
+            return f"{significant(value / scale)} {unit}"
+    return f"{value:.0f}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Three significant digits, without an exponent."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else ("∞" if value > 0 else str(value))
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{places}f}"
+
+
+def percent(value: float, places: int = 1) -> str:
+    """0.8713 -> "87.1 %"."""
+    return f"{100 * value:.{places}f} %"
+
+
+def is_fraction(name: str) -> bool:
+    """Whether a metric is shown in percent."""
+    return name in FRACTIONS and name != "r2"
+
+
+def metric(name: str, value: float) -> str:
+    """A metric's value as shown: percent for fractions, else three or four digits."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "–"
+    return percent(value) if is_fraction(name) else f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def change(name: str, value: float) -> str:
+    """A metric's change with its sign: points for fractions."""
+    if not math.isfinite(value):
+        return "+∞" if value > 0 else "–"
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    if is_fraction(name):
+        return f"{sign}{abs(100 * value):.1f} pt"
+    return f"{sign}{abs(value):.3f}" if abs(value) < 100 else f"{sign}{abs(value):,.1f}"
+
+
+def half_width(name: str, low: float | None, high: float | None) -> str:
+    """Half of an interval's width, "± 0.3", or nothing."""
+    if low is None or high is None:
+        return ""
+    half = (high - low) / 2
+    return f"± {100 * half:.1f}" if is_fraction(name) else f"± {significant(half, 2)}"
+
+
+def times(before: float, after: float) -> str:
+    """1,066 kB -> 76 kB: "13.9×"."""
+    return f"{before / after:.1f}×" if after else "∞"

@@ -1,0 +1,32 @@
+"""Undo and redo over recipes: one step a gesture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from explorer.core.recipe import Recipe
+
+LIMIT = 200
+
+
+@dataclass(frozen=True)
+class History:
+    """past (oldest first), present, future (next first)."""
+
+    present: Recipe = Recipe()
+    past: tuple[Recipe, ...] = ()
+    future: tuple[Recipe, ...] = ()
+
+    def push(self, recipe: Recipe) -> History:
+        """A new present; a recipe with equal rules is no step."""
+        if recipe.rules == self.present.rules:
+            return replace(self, present=recipe)
+        return History(recipe, (*self.past, self.present)[-LIMIT:])
+
+    def undo(self) -> History:
+        """One step back, if there is one."""
+        return History(self.past[-1], self.past[:-1], (self.present, *self.future)) if self.past else self
+
+    def redo(self) -> History:
+        """One step forward, if there is one."""
+        return History(self.future[0], (*self.past, self.present), self.future[1:]) if self.future else self

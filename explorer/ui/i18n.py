@@ -1,0 +1,49 @@
+"""English and 简体中文: gettext catalogues, one language a session."""
+
+from __future__ import annotations
+
+import gettext
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+
+DOMAIN = "explorer"
+FOLDER = Path(__file__).parent / "locale"
+LANGUAGES = ("en", "zh_CN")
+
+
+@cache
+def _catalogue(code: str) -> gettext.NullTranslations:
+    return gettext.translation(DOMAIN, FOLDER, [code], fallback=True) if code != "en" else gettext.NullTranslations()
+
+
+def language() -> str:
+    """The session's language: chosen, else the browser's, else English."""
+    try:
+        if "language" not in st.session_state:
+            st.session_state["language"] = "zh_CN" if (st.context.locale or "").lower().startswith("zh") else "en"
+        return str(st.session_state["language"])
+    except Exception:  # outside of a Streamlit run there is no session
+        return "en"
+
+
+def set_language(code: str) -> None:
+    """Choose the session's language."""
+    if code in LANGUAGES:
+        st.session_state["language"] = code
+
+
+def _(text: str, **values: object) -> str:
+    """``text`` in the session's language, its ``{placeholders}`` filled."""
+    translated = _catalogue(language()).gettext(text)
+    return translated.format(**values) if values else translated
+
+
+def help_for(kind: str, name: str, fallback: str) -> str:
+    """Help of a term, criterion, quantizer, exporter or card: the catalogue's under that name, else English."""
+    from .terms import TERMS
+
+    english = TERMS.get(name, fallback) if kind == "term" else fallback
+    found = _catalogue(language()).pgettext(kind, name)
+    return english if found == name else found

@@ -1,0 +1,19 @@
+"""The app's script: look, navigation, language. Run through ``app.py``."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.ui import style
+from explorer.ui.i18n import _
+from explorer.ui.pages import pages
+
+st.set_page_config(page_title="Compression Explorer", page_icon=":material/compress:", layout="wide")
+style.inject()
+
+# Each page keeps a fixed URL path whatever the language; only pages that exist are shown.
+entries = [
+    st.Page(page.render, title=_(page.TITLE), icon=page.ICON, url_path=page.PATH, default=index == 0)
+    for index, page in enumerate(pages())
+]
+st.navigation(entries, position="top" if len(entries) > 1 else "hidden").run()

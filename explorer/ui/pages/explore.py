@@ -1,0 +1,43 @@
+"""Explore: see a model's weights, drag what goes, watch what it costs."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import explorer
+from explorer.core.errors import ExplorerError
+from explorer.evaluate.costs import counts as counts_of
+from explorer.ui import models, state
+from explorer.ui.i18n import _
+from explorer.ui.panels import detail, header, overview, scoreboard, tabs
+
+TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
+DEFAULT = "fashion-lenet5"
+
+
+def render() -> None:
+    """The whole workspace, top to bottom."""
+    name, unknown = state.read_link(explorer.samples(), DEFAULT)
+    space = state.workspace(name)
+    subject = models.open_subject(name)
+    if space.layer not in {layer.name for layer in subject.layers}:
+        space.layer = max(subject.layers, key=lambda layer: layer.numel).name
+    try:
+        explorer.resolve(subject, space.history.present)
+    except ExplorerError as error:
+        space.message = str(error)
+        space.replace(space.history.undo() if space.history.past else type(space.history)())
+    header.render(space, subject)
+    if unknown:
+        st.warning(_("No model {name}; showing {default}.", name=unknown, default=DEFAULT), icon=":material/warning:")
+    if space.message:
+        st.error(_("That recipe was not used: {reason}", reason=space.message), icon=":material/error:")
+        space.message = ""
+    board = detail.Board(st.empty(), st.empty())
+    board.cards.html(scoreboard.skeleton())
+    board.strip.html(scoreboard.strip(None))
+    plan = explorer.resolve(subject, space.history.present)
+    overview.render(space, subject, counts_of(subject, plan), plan.protected)
+    detail.render(space, subject, board)
+    tabs.render(space, subject)
+    state.write_link(space)

@@ -1,0 +1,94 @@
+"""What changed: recall by class, the confusion matrices, the samples whose answer flipped, and one's own input."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import explorer
+from explorer.core.report import Report
+from explorer.evaluate.answers import label, show
+from explorer.figures.confusion import confusion
+from explorer.figures.per_class import per_class
+from explorer.models.subject import Subject
+
+from .. import format as fmt
+from .. import style
+from ..i18n import _
+from ..state import Workspace
+from . import try_one
+from .scoreboard import hurt
+from .tiles import tile
+
+SHOWN = 16
+
+
+def render(space: Workspace, subject: Subject) -> None:
+    """Two columns: by class, by sample; below, try one."""
+    report = explorer.evaluate(subject, space.history.present, device=st.session_state.get("device"))
+    palette = style.colours()
+    if report.per_class:
+        left, right = st.columns([2, 3], gap="large")
+        with left:
+            _classes(report, palette)
+        with right:
+            _flipped(subject, report)
+    else:
+        _flipped(subject, report)
+    with st.expander(_("Try one: see both models' answers"), icon=":material/experiment:", key="try-open"):
+        try_one.render(space, subject, report)
+
+
+def _classes(report: Report, palette: style.Palette) -> None:
+    view = st.segmented_control(
+        _("View"), ["recall", "confusion"], default="recall", required=True, label_visibility="collapsed", key="class-view",
+        format_func=lambda v: {"recall": _("Recall per class"), "confusion": _("Confusion matrix")}[v],
+    )  # fmt: skip
+    if view == "recall":
+        worst = hurt(report, 1)
+        said = _("{name} loses {points} points.", name=worst[0][0], points=f"{abs(100 * worst[0][1]):.1f}") if worst else _("No class loses.")
+        st.caption(_("Grey: before, blue: after.") + f" **{said}**")
+        st.plotly_chart(per_class(report.per_class, palette, _("before"), _("after")), key="recall-figure", config={"displayModeBar": False})
+    else:
+        names = list(report.per_class)
+        before, after = report.confusion
+        which = st.segmented_control(
+            _("When"), ["after", "before"], default="after", required=True, label_visibility="collapsed", key="confusion-when",
+            format_func=lambda v: {"after": _("after"), "before": _("before")}[v],
+        )  # fmt: skip
+        matrix = after if which == "after" else before
+        st.plotly_chart(confusion(matrix, names, palette, _("target"), _("answer")), key="confusion-figure", config={"displayModeBar": False})
+
+
+def _flipped(subject: Subject, report: Report) -> None:
+    total = len(report.changed)
+    if report.task == "classification":
+        counts = {kind: sum(c.kind == kind for c in report.changed) for kind in ("now wrong", "now right", "wrong differently")}
+        st.caption(
+            _("{total} of {n} answers changed: {wrong} now wrong, {right} now right, {other} wrong differently", total=total, n=f"{report.n:,}",
+              wrong=counts["now wrong"], right=counts["now right"], other=counts["wrong differently"])
+        )  # fmt: skip
+        order = {"now wrong": 0, "wrong differently": 1, "now right": 2}
+        chosen = sorted(report.changed, key=lambda c: (order[c.kind], c.index))
+        best = [c for c in chosen if c.kind == "now wrong"][: SHOWN - 4]
+        chosen = best + [c for c in chosen if c not in best][: SHOWN - len(best)]
+    else:
+        st.caption(_("The largest changes of {n} samples", n=f"{report.n:,}"))
+        chosen = list(report.changed[:SHOWN])
+    if not chosen:
+        st.info(_("Every answer is the original's."), icon=":material/check:")
+        return
+    tiles = []
+    for change in chosen:
+        shown = show(subject, report.split, change.index)
+        if report.task == "classification":
+            was, now = label(subject, int(change.before)), label(subject, int(change.after))
+            captions = [("", was), ("x-better" if change.kind == "now right" else "x-worse", f"→ {now}")]
+            title = _("sample {i}, target {target}", i=change.index, target=label(subject, int(change.target or 0)))
+        else:
+            captions = [("", fmt.significant(change.before)), ("", f"→ {fmt.significant(change.after)}")]
+            title = _("sample {i}", i=change.index)
+            if change.target is not None:
+                captions.append(("", _("target {t}", t=fmt.significant(change.target))))
+        tiles.append(tile(shown, captions, title, subject.task.labels))
+    wide = " x-wide" if subject.task.display in ("text", "table") and report.task != "classification" else ""
+    st.html(f'<div class="x-tiles{wide}">{"".join(tiles)}</div>')

@@ -1,0 +1,146 @@
+"""The selected layer: histogram with its handle, controls beside it. Runs as a fragment, so that a drag redraws only this."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+import explorer
+from explorer.core.errors import ExplorerError
+from explorer.core.layers import Layer
+from explorer.core.recipe import Recipe
+from explorer.core.report import Report
+from explorer.evaluate.costs import counts as counts_of
+from explorer.models.subject import Subject
+
+from ..components.threshold import threshold
+from ..i18n import _
+from ..state import Workspace
+from . import controls, handle, scoreboard
+
+KEY = "handle"
+
+
+@dataclass
+class Board:
+    """Places outside of the fragment that it writes to: they hold no widgets."""
+
+    cards: Any
+    strip: Any
+
+    def show(self, report: Report, original: Report, progress: tuple[int, int, float] | None = None) -> None:
+        self.cards.html(scoreboard.render(report, original))
+        self.strip.html(scoreboard.strip(report, progress))
+
+
+@st.fragment
+def render(space: Workspace, subject: Subject, board: Board) -> None:
+    """Answer an event of the handle, or draw the present state."""
+    layer = subject.layer(space.layer)
+    event = _event(space)
+    settings = controls.current(space, subject, layer)
+    dragging = False
+    if event is not None and event.get("id") == handle.identity(space, layer, settings):
+        dragging = not event.get("final")
+        _apply(space, subject, layer, event)
+    elif event is None:
+        space.live = None
+    recipe = space.live or space.history.present
+    plot, beside = st.columns([7, 3], gap="medium")
+    with plot:
+        _heading(subject, layer)
+        place = st.empty()
+        errors = st.empty()
+    try:
+        plan = explorer.resolve(subject, recipe)
+    except ExplorerError as error:
+        errors.error(str(error), icon=":material/error:")
+        space.replace(space.history.undo())
+        recipe = space.history.present
+        plan = explorer.resolve(subject, recipe)
+    report: Report | None = None
+    if event is not None:  # the acknowledgement goes out with the answer: never more than one event in flight
+        report = _first_look(space, subject, recipe, board, errors)
+    settings = controls.current(space, subject, layer)
+    with place.container():
+        counts = report.counts if report is not None else counts_of(subject, plan)
+        threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
+    with beside:
+        controls.render(space, subject, layer, settings, counts.layers[layer.name])
+    if not dragging:
+        _settle(space, subject, recipe, board, errors)
+        if event is not None and event.get("final"):
+            st.rerun()
+
+
+def _event(space: Workspace) -> dict[str, Any] | None:
+    """A value of the handle that was not answered yet."""
+    value = (st.session_state.get(KEY) or {}).get("value")
+    if not isinstance(value, dict) or int(value.get("seq") or 0) <= space.seq:
+        return None
+    space.seq = int(value["seq"])
+    return value
+
+
+def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, Any]) -> None:
+    settings = controls.current(space, subject, layer)
+    recipe = handle.edit(space.history.present, subject, layer, settings, event)
+    space.touched = True
+    if settings.mode == "scale" and event.get("factor"):
+        from dataclasses import replace
+
+        space.chosen = replace(settings, factor=float(event["factor"]))
+    if event.get("final"):
+        space.commit(recipe)
+    else:
+        space.live = recipe
+
+
+def _heading(subject: Subject, layer: Layer) -> None:
+    shape = " × ".join(map(str, layer.shape))
+    group = next((g for g in subject.groups if g.name == layer.group), None)
+    text = f"{shape} · " + _("{n} weights", n=f"{layer.numel:,}")
+    if group is not None:
+        others = [name for name in group.members if name != layer.name and name in {one.name for one in subject.layers}]
+        if others:
+            text += " · " + _("its {n} units are shared with {others}", n=group.units, others=", ".join(o.removesuffix(".weight") for o in others))
+    st.html(f'<div class="x-head"><b>{layer.name}</b><span>{text}</span></div>')
+
+
+def _first_look(space: Workspace, subject: Subject, recipe: Recipe, board: Board, errors: Any) -> Report | None:
+    try:
+        report = next(explorer.stream(subject, recipe, device=st.session_state.get("device")))
+    except ExplorerError as error:
+        errors.error(str(error), icon=":material/error:")
+        return None
+    board.show(report, _original(subject))
+    return report
+
+
+def _original(subject: Subject) -> Report:
+    """The counts of the original; its metrics are those of the first look only, and not shown."""
+    return next(explorer.stream(subject, device=st.session_state.get("device")))
+
+
+def _settle(space: Workspace, subject: Subject, recipe: Recipe, board: Board, errors: Any) -> None:
+    """Sharpen until every sample was seen. A newer event ends this at the next chunk."""
+    device = st.session_state.get("device")
+    try:
+        looks = explorer.stream(subject, recipe, device=device)
+        report = next(looks)
+        original = _original(subject)
+        began, last = time.perf_counter(), report
+        if not report.complete:
+            board.show(report, original, (report.n, report.total, 0.0))
+
+            def progress(done: int, total: int) -> None:
+                spent = time.perf_counter() - began
+                board.strip.html(scoreboard.strip(last, (done, total, spent / max(done, 1) * (total - done))))
+
+            report = explorer.evaluate(subject, recipe, device=device, progress=progress)
+        board.show(report, original)
+    except ExplorerError as error:
+        errors.error(str(error), icon=":material/error:")

@@ -1,0 +1,80 @@
+"""Take the compressed model away: formats, what was verified, one zip."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import streamlit as st
+
+import explorer
+from explorer.core.errors import ExplorerError
+from explorer.export.exporters import registry
+from explorer.models.subject import Subject
+
+from .. import format as fmt
+from ..i18n import _, help_for
+from ..state import Workspace
+from .scoreboard import kind_name, metric_name
+
+
+def render(space: Workspace, subject: Subject) -> None:
+    """Choose formats, export, look at the checks, download."""
+    recipe = space.history.present
+    names = list(explorer.exporters())
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        formats = st.pills(_("Formats"), names, default=names, selection_mode="multi", key="formats")
+        for name in formats:
+            st.caption(f"**{name}** · {help_for('exporter', name, registry.help(name)).splitlines()[0]}")
+        st.caption(_("Every file is re-loaded and its outputs are compared before it is offered. The test split is read here, once."))
+        go = st.button(_("Export"), type="primary", icon=":material/package_2:", disabled=not formats, key="export-go")
+    key = (subject.name, recipe.digest, recipe.name, tuple(formats))
+    if go:
+        _run(subject, space, list(formats), key, right)
+    done = st.session_state.get("exported")
+    if done and done["key"] == key:
+        with right:
+            _result(subject, done)
+
+
+def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple, right: object) -> None:
+    bar = st.progress(0.0, _("Exporting …"))
+    folder = Path(tempfile.mkdtemp(prefix="explorer-")) / f"{subject.name}-compressed"
+    try:
+        bundle = explorer.export(subject, space.history.present, folder, formats=formats, progress=lambda done, total: bar.progress(min(1.0, done / max(1, total)), _("Exporting …")))
+        st.session_state["exported"] = {
+            "key": key, "files": dict(bundle.files), "checks": dict(bundle.checks), "zip": bundle.zip_bytes(),
+            "report": bundle.report, "original": explorer.evaluate(subject, split=bundle.report.split), "notes": tuple(bundle.notes),
+        }  # fmt: skip
+    except ExplorerError as error:
+        st.error(str(error), icon=":material/error:")
+    finally:
+        bar.empty()
+        shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def _result(subject: Subject, done: dict) -> None:
+    checks = done["checks"]
+    st.dataframe(
+        {
+            _("file"): list(done["files"]),
+            _("bytes on disk (measured)"): list(done["files"].values()),
+            _("largest difference after re-loading"): [f"{checks[name]:.1e}" if name in checks else "" for name in done["files"]],
+        },
+        hide_index=True,
+    )
+    report, original = done["report"], done["original"]
+    main = report.main
+    shown, was = report.figure(main), original.figure(main)
+    st.markdown(
+        f"**{metric_name(main)}** · {was.split} · n = {was.n:,} · {kind_name(was.kind)}: "
+        f"{fmt.metric(main, was.value)} → **{fmt.metric(main, shown.value)}**"
+    )
+    for note in done["notes"]:
+        st.caption(note)
+    st.download_button(
+        _("Download all as zip ({size})", size=fmt.size(len(done["zip"]))), done["zip"], f"{subject.name}-compressed.zip", "application/zip",
+        type="primary", icon=":material/download:", on_click="ignore", key="export-zip",
+    )  # fmt: skip

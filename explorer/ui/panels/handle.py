@@ -1,0 +1,131 @@
+"""What the threshold component is told, and what its events mean. Numbers in, numbers out; no widgets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from explorer.analysis.histogram import Histogram, histogram, sorted_units
+from explorer.compress.plan import Plan
+from explorer.compress.view import levels, sqnr
+from explorer.core.layers import Layer
+from explorer.core.recipe import Recipe
+from explorer.core.report import Counts
+from explorer.core.rules import pattern
+from explorer.models.subject import Subject
+
+from .. import edits
+from ..edits import Settings
+from ..i18n import _
+from ..state import Workspace
+
+
+def identity(space: Workspace, layer: Layer, settings: Settings) -> str:
+    """Names what is drawn; events that carry another name are stale."""
+    return f"{space.model}/{layer.name}/{settings.granularity}/{settings.criterion}/{settings.mode}/{settings.scope}/{space.generation}"
+
+
+def edit(recipe: Recipe, subject: Subject, layer: Layer, settings: Settings, value: Mapping[str, Any]) -> Recipe:
+    """The recipe after an event of the handle: {t: threshold, k: units cut, factor}."""
+    from dataclasses import replace
+
+    if settings.mode == "scale":
+        settings = replace(settings, factor=edits.rounded(min(max(float(value.get("factor") or 0.5), 0.05), 0.95), 2))
+    if settings.granularity == "unit":
+        scores, _units = sorted_units(subject, str(layer.group), settings.criterion)
+        k = min(int(value.get("k") or 0), len(scores) - 1)
+        if k <= 0:
+            return edits.clear_cut(recipe, layer, settings)
+        return edits.cut(recipe, layer, settings, edits.unit_threshold(scores, k, settings.scope == "global"))
+    return edits.cut(recipe, layer, settings, edits.rounded(float(value["t"])))
+
+
+def threshold_of(recipe: Recipe, subject: Subject, layer: Layer, settings: Settings, plan: Plan) -> tuple[float, int]:
+    """Where the handle stands for a recipe: (threshold on the score, units cut)."""
+    rule = edits.prune_rule(recipe, subject.layers, layer.name, settings.granularity)
+    if settings.granularity == "unit" and layer.group is not None:
+        scores, _units = sorted_units(subject, layer.group, settings.criterion)
+        if rule is None:
+            return 0.0, 0
+        if layer.group in plan.kept:
+            k = len(scores) - len(plan.kept[layer.group])
+        elif rule.threshold is not None:
+            mean = sum(scores) / len(scores) if rule.scope == "global" else 1.0
+            k = min(sum(s <= rule.threshold * mean for s in scores), len(scores) - 1)
+        else:
+            k = min(round((rule.sparsity or 0) * len(scores)), len(scores) - 1)
+        k = k if rule.mode != "hard" or layer.group in plan.kept else 0
+        return (scores[k - 1] + scores[min(k, len(scores) - 1)]) / 2 if k else 0.0, k
+    if rule is None or pattern(rule.granularity):
+        return 0.0, 0
+    if rule.threshold is not None:
+        return rule.threshold, 0
+    found: Histogram = histogram(subject, layer.name, settings.criterion)
+    fraction = plan.cut_fraction(layer.name)
+    return found.quantiles[round(fraction * (len(found.quantiles) - 1))], 0
+
+
+def data(
+    space: Workspace, subject: Subject, layer: Layer, settings: Settings, recipe: Recipe, plan: Plan, counts: Counts | None, ack: int
+) -> dict[str, Any]:
+    """Everything that the component draws, about 6 kB."""
+    threshold, k = threshold_of(recipe, subject, layer, settings, plan)
+    quantized = plan.codes.get(layer.name)
+    ticks = levels(plan, layer.name)
+    out: dict[str, Any] = {
+        "id": identity(space, layer, settings),
+        "layer": layer.name,
+        "ack": ack,
+        "value": {"t": threshold, "k": k, "factor": settings.factor},
+        "mode": settings.mode if settings.mode != "hard" else "hard",
+        "log": space.log_counts,
+        "levels": ticks,
+        "locked": _locked(settings, layer, plan),
+        "hint": not space.touched,
+        "text": texts(settings),
+        "size": {
+            "n": layer.numel,
+            "rows": layer.shape[0],
+            "bits": quantized.bits if quantized else 32,
+            "overhead": quantized.overhead if quantized else 0,
+        },
+    }
+    if counts is not None:
+        mine = counts.layers[layer.name]
+        error = sqnr(subject, plan, layer.name)
+        out["readout"] = {"sparsity": mine.sparsity, "bytes": mine.bytes, "sqnr": error, "attenuated": mine.attenuated / mine.original}
+        out["layers"] = {
+            name: {"sparsity": one.sparsity, "bits": one.bits, "attenuated": one.attenuated / one.original}
+            for name, one in counts.layers.items()
+        }
+    if settings.granularity == "unit" and layer.group is not None:
+        scores, units = sorted_units(subject, layer.group, settings.criterion)
+        out |= {"view": "units", "scores": list(scores), "units": list(units), "lo": 0.0, "hi": scores[-1], "n": len(scores)}
+        out["levels"] = None
+        return out
+    found = histogram(subject, layer.name, settings.criterion)
+    out |= {"view": "weights" if found.signed else "scores", "lo": found.low, "hi": found.high, "n": found.entries}
+    out |= {"counts": list(found.counts), "q": [float(f"{q:.6g}") for q in found.quantiles]}
+    if not found.signed and ticks:
+        reach = max(abs(ticks[0]), abs(ticks[-1])) or 1.0
+        out |= {"levels_lo": -reach, "levels_hi": reach}
+    return out
+
+
+def _locked(settings: Settings, layer: Layer, plan: Plan) -> str | None:
+    if layer.name in plan.protected:
+        return _("This layer is protected. Unlock it in the strip above (key L) to prune it.")
+    if pattern(settings.granularity):
+        return _("{pattern} fixes the cut: in every run of inputs the strongest stay.", pattern=settings.granularity)
+    return None
+
+
+def texts(settings: Settings) -> dict[str, str]:
+    """The component's strings."""
+    score = "|w|" if settings.criterion in ("l1", "l2") else _("score")
+    return {
+        "threshold": _("threshold"), "sparsity": _("cut"), "size": _("layer size"), "approx": _("approximate"), "score": score,
+        "factor": _("factor"), "label": _("Pruning threshold"), "factor_label": _("Attenuation factor"), "kept": _("kept"),
+        "cut": _("cut"), "unit": _("unit"), "units": _("units"), "levels": _("levels"), "of": _("of"), "error": _("error"),
+        "hint": _("drag the orange handle"), "attenuated": _("attenuated"), "locked": _("locked"),
+    }  # fmt: skip

@@ -1,0 +1,114 @@
+"""The page's head: which model, undo and redo, the recipe's menu, device and language."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+import explorer
+from explorer.core.errors import ExplorerError
+from explorer.core.recipe import Recipe
+from explorer.models.device import devices, unused_gpu
+from explorer.models.subject import Subject
+
+from .. import format as fmt
+from ..history import History
+from ..i18n import _, help_for, language, set_language
+from ..state import Workspace, workspace
+
+LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
+
+
+def render(space: Workspace, subject: Subject) -> None:
+    """One row; its widgets change the workspace before the rest of the page is drawn."""
+    left, right = st.columns([5, 6], vertical_alignment="center")
+    with left, st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.selectbox(
+            _("Model"),
+            list(explorer.samples()),
+            key="model",
+            label_visibility="collapsed",
+            width=190,
+            on_change=lambda: workspace(st.session_state["model"]),
+        )
+        n = len(subject.task.dataset("validation"))
+        parameters = sum(p.numel() for p in subject.module.parameters())
+        st.html(
+            f'<div class="x-title"><span>{_("{n} parameters", n=fmt.count(parameters))} · '
+            f"{subject.card.get('data_name') or ''} {_('validation split, {n} samples', n=f'{n:,}')}</span></div>"
+        )
+    with right, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
+        _steps(space)
+        _recipe(space, subject)
+        _card(subject)
+        _settings()
+
+
+def _steps(space: Workspace) -> None:
+    history = space.history
+    for key, icon, label, target in (
+        ("undo", ":material/undo:", _("Undo"), history.undo()),
+        ("redo", ":material/redo:", _("Redo"), history.redo()),
+    ):
+        st.button(label, icon=icon, key=key, disabled=target is history, on_click=space.replace, args=(target,), shortcut=SHORTCUTS[key])
+    st.button(
+        _("Reset"),
+        key="reset",
+        disabled=not history.present.rules,
+        on_click=lambda: space.replace(space.history.push(Recipe(name=space.history.present.name))),
+    )
+
+
+SHORTCUTS = {"undo": "Ctrl+Z", "redo": "Ctrl+Shift+Z"}
+
+
+def _recipe(space: Workspace, subject: Subject) -> None:
+    recipe = space.history.present
+    with st.popover(recipe.name or _("Recipe"), icon=":material/receipt_long:", key=f"recipe-{space.generation}"):
+        name = st.text_input(_("Name of this recipe"), recipe.name, max_chars=80, key=f"name-{space.generation}")
+        if name != recipe.name:
+            space.history = History(recipe.named(name), space.history.past, space.history.future)
+        if recipe.rules:
+            json_tab, python_tab = st.tabs(["JSON", "Python"])
+            json_tab.code(recipe.to_json(), language="json", height=220)
+            python = f'import explorer\n\nsubject = explorer.load("{subject.name}")\nrecipe = {recipe.to_python()}\n'
+            python_tab.code(python + "report = explorer.evaluate(subject, recipe)", language="python", height=220)
+            st.download_button(_("Download JSON"), recipe.to_json(), f"{recipe.name or 'recipe'}.json", "application/json", icon=":material/download:", on_click="ignore")
+        else:
+            st.caption(_("Nothing is pruned or quantized yet."))
+        text = st.text_area(_("Paste a recipe"), key=f"paste-{space.generation}", height=80, placeholder='{"format": "compression-explorer-recipe", ...}')
+        file = st.file_uploader(_("or upload one"), type=["json"], key=f"upload-{space.generation}")
+        if st.button(_("Use this recipe"), disabled=not text and file is None):
+            try:
+                given = Recipe.from_json(file.getvalue() if file is not None else text)
+                explorer.resolve(subject, given)
+            except ExplorerError as error:
+                st.error(str(error), icon=":material/error:")
+            else:
+                space.replace(space.history.push(given))
+                st.rerun()
+
+
+def _card(subject: Subject) -> None:
+    card = subject.card
+    with st.popover(_("About"), icon=":material/info:"):
+        st.markdown(f"**{subject.name}**")
+        st.write(help_for("card", subject.name, str(card.get("summary", ""))))
+        for key, label in (("architecture", _("Architecture")), ("data", _("Data")), ("licence", _("Licence")), ("trained", _("Training"))):
+            if card.get(key):
+                value = card[key]
+                text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+                st.markdown(f"**{label}** · {text}")
+        scores = card.get("scores") or {}
+        if scores:
+            st.dataframe({split: {k: v for k, v in values.items()} for split, values in scores.items()})
+
+
+def _settings() -> None:
+    with st.popover("", icon=":material/tune:", help=_("Device and language")):
+        st.segmented_control(
+            _("Language"), list(LANGUAGES), default=language(), format_func=LANGUAGES.__getitem__, key="language-choice",
+            required=True, on_change=lambda: set_language(st.session_state["language-choice"]),
+        )  # fmt: skip
+        st.selectbox(_("Device"), devices(), key="device", help=_("Where models are evaluated; results agree within the stated precision."))
+        if unused_gpu():
+            st.warning(_("This machine has an NVIDIA GPU, but this build of torch cannot use it. The README says how to install one that can."))

@@ -1,0 +1,131 @@
+"""The scoreboard: main metric, loss, size, MACs, sparsity; each with its change and its kind; and who is hurt most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from explorer.core.report import Figure, Report
+
+from .. import format as fmt
+from ..i18n import _, help_for
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure: key of its term, value, kind, and a note of (css class, text) pieces."""
+
+    term: str
+    name: str
+    value: str
+    kind: str
+    note: tuple[tuple[str, str], ...] = ()
+
+
+def kind_name(kind: str) -> str:
+    """measured, counted or estimated, in the viewer's language."""
+    return {"measured": _("measured"), "counted": _("counted"), "estimated": _("estimated")}[kind]
+
+
+def metric_name(name: str) -> str:
+    """A metric's name on screen; a custom task's names stay as they are."""
+    names = {
+        "accuracy": _("Accuracy"), "precision": _("Precision"), "recall": _("Recall"), "f1": _("F1"),
+        "loss": _("Loss"), "r2": _("R²"), "rmse": _("RMSE"), "mae": _("MAE"), "perplexity": _("Perplexity"),
+        "cross_entropy": _("Cross-entropy"), "next_token_accuracy": _("Next-token accuracy"),
+    }  # fmt: skip
+    return names.get(name, name)
+
+
+def _metric(report: Report, name: str) -> Card:
+    shown: Figure = report.figure(name)
+    moved = report.change(name)
+    worse = moved.value > 0 if name in report.lower_is_better else moved.value < 0
+    css = "" if moved.value == 0 else "x-worse" if worse else "x-better"
+    seen = _("n = {n}", n=f"{report.n:,}") if report.complete else _("{n} of {total}", n=f"{report.n:,}", total=f"{report.total:,}")
+    interval = fmt.half_width(name, moved.low, moved.high)
+    note = [(css, fmt.change(name, moved.value)), ("", " ".join(filter(None, (interval, "· " + seen))))]
+    return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), tuple(note))
+
+
+def cards(report: Report, original: Report) -> list[Card]:
+    """The five cards of a report."""
+    counts, before = report.counts, original.counts
+    smaller = before.bytes / counts.bytes if counts.bytes else float("inf")
+    size_note = [("x-better" if smaller > 1.0005 else "", _("{times} smaller", times=f"{smaller:.1f}×"))]
+    size_note.append(("", _("of {size}", size=fmt.size(before.bytes))))
+    if counts.macs is None:
+        macs = Card("macs", _("MACs"), "–", kind_name("counted"), (("", _("not countable for this model")),))
+    else:
+        saved = 1 - counts.macs / before.macs if before.macs else 0.0
+        if saved > 0:
+            note = [("x-better", f"−{fmt.percent(saved, 0)}"), ("", _("after removal"))]
+        else:
+            note = [("", _("zeros alone save none") if counts.zeros_left > 0.001 else _("one sample"))]
+        macs = Card("macs", _("MACs"), fmt.count(counts.macs), kind_name("counted"), tuple(note))
+    pruned = sum(layer.original - layer.nonzero for layer in counts.layers.values())
+    total = sum(layer.original for layer in counts.layers.values())
+    sparse_note = [("", _("{pruned} of {total} weights", pruned=fmt.count(pruned), total=fmt.count(total)))]
+    soft = sum(layer.attenuated for layer in counts.layers.values())
+    if soft:
+        sparse_note = [("", _("{n} weights attenuated", n=fmt.count(soft)))]
+    second = "loss" if "loss" in report.figures and report.main != "loss" else None
+    other = [name for name in report.figures if name != report.main]
+    chosen = second or (other[0] if other else None)
+    return [
+        _metric(report, report.main),
+        *([_metric(report, chosen)] if chosen else []),
+        Card("size", _("Size"), fmt.size(counts.bytes), kind_name("counted"), tuple(size_note)),
+        macs,
+        Card("sparsity", _("Sparsity"), fmt.percent(counts.sparsity), kind_name("counted"), tuple(sparse_note)),
+    ]
+
+
+def hurt(report: Report, limit: int = 3) -> list[tuple[str, float]]:
+    """The classes whose recall fell most: (name, change), worst first; only real losses."""
+    moved = [(name, score.recall - score.recall_before) for name, score in report.per_class.items() if score.support]
+    return sorted((item for item in moved if item[1] < -0.0005), key=lambda item: item[1])[:limit]
+
+
+def render(report: Report, original: Report) -> str:
+    """The five cards as HTML."""
+    return '<div class="x-board" role="group" aria-label="{label}" data-n="{n}" data-complete="{complete}">{cards}</div>'.format(
+        label=escape(_("Scoreboard")), n=report.n, complete=str(report.complete).lower(), cards="".join(map(_card, cards(report, original)))
+    )
+
+
+def _card(card: Card) -> str:
+    note = " ".join(f'<span class="{css}">{escape(text)}</span>' for css, text in card.note)
+    plain = escape(" ".join(text for _css, text in card.note))
+    explained = escape(help_for("term", card.term, ""))
+    return (
+        f'<div class="x-card" data-figure="{escape(card.term)}"><header><span class="x-name" title="{explained}">{escape(card.name)}</span>'
+        f'<span class="x-kind">{escape(card.kind)}</span></header><div class="x-value">{escape(card.value)}</div>'
+        f'<div class="x-note" title="{plain}">{note}</div></div>'
+    )
+
+
+def skeleton() -> str:
+    """What stands there until the first figures are in."""
+    empty = '<div class="x-card"><header><span class="x-name">…</span></header><div class="x-value">–</div><div class="x-note"></div></div>'
+    return f'<div class="x-board" aria-busy="true">{empty * 5}</div>'
+
+
+def strip(report: Report | None, progress: tuple[int, int, float] | None = None) -> str:
+    """The line under the cards: who is hurt most; while evaluating, how far and how long still."""
+    pieces = []
+    if report is not None:
+        worst = hurt(report)
+        if worst:
+            names = ", ".join(f"{escape(name)} <span class='x-worse'>−{abs(100 * change):.0f}</span>" for name, change in worst)
+            pieces.append(f"<span>{escape(_('Hurt most (recall, points)'))}: {names}</span>")
+        wrong = [change for change in report.changed if change.kind == "now wrong"] if report.task == "classification" else []
+        right = [change for change in report.changed if change.kind == "now right"] if report.task == "classification" else []
+        if wrong or right:
+            text = _("{wrong} answers now wrong, {right} now right, of {n}", wrong=len(wrong), right=len(right), n=f"{report.n:,}")
+            pieces.append(f"<span>{escape(text)}</span>")
+    if progress is not None and progress[1]:
+        done, total, left = progress
+        text = _("evaluating {done} of {total}, {left} s left", done=f"{done:,}", total=f"{total:,}", left=f"{left:.0f}")
+        pieces.append(f'<span class="x-bar"><i style="width:{100 * done / total:.0f}%"></i></span><span>{escape(text)}</span>')
+    return f'<div class="x-strip" aria-live="polite">{"".join(pieces)}</div>'

@@ -1,0 +1,52 @@
+"""Every layer in a sortable table, with a CSV to take away."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+import explorer
+from explorer.evaluate.costs import counts
+from explorer.models.subject import Subject
+
+from ..i18n import _
+from ..state import Workspace
+
+
+def frame(space: Workspace, subject: Subject) -> pd.DataFrame:
+    """One row a layer: what it was, what is left of it."""
+    plan = explorer.resolve(subject, space.history.present)
+    found = counts(subject, plan)
+    rows = []
+    for layer in subject.layers:
+        one = found.layers[layer.name]
+        codes = plan.codes.get(layer.name)
+        rows.append(
+            {
+                "layer": layer.name, "kind": layer.kind, "shape": "×".join(map(str, layer.shape)), "shape_left": "×".join(map(str, one.shape)),
+                "weights": one.original, "left": one.remaining, "nonzero": one.nonzero, "sparsity": one.sparsity,
+                "attenuated": one.attenuated, "bits": one.bits, "scheme": codes.scheme if codes else "", "bytes_before": 4 * one.original,
+                "bytes": one.bytes, "group": layer.group or "", "protected": layer.name in plan.protected,
+                "why_no_units": "" if layer.group else subject.structure.refused.get(layer.name, ""),
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def render(space: Workspace, subject: Subject) -> None:
+    """The table; all of it counted."""
+    data = frame(space, subject)
+    st.dataframe(
+        data,
+        hide_index=True,
+        column_config={
+            "layer": st.column_config.TextColumn(_("layer"), pinned=True),
+            "kind": _("kind"), "shape": _("shape"), "shape_left": _("shape left"), "weights": st.column_config.NumberColumn(_("weights"), format="localized"),
+            "left": st.column_config.NumberColumn(_("left"), format="localized"), "nonzero": st.column_config.NumberColumn(_("non-zero"), format="localized"),
+            "sparsity": st.column_config.ProgressColumn(_("sparsity"), format="percent", min_value=0, max_value=1),
+            "attenuated": st.column_config.NumberColumn(_("attenuated"), format="localized"), "bits": _("bits"), "scheme": _("scheme"),
+            "bytes_before": st.column_config.NumberColumn(_("bytes before"), format="localized"), "bytes": st.column_config.NumberColumn(_("bytes"), format="localized"),
+            "group": _("group"), "protected": _("protected"), "why_no_units": _("why no units can go"),
+        },
+    )  # fmt: skip
+    st.download_button(_("Download CSV"), data.to_csv(index=False), f"{subject.name}-layers.csv", "text/csv", icon=":material/download:", on_click="ignore")

@@ -1,0 +1,25 @@
+"""The tabs below the histogram; only the open one is drawn."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.core.errors import ExplorerError
+from explorer.models.subject import Subject
+
+from ..i18n import _
+from ..state import Workspace
+from . import changed, export, graph, table, weights
+
+
+def render(space: Workspace, subject: Subject) -> None:
+    """Changed, Graph, Layers, Weights, Export."""
+    names = [_("Changed"), _("Graph"), _("Layers"), _("Weights"), _("Export")]
+    parts = (changed.render, graph.render, table.render, weights.render, export.render)
+    for tab, part in zip(st.tabs(names, key="tabs", on_change="rerun"), parts, strict=True):
+        if tab.open:
+            with tab:
+                try:
+                    part(space, subject)
+                except ExplorerError as error:
+                    st.error(str(error), icon=":material/error:")

@@ -1,0 +1,106 @@
+"""Pick, type or upload an input and see both models' answers."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+from PIL import Image, UnidentifiedImageError
+
+from explorer.core.errors import ExplorerError, TaskError
+from explorer.core.report import Report
+from explorer.evaluate.answers import Answers, Shown, answers, from_array, from_text, label, picture
+from explorer.models.subject import Subject
+
+from .. import format as fmt
+from ..i18n import _
+from ..state import Workspace
+from . import tiles
+
+MAX_UPLOAD = 2_000_000  # bytes
+
+
+def render(space: Workspace, subject: Subject, report: Report) -> None:
+    """Input on the left, the two answers beside it."""
+    left, right = st.columns([2, 3], gap="large")
+    data = subject.task.dataset("validation")
+    target = None
+    with left:
+        ways = ["sample", "own"]
+        way = st.segmented_control(
+            _("Input"), ways, default="sample", required=True, key="try-way", label_visibility="collapsed",
+            format_func=lambda w: {"sample": _("a sample"), "own": _("your own")}[w],
+        )  # fmt: skip
+        try:
+            if way == "sample":
+                first = report.changed[0].index if report.changed else 0
+                index = st.number_input(_("Sample of the validation split"), 0, len(data) - 1, first, key=f"try-index-{space.model}")
+                inputs, target = data[int(index)]
+            else:
+                inputs = _own(subject)
+        except ExplorerError as error:
+            st.error(str(error), icon=":material/error:")
+            return
+        if inputs is None:
+            return
+        st.html(f'<div class="x-tile" style="width:140px">{tiles.picture(Shown(subject.task.display or "", picture(subject, inputs), None), subject.task.labels)}</div>')
+    with right:
+        found = answers(subject, space.history.present, inputs, device=st.session_state.get("device"))
+        if target is not None and report.task != "language_model":
+            value = target.item() if hasattr(target, "item") else target
+            st.caption(_("target: {t}", t=label(subject, value)))
+        _show(found, report.task)
+
+
+def _own(subject: Subject) -> Any:
+    if subject.task.encode is not None:
+        text = st.text_input(_("Type something"), key="try-text", max_chars=400)
+        return from_text(subject, text) if text else None
+    image = subject.task.display == "image"
+    kinds = ["png", "jpg", "jpeg"] if image else ["csv", "txt"]
+    hint = _("An image; it is made grey and fitted. Light on dark, as the data is.") if image else _("A CSV of numbers without a header: {shape}", shape=" × ".join(map(str, subject.task.dataset("validation")[0][0].shape)))
+    file = st.file_uploader(_("Upload an input"), type=kinds, key="try-file", help=hint)
+    if file is None:
+        return None
+    if file.size > MAX_UPLOAD:
+        raise TaskError(_("The file is larger than {size}.", size=fmt.size(MAX_UPLOAD)))
+    if image:
+        shape = subject.task.dataset("validation")[0][0].shape
+        invert = st.checkbox(_("dark on light: invert"), key="try-invert")
+        try:
+            grey = Image.open(io.BytesIO(file.getvalue())).convert("L" if shape[0] == 1 else "RGB").resize((shape[-1], shape[-2]))
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+            raise TaskError(_("The file could not be read as an image; accepted: PNG or JPEG.")) from None
+        array = np.asarray(grey, dtype="float32") / 255
+        array = 1 - array if invert else array
+        return from_array(subject, array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0))
+    try:
+        table = pd.read_csv(io.BytesIO(file.getvalue()), header=None).to_numpy(dtype="float32")
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise TaskError(_("The file could not be read as numbers: {why}", why=str(error)[:120])) from None
+    return from_array(subject, table)
+
+
+def _show(found: Answers, task: str) -> None:
+    before, after = st.columns(2)
+    for column, name, answer in ((before, _("original"), found.before), (after, _("compressed"), found.after)):
+        with column:
+            st.markdown(f"**{name}**")
+            if task in ("classification", "language_model"):
+                rows = "".join(
+                    f'<div style="display:flex;gap:.5rem;align-items:center;font-size:.82rem"><span style="flex:0 0 6.5rem;overflow:hidden;text-overflow:ellipsis;white-space:nowrap">'
+                    f'{_visible(text)}</span><span class="x-bar"><i style="width:{100 * p:.0f}%"></i></span><span>{100 * p:.1f} %</span></div>'
+                    for text, p in answer
+                )
+                st.html(rows)
+            else:
+                st.html(" ".join(f'<b style="font-size:1.3rem">{fmt.significant(value, 4)}</b>' for _text, value in answer))
+
+
+def _visible(token: str) -> str:
+    from html import escape
+
+    return escape({" ": "␣", "\n": "⏎"}.get(token, token))

@@ -1,0 +1,111 @@
+"""What one browser session owns: a small workspace a model. Everything heavy is shared between sessions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from explorer.core.errors import RecipeError
+from explorer.core.recipe import Recipe
+
+from .edits import Settings
+from .history import History
+
+MAX_LINK = 200_000  # characters of an unpacked recipe in a link
+
+
+@dataclass
+class Workspace:
+    """One model as one person works on it.
+
+    generation changes whenever the controls must be drawn anew from the recipe (another layer, undo, reset); seq is the
+    last event of the handle that was answered; live is the recipe while the handle moves.
+    """
+
+    model: str
+    history: History = field(default_factory=History)
+    layer: str = ""
+    chosen: Settings = field(default_factory=Settings)
+    generation: int = 0
+    seq: int = 0
+    live: Recipe | None = None
+    log_counts: bool = False
+    touched: bool = False
+    message: str = ""
+
+    def commit(self, recipe: Recipe) -> None:
+        """One undo step; the controls stay as they are."""
+        self.history = self.history.push(recipe)
+        self.live = None
+
+    def replace(self, history: History) -> None:
+        """Undo, redo, reset, a pasted recipe: the controls follow."""
+        self.history = history
+        self.live = None
+        self.generation += 1
+
+    def select(self, layer: str) -> None:
+        """Another layer: the controls follow."""
+        if layer != self.layer:
+            self.layer = layer
+            self.live = None
+            self.generation += 1
+
+
+def workspace(model: str) -> Workspace:
+    """The session's workspace of a model, made on first use."""
+    spaces: dict[str, Workspace] = st.session_state.setdefault("workspaces", {})
+    return spaces.setdefault(model, Workspace(model))
+
+
+def pack(recipe: Recipe) -> str:
+    """A recipe as a short text for the URL."""
+    text = recipe.to_json().encode()
+    return base64.urlsafe_b64encode(zlib.compress(text, 9)).decode().rstrip("=")
+
+
+def unpack(text: str) -> Recipe:
+    """The recipe of a link. Raises :class:`RecipeError`."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        unpacker = zlib.decompressobj()
+        content = unpacker.decompress(raw, MAX_LINK)
+        if unpacker.unconsumed_tail:
+            raise RecipeError("the link's recipe is too long")
+    except (ValueError, binascii.Error, zlib.error) as error:
+        raise RecipeError(f"the link's recipe could not be read ({error}); it may have been cut short") from None
+    return Recipe.from_json(content)
+
+
+def write_link(space: Workspace) -> None:
+    """Put the session's state into the URL, where it can be shared and survives a reload."""
+    wanted = {"model": space.model, "layer": space.layer}
+    if space.history.present.rules or space.history.present.name:
+        wanted["r"] = pack(space.history.present)
+    if {key: st.query_params.get(key) for key in ("model", "layer", "r")} != {
+        key: wanted.get(key) for key in ("model", "layer", "r")
+    }:
+        st.query_params.from_dict(wanted)
+
+
+def read_link(models: tuple[str, ...], default: str) -> tuple[str, str]:
+    """Once a session: adopt model, layer and recipe of the URL. Returns (model, a message or "")."""
+    if "model" in st.session_state:
+        return st.session_state["model"], ""
+    name = st.query_params.get("model", default)
+    message = ""
+    if name not in models:
+        message, name = f"{name!r}", default
+    st.session_state["model"] = name
+    space = workspace(name)
+    space.layer = st.query_params.get("layer", "")
+    if "r" in st.query_params:
+        try:
+            space.replace(History(unpack(st.query_params["r"])))
+        except RecipeError as error:
+            space.message = str(error)
+    return name, message

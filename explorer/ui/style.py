@@ -1,0 +1,66 @@
+"""Colours with one meaning everywhere, and the few rules that Streamlit's theme does not cover."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.figures.palette import DARK, LIGHT, Palette
+
+
+def is_dark() -> bool:
+    """Whether the viewer's theme is dark."""
+    return getattr(st.context.theme, "type", "light") == "dark"
+
+
+def colours() -> Palette:
+    """The colours of the viewer's theme."""
+    return DARK if is_dark() else LIGHT
+
+
+def inject() -> None:
+    """Tighten the page and style the scoreboard. Colours follow the theme through custom properties."""
+    c = colours()
+    variables = ";".join(f"--x-{name}:{value}" for name, value in vars(c).items())
+    st.html(f"<style>:root{{{variables}}}\n{CSS}</style>")
+
+
+CSS = """
+.stMainBlockContainer { padding: 1rem 2rem 2rem; max-width: 1480px; }
+.stAppHeader { background: transparent; height: 2.4rem; }
+.stMainBlockContainer > div > .stVerticalBlock { gap: .6rem; }
+.x-title { display: flex; align-items: baseline; gap: .7rem; white-space: nowrap; overflow: hidden; }
+.x-title b { font-size: 1.25rem; color: var(--x-ink); }
+.x-title span { color: var(--x-faint); font-size: .85rem; overflow: hidden; text-overflow: ellipsis; }
+.x-board { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .6rem; }
+.x-card { border: 1px solid var(--x-line); border-radius: 10px; padding: .5rem .8rem .45rem; min-width: 0; }
+.x-card header { display: flex; justify-content: space-between; align-items: center; gap: .4rem; }
+.x-card .x-name { color: var(--x-faint); font-size: .85rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.x-card .x-kind { color: var(--x-faint); font-size: .68rem; border: 1px solid var(--x-line); border-radius: 8px; padding: 0 .4rem; }
+.x-card .x-value { color: var(--x-ink); font-size: 1.5rem; font-weight: 650; line-height: 1.35; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+.x-card .x-note { color: var(--x-faint); font-size: .78rem; line-height: 1.25; min-height: 1.25em; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.x-better { color: var(--x-better); font-weight: 600; } .x-worse { color: var(--x-worse); font-weight: 600; }
+.x-strip { display: flex; gap: 1.2rem; color: var(--x-faint); font-size: .8rem; min-height: 1.3em; align-items: center;
+  font-variant-numeric: tabular-nums; overflow: hidden; white-space: nowrap; }
+.x-strip b { color: var(--x-ink); }
+.x-bar { flex: 0 0 110px; height: 4px; border-radius: 2px; background: var(--x-line); overflow: hidden; }
+.x-bar i { display: block; height: 100%; background: var(--x-kept); }
+[title] { text-decoration-skip-ink: none; }
+abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-offset: 3px; cursor: help; }
+.x-head { display: flex; gap: .7rem; align-items: baseline; flex-wrap: wrap; }
+.x-head b { font-size: 1.02rem; color: var(--x-ink); } .x-head span { color: var(--x-faint); font-size: .85rem; }
+.x-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .6rem; }
+.x-tile { text-align: center; font-size: .76rem; color: var(--x-faint); min-width: 0; }
+.x-tile img { width: 64px; height: 64px; image-rendering: pixelated; border: 1px solid var(--x-line); border-radius: 8px; background: #fff; }
+.x-tile svg { width: 100%; height: 56px; border: 1px solid var(--x-line); border-radius: 8px; }
+.x-tile pre { margin: 0; white-space: pre-wrap; word-break: break-word; font-size: .72rem; color: var(--x-ink); background: none;
+  border: 1px solid var(--x-line); border-radius: 8px; padding: .3rem; max-height: 84px; overflow: hidden; text-align: left; }
+.x-tile div { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.x-wide { grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
+iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
+@media (max-width: 1100px) {
+  .stMainBlockContainer { padding: .8rem 1rem 1.5rem; }
+  .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { display: none; }
+}
+"""
