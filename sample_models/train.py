@@ -45,7 +45,7 @@ SETTINGS = {
     "fashion-mlp": Settings(epochs=12, batch=128, lr=2e-3),
     "fashion-lenet5": Settings(epochs=8, batch=128, lr=2e-3),
     "fashion-resnet": Settings(epochs=12, batch=128, lr=1e-2, weight_decay=5e-2, augment=True),
-    "fashion-vit": Settings(epochs=15, batch=128, lr=2e-3, weight_decay=5e-2, augment=True),
+    "fashion-vit": Settings(epochs=18, batch=128, lr=3e-3, weight_decay=5e-2),
     "vowels-rnn": Settings(epochs=150, batch=18, lr=1e-2),
     "vowels-lstm": Settings(epochs=60, batch=18, lr=5e-3),
     "surnames-gru": Settings(epochs=12, batch=64, lr=3e-3),
@@ -79,8 +79,10 @@ def unscaled(module: nn.Module, task: str, mean: float, std: float) -> nn.Module
     """Return a copy that answers in the target's unit: the scale is folded into the last layer."""
     module = copy.deepcopy(module)
     if task == "regression":
-        module.head.weight.mul_(std)
-        module.head.bias.mul_(std).add_(mean)
+        head = module.get_submodule("head")
+        assert isinstance(head, nn.Linear)
+        head.weight.mul_(std)
+        head.bias.mul_(std).add_(mean)
     return module
 
 
