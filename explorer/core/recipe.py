@@ -13,6 +13,15 @@ from .rules import ALIASES, KINDS, Clear, Keep, Prune, Quantize, Rule, as_target
 Targets = str | Sequence[str]
 
 
+def _tidy(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Without each Clear before which nothing stands that it could undo."""
+    out: list[Rule] = []
+    for rule in rules:
+        if not isinstance(rule, Clear) or any(earlier.kind in rule.kinds for earlier in out):
+            out.append(rule)
+    return tuple(out)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """An ordered tuple of rules; for each layer the last matching rule of its kind holds.
@@ -74,11 +83,8 @@ class Recipe:
             raise RecipeError(f"kind={kind!r}; accepted: {', '.join((*ALIASES, *KINDS))} or None")
         named = as_targets(targets)
         rest = tuple(r for r in self.rules if not (set(r.targets) <= set(named) and r.kind in kinds))
-        if any(r.kind in kinds for r in rest):
-            rest = (*(r for r in rest if r != Clear(named, kinds)), Clear(named, kinds))
-        while rest and isinstance(rest[0], Clear):  # nothing stands before it that it could undo
-            rest = rest[1:]
-        return replace(self, rules=rest)
+        undone = Clear(named, kinds)
+        return replace(self, rules=_tidy((*(r for r in rest if r != undone), undone)))
 
     def keep(self, targets: Targets) -> Recipe:
         """Protect layers from every pruning and quantization rule, earlier or later, until cleared."""
@@ -91,7 +97,7 @@ class Recipe:
     def _with(self, rule: Rule) -> Recipe:
         same = {(type(rule), rule.kind, frozenset(rule.targets))}
         rest = tuple(r for r in self.rules if (type(r), r.kind, frozenset(r.targets)) not in same)
-        return replace(self, rules=(*rest, rule))
+        return replace(self, rules=_tidy((*rest, rule)))
 
     def to_json(self) -> str:
         """JSON text with a format marker and a version."""
@@ -113,16 +119,21 @@ class Recipe:
             targets: Any = rule.targets[0] if len(rule.targets) == 1 else list(rule.targets)
             arguments = [repr(targets)]
             if isinstance(rule, Clear):
-                short = next((k for k, v in ALIASES.items() if v == rule.kinds), None)
-                short = rule.kinds[0] if len(rule.kinds) == 1 and not short else short
-                arguments += [f"kind={short!r}"] if short else []
-            for field in fields(rule)[1:] if not isinstance(rule, Clear) else ():
+                everything = set(rule.kinds) == {*KINDS, "keep"}
+                alias = next((k for k, v in ALIASES.items() if set(v) == set(rule.kinds)), None)
+                kinds: Sequence[str | None] = [None] if everything else [alias] if alias else rule.kinds
+                for kind in kinds:
+                    lines.append(f"    .clear({', '.join([*arguments, *([f'kind={kind!r}'] if kind else [])])})")
+                continue
+            for field in fields(rule)[1:]:
                 value = getattr(rule, field.name)
                 if value != field.default or field.name == "bits":
                     arguments.append(f"{field.name}={value!r}")
             lines.append(f"    .{rule.rule}({', '.join(arguments)})")
+        if self.name:
+            lines.append(f"    .named({self.name!r})")
         body = "\n".join(lines)
-        return f"(\n    {body}\n)" if self.rules else body
+        return f"(\n    {body}\n)" if len(lines) > 1 else body
 
     @property
     def digest(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from .errors import RecipeError
-from .rules import Clear, Keep, Prune, Quantize, Rule
+from .rules import Clear, Keep, Prune, Quantize, Rule, is_text, shown
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -37,19 +37,19 @@ def dump(recipe: Recipe) -> str:
 
 def _parse_rule(index: int, item: object) -> Rule:
     where = f"recipe, rule {index + 1}"
-    if not isinstance(item, dict) or item.get("rule") not in RULES:
-        got = item.get("rule") if isinstance(item, dict) else item
-        raise RecipeError(f"{where}: rule={got!r}; accepted: {', '.join(RULES)}")
-    cls = RULES[item["rule"]]
+    got = item.get("rule") if isinstance(item, dict) else item
+    if not isinstance(item, dict) or not isinstance(got, str) or got not in RULES:
+        raise RecipeError(f"{where}: rule={shown(got)}; accepted: {', '.join(RULES)}")
+    cls = RULES[got]
     values = {key: value for key, value in item.items() if key != "rule"}
     known = [field.name for field in fields(cls)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise RecipeError(f"{where}: unknown field {unknown[0]!r} of {item['rule']}; accepted: {', '.join(known)}")
+        raise RecipeError(f"{where}: unknown field {shown(unknown[0])} of {got}; accepted: {', '.join(known)}")
     if not isinstance(values.get("targets"), list):
-        raise RecipeError(f"{where}: targets must be a list of names, got {values.get('targets')!r}")
+        raise RecipeError(f"{where}: targets must be a list of names, got {shown(values.get('targets'))}")
     if "kinds" in values and not isinstance(values["kinds"], list):
-        raise RecipeError(f"{where}: kinds must be a list, got {values['kinds']!r}")
+        raise RecipeError(f"{where}: kinds must be a list, got {shown(values['kinds'])}")
     try:
         return cls(**values)
     except RecipeError as error:
@@ -60,6 +60,8 @@ def parse(text: str | bytes) -> Recipe:
     """Read a recipe. Raises :class:`RecipeError` for anything that is not a recipe of this version or older."""
     from .recipe import Recipe
 
+    if not isinstance(text, (str, bytes)):
+        raise RecipeError(f"recipe: {type(text).__name__} is no JSON text; accepted: what Recipe.to_json() writes")
     if len(text) > LIMIT:
         raise RecipeError(f"recipe: {len(text):,} characters; at most {LIMIT:,} are read")
     try:
@@ -70,10 +72,10 @@ def parse(text: str | bytes) -> Recipe:
         raise RecipeError(f'recipe: no "format": "{FORMAT}"; accepted: what Recipe.to_json() writes')
     version = raw.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise RecipeError(f"recipe: version={version!r}; accepted: 1 to {VERSION}")
+        raise RecipeError(f"recipe: version={shown(version)}; accepted: 1 to {VERSION}")
     if version > VERSION:
         raise RecipeError(f"recipe: written by a newer release (version {version}); this one reads up to {VERSION}")
     rules, name = raw.get("rules"), raw.get("name", "")
-    if not isinstance(rules, list) or not isinstance(name, str):
+    if not isinstance(rules, list) or not is_text(name):
         raise RecipeError("recipe: 'rules' must be a list and 'name' a text")
     return Recipe(tuple(_parse_rule(i, item) for i, item in enumerate(rules)), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,6 +14,9 @@ WEIGHT_PRUNE, UNIT_PRUNE = "weight-prune", "unit-prune"
 WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
 KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
 ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
@@ -30,15 +34,37 @@ def block(granularity: str) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+def shown(value: object) -> str:
+    """``repr`` for a message: short, also of what is huge or deeply nested."""
+    return _SHORT.repr(value)
+
+
+def _where(rule: str, targets: tuple[str, ...]) -> str:
+    named = ", ".join(targets)
+    return f"{rule}({named if len(named) <= 200 else named[:200] + '...'})"
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is a text that UTF-8 can hold (a lone surrogate cannot be hashed or written to a file)."""
+    try:
+        return isinstance(value, str) and bool(value.encode() or True)
+    except UnicodeEncodeError:
+        return False
+
+
 def _number(name: str, value: object, where: str, accepted: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RecipeError(f"{where}: {name}={value!r} is not a finite number; accepted: {accepted}")
-    return float(value)
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise RecipeError(f"{where}: {name}={shown(value)} is not a finite number; accepted: {accepted}")
+    return number + 0.0  # -0.0 and 0.0 are one value, and one digest
 
 
 def _choice(name: str, value: object, where: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
-        raise RecipeError(f"{where}: {name}={value!r}; accepted: {', '.join(accepted)}")
+        raise RecipeError(f"{where}: {name}={shown(value)}; accepted: {', '.join(accepted)}")
 
 
 def as_targets(targets: object) -> tuple[str, ...]:
@@ -48,8 +74,8 @@ def as_targets(targets: object) -> tuple[str, ...]:
         listed = tuple(found)  # type: ignore[arg-type]
     except TypeError:
         listed = ()
-    if not listed or not all(isinstance(one, str) and one for one in listed):
-        raise RecipeError(f"targets={targets!r}; accepted: a parameter or module name, a pattern, or a list of these")
+    if not listed or not all(one and is_text(one) for one in listed):
+        raise RecipeError(f"targets={shown(targets)}; accepted: a parameter or module name, a pattern, or a list of these")
     return listed
 
 
@@ -69,15 +95,15 @@ class Prune:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", as_targets(self.targets))
-        where = f"prune({', '.join(self.targets)})"
+        where = _where("prune", self.targets)
         _choice("scope", self.scope, where, ("layer", "global"))
         _choice("mode", self.mode, where, ("hard", "scale", "shrink"))
         if not isinstance(self.criterion, str) or not isinstance(self.granularity, str):
-            raise RecipeError(f"{where}: criterion and granularity are names, got {self.criterion!r}, {self.granularity!r}")
+            raise RecipeError(f"{where}: criterion and granularity are names, got {shown(self.criterion)}, {shown(self.granularity)}")
         fixed = pattern(self.granularity)
         if not (self.granularity in ("weight", "unit") or fixed or block(self.granularity)):
             accepted = 'weight, unit, a pattern such as "2:4" or a block such as "4x1"'
-            raise RecipeError(f"{where}: granularity={self.granularity!r}; accepted: {accepted}")
+            raise RecipeError(f"{where}: granularity={shown(self.granularity)}; accepted: {accepted}")
         if fixed:
             if fixed[0] >= fixed[1]:
                 raise RecipeError(f"{where}: {self.granularity} keeps every weight; accepted: N:M with N < M")
@@ -122,11 +148,11 @@ class Quantize:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", as_targets(self.targets))
-        where = f"quantize({', '.join(self.targets)})"
+        where = _where("quantize", self.targets)
         if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
-            raise RecipeError(f"{where}: bits={self.bits!r}; accepted: a whole number from 2 to 8")
+            raise RecipeError(f"{where}: bits={shown(self.bits)}; accepted: a whole number from 2 to 8")
         if not isinstance(self.quantizer, str):
-            raise RecipeError(f"{where}: quantizer={self.quantizer!r} is not a name")
+            raise RecipeError(f"{where}: quantizer={shown(self.quantizer)} is not a name")
         _choice("scheme", self.scheme, where, ("symmetric", "affine"))
         _choice("granularity", self.granularity, where, ("tensor", "channel"))
         _choice("what", self.what, where, ("weight",))
@@ -149,7 +175,7 @@ class Clear:
         object.__setattr__(self, "targets", as_targets(self.targets))
         object.__setattr__(self, "kinds", tuple(self.kinds))
         for kind in self.kinds:
-            _choice("kind", kind, f"clear({', '.join(self.targets)})", (*KINDS, "keep"))
+            _choice("kind", kind, _where("clear", self.targets), (*KINDS, "keep"))
 
     @property
     def kind(self) -> str:
