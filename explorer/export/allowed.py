@@ -13,30 +13,33 @@ _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
     "operator": (operator, "add sub mul truediv floordiv mod pow neg matmul eq ne lt le gt ge and_ or_ invert getitem"),
     "torch": (
         torch,
-        "abs add addmm all amax amin any arange argmax argmin baddbmm bmm cat chunk clamp concat cos cosine_similarity "
-        "cumsum diff div dot einsum eq erf exp expm1 eye flatten flip floor full full_like gather ge gt hstack index_select "
-        "isnan le lerp linspace log log1p log_softmax logical_and logical_not logical_or logsumexp lt masked_fill matmul max "
-        "maximum mean min minimum mm mul narrow ne neg norm ones ones_like outer permute pow prod reciprocal relu repeat_interleave "
-        "reshape roll round rsqrt select sigmoid sign sin softmax split sqrt square squeeze stack std sub sum swapaxes "
-        "tanh tensordot tile topk transpose tril triu unbind unflatten unsqueeze var vstack where zeros zeros_like",
+        "abs add addmm all amax amin any arange argmax argmin baddbmm bmm cat chunk clamp concat cos "
+        "cosine_similarity cumsum diff div dot einsum eq erf exp expm1 eye flatten flip floor full full_like gather "
+        "ge gt hstack index_select isnan le lerp linspace log log1p log_softmax logical_and logical_not logical_or "
+        "logsumexp lt masked_fill matmul max maximum mean min minimum mm mul narrow ne neg norm ones ones_like outer "
+        "permute pow prod reciprocal relu repeat_interleave reshape roll round rsqrt select sigmoid sign sin softmax "
+        "split sqrt square squeeze stack std sub sum swapaxes tanh tensordot tile topk transpose tril triu unbind "
+        "unflatten unsqueeze var vstack where zeros zeros_like",
     ),
     "functional": (
         nn.functional,
-        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d alpha_dropout avg_pool1d avg_pool2d "
-        "avg_pool3d batch_norm celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d dropout dropout1d dropout2d elu "
-        "embedding gelu glu group_norm gumbel_softmax hardshrink hardsigmoid hardswish hardtanh instance_norm interpolate layer_norm "
-        "leaky_relu linear log_softmax logsigmoid max_pool1d max_pool2d max_pool3d mish normalize one_hot pad pixel_shuffle "
-        "prelu relu relu6 rms_norm rrelu scaled_dot_product_attention selu sigmoid silu softmax softmin softplus softshrink "
-        "softsign tanh tanhshrink threshold unfold fold",
+        "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d alpha_dropout avg_pool1d "
+        "avg_pool2d avg_pool3d batch_norm celu conv1d conv2d conv3d conv_transpose1d conv_transpose2d dropout "
+        "dropout1d dropout2d elu embedding gelu glu group_norm gumbel_softmax hardshrink hardsigmoid hardswish "
+        "hardtanh instance_norm interpolate layer_norm leaky_relu linear log_softmax logsigmoid max_pool1d "
+        "max_pool2d max_pool3d mish normalize one_hot pad pixel_shuffle prelu relu relu6 rms_norm rrelu "
+        "scaled_dot_product_attention selu sigmoid silu softmax softmin softplus softshrink softsign tanh tanhshrink "
+        "threshold unfold fold",
     ),
 }
 METHODS = frozenset(
-    "abs add add_ all amax amin any argmax argmin bmm bool chunk clamp clamp_min clamp_max clone contiguous cos cumsum "
-    "detach diff dim div div_ double eq exp expand expand_as fill_ flatten flip float floor gather ge gt half index_select int le "
-    "log log_softmax logical_and logical_not logical_or logsumexp long lt masked_fill masked_fill_ matmul max mean min "
-    "mm mul mul_ narrow ndimension ne neg new_ones new_zeros norm numel permute pow prod relu relu_ repeat repeat_interleave "
-    "reshape reshape_as roll round rsqrt select sigmoid sigmoid_ sign sin size softmax split sqrt square squeeze std sub sub_ sum "
-    "swapaxes t tanh tanh_ tile to topk transpose tril triu type_as unbind unflatten unfold unsqueeze var view view_as where".split()
+    "abs add add_ all amax amin any argmax argmin bmm bool chunk clamp clamp_min clamp_max clone contiguous cos "
+    "cumsum detach diff dim div div_ double eq exp expand expand_as fill_ flatten flip float floor gather ge gt half "
+    "index_select int le log log_softmax logical_and logical_not logical_or logsumexp long lt masked_fill "
+    "masked_fill_ matmul max mean min mm mul mul_ narrow ndimension ne neg new_ones new_zeros norm numel permute pow "
+    "prod relu relu_ repeat repeat_interleave reshape reshape_as roll round rsqrt select sigmoid sigmoid_ sign sin "
+    "size softmax split sqrt square squeeze std sub sub_ sum swapaxes t tanh tanh_ tile to topk transpose tril triu "
+    "type_as unbind unflatten unfold unsqueeze var view view_as where".split()
 )
 ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "T", "mT"})  # of a tensor, read by getattr
 
@@ -89,13 +92,14 @@ _ENCODER_LAYER: dict[str, Callable[[nn.Module], Any]] = {
     "norm_first": operator.attrgetter("norm_first"),
     "bias": lambda module: module.linear1.bias is not None,
 }
-# module class -> {constructor argument: how to read it off an instance}. Sizes are read after removal, so they are actual.
+# module class -> {constructor argument: how to read it off an instance}; read after removal, so sizes are actual
 MODULES: dict[type[nn.Module], Mapping[str, Callable[[nn.Module], Any]]] = {
     **{cls: _CONV | _BIAS for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)},
     **{cls: _CONV_T | _BIAS for cls in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)},
     nn.Linear: _same("in_features", "out_features") | _BIAS,
     nn.Bilinear: _same("in1_features", "in2_features", "out_features") | _BIAS,
-    nn.Embedding: _same("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse"),
+    nn.Embedding: _same("num_embeddings", "embedding_dim", "padding_idx", "max_norm", "norm_type")
+    | _same("scale_grad_by_freq", "sparse"),
     **{cls: _NORM for cls in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)},
     **{cls: _NORM for cls in (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)},
     nn.LayerNorm: _same("normalized_shape", "eps", "elementwise_affine") | _BIAS,

@@ -72,7 +72,9 @@ def load_exported(path: str | Path) -> nn.Module:
     weights, metadata = read(path)
     if SPEC_KEY not in metadata:
         why = metadata.get(REASON_KEY, "it was not written by this package")
-        raise LoadError(f"{path}: weights only, no spec to rebuild the module from: {why}. Load them into your own class")
+        raise LoadError(
+            f"{path}: weights only, nothing to rebuild the module from ({why}); load them into your own class"
+        )
     try:
         with torch.no_grad():
             return rebuild(parse(metadata[SPEC_KEY]), weights)

@@ -120,7 +120,8 @@ def _module(item: object, where: str, depth: int = 0) -> nn.Module:
     accepted = set(MODULES[BY_NAME[name]])
     if depth > 3 or set(arguments) != accepted:
         odd = sorted(set(arguments) ^ accepted)
-        raise _refuse(where, f"arguments of {name} ({', '.join(map(str, odd))[:120]})", ", ".join(sorted(accepted)) or "none")
+        what = f"arguments of {name} ({', '.join(map(str, odd))[:120]})"
+        raise _refuse(where, what, ", ".join(sorted(accepted)) or "none")
     values = {}
     for key, value in arguments.items():
         if isinstance(value, dict) and set(value) == {"module"}:
@@ -134,7 +135,8 @@ def _module(item: object, where: str, depth: int = 0) -> nn.Module:
             warnings.simplefilter("ignore")
             return BY_NAME[name](**values)
     except Exception as error:
-        raise _refuse(where, f"{name} refuses its arguments ({type(error).__name__}: {str(error)[:120]})", "valid ones") from None
+        what = f"{name} refuses its arguments ({type(error).__name__}: {str(error)[:120]})"
+        raise _refuse(where, what, "valid ones") from None
 
 
 def _plant(root: nn.Module, path: str, child: nn.Module) -> None:
@@ -170,8 +172,10 @@ def _fill(root: nn.Module, listed: dict[str, Any], tied: dict[str, Any], weights
     for name, row in listed.items():
         row, tensor, where = _dict(row, f"tensor {name}"), weights[name], f"tensor {_path(name, 'tensors')}"
         role = row.get("role")
-        if role not in ROLES or row.get("shape") != list(tensor.shape) or DTYPES.get(str(row.get("dtype"))) != tensor.dtype:
-            raise _refuse(where, f"the file holds {tuple(tensor.shape)} {tensor.dtype}", f"what the spec states: {str(row)[:120]}")
+        stated = role in ROLES and row.get("shape") == list(tensor.shape)
+        if not stated or DTYPES.get(str(row.get("dtype"))) != tensor.dtype:
+            what = f"the file holds {tuple(tensor.shape)} {tensor.dtype}"
+            raise _refuse(where, what, f"what the spec states: {str(row)[:120]}")
         if name in expected and expected[name].shape != tensor.shape:
             raise _refuse(where, f"shape {tuple(tensor.shape)}", f"{tuple(expected[name].shape)}, as its module needs")
         placed[name] = nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if role == "parameter" else tensor
@@ -240,7 +244,8 @@ def parse(text: str) -> dict[str, Any]:
     try:
         spec = json.loads(text, parse_constant=lambda name: math.nan)
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"spec: not valid JSON ({type(error).__name__}: {str(error)[:120]}); accepted: what export writes") from None
+        why = f"{type(error).__name__}: {str(error)[:120]}"
+        raise LoadError(f"spec: not valid JSON ({why}); accepted: what export writes") from None
     if not isinstance(spec, dict) or spec.get("format") != FORMAT:
         raise LoadError(f'spec: no "format": "{FORMAT}"; accepted: what export writes')
     if spec.get("version") != VERSION:

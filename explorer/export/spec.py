@@ -79,9 +79,9 @@ def _trace(module: nn.Module, call: Call) -> tuple[nn.Module, fx.Graph]:
     """Trace a copy; arguments that the task does not give are fixed at their defaults."""
     copied = copy.deepcopy(module).eval()  # a trace leaves constants on the module
     parameters = inspect.signature(type(copied).forward).parameters
-    names = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
+    names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
     given = set(names[: len(call.args)]) | set(call.kwargs)
-    fixed = {name: parameters[name].default for name in names if name not in given and parameters[name].kind is not inspect.Parameter.VAR_POSITIONAL}
+    fixed = {name: parameters[name].default for name in names if name not in given}
     graph = _Tracer().trace(copied, concrete_args=fixed or None)
     for node in list(graph.nodes):  # a fixed argument leaves an unused input and a check of it
         if node.op == "placeholder" and node.target not in given and not node.target.startswith("*"):
@@ -146,7 +146,8 @@ def trace(module: nn.Module, call: Call) -> tuple[dict[str, Any], dict[str, Tens
     try:
         copied, graph = _trace(module, call)
     except Exception as error:  # any forward may come here
-        raise UnsupportedError(f"it cannot be traced ({type(error).__name__}: {str(error).splitlines()[0][:160]})") from None
+        first = (str(error).splitlines() or [""])[0][:160]
+        raise UnsupportedError(f"it cannot be traced ({type(error).__name__}: {first})") from None
     nodes = [_node(node) for node in graph.nodes]
     held, tied = tensors(copied)
     for node in nodes:

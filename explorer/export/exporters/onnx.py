@@ -52,11 +52,12 @@ class Onnx(Exporter):
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
         call = calls(subject, module, (2,))[0]
+
+        def shape(t: Tensor) -> str:
+            return f"{str(t.dtype).removeprefix('torch.')} of shape ({', '.join(['batch', *map(str, t.shape[1:])])})"
+
         feed = ", ".join(f'"{name}": {name}' for name in call.tensors())
-        shapes = "\n".join(
-            f"# {name}: numpy {str(t.dtype).removeprefix('torch.')} of shape (batch{''.join(f', {d}' for d in t.shape[1:])})"
-            for name, t in call.tensors().items()
-        )
+        shapes = "\n".join(f"# {name}: a numpy array, {shape(t)}" for name, t in call.tensors().items())
         return (
             "import onnxruntime\n\n"
             f'session = onnxruntime.InferenceSession("{self.filename}")\n{shapes}\n'
