@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
+import onnx.numpy_helper
 
 from ..compress.apply import compress
 from ..compress.plan import Plan
@@ -43,8 +44,7 @@ def annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
 
 
 def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
-    module = compress(subject, plan).to("cpu")
-    model = strip(to_onnx(subject, module, calls(subject, module, (2,))[0], optimize=False))
+    model = _graph(subject, plan)
     sources = fold(model)
     _tidy(model)
     _name_nodes(model)
@@ -70,6 +70,24 @@ def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
             _annotate(nodes[name], layer, plan, produced.get(layer.name), len(layers) > 1)
     _drop_large(model)
     return AnnotatedGraph(model.SerializeToString(), marks)
+
+
+def _graph(subject: Subject, plan: Plan) -> onnx.ModelProto:
+    """The unoptimized graph with this plan's weights; torch.onnx, which takes seconds, runs once a structure."""
+    module = compress(subject, plan).to("cpu")
+    cut = tuple(sorted((t, d, tuple(i.tolist())) for t, dims in plan.dropped.items() for d, i in dims.items()))
+
+    def skeleton() -> bytes:
+        call = calls(subject, module, (2,))[0]
+        return strip(to_onnx(subject, module, call, optimize=False)).SerializeToString()
+
+    model = onnx.load_from_string(subject.memo.get(("graph", subject.version, cut), skeleton))
+    weights = dict(module.named_parameters(remove_duplicate=False))
+    for one in model.graph.initializer:
+        if one.name in weights and tuple(one.dims) == tuple(weights[one.name].shape):
+            fresh = weights[one.name].detach().contiguous().numpy()
+            one.CopyFrom(onnx.numpy_helper.from_array(fresh, one.name))
+    return model
 
 
 def _tidy(model: onnx.ModelProto) -> None:

@@ -109,7 +109,7 @@ def readme(
     lines += [f"| {name} | {size:,} |" for name, size in measured.items()]
     lines += [
         "",
-        "The files store every weight densely, unpacked: zeros and low bit widths make them neither smaller nor faster.",
+        "The files store every weight densely, unpacked: zeros and few bits make them neither smaller nor faster.",
         "The counted bytes say what a format for sparse or quantized weights needs, without file headers.",
         "Removed units are gone from the files, too.",
         "",

@@ -16,6 +16,8 @@ def nbytes(value: Any) -> int:
     """Bytes of the tensors within a value (nested tuples, lists, dicts, objects with ``tensors``)."""
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
+    if isinstance(value, bytes):
+        return len(value)
     if isinstance(value, dict):
         return sum(map(nbytes, value.values()))
     if isinstance(value, (tuple, list)):
