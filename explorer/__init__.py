@@ -31,7 +31,7 @@ _PUBLIC = {
     "criteria": "explorer.analysis.criteria",
     "quantizers": "explorer.compress.quantizers",
     "exporters": "explorer.export.exporters",
-    "load_exported": "explorer.export.rebuild",
+    "load_exported": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
     "LoadError": "explorer.core.errors",
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from .evaluate.evaluator import evaluate, stream
     from .export.bundle import export
     from .export.exporters import exporters
-    from .export.rebuild import load_exported
+    from .export.files import load_exported
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task
