@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -126,14 +125,14 @@ class Engine:
                 )
 
 
-_engines: WeakKeyDictionary[Subject, dict[tuple[str, torch.dtype | None], Engine]] = WeakKeyDictionary()
 _engines_lock = threading.Lock()
 
 
 def engine(subject: Subject, device: torch.device, dtype: torch.dtype | None = None) -> Engine:
     """The shared engine; a new one when the caller has written to the subject's weights since."""
     with _engines_lock:
-        mine = _engines.setdefault(subject, {})
+        # kept by the subject itself: an engine refers to it, so a table of ours would keep both forever
+        mine: dict[tuple[str, torch.dtype | None], Engine] = subject.__dict__.setdefault("_engines", {})
         key = (str(device), dtype)
         if key not in mine or mine[key].version != subject.version:
             mine[key] = Engine(subject, device, dtype)

@@ -74,5 +74,6 @@ def find_layers(module: nn.Module, order: dict[str, int]) -> tuple[Layer, ...]:
             called = owner
             while called and called not in order:  # an attention's out_proj is never called: its parent is
                 called = called.rpartition(".")[0]
-            found.append((order.get(called, len(order)) if order else 0, position, len(found), layer))
+            last = bool(owner) and not called  # below the root alone: nothing calls it
+            found.append((len(order) if last else order.get(called, 0), position, len(found), layer))
     return tuple(layer for *_, layer in sorted(found, key=lambda item: item[:3]))

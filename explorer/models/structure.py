@@ -62,10 +62,13 @@ class Structure:
 
 def find_structure(subject: Subject) -> Structure:
     """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
+    import torch
+
     from .coupling import propose
     from .trial import why_not
 
-    proposed, refused = propose(subject)
+    with torch.inference_mode(False):  # the coupling is read off autograd, whatever mode the caller is in
+        proposed, refused = propose(subject)
     cuts: dict[str, Cut] = {}
     for cut in proposed:
         reason = why_not(subject, cut)

@@ -78,11 +78,7 @@ class Subject:
 
     def weight(self, name: str) -> Tensor:
         """The original tensor of a layer, detached; do not write to it."""
-        return self._parameters[name].detach()
-
-    @cached_property
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        return dict(self.module.named_parameters(remove_duplicate=False))
+        return self.module.get_parameter(name).detach()
 
     def example(self, n: int = 2) -> Any:
         """Real inputs of ``n`` samples, on the module's device."""
@@ -99,7 +95,7 @@ class Subject:
     def version(self) -> tuple[Any, ...]:
         """Changes when the caller writes to the module's weights; part of every cache key."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
-        return tuple((t.data_ptr(), t._version) for t in tensors)
+        return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from explorer.models.memo import Memo, nbytes
+
+
+def test_computes_once_and_keeps() -> None:
+    memo, calls = Memo(), []
+    for _ in range(3):
+        assert memo.get("a", lambda: calls.append(1) or 7) == 7
+    assert len(calls) == 1
+
+
+def test_bytes_are_counted_in_nested_values() -> None:
+    tensor = torch.zeros(10)
+    assert nbytes(tensor) == 40
+    assert nbytes((tensor, [tensor], {"a": tensor})) == 120
+    assert nbytes(SimpleNamespace(a=tensor, b={"c": tensor})) >= 80
+
+
+def test_least_recently_used_go_first() -> None:
+    memo = Memo(budget=1000)
+    for key in "abc":
+        memo.get(key, lambda: torch.zeros(100))  # 400 bytes each
+    assert memo.peek("a") is None and memo.peek("b") is not None and memo.used == 800
+    memo.get("b", lambda: pytest.fail("b is kept"))
+    memo.get("d", lambda: torch.zeros(100))
+    assert memo.peek("c") is None and memo.peek("b") is not None and memo.used == 800
+
+
+def test_replacing_an_entry_does_not_count_it_twice() -> None:
+    memo = Memo(budget=1000)
+    for _ in range(5):
+        memo.put("a", torch.zeros(100))
+    assert memo.used == 400
+
+
+def test_one_value_over_the_budget_is_kept_alone() -> None:
+    memo = Memo(budget=100)
+    memo.put("small", torch.zeros(5))
+    assert len(memo.get("big", lambda: torch.zeros(1000))) == 1000
+    assert memo.peek("small") is None and memo.used == 4000
+
+
+def test_exceptions_are_not_kept() -> None:
+    memo = Memo()
+    with pytest.raises(ZeroDivisionError):
+        memo.get("a", lambda: 1 / 0)
+    assert memo.get("a", lambda: 3) == 3
+
+
+def test_identical_work_in_flight_is_done_once() -> None:
+    memo, entered, release, calls, results = Memo(), threading.Event(), threading.Event(), [], []
+
+    def compute() -> int:
+        calls.append(1)
+        entered.set()
+        assert release.wait(10)
+        return 5
+
+    threads = [threading.Thread(target=lambda: results.append(memo.get("a", compute))) for _ in range(6)]
+    threads[0].start()
+    assert entered.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    assert memo.get("b", lambda: 1) == 1  # other keys do not wait
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    assert results == [5] * 6 and len(calls) == 1
+
+
+def test_those_who_wait_for_a_failure_try_themselves() -> None:
+    memo, entered, release, calls, results = Memo(), threading.Event(), threading.Event(), [], []
+
+    def compute() -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            entered.set()
+            assert release.wait(10)
+            raise ValueError("first")
+        return 5
+
+    def ask() -> None:
+        try:
+            results.append(memo.get("a", compute))
+        except ValueError:
+            results.append("failed")
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    threads[0].start()
+    assert entered.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(map(str, results)) == ["5", "5", "failed"] and len(calls) == 2
+
+
+def test_many_threads_many_keys() -> None:
+    memo, wrong = Memo(budget=4000), []
+
+    def work(offset: int) -> None:
+        for i in range(300):
+            key = (i * 7 + offset) % 23
+            if memo.get(key, lambda key=key: torch.full((50,), key))[0] != key:
+                wrong.append(key)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong and memo.used <= 4000 and not memo._busy
