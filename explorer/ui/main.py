@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from explorer.ui import style
 from explorer.ui.i18n import _
 from explorer.ui.pages import pages
 
-st.set_page_config(page_title="Compression Explorer", page_icon=":material/compress:", layout="wide")
+st.set_page_config(page_title="Compression Explorer", page_icon=str(Path(__file__).parent / "icon.png"), layout="wide")
 style.inject()
 
 # Each page keeps a fixed URL path whatever the language; only pages that exist are shown.

@@ -9,7 +9,7 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.ui import models, state
 from explorer.ui.i18n import _
-from explorer.ui.panels import detail, header, overview, scoreboard, tabs
+from explorer.ui.panels import detail, header, overview, tabs
 
 TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
 DEFAULT = "fashion-lenet5"
@@ -34,8 +34,7 @@ def render() -> None:
         st.error(_("That recipe was not used: {reason}", reason=space.message), icon=":material/error:")
         space.message = ""
     board = detail.Board(st.empty(), st.empty())
-    board.cards.html(scoreboard.skeleton())
-    board.strip.html(scoreboard.strip(None))
+    board.again()
     plan = explorer.resolve(subject, space.history.present)
     overview.render(space, subject, counts_of(subject, plan), plan.protected)
     detail.render(space, subject, board)

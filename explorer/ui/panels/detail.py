@@ -32,8 +32,15 @@ class Board:
     strip: Any
 
     def show(self, report: Report, original: Report, progress: tuple[int, int, float] | None = None) -> None:
-        self.cards.html(scoreboard.render(report, original))
-        self.strip.html(scoreboard.strip(report, progress))
+        """A report; kept, so that the next run of the page starts from it and nothing flickers."""
+        st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, progress))
+        self.again()
+
+    def again(self) -> None:
+        """What was shown last, or what stands there until the first figures are in."""
+        cards, strip = st.session_state.get("board") or (scoreboard.skeleton(), scoreboard.strip(None))
+        self.cards.html(cards)
+        self.strip.html(strip)
 
 
 @st.fragment
@@ -49,25 +56,28 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     elif event is None:
         space.live = None
     recipe = space.live or space.history.present
-    plot, beside = st.columns([7, 3], gap="medium")
-    with plot:
-        _heading(subject, layer)
-        place = st.empty()
-        errors = st.empty()
+    problem = ""
     try:
         plan = explorer.resolve(subject, recipe)
-    except ExplorerError as error:
-        errors.error(str(error), icon=":material/error:")
+    except ExplorerError as error:  # the last good state stays
+        problem = str(error)
         space.replace(space.history.undo())
         recipe = space.history.present
         plan = explorer.resolve(subject, recipe)
     report: Report | None = None
-    if event is not None:  # the acknowledgement goes out with the answer: never more than one event in flight
-        report = _first_look(space, subject, recipe, board, errors)
+    if event is not None:
+        # Evaluated before anything is drawn: the acknowledgement goes out with the answer, so that never more than one
+        # event is in flight, and the component is not unmounted under the pointer while we compute.
+        report, problem = _first_look(subject, recipe, board, problem)
     settings = controls.current(space, subject, layer)
-    with place.container():
-        counts = report.counts if report is not None else counts_of(subject, plan)
+    counts = report.counts if report is not None else counts_of(subject, plan)
+    plot, beside = st.columns([7, 3], gap="medium")
+    with plot:
+        _heading(subject, layer)
         threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
+        errors = st.empty()
+        if problem:
+            errors.error(problem, icon=":material/error:")
     with beside:
         controls.render(space, subject, layer, settings, counts.layers[layer.name])
     if not dragging:
@@ -110,14 +120,13 @@ def _heading(subject: Subject, layer: Layer) -> None:
     st.html(f'<div class="x-head"><b>{layer.name}</b><span>{text}</span></div>')
 
 
-def _first_look(space: Workspace, subject: Subject, recipe: Recipe, board: Board, errors: Any) -> Report | None:
+def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) -> tuple[Report | None, str]:
     try:
         report = next(explorer.stream(subject, recipe, device=st.session_state.get("device")))
     except ExplorerError as error:
-        errors.error(str(error), icon=":material/error:")
-        return None
+        return None, str(error)
     board.show(report, _original(subject))
-    return report
+    return report, problem
 
 
 def _original(subject: Subject) -> Report:
