@@ -226,19 +226,19 @@ def _companions(
         "notes": list(notes),
         "libraries": libraries(),
     }
-    text = json.dumps(_finite(report), ensure_ascii=False, allow_nan=False, indent=1, default=str)
+    text = json.dumps(finite(report), ensure_ascii=False, allow_nan=False, indent=1, default=str)
     _text(place / "report.json", text + "\n")
     measured["report.json"] = (place / "report.json").stat().st_size
     _text(place / "README.md", readme(subject, recipe, plan, reports, checks, notes, used, measured))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: a figure that does not exist is null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {key: finite(one) for key, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _text(path: Path, text: str) -> None:
