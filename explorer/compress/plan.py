@@ -33,7 +33,7 @@ class LayerPlan:
         if self.mask is not None:
             state.update(b"mask" + np.packbits(self.mask.cpu().numpy().reshape(-1)).tobytes())
         if self.gain is not None:
-            state.update(b"gain" + self.gain.cpu().contiguous().numpy().tobytes())
+            state.update(b"gain" + self.gain.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         if self.shrink is not None:
             state.update(f"shrink{self.shrink!r}".encode())
         if self.codes is not None:
@@ -47,7 +47,7 @@ class LayerPlan:
         if self.mask is not None:
             weight = weight * self.mask
         if self.gain is not None:
-            weight = weight * self.gain
+            weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:
             weight = torch.nn.functional.softshrink(weight, self.shrink)
         return weight

@@ -37,8 +37,9 @@ class Codes:
         """Round to the levels, staying in floating point; equals torch.fake_quantize_per_tensor/channel_affine."""
         scale = self._along(self.scale, weight.ndim)
         zero = self._along(self.zero_point, weight.ndim)
-        codes = torch.round(weight * (1.0 / scale)).add_(zero).clamp_(self.low, self.high)
-        return codes.sub_(zero).mul_(scale)
+        wide = weight if weight.element_size() >= 4 else weight.float()  # half precision cannot hold x / scale
+        codes = torch.round(wide * (1.0 / scale)).add_(zero).clamp_(self.low, self.high)
+        return codes.sub_(zero).mul_(scale).to(weight.dtype)
 
     def levels(self, channel: int = 0) -> list[float]:
         """The representable values of one channel, ascending."""
