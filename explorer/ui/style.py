@@ -28,6 +28,7 @@ CSS = """
 .stMainBlockContainer { padding: 1rem 2rem 2rem; max-width: 1480px; }
 .stAppHeader { background: transparent; height: 2.4rem; }
 .stMainBlockContainer > div > .stVerticalBlock { gap: .6rem; }
+.x-brand { font-weight: 700; font-size: 1.02rem; color: var(--x-ink); white-space: nowrap; }
 .x-title { display: flex; align-items: baseline; gap: .7rem; white-space: nowrap; overflow: hidden; }
 .x-title b { font-size: 1.25rem; color: var(--x-ink); }
 .x-title span { color: var(--x-faint); font-size: .85rem; overflow: hidden; text-overflow: ellipsis; }
@@ -59,8 +60,9 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 .x-tile div { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .x-wide { grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
+@media (max-width: 1300px) { .x-brand { display: none; } }
 @media (max-width: 1100px) {
-  .stMainBlockContainer { padding: .8rem 1rem 1.5rem; }
+  .stMainBlockContainer { padding: .5rem 1rem 1.5rem; } .x-title { display: none; }
   .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { display: none; }
 }
 """

@@ -304,7 +304,8 @@ export function mount(root, { onChange }) {
       const fresh = !d || next.id !== d.id;
       d = next;
       if (fresh) { dragging = ""; keyed = false; }
-      if (!dragging && !keyed && (fresh || settled)) { value = { ...value, ...next.value }; approximate = !next.readout; }
+      if (fresh || settled) approximate = !next.readout; // Python has answered the newest value
+      if (!dragging && !keyed && (fresh || settled)) value = { ...value, ...next.value };
       hint.hidden = !(next.hint && !next.locked && !dragging);
       hint.textContent = next.text.hint;
       draw();

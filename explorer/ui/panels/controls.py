@@ -18,7 +18,8 @@ from ..edits import Settings
 from ..i18n import _, help_for
 from ..state import Workspace
 
-BITS = (None, 8, 6, 5, 4, 3, 2)
+FULL = "fp32"
+BITS = (FULL, 8, 6, 5, 4, 3, 2)
 PATTERNS = ("2:4", "1:4", "4:8")
 
 
@@ -115,7 +116,7 @@ def _choice(
 
 
 def _bits(space: Workspace, subject: Subject, layer: Layer, settings: Settings, rule: object, g: str) -> None:
-    bits = getattr(rule, "bits", None)
+    bits = getattr(rule, "bits", FULL)
     how = f"{getattr(rule, 'granularity', 'channel')}, {getattr(rule, 'scheme', 'symmetric')}"
     key, how_key = f"bits-{g}", f"how-{g}"
     names = {
@@ -126,17 +127,18 @@ def _bits(space: Workspace, subject: Subject, layer: Layer, settings: Settings, 
     def changed() -> None:
         granularity, scheme = st.session_state.get(how_key, how).split(", ")
         scope = "global" if getattr(rule, "targets", ()) == ("*",) or (rule is None and settings.scope == "global") else "layer"
-        recipe = edits.quantize(space.history.present, layer, scope, st.session_state.get(key), scheme, granularity)
+        picked = st.session_state.get(key, bits)
+        recipe = edits.quantize(space.history.present, layer, scope, None if picked == FULL else picked, scheme, granularity)
         space.replace(space.history.push(recipe))
 
     for label, widget in ((_("Bits"), "bits"), (_("Levels"), "how")):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
             st.html(f'<span style="color:var(--x-faint);font-size:.9rem">{label}</span>')
             if widget == "bits":
-                options = list(BITS) if bits in BITS else [None, bits, *BITS[1:]]
-                st.segmented_control(label, options, default=bits, format_func=lambda b: "fp32" if b is None else str(b), key=key, label_visibility="collapsed", required=True, help=help_for("term", "fake quantization", ""), on_change=changed)
+                options = list(BITS) if bits in BITS else [FULL, bits, *BITS[1:]]
+                st.segmented_control(label, options, default=bits, format_func=str, key=key, label_visibility="collapsed", required=True, help=help_for("term", "fake quantization", ""), on_change=changed)
             else:
-                st.selectbox(label, list(names), index=list(names).index(how), format_func=names.__getitem__, key=how_key, label_visibility="collapsed", width=190, disabled=bits is None, help=_scheme_help(), on_change=changed)
+                st.selectbox(label, list(names), index=list(names).index(how), format_func=names.__getitem__, key=how_key, label_visibility="collapsed", width=190, disabled=bits == FULL, help=_scheme_help(), on_change=changed)
 
 
 def _scheme_help() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -73,7 +74,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     counts = report.counts if report is not None else counts_of(subject, plan)
     plot, beside = st.columns([7, 3], gap="medium")
     with plot:
-        _heading(subject, layer)
+        _heading(space, subject, layer)
         threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
         errors = st.empty()
         if problem:
@@ -109,15 +110,20 @@ def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, An
         space.live = recipe
 
 
-def _heading(subject: Subject, layer: Layer) -> None:
+def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     shape = " × ".join(map(str, layer.shape))
-    group = next((g for g in subject.groups if g.name == layer.group), None)
     text = f"{shape} · " + _("{n} weights", n=f"{layer.numel:,}")
-    if group is not None:
-        others = [name for name in group.members if name != layer.name and name in {one.name for one in subject.layers}]
-        if others:
-            text += " · " + _("its {n} units are shared with {others}", n=group.units, others=", ".join(o.removesuffix(".weight") for o in others))
-    st.html(f'<div class="x-head"><b>{layer.name}</b><span>{text}</span></div>')
+    group = next((g for g in subject.groups if g.name == layer.group), None)
+    if group is None:
+        why = subject.structure.refused.get(layer.name, "")
+        text += f' · <abbr class="x-term" title="{escape(why)}">{escape(_("no removable units"))}</abbr>'
+    else:
+        names = {one.name for one in subject.layers}
+        others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
+        text += " · " + escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
+        space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}")
 
 
 def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) -> tuple[Report | None, str]:

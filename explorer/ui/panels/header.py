@@ -20,8 +20,9 @@ LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
 
 def render(space: Workspace, subject: Subject) -> None:
     """One row; its widgets change the workspace before the rest of the page is drawn."""
-    left, right = st.columns([5, 6], vertical_alignment="center")
-    with left, st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    left, right = st.columns([6, 5], vertical_alignment="center")
+    with left, st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        st.html('<div class="x-brand">Compression Explorer</div>', width="content")
         st.selectbox(
             _("Model"),
             list(explorer.samples()),
@@ -34,7 +35,7 @@ def render(space: Workspace, subject: Subject) -> None:
         parameters = sum(p.numel() for p in subject.module.parameters())
         st.html(
             f'<div class="x-title"><span>{_("{n} parameters", n=fmt.count(parameters))} · '
-            f"{subject.card.get('data_name') or ''} {_('validation split, {n} samples', n=f'{n:,}')}</span></div>"
+            f"{_('validation split, {n} samples', n=f'{n:,}')}</span></div>"
         )
     with right, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
         _steps(space)

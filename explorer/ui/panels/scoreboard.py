@@ -43,6 +43,8 @@ def _metric(report: Report, name: str) -> Card:
     worse = moved.value > 0 if name in report.lower_is_better else moved.value < 0
     css = "" if moved.value == 0 else "x-worse" if worse else "x-better"
     seen = _("n = {n}", n=f"{report.n:,}") if report.complete else _("{n} of {total}", n=f"{report.n:,}", total=f"{report.total:,}")
+    if not report.recipe.rules:
+        return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), (("", _("the original") + " · " + seen),))
     interval = fmt.half_width(name, moved.low, moved.high)
     note = [(css, fmt.change(name, moved.value)), ("", " ".join(filter(None, (interval, "· " + seen))))]
     return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), tuple(note))
@@ -52,8 +54,10 @@ def cards(report: Report, original: Report) -> list[Card]:
     """The five cards of a report."""
     counts, before = report.counts, original.counts
     smaller = before.bytes / counts.bytes if counts.bytes else float("inf")
-    size_note = [("x-better" if smaller > 1.0005 else "", _("{times} smaller", times=f"{smaller:.1f}×"))]
-    size_note.append(("", _("of {size}", size=fmt.size(before.bytes))))
+    if smaller > 1.0005:
+        size_note = [("x-better", _("{times} smaller", times=f"{smaller:.1f}×")), ("", _("of {size}", size=fmt.size(before.bytes)))]
+    else:
+        size_note = [("", _("dense, fp32"))]
     if counts.macs is None:
         macs = Card("macs", _("MACs"), "–", kind_name("counted"), (("", _("not countable for this model")),))
     else:
