@@ -73,6 +73,21 @@ def expand_blocks(mask: Tensor, rows: int, columns: int, shape: Sequence[int]) -
     return full[: shape[0], :width].reshape(tuple(shape)).contiguous()
 
 
+def compact(scores: Tensor, alive: Tensor) -> Tensor:
+    """The entries that are alive as a dense tensor; whole slices are dead, as after removing units."""
+    for dim in range(scores.ndim):
+        stays = alive.movedim(dim, 0).flatten(1).any(1)
+        scores, alive = scores.movedim(dim, 0)[stays].movedim(0, dim), alive.movedim(dim, 0)[stays].movedim(0, dim)
+    return scores.contiguous()
+
+
+def spread(mask: Tensor, alive: Tensor) -> Tensor:
+    """The inverse of :func:`compact` for a mask: False where nothing is alive."""
+    full = torch.zeros_like(alive)
+    full[alive] = mask.reshape(-1)
+    return full
+
+
 def units_that_stay(scores: Sequence[Tensor], sparsity: float | None, threshold: float | None) -> list[Tensor]:
     """Sorted indices of the units that stay, for one ranking over several groups; each keeps at least its best."""
     guarded = []

@@ -15,7 +15,7 @@ from ..core.targets import effective
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
-from .masks import block_sums, by_pattern, by_sparsity, by_threshold, expand_blocks
+from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .plan import LayerPlan, Plan
 from .quantizers import registry as quantizers
 from .units import groups_of, kept_units, soft_gains
@@ -40,7 +40,7 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             quantizers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
-    living = {name: alive(shapes[name], dims) for name, dims in dropped.items() if name in shapes}
+    living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
     _weights(subject, recipe, holds, living, masks, shrinks, gains)
@@ -99,6 +99,7 @@ def _weights(
         assert isinstance(rule, Prune)
         scores = weight_scores(subject, criteria[rule.criterion](), names, 1024, 0)
         stays = _cut(rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        cuts = _thresholds(rule, scores, stays, living)
         for name in names:
             mask, score = stays[name], scores[name]
             if rule.mode == "scale":
@@ -107,34 +108,50 @@ def _weights(
                 continue
             masks[name] = mask & living[name].to(mask.device) if name in living else mask
             if rule.mode == "shrink":
-                below = score[~mask]
-                cut = rule.threshold if rule.threshold is not None else float(below.max()) if below.numel() else 0.0
-                shrinks[name] = max(cut, 0.0)
+                shrinks[name] = cuts[name]
+
+
+def _thresholds(
+    rule: Prune, scores: Mapping[str, Tensor], stays: Mapping[str, Tensor], living: Mapping[str, Tensor]
+) -> dict[str, float]:
+    """{layer: threshold of shrinking}: the highest score cut among the entries that remain; one for a global scope."""
+    if rule.mode != "shrink":
+        return {}
+    if rule.threshold is not None:
+        return dict.fromkeys(scores, max(rule.threshold, 0.0))
+    out = {}
+    for name, score in scores.items():
+        below = ~stays[name] & living[name].to(score.device) if name in living else ~stays[name]
+        out[name] = float(score[below].max()) if below.any() else 0.0
+    return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
 def _cut(rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)
-    if fixed:
-        return {name: by_pattern(scores[name], *fixed) for name in names}
-    ranked = dict(scores)
-    lives: dict[str, Tensor | None] = {name: living.get(name) for name in names}
-    if shape:
-        ranked = {name: block_sums(scores[name] * (living[name] if name in living else 1), *shape) for name in names}
-        lives = {
-            name: block_sums(living[name].float(), *shape) > 0 if name in living else None for name in names
-        }
+    if fixed or shape:  # runs and blocks lie in the tensor that remains, which is what gets stored
+        whole = {name: compact(scores[name], living[name]) if name in living else scores[name] for name in names}
+        if fixed:
+            found = {name: by_pattern(whole[name], *fixed) for name in names}
+        else:
+            assert shape
+            sums = _ranked(rule, {name: block_sums(whole[name], *shape) for name in names}, {})
+            found = {name: expand_blocks(sums[name], *shape, whole[name].shape) for name in names}
+        return {name: spread(found[name], living[name]) if name in living else found[name] for name in names}
+    return _ranked(rule, scores, living)
+
+
+def _ranked(rule: Prune, ranked: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """{layer: mask} by the rule's threshold or sparsity, over entries or over blocks."""
+    names = list(ranked)
+    lives = {name: living.get(name) for name in names}
     if rule.threshold is not None:
-        out = {name: by_threshold(ranked[name], lives[name], rule.threshold) for name in names}
-    elif rule.scope == "global":
+        return {name: by_threshold(ranked[name], lives[name], rule.threshold) for name in names}
+    if rule.scope == "global":
         found = by_sparsity([ranked[n] for n in names], [lives[n] for n in names], rule.sparsity or 0.0)
-        out = dict(zip(names, found, strict=True))
-    else:
-        out = {name: by_sparsity([ranked[name]], [lives[name]], rule.sparsity or 0.0)[0] for name in names}
-    if shape:
-        out = {name: expand_blocks(out[name], *shape, scores[name].shape) for name in names}
-    return out
+        return dict(zip(names, found, strict=True))
+    return {name: by_sparsity([ranked[name]], [lives[name]], rule.sparsity or 0.0)[0] for name in names}
 
 
 def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Any:
