@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +37,29 @@ def _graph(subject: Subject) -> Any:
     return copied, graph
 
 
+def _groups(graph: Any, names: dict[nn.Module, str]) -> Iterator[tuple[str, Any]]:
+    """(root, group) of every convolution and linear layer; in place of a group that cannot be read, why not.
+
+    Like torch-pruning's own ``get_all_groups``, which gives up all groups where one of them fails.
+    """
+    visited: set[nn.Module] = set()
+    for module in list(graph.module2node):
+        if module in visited or module not in names or not isinstance(module, (*CONVOLUTIONS, *TRANSPOSED, nn.Linear)):
+            continue
+        pruner = graph.get_pruner_of_module(module)
+        if pruner is None or not pruner.get_out_channels(module):
+            continue
+        try:
+            units = list(range(pruner.get_out_channels(module)))
+            group = graph.get_pruning_group(module, pruner.prune_out_channels, units)
+        except Exception as error:
+            why = f"the coupling of its units could not be read ({type(error).__name__}: {str(error)[:120]})"
+            yield names[module], why
+            continue
+        visited |= {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
+        yield names[module], group
+
+
 def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
     """Groups of channels and neurons that look removable, in forward order; and why others do not."""
     refused: dict[str, str] = {}
@@ -43,14 +67,17 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             copied, graph = _graph(subject)
-            groups = list(graph.get_all_groups(root_module_types=[*CONVOLUTIONS, *TRANSPOSED, nn.Linear]))
+            names = {module: name for name, module in copied.named_modules()}
+            groups = list(_groups(graph, names))
     except Exception as error:  # any model may come here; one that cannot be read has no groups, and says why
         why = f"the coupling of its layers could not be read ({type(error).__name__}: {str(error)[:120]})"
         return [], {layer.name: why for layer in subject._plain_layers}
-    names = {module: name for name, module in copied.named_modules()}
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     cuts = []
-    for group in groups:
+    for root, group in groups:
+        if isinstance(group, str):
+            refused[f"{root}.weight"] = group
+            continue
         cut, why, producers = _read(group, names, rank)
         if cut:
             cuts.append(cut)

@@ -43,9 +43,10 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     owners = dict(module.named_modules())
     tied: dict[int, nn.Parameter] = {}
     touched: dict[str, nn.Module] = {}
+    named = {full: full.rpartition(".")[::2] for full in dropped}
+    before = {full: getattr(owners[owner], name) for full, (owner, name) in named.items()}
     for full, dims in dropped.items():
-        owner, _, name = full.rpartition(".")
-        old = getattr(owners[owner], name)
+        (owner, name), old = named[full], before[full]
         if isinstance(old, nn.Parameter):
             if id(old) not in tied:
                 tied[id(old)] = nn.Parameter(select(old.detach(), dims), requires_grad=old.requires_grad)
