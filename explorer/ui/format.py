@@ -10,7 +10,7 @@ FRACTIONS = frozenset({"accuracy", "precision", "recall", "f1", "next_token_accu
 def size(nbytes: float) -> str:
     """1,066,440 -> "1.07 MB" (powers of ten)."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if nbytes >= scale:
+        if nbytes >= 0.9995 * scale:
             return f"{significant(nbytes / scale)} {unit}"
     return f"{nbytes:.0f} B"
 
@@ -18,7 +18,7 @@ def size(nbytes: float) -> str:
 def count(value: float) -> str:
     """266,610 -> "267 k"."""
     for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= scale:
+        if abs(value) >= 0.9995 * scale:
             return f"{significant(value / scale)} {unit}"
     return f"{value:.0f}"
 
