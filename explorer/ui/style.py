@@ -49,7 +49,10 @@ CSS = """
 .x-bar i { display: block; height: 100%; background: var(--x-kept); }
 [title] { text-decoration-skip-ink: none; }
 abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-offset: 3px; cursor: help; }
-.x-head { display: flex; gap: .7rem; align-items: baseline; flex-wrap: wrap; }
+.x-label { color: var(--x-faint); font-size: .88rem; white-space: nowrap; }
+.st-key-undo kbd, .st-key-redo kbd { display: none; }
+.x-head { display: flex; gap: .7rem; align-items: baseline; white-space: nowrap; overflow: hidden; }
+.x-head span { overflow: hidden; text-overflow: ellipsis; }
 .x-head b { font-size: 1.02rem; color: var(--x-ink); } .x-head span { color: var(--x-faint); font-size: .85rem; }
 .x-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .6rem; }
 .x-tile { text-align: center; font-size: .76rem; color: var(--x-faint); min-width: 0; }
@@ -63,6 +66,9 @@ iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
 @media (max-width: 1300px) { .x-brand { display: none; } }
 @media (max-width: 1100px) {
   .stMainBlockContainer { padding: .5rem 1rem 1.5rem; } .x-title { display: none; }
+  .st-key-undo p, .st-key-redo p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .x-label { font-size: .8rem; } .x-head { gap: .5rem; }
+  .stButtonGroup button { padding: 0 .5rem; font-size: .82rem; min-height: 1.9rem; } .stButton button { padding: 0 .6rem; font-size: .85rem; }
   .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { display: none; }
 }
 """

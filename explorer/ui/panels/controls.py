@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import escape
 
 import streamlit as st
 
@@ -43,7 +44,7 @@ def render(space: Workspace, subject: Subject, layer: Layer, settings: Settings,
         _choice(_("Pattern"), "pattern", list(PATTERNS), settings.granularity, g, {}, space, subject, layer, settings, count)
     modes = ["hard", "scale"] + (["shrink"] if settings.granularity == "weight" and settings.criterion == "l1" else [])
     mode_names = {"hard": _("hard"), "scale": _("soft"), "shrink": _("shrink")}
-    _choice(_("Below the threshold"), "mode", modes, settings.mode, g, mode_names, space, subject, layer, settings, count)
+    _choice(_("Mode"), "mode", modes, settings.mode, g, mode_names, space, subject, layer, settings, count)
     criteria = list(explorer.criteria())
     _choice(_("Ranked by"), "criterion", criteria, settings.criterion, g, {name: criterion_title(name) for name in criteria}, space, subject, layer, settings, count, select=True)
     _choice(_("Applies to"), "scope", ["layer", "global"], settings.scope, g, {"layer": _("this layer"), "global": _("all layers")}, space, subject, layer, settings, count)
@@ -107,12 +108,17 @@ def _choice(
         space.replace(space.history.push(edits.with_settings(base, subject.layers, layer, new, sparsity)))
 
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
-        st.html(f'<span style="color:var(--x-faint);font-size:.9rem">{label}</span>')
+        _label(label, _help(field, settings))
         value = value if value in options else options[0]
         if select:
-            st.selectbox(label, options, index=options.index(value), format_func=lambda o: names.get(o, o), key=key, label_visibility="collapsed", width=190, help=_help(field, settings), on_change=changed)
+            st.selectbox(label, options, index=options.index(value), format_func=lambda o: names.get(o, o), key=key, label_visibility="collapsed", width=190, on_change=changed)
         else:
-            st.segmented_control(label, options, default=value, format_func=lambda o: names.get(o, o), key=key, label_visibility="collapsed", required=True, help=_help(field, settings), on_change=changed)
+            st.segmented_control(label, options, default=value, format_func=lambda o: names.get(o, o), key=key, label_visibility="collapsed", required=True, on_change=changed)
+
+
+def _label(text: str, explained: str) -> None:
+    """A control's name; what it means appears on hover (the widget's own label is for screen readers)."""
+    st.html(f'<abbr class="x-term x-label" title="{escape(explained)}">{escape(text)}</abbr>', width="content")
 
 
 def _bits(space: Workspace, subject: Subject, layer: Layer, settings: Settings, rule: object, g: str) -> None:
@@ -133,12 +139,12 @@ def _bits(space: Workspace, subject: Subject, layer: Layer, settings: Settings, 
 
     for label, widget in ((_("Bits"), "bits"), (_("Levels"), "how")):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", gap="small"):
-            st.html(f'<span style="color:var(--x-faint);font-size:.9rem">{label}</span>')
+            _label(label, help_for("term", "fake quantization", "") if widget == "bits" else _scheme_help())
             if widget == "bits":
                 options = list(BITS) if bits in BITS else [FULL, bits, *BITS[1:]]
-                st.segmented_control(label, options, default=bits, format_func=str, key=key, label_visibility="collapsed", required=True, help=help_for("term", "fake quantization", ""), on_change=changed)
+                st.segmented_control(label, options, default=bits, format_func=str, key=key, label_visibility="collapsed", required=True, on_change=changed)
             else:
-                st.selectbox(label, list(names), index=list(names).index(how), format_func=names.__getitem__, key=how_key, label_visibility="collapsed", width=190, disabled=bits == FULL, help=_scheme_help(), on_change=changed)
+                st.selectbox(label, list(names), index=list(names).index(how), format_func=names.__getitem__, key=how_key, label_visibility="collapsed", width=190, disabled=bits == FULL, on_change=changed)
 
 
 def _scheme_help() -> str:

@@ -72,7 +72,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         report, problem = _first_look(subject, recipe, board, problem)
     settings = controls.current(space, subject, layer)
     counts = report.counts if report is not None else counts_of(subject, plan)
-    plot, beside = st.columns([7, 3], gap="medium")
+    plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         _heading(space, subject, layer)
         threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
@@ -121,9 +121,9 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
         text += " · " + escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
-    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
-        space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}")
+        space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
 
 
 def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) -> tuple[Report | None, str]:

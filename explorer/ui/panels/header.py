@@ -20,24 +20,20 @@ LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
 
 def render(space: Workspace, subject: Subject) -> None:
     """One row; its widgets change the workspace before the rest of the page is drawn."""
-    left, right = st.columns([6, 5], vertical_alignment="center")
-    with left, st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key="header"):
         st.html('<div class="x-brand">Compression Explorer</div>', width="content")
         st.selectbox(
             _("Model"),
             list(explorer.samples()),
             key="model",
             label_visibility="collapsed",
-            width=190,
+            width=180,
             on_change=lambda: workspace(st.session_state["model"]),
         )
         n = len(subject.task.dataset("validation"))
         parameters = sum(p.numel() for p in subject.module.parameters())
-        st.html(
-            f'<div class="x-title"><span>{_("{n} parameters", n=fmt.count(parameters))} · '
-            f"{_('validation split, {n} samples', n=f'{n:,}')}</span></div>"
-        )
-    with right, st.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"):
+        about = _("{n} parameters", n=fmt.count(parameters)) + " · " + _("validation split, {n} samples", n=f"{n:,}")
+        st.html(f'<div class="x-title"><span>{about}</span></div>')
         _steps(space)
         _recipe(space, subject)
         _card(subject)
@@ -50,7 +46,7 @@ def _steps(space: Workspace) -> None:
         ("undo", ":material/undo:", _("Undo"), history.undo()),
         ("redo", ":material/redo:", _("Redo"), history.redo()),
     ):
-        st.button(label, icon=icon, key=key, disabled=target is history, on_click=space.replace, args=(target,), shortcut=SHORTCUTS[key])
+        st.button(label, icon=icon, key=key, disabled=target is history, on_click=space.replace, args=(target,), shortcut=SHORTCUTS[key], help=f"{label} ({SHORTCUTS[key]})")
     st.button(
         _("Reset"),
         key="reset",
