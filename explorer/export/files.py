@@ -80,3 +80,5 @@ def load_exported(path: str | Path) -> nn.Module:
             return rebuild(parse(metadata[SPEC_KEY]), weights)
     except LoadError as error:
         raise LoadError(f"{path}: {error}") from None
+    except Exception as error:  # a file made to break the reader is still only a file that cannot be loaded
+        raise LoadError(f"{path}: the spec is malformed ({type(error).__name__}: {str(error)[:160]})") from None

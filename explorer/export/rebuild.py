@@ -167,7 +167,6 @@ def _fill(root: nn.Module, listed: dict[str, Any], tied: dict[str, Any], weights
     if missing or extra:
         what = f"no tensor {missing[0]!r} in the file" if missing else f"the file holds {extra[0]!r} beside the spec's"
         raise _refuse("tensors", what, "exactly the tensors that the spec lists")
-    expected = {name: t for name, t in [*root.named_parameters(), *root.named_buffers()]}
     placed: dict[str, Tensor] = {}
     for name, row in listed.items():
         row, tensor, where = _dict(row, f"tensor {name}"), weights[name], f"tensor {_path(name, 'tensors')}"
@@ -176,12 +175,10 @@ def _fill(root: nn.Module, listed: dict[str, Any], tied: dict[str, Any], weights
         if not stated or DTYPES.get(str(row.get("dtype"))) != tensor.dtype:
             what = f"the file holds {tuple(tensor.shape)} {tensor.dtype}"
             raise _refuse(where, what, f"what the spec states: {str(row)[:120]}")
-        if name in expected and expected[name].shape != tensor.shape:
-            raise _refuse(where, f"shape {tuple(tensor.shape)}", f"{tuple(expected[name].shape)}, as its module needs")
         placed[name] = nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if role == "parameter" else tensor
         _set(root, name, placed[name], role)
     for name, source in tied.items():
-        if source not in placed or name in placed:
+        if not isinstance(source, str) or source not in placed or name in placed:
             raise _refuse("tied", f"{str(name)[:80]!r} -> {str(source)[:80]!r}", "another name of a tensor in the file")
         _set(root, _path(name, "tied"), placed[source], listed[source]["role"])
     left = [name for name, t in [*root.named_parameters(), *root.named_buffers()] if t.is_meta]
@@ -194,6 +191,10 @@ def _set(root: nn.Module, path: str, tensor: Tensor, role: str) -> None:
     if last in owner._parameters or last in owner._buffers:
         if (last in owner._parameters) != isinstance(tensor, nn.Parameter):
             raise _refuse(f"tensor {path}", f"role {role!r}", "the role that its module gives it")
+        needed = getattr(owner, last)  # None where the module was made without, e.g. bias=False
+        if needed is None or needed.shape != tensor.shape:
+            what = "none" if needed is None else f"shape {tuple(needed.shape)}"
+            raise _refuse(f"tensor {path}", f"shape {tuple(tensor.shape)}", f"{what}, as its module needs")
         setattr(owner, last, tensor)  # recurrent modules follow it in their list of weights
     elif hasattr(owner, last) or type(owner) in MODULES:
         raise _refuse(f"tensor {path}", "its module has no such tensor", "a name that the module uses for one")
@@ -208,7 +209,9 @@ def _graph(items: list[Any], modules: set[str], names: set[str]) -> fx.Graph:
     graph, nodes = fx.Graph(), dict[str, fx.Node]()
     for index, raw in enumerate(items):
         item, where = _dict(raw, f"node {index}"), f"node {index}"
-        op, target = item.get("op"), item.get("target")
+        op, target = item.get("op"), item.get("target", "")
+        if not isinstance(op, str) or not isinstance(target, str):
+            raise _refuse(where, "op or target is no text", "the allow-listed operations of the format")
         args = [decode(one, where, nodes) for one in _list(item.get("args", []), where)]
         kwargs = {_name(k, where): decode(one, where, nodes) for k, one in _dict(item.get("kwargs", {}), where).items()}
         if op == "output":
@@ -227,12 +230,12 @@ def _graph(items: list[Any], modules: set[str], names: set[str]) -> fx.Graph:
             made = graph.create_node("call_module", target, tuple(args), kwargs, name=name)
         elif op == "method" and target in METHODS and args and isinstance(args[0], fx.Node):
             made = graph.create_node("call_method", target, tuple(args), kwargs, name=name)
-        elif op == "function" and isinstance(target, str) and target in FUNCTIONS:
+        elif op == "function" and target in FUNCTIONS:
             made = graph.create_node("call_function", FUNCTIONS[target], tuple(args), kwargs, name=name)
         elif op == "attribute" and target in ATTRIBUTES and len(args) == 1 and isinstance(args[0], fx.Node):
             made = graph.create_node("call_function", getattr, (args[0], target), name=name)
         else:
-            raise _refuse(where, f"{str(op)[:40]} {str(target)[:80]!r}", "the allow-listed operations of the format")
+            raise _refuse(where, f"{op[:40]} {target[:80]!r}", "the allow-listed operations of the format")
         nodes[name] = made
     raise _refuse("graph", "no output", "one output, the last node")
 

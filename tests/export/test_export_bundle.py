@@ -1,0 +1,187 @@
+"""What a bundle holds, and that a failed one leaves nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import explorer
+from explorer.core.errors import Cancelled, ExportError, RecipeError, VerificationError
+from explorer.export.exporters import safetensors as writer
+from explorer.export.exporters.onnx import Onnx
+
+
+def test_contents(exported) -> None:
+    bundle = exported("fashion-lenet5")
+    names = {"model.safetensors", "model.onnx", "masks.safetensors", "recipe.json", "report.json", "README.md"}
+    assert set(bundle.files) == names == {path.name for path in bundle.folder.iterdir()}
+    assert all(size == (bundle.folder / name).stat().st_size for name, size in bundle.files.items())
+    assert (bundle.report.split, bundle.report.n) == ("test", 24)
+    with zipfile.ZipFile(io.BytesIO(bundle.zip_bytes())) as archive:
+        assert archive.testzip() is None
+        assert set(archive.namelist()) == {f"{bundle.folder.name}/{name}" for name in names}
+    with pytest.raises(AttributeError):
+        bundle.folder = Path()  # type: ignore[misc]
+
+
+def test_recipe_and_report_read_back(exported, subject_of, recipe_of) -> None:
+    bundle, subject = exported("fashion-lenet5"), subject_of("fashion-lenet5")
+    recipe = explorer.Recipe.from_json((bundle.folder / "recipe.json").read_text(encoding="utf-8"))
+    assert recipe == recipe_of(subject, "all")
+    report = json.loads((bundle.folder / "report.json").read_text(encoding="utf-8"))
+    test = explorer.evaluate(subject, recipe, split="test")
+    assert report["splits"]["test"]["metrics"]["accuracy"]["value"] == test.metrics["accuracy"]
+    assert report["original"]["test"]["n"] == 24 and report["splits"]["validation"]["split"] == "validation"
+    assert report["checks"] == bundle.checks and "changed" not in report["splits"]["test"]
+
+
+@pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-resnet", "vowels-rnn"])
+def test_masks_are_the_plans_in_the_compressed_shapes(exported, subject_of, recipe_of, name: str) -> None:
+    subject = subject_of(name)
+    recipe = recipe_of(subject, "all")
+    plan, module = explorer.resolve(subject, recipe), explorer.compress(subject, recipe)
+    masks = safetensors.torch.load_file(exported(name).folder / "masks.safetensors")
+    assert set(masks) == set(plan.masks) == {layer.name for layer in subject.layers}
+    weights = dict(module.named_parameters())
+    for layer, mask in masks.items():
+        assert mask.dtype == torch.bool and mask.shape == weights[layer].shape
+        assert int(mask.sum()) == int(plan.masks[layer].sum())
+        assert not weights[layer][~mask].any()
+
+
+def test_readme_says_what_was_measured(exported, subject_of) -> None:
+    bundle = exported("fashion-lenet5")
+    text = (bundle.folder / "README.md").read_text(encoding="utf-8")
+    before = explorer.evaluate(subject_of("fashion-lenet5"), split="test").metrics["accuracy"]
+    for part in (
+        "On the **test** split, n = 24 samples, measured, fp32",
+        f"| accuracy | {before:.5g} | {bundle.report.metrics['accuracy']:.5g} |",
+        "explorer.load_exported",
+        "onnxruntime.InferenceSession",
+        ".quantize('*', bits=4, granularity='channel')",
+        f"| model.onnx | {bundle.files['model.onnx']:,} |",
+        f"{bundle.report.bytes:,}",
+        f"- model.onnx: {bundle.checks['model.onnx']:.1e}",
+        f"torch {torch.__version__.partition('+')[0]}",
+        bundle.report.recipe.digest,
+    ):
+        assert part in text, part
+
+
+def test_readme_snippets_run(exported, subject_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = exported("fashion-mlp")
+    monkeypatch.chdir(bundle.folder)
+    x = subject_of("fashion-mlp").example(3)
+    text = (bundle.folder / "README.md").read_text(encoding="utf-8")
+    loading = text.partition("## Load it")[2].partition("## How it was made")[0]
+    blocks = [part.partition("```")[0] for part in loading.split("```python\n")[1:]]
+    seen: dict = {"input": x.numpy()}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), seen)  # our own text, just written
+    with torch.no_grad():
+        assert (seen["module"](x) - torch.from_numpy(seen["outputs"])).abs().max() < 1e-4
+
+
+def _subject(module: nn.Module, shape: tuple[int, ...] = (3,)) -> explorer.Subject:
+    data = TensorDataset(torch.randn(8, *shape), torch.arange(8) % 2)
+    return explorer.Subject(module, explorer.Task.classification(validation=data), "mine")
+
+
+class Branching(nn.Module):
+    """Its path depends on values, so no graph can stand for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 2)
+        self.register_buffer("scale", torch.tensor([2.0, 1.0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x) * self.scale if x.sum() > 1e9 else self.fc(x)
+
+
+def test_weights_only_where_the_model_cannot_be_traced(tmp_path: Path) -> None:
+    subject = _subject(Branching())
+    bundle = explorer.export(subject, explorer.Recipe().prune("fc", sparsity=0.5), tmp_path / "out", ["safetensors"])
+    assert "weights only" in bundle.notes[0] and "cannot be traced" in bundle.notes[0]
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert bundle.notes[0] in text and "**Validation only**" in text and bundle.report.split == "validation"
+    with pytest.raises(explorer.LoadError, match="weights only"):
+        explorer.load_exported(tmp_path / "out")
+    stored = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
+    assert set(stored) == {"fc.weight", "fc.bias", "scale"} and int((stored["fc.weight"] == 0).sum()) == 3
+
+
+def test_a_file_that_computes_something_else_is_never_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = _subject(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    honest = writer.save_file
+
+    def off(weights: dict, path: Path, metadata: dict) -> None:
+        weights["0.weight"] = weights["0.weight"] + 1e-3
+        honest(weights, path, metadata)
+
+    monkeypatch.setattr(writer, "save_file", off)
+    with pytest.raises(VerificationError, match=r"model\.safetensors.*1e-06"):
+        explorer.export(subject, explorer.Recipe(), tmp_path / "deep" / "out", "safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_onnx_file_is_never_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = _subject(nn.Sequential(nn.Linear(3, 2)))
+    other = _subject(nn.Sequential(nn.Linear(3, 2)))
+    honest = Onnx.write
+    monkeypatch.setattr(Onnx, "write", lambda self, s, p, m, f: honest(self, other, p, other.module, f))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(VerificationError, match=r"model\.onnx"):
+        explorer.export(subject, explorer.Recipe(), tmp_path / "out", ["onnx"])
+    assert list((tmp_path / "out").iterdir()) == [] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_where_it_may_write(tmp_path: Path) -> None:
+    subject = _subject(nn.Linear(3, 2))
+    full, file, empty = tmp_path / "full", tmp_path / "file", tmp_path / "空 folder"
+    full.mkdir()
+    empty.mkdir()
+    (full / "precious").write_text("x")
+    file.write_text("x")
+    for taken, why in ((full, "not empty"), (file, "is a file"), (file / "below", "cannot be created")):
+        with pytest.raises(ExportError, match=why):
+            explorer.export(subject, explorer.Recipe(), taken, "safetensors")
+    assert [path.name for path in full.iterdir()] == ["precious"] and file.read_text() == "x"
+    bundle = explorer.export(subject, explorer.Recipe(), str(empty), "safetensors")
+    assert bundle.folder == empty and "model.safetensors" in bundle.files and "model.onnx" not in bundle.files
+    assert bundle.zip_path == tmp_path / "空 folder.zip" == bundle.zip_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["full", "file", "空 folder", "空 folder.zip"])
+
+
+def test_bad_requests(tmp_path: Path) -> None:
+    subject = _subject(nn.Linear(3, 2))
+    with pytest.raises(RecipeError, match="did you mean safetensors"):
+        explorer.export(subject, explorer.Recipe(), tmp_path / "out", ["safetensor"])
+    with pytest.raises(RecipeError, match="no format"):
+        explorer.export(subject, explorer.Recipe(), tmp_path / "out", [])
+    with pytest.raises(RecipeError, match="names no layer"):
+        explorer.export(subject, explorer.Recipe().prune("nope", sparsity=0.5), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_and_cancel(tmp_path: Path) -> None:
+    subject = _subject(nn.Linear(3, 2))
+    seen: list[tuple[int, int]] = []
+    explorer.export(
+        subject, explorer.Recipe(), tmp_path / "a", "safetensors", progress=lambda d, t: seen.append((d, t))
+    )
+    assert seen[0] == (0, 1000) and seen[-1] == (1000, 1000) and [d for d, _ in seen] == sorted(d for d, _ in seen)
+    asked = iter([False] * 3)
+    with pytest.raises(Cancelled):
+        explorer.export(subject, explorer.Recipe(), tmp_path / "b", "safetensors", cancel=lambda: next(asked, True))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
