@@ -27,8 +27,8 @@ def significant(value: float, digits: int = 3) -> str:
     """Three significant digits, without an exponent."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else ("∞" if value > 0 else str(value))
-    value = float(f"{value:.{digits - 1}e}")  # rounded first: 0.9999 has as many places as 1
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    rounded = abs(float(f"{value:.{digits - 1}e}"))  # 0.9999 has as many places as 1
+    places = max(0, digits - 1 - math.floor(math.log10(rounded)))
     return f"{value:,.{places}f}"
 
 

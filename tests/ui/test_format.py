@@ -17,7 +17,7 @@ def test_counts(n: float, text: str) -> None:
     assert fmt.count(n) == text
 
 
-@pytest.mark.parametrize("value,text", [(0.0, "0"), (0.012345, "0.0123"), (1.5, "1.50"), (12345.6, "12,346"), (-0.5, "-0.500"), (math.inf, "∞"), (-math.inf, "-inf")])
+@pytest.mark.parametrize("value,text", [(0.0, "0"), (0.012345, "0.0123"), (1.5, "1.50"), (12345.6, "12,346"), (9.999, "10.0"), (-0.5, "-0.500"), (math.inf, "∞"), (-math.inf, "-inf")])
 def test_three_digits_without_an_exponent(value: float, text: str) -> None:
     assert fmt.significant(value) == text
 
