@@ -14,20 +14,20 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4 ? String(+value.toPrecision(3)) : value.toExponential(1));
 export const bytes = (n) => (n >= 1e6 ? `${(n / 1e6).toPrecision(3)} MB` : n >= 1e3 ? `${(n / 1e3).toPrecision(3)} kB` : `${Math.round(n)} B`);
 
-// Fraction of scores <= t, from evenly spaced quantiles q: binary search, then linear in between.
-export function fraction(q, t) {
-  const n = q.length;
+// Fraction of n scores <= t, from evenly spaced quantiles q: binary search, then linear in between.
+export function fraction(q, t, n = 1e9) {
+  const last = q.length - 1, index = (i) => Math.round((i * (n - 1)) / last);
   if (t < q[0]) return 0;
-  if (t >= q[n - 1]) return 1;
-  let a = 0, b = n - 1;
+  if (t >= q[last]) return 1;
+  let a = 0, b = last;
   while (b - a > 1) { const m = (a + b) >> 1; if (q[m] <= t) a = m; else b = m; }
-  return (a + (q[b] > q[a] ? (t - q[a]) / (q[b] - q[a]) : 1)) / (n - 1);
+  return (Math.floor(index(a) + ((t - q[a]) / (q[b] - q[a])) * (index(b) - index(a))) + 1) / n;
 }
 
 // Bytes of the layer at a sparsity: the smallest of dense, bitmap and CSR, as Python counts them.
 export function size({ n, rows, bits, overhead }, sparsity) {
-  const kept = Math.round(n * (1 - sparsity)), values = (kept * bits) / 8;
-  return Math.min((n * bits) / 8, n / 8 + values, kept * 4 + (rows + 1) * 4 + values) + overhead;
+  const kept = Math.round(n * (1 - sparsity)), values = Math.ceil((kept * bits) / 8);
+  return Math.min(Math.ceil((n * bits) / 8), Math.ceil(n / 8) + values, kept * 4 + (rows + 1) * 4 + values) + overhead;
 }
 
 // At most one value in flight, the newest kept; a final one always goes out.
@@ -94,7 +94,7 @@ export function mount(root, { onChange }) {
   const x = (v) => ((v - d.lo) / (d.hi - d.lo || 1)) * width();
   const limit = () => d.scores.length - 1; // at least one unit stays
   const place = (sign = 1) => (units() ? (value.k / d.scores.length) * width() : x(sign * value.t));
-  const share = () => (units() ? value.k / d.scores.length : value.t <= 0 && signed() ? 0 : fraction(d.q, value.t));
+  const share = () => (units() ? value.k / d.scores.length : value.t <= 0 && signed() ? 0 : fraction(d.q, value.t, d.n));
 
   const bars = (from, to, heights, map = (i) => i) => {
     let path = "";
