@@ -52,11 +52,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 NAMES = {function: name for name, function in reversed(FUNCTIONS.items())}
 
 
-def _is(name: str) -> Callable[[nn.Module], Any]:
+def _is(name: str) -> Callable[[Any], Any]:
     return lambda module: getattr(module, name) is not None
 
 
-def _same(*names: str) -> dict[str, Callable[[nn.Module], Any]]:
+def _same(*names: str) -> dict[str, Callable[[Any], Any]]:
     return {name: operator.attrgetter(name) for name in names}
 
 
@@ -74,14 +74,14 @@ _ATTENTION = _same("embed_dim", "num_heads", "dropout", "add_zero_attn", "kdim",
 }
 
 
-def _activation(module: nn.Module) -> str:
-    found = {nn.functional.relu: "relu", nn.functional.gelu: "gelu"}.get(module.activation)  # type: ignore[arg-type]
+def _activation(module: Any) -> str:
+    found = {nn.functional.relu: "relu", nn.functional.gelu: "gelu"}.get(module.activation)
     if found is None:
         raise ValueError(f"its activation is {module.activation!r}, neither relu nor gelu")
     return found
 
 
-_ENCODER_LAYER: dict[str, Callable[[nn.Module], Any]] = {
+_ENCODER_LAYER: dict[str, Callable[[Any], Any]] = {
     "d_model": operator.attrgetter("self_attn.embed_dim"),
     "nhead": operator.attrgetter("self_attn.num_heads"),
     "dim_feedforward": operator.attrgetter("linear1.out_features"),
@@ -93,7 +93,7 @@ _ENCODER_LAYER: dict[str, Callable[[nn.Module], Any]] = {
     "bias": lambda module: module.linear1.bias is not None,
 }
 # module class -> {constructor argument: how to read it off an instance}; read after removal, so sizes are actual
-MODULES: dict[type[nn.Module], Mapping[str, Callable[[nn.Module], Any]]] = {
+MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     **{cls: _CONV | _BIAS for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)},
     **{cls: _CONV_T | _BIAS for cls in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)},
     nn.Linear: _same("in_features", "out_features") | _BIAS,

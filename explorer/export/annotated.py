@@ -66,8 +66,8 @@ def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
             "sparsity": 1 - nonzero / original if original else 0.0,
             "bits": min(layer.bits for layer in layers),
         }
-        for layer in layers:
-            _annotate(nodes[name], layer, plan, produced.get(layer.name), len(layers) > 1)
+        for one in layers:
+            _annotate(nodes[name], one, plan, produced.get(one.name), len(layers) > 1)
     _drop_large(model)
     return AnnotatedGraph(model.SerializeToString(), marks)
 
@@ -79,7 +79,7 @@ def _graph(subject: Subject, plan: Plan) -> onnx.ModelProto:
 
     def skeleton() -> bytes:
         call = calls(subject, module, (2,))[0]
-        return strip(to_onnx(subject, module, call, optimize=False)).SerializeToString()
+        return bytes(strip(to_onnx(subject, module, call, optimize=False)).SerializeToString())
 
     model = onnx.load_from_string(subject.memo.get(("graph", subject.version, cut), skeleton))
     weights = dict(module.named_parameters(remove_duplicate=False))

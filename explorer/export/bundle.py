@@ -117,7 +117,9 @@ def export(
         after = evaluate(subject, recipe, split=split, device=device, cancel=cancel, progress=share)
         reports[split] = evaluate(subject, Recipe(), split=split, device=device), after
     with _workplace(folder) as place:
-        checks, notes, used = {}, [], {}
+        checks: dict[str, float] = {}
+        notes: list[str] = []
+        used: dict[str, str] = {}
         for i, (name, exporter) in enumerate(chosen.items()):
             steps.at(0.5 + 0.45 * i / len(chosen), f"writing {name}")
             checks |= _write(exporter, name, subject, plan, module, place, notes)

@@ -98,7 +98,7 @@ def _newer(module: nn.Module, call: Call, inputs: list[str], outputs: list[str],
 
 
 def _older(module: nn.Module, call: Call, inputs: list[str], outputs: list[str], optimize: bool) -> onnx.ModelProto:
-    buffer = io.BytesIO()
+    buffer: Any = io.BytesIO()
     torch.onnx.export(
         module, call.args, buffer, kwargs=call.kwargs or None, dynamo=False, opset_version=OPSET, verbose=False,
         do_constant_folding=optimize, input_names=inputs, output_names=outputs,

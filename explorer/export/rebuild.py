@@ -170,7 +170,7 @@ def _fill(root: nn.Module, listed: dict[str, Any], tied: dict[str, Any], weights
     placed: dict[str, Tensor] = {}
     for name, row in listed.items():
         row, tensor, where = _dict(row, f"tensor {name}"), weights[name], f"tensor {_path(name, 'tensors')}"
-        role = row.get("role")
+        role = str(row.get("role"))
         stated = role in ROLES and row.get("shape") == list(tensor.shape)
         if not stated or DTYPES.get(str(row.get("dtype"))) != tensor.dtype:
             what = f"the file holds {tuple(tensor.shape)} {tensor.dtype}"

@@ -34,7 +34,8 @@ class Safetensors(Exporter):
     tolerance = 1e-6
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
-        metadata, notes = {"format": "pt"}, ()
+        metadata: dict[str, str] = {"format": "pt"}
+        notes: tuple[str, ...] = ()
         try:
             made = calls(subject, module, SIZES)
             spec, weights = trace(module, made[1])

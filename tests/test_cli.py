@@ -1,0 +1,107 @@
+"""The command line: what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import explorer
+from explorer.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(one) for one in arguments])
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    made = explorer.Recipe(name="半").prune("*", sparsity=0.5, scope="global").quantize("head.weight", bits=4)
+    path = tmp_path / "配方 a.json"
+    path.write_text(made.to_json(), encoding="utf-8")
+    return path
+
+
+def test_samples_lists_all_with_split_and_n() -> None:
+    result = run("samples")
+    assert result.exit_code == 0
+    assert all(name in result.output for name in explorer.samples())
+    assert "perplexity" in result.output and "(test, n = 220)" in result.output
+
+
+def test_inspect_shows_layers_groups_and_what_the_recipe_does(recipe: Path) -> None:
+    result = run("inspect", "bikes-mlp")
+    assert result.exit_code == 0 and "fc1.weight" in result.output and "neuron" in result.output
+    assert "counted: 15,745 parameters" in result.output and "sparsity 0.0 %" in result.output
+    result = run("inspect", "bikes-mlp", "--recipe", recipe)
+    assert result.exit_code == 0 and "sparsity 50.0 %" in result.output and "128x57" in result.output
+
+
+def test_evaluate_says_kind_split_n_and_interval(recipe: Path) -> None:
+    result = run("evaluate", "vowels-rnn", "--recipe", recipe)
+    assert result.exit_code == 0
+    assert "vowels-rnn: measured on validation, n = 150, fp32" in result.output and "95 % intervals" in result.output
+    assert "accuracy" in result.output and ".." in result.output
+    result = run("evaluate", "vowels-rnn", "--recipe", recipe, "--json", "--device", "cpu")
+    report = json.loads(result.output)
+    made = explorer.Recipe.from_json(recipe.read_text(encoding="utf-8"))
+    wanted = explorer.evaluate(explorer.load("vowels-rnn"), made, device="cpu")
+    assert report["metrics"]["accuracy"]["value"] == wanted.metrics["accuracy"]
+    assert (report["split"], report["n"], report["recipe"]) == ("validation", 150, made.digest)
+
+
+def test_export_writes_a_bundle_that_loads(recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "导出 here"
+    result = run(
+        "export", "vowels-rnn", "--recipe", recipe, "--out", out, "--format", "safetensors", "--format", "onnx"
+    )
+    assert result.exit_code == 0, result.output
+    assert "measured on test, n = 220, 95 % interval" in result.output and "model.onnx" in result.output
+    module = explorer.load_exported(out)
+    assert sum(int((p == 0).sum()) for p in module.parameters() if p.ndim == 2) >= 220
+    again = run("export", "vowels-rnn", "--out", out)
+    assert again.exit_code == 2 and "not empty" in again.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["inspect", "fashion-mpl"], "did you mean fashion-mlp"),
+        (["evaluate", "vowels-rnn", "--split", "tset"], "did you mean test"),
+        (["evaluate", "vowels-rnn", "--precision", "half"], "accepted: full, fast"),
+        (["evaluate", "vowels-rnn", "--recipe", "/no/such.json"], "cannot be read"),
+        (["evaluate", "vowels-rnn", "--device", "abacus"], "accepted: "),
+        (["export", "vowels-rnn", "--out", "x", "--format", "onx"], "did you mean onnx"),
+    ],
+)
+def test_errors_are_one_line_on_stderr(arguments: list[str], said: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert said in result.stderr and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[]", b'{"format": "other"}'])
+def test_a_file_that_is_no_recipe(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    result = run("evaluate", "vowels-rnn", "--recipe", path)
+    assert result.exit_code == 2 and "broken.json" in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_as_a_process_with_a_terminal_that_is_not_utf8(recipe: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    out = tmp_path / "模型 out"
+    command = [sys.executable, "-m", "explorer", "export", "vowels-rnn", "--recipe", str(recipe), "--out", str(out)]
+    ran = subprocess.run([*command, "--format", "safetensors"], cwd=ROOT, env=environment, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "模型 out" in ran.stdout.decode("utf-8") and (out / "README.md").is_file()
+    ran = subprocess.run([*command, "--format", "nope"], cwd=ROOT, env=environment, capture_output=True)
+    assert ran.returncode == 2 and ran.stdout == b"" and b"Traceback" not in ran.stderr
+    assert ran.stderr.decode("utf-8").startswith("error: unknown exporter 'nope'")
