@@ -43,7 +43,36 @@ _PUBLIC = {
     "Cancelled": "explorer.core.errors",
 }
 _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
-__all__ = sorted([*_PUBLIC, *_CALLABLE])
+__all__ = [
+    "Cancelled",
+    "EvaluationError",
+    "ExplorerError",
+    "ExportError",
+    "Group",
+    "Layer",
+    "LoadError",
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "Report",
+    "Subject",
+    "Task",
+    "TaskError",
+    "UnsupportedError",
+    "VerificationError",
+    "compress",
+    "criteria",
+    "evaluate",
+    "export",
+    "exporters",
+    "importance",
+    "load",
+    "load_exported",
+    "quantizers",
+    "resolve",
+    "samples",
+    "stream",
+]
 
 
 def __getattr__(name: str) -> Any:

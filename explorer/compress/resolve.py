@@ -63,7 +63,8 @@ def _units(
 ) -> tuple[dict[str, Tensor], dict[str, dict[int, Tensor]], dict[str, Tensor]]:
     """(kept units, dropped entries, soft gains) of all unit-prune rules."""
     kept: dict[str, Tensor] = {}
-    hard, gains = [], {}
+    hard: list[Any] = []
+    gains: dict[str, Tensor] = {}
     if any(UNIT_PRUNE in kinds for kinds in holds.values()):
         for index, cuts in groups_of(subject, recipe.rules, holds, protected).items():
             rule = recipe.rules[index]

@@ -12,6 +12,7 @@ from .errors import ExplorerError, near
 from .recipe import Recipe
 
 Kind = Literal["measured", "counted", "estimated"]
+ChangeKind = Literal["now wrong", "now right", "wrong differently", "changed"]
 LOWER_IS_BETTER = frozenset({"loss", "cross_entropy", "perplexity", "rmse", "mae"})
 
 
@@ -91,7 +92,7 @@ class Change:
     """
 
     index: int
-    kind: Literal["now wrong", "now right", "wrong differently", "changed"]
+    kind: ChangeKind
     before: float
     after: float
     target: float | None = None

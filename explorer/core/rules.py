@@ -6,7 +6,7 @@ import math
 import re
 import reprlib
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from .errors import RecipeError
 
@@ -71,7 +71,7 @@ def as_targets(targets: object) -> tuple[str, ...]:
     """A name, a pattern or a list of these, as a tuple."""
     found = (targets,) if isinstance(targets, str) else targets
     try:
-        listed = tuple(found)  # type: ignore[arg-type]
+        listed: tuple[Any, ...] = tuple(found)  # type: ignore[arg-type]
     except TypeError:
         listed = ()
     if not listed or not all(one and is_text(one) for one in listed):

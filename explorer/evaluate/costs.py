@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,7 @@ def counts(subject: Subject, plan: Plan) -> Counts:
 
 
 def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor]) -> int:
+    key: tuple[Any, ...]
     if plan is None:
         key = ("nonzero", subject.version, name)
         return subject.memo.get(key, lambda: int(torch.count_nonzero(subject.weight(name))))

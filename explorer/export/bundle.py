@@ -72,7 +72,7 @@ class Bundle:
 class _Steps:
     """Progress in thousandths, and the question whether to go on."""
 
-    def __init__(self, progress: Callable[[int, int], None] | None, cancel: Callable[[], bool] | None) -> None:
+    def __init__(self, progress: Callable[[int, int], object] | None, cancel: Callable[[], bool] | None) -> None:
         self.progress, self.cancel = progress, cancel
 
     def at(self, share: float, what: str) -> None:
@@ -92,7 +92,7 @@ def export(
     formats: str | Sequence[str] = FORMATS,
     *,
     device: str | torch.device | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Bundle:
     """Write the compressed model into ``folder``, with all that is needed to trust and to reuse it.

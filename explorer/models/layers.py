@@ -62,7 +62,8 @@ def find_layers(module: nn.Module, order: dict[str, int]) -> tuple[Layer, ...]:
 
     Modules in the order of their first call; what is never called comes last, in the order of registration.
     """
-    found, seen = [], set()
+    found: list[tuple[int, int, int, Layer]] = []
+    seen = set()
     for position, (owner, child) in enumerate(module.named_modules()):
         for name, parameter in child.named_parameters(recurse=False):
             kind = kind_of(child, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
+from functools import cache
 
 from ..core.errors import LoadError, near
 from .subject import Subject
@@ -27,10 +27,11 @@ def load(name: str) -> Subject:
         return _load(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load(name: str) -> Subject:
-    import sample_models
     from safetensors.torch import load_file
+
+    import sample_models
 
     sample = sample_models.SAMPLES[name]
     module = sample_models.build(name)

@@ -13,7 +13,7 @@ from explorer.core.errors import EvaluationError, VerificationError
 from explorer.core.recipe import Recipe
 from explorer.models.replica import Replica
 from explorer.models.subject import Subject
-from tests.contract.nets import CNN_MLP, SAMPLES, MLP, classification, few, randomize, state, tiny, unchanged
+from tests.contract.nets import CNN_MLP, MLP, SAMPLES, classification, few, randomize, state, tiny, unchanged
 
 
 def gap(subject: Subject, recipe: Recipe) -> float:

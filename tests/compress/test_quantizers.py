@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
-
 from torch.utils.data import TensorDataset
 
 from explorer.compress.apply import compress, effective_weights

@@ -10,7 +10,7 @@ from explorer.compress.resolve import resolve
 from explorer.core.errors import RecipeError, UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
-from tests.contract.nets import CNN_MLP, RECURRENT, HardView, few, randomize, tiny, unchanged, state
+from tests.contract.nets import CNN_MLP, RECURRENT, HardView, few, randomize, state, tiny, unchanged
 
 
 class Residual(nn.Module):

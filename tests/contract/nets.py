@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ CNN_MLP = tuple(name for name in ("fashion-mlp", "fashion-lenet5", "fashion-resn
 RECURRENT = tuple(name for name in ("vowels-rnn", "vowels-lstm", "surnames-gru", "moby-lstm") if name in SAMPLES)
 
 
-@lru_cache(maxsize=None)
+@cache
 def few(name: str, n: int = 48) -> Subject:
     """A sample model judged on the first ``n`` samples of each split; shares the sample's own module."""
     whole = load(name)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from explorer.models.replica import Replica, share
-from tests.contract.nets import CharLM, unchanged, state
+from tests.contract.nets import CharLM, state, unchanged
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
@@ -96,7 +96,7 @@ def test_those_who_wait_take_turns() -> None:
     started = threading.Event()
 
     def often() -> None:
-        for i in range(30):
+        for _ in range(30):
             with replica.weights({}):
                 turns.append("often")
                 started.set()

@@ -13,7 +13,7 @@ from explorer.models.subject import Subject
 from .. import format as fmt
 from ..history import History
 from ..i18n import _, help_for, language, set_language
-from ..state import Workspace, workspace
+from ..state import Workspace
 
 LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
 
@@ -28,7 +28,6 @@ def render(space: Workspace, subject: Subject) -> None:
             key="model",
             label_visibility="collapsed",
             width=180,
-            on_change=lambda: workspace(st.session_state["model"]),
         )
         n = len(subject.task.dataset("validation"))
         parameters = sum(p.numel() for p in subject.module.parameters())
