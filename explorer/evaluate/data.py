@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ..models.memo import nbytes
-from ..models.task import Task, to_device
+from ..models.task import Task, rebuilt, to_device
 
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 MAX_CHUNK = 512
@@ -44,9 +44,10 @@ def _labels(task: Task, split: str, data: Any) -> np.ndarray | None:
         return None
     if targets is None and hasattr(data, "tensors"):
         targets = data.tensors[-1]
-    if targets is None:
-        targets = [int(data[i][1]) for i in range(len(data))]
-    return np.asarray(targets).reshape(-1)
+    if targets is None or len(targets) != len(data):  # a wrapper may show the targets of what it wraps
+        targets = [data[i][1] for i in range(len(data))]
+    labels = np.asarray([int(t) for t in targets] if isinstance(targets, list) else torch.as_tensor(targets).cpu())
+    return labels if labels.shape == (len(data),) else None
 
 
 class SplitData:
@@ -79,4 +80,6 @@ def _slice(value: Any, start: int, stop: int) -> Any:
         return value[start:stop]
     if isinstance(value, dict):
         return {key: _slice(one, start, stop) for key, one in value.items()}
-    return type(value)(_slice(one, start, stop) for one in value)
+    if value and isinstance(value[0], (str, bytes)):  # texts are collated as they are, one a sample
+        return value[start:stop]
+    return rebuilt(value, [_slice(one, start, stop) for one in value])

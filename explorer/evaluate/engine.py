@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,13 +106,30 @@ class Engine:
             except Exception as error:
                 where = f"{self.subject.name}: forward failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
                 raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
-            found = self.metrics.columns(self.subject.task, outputs, targets)
-            columns = {key: column.cpu() for key, column in found.items()}
+            columns = self._judge(outputs, targets, data, start, stop)
             took = time.perf_counter() - began
         self._refuse_nan(outputs, data, start)
         self.chunks += 1
         rate = (stop - start) / max(took, 1e-6)
         self.rate = rate if self.rate is None else 0.5 * self.rate + 0.5 * rate
+        return columns
+
+    def _judge(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
+        """The metrics' columns, each with one value a sample."""
+        try:
+            found = self.metrics.columns(self.subject.task, outputs, targets)
+            columns = {key: column.cpu() for key, column in found.items()}
+        except ExplorerError:
+            raise
+        except Exception as error:
+            where = f"{self.subject.name}: score or loss failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
+            raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
+        for name, column in columns.items():
+            if column.ndim == 0 or len(column) != stop - start:
+                raise EvaluationError(
+                    f"{self.subject.name}: {name.rstrip('/')!r} has shape {tuple(column.shape)} for {stop - start} samples of "
+                    f"{data.split}; accepted: [{stop - start}], one value a sample, or a (numerator, denominator) pair of these"
+                )
         return columns
 
     def _refuse_nan(self, outputs: object, data: SplitData, start: int) -> None:

@@ -34,8 +34,13 @@ def to_device(value: Any, device: torch.device | str, dtype: torch.dtype | None 
     if isinstance(value, dict):
         return {key: to_device(one, device, dtype) for key, one in value.items()}
     if isinstance(value, (tuple, list)):
-        return type(value)(to_device(one, device, dtype) for one in value)
+        return rebuilt(value, [to_device(one, device, dtype) for one in value])
     return value
+
+
+def rebuilt(value: Any, parts: list[Any]) -> Any:
+    """``parts`` as a tuple, named tuple or list of the type of ``value``."""
+    return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -139,8 +144,12 @@ class Task:
         """Samples ``indices`` of a split, collated: (inputs, targets)."""
         data = self.dataset(split)
         bulk = getattr(data, "__getitems__", None)
-        pairs = bulk(list(indices)) if bulk else [data[int(i)] for i in indices]
-        collated = self.collate(list(pairs))
+        try:
+            pairs = bulk(list(indices)) if bulk else [data[int(i)] for i in indices]
+            collated = self.collate(list(pairs))
+        except Exception as error:  # the data set is the user's
+            where = f"split {split!r}: samples {[int(i) for i in indices[:3]]}... could not be read and collated"
+            raise TaskError(f"{where}: {type(error).__name__}: {error}; accepted: (inputs, target), or give collate=") from error
         if not isinstance(collated, (tuple, list)) or len(collated) != 2:
             raise TaskError(f"split {split!r}: a sample must be (inputs, target), got {type(pairs[0]).__name__}")
         return collated[0], collated[1]

@@ -55,12 +55,23 @@ def mean_figure(values: Tensor, split: str) -> Figure:
     return figure(values.double().mean().item(), split, len(values), intervals.mean(values))
 
 
-def losses(task: Task, outputs: Tensor, targets: Any, each: Tensor, default: bool) -> Tensor:
-    """One loss a sample [N]: ``each`` for the default loss; a loss of the user's own gives one value a batch."""
+BATCH = "loss//"  # a column that says that the loss is one value a batch, repeated: no interval comes from it
+
+
+def losses(task: Task, outputs: Tensor, targets: Any, each: Tensor, default: bool) -> dict[str, Tensor]:
+    """The loss column [N]: ``each`` for the default loss; a loss of the user's own gives one value a batch."""
     if default or task.loss is None:
-        return each
-    value = task.loss(outputs, targets)
-    return torch.full((len(each),), float(value))
+        return {"loss": each}
+    value = float(task.loss(outputs, targets))
+    return {"loss": torch.full((len(each),), value), BATCH: torch.ones(len(each), dtype=torch.bool)}
+
+
+def loss_figure(columns: Columns, split: str, before: Columns | None = None) -> Figure:
+    """The mean loss, or its change since ``before``; with an interval where each sample has its own."""
+    values = columns["loss"].double() - (before["loss"].double() if before is not None else 0)
+    if BATCH in columns:
+        return figure(values.mean().item(), split, len(values))
+    return mean_figure(values, split)
 
 
 def largest_changes(before: Tensor, after: Tensor, indices: Tensor, target: Tensor | None, limit: int = 200) -> list[Change]:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import EvaluationError
-from ...core.report import Change, ClassScore, Figure
+from ...core.report import Change, ChangeKind, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, expect, figure, losses, mean_figure
+from . import Columns, Metrics, expect, figure, loss_figure, losses
 
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
@@ -40,9 +40,9 @@ class Classification(Metrics):
         if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
             raise EvaluationError(f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes")
         each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        each = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
+        loss = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
         width = torch.full((len(targets),), logits.shape[1])
-        return {"prediction": logits.argmax(1), "target": targets, "loss": each, "classes": width}
+        return {"prediction": logits.argmax(1), "target": targets, **loss, "classes": width}
 
     def _matrix(self, columns: Columns) -> Tensor:
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
@@ -58,7 +58,7 @@ class Classification(Metrics):
             "precision": figure(precision[seen].mean().item(), split, n),
             "recall": figure(recall[seen].mean().item(), split, n),
             "f1": figure(f1[seen].mean().item(), split, n),
-            "loss": mean_figure(columns["loss"], split),
+            "loss": loss_figure(columns, split),
         }
 
     def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
@@ -68,14 +68,14 @@ class Classification(Metrics):
         first, second = self.figures(before, split), self.figures(after, split)
         out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
         out["accuracy"] = figure((int(now.sum()) - int(was.sum())) / n, split, n, intervals.newcombe(was, now))
-        out["loss"] = mean_figure(after["loss"].double() - before["loss"].double(), split)
+        out["loss"] = loss_figure(after, split, before)
         return out
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         out = []
         for i in (before["prediction"] != after["prediction"]).nonzero().flatten().tolist():
             was, now, target = int(before["prediction"][i]), int(after["prediction"][i]), int(after["target"][i])
-            kind = "now right" if now == target else "now wrong" if was == target else "wrong differently"
+            kind: ChangeKind = "now right" if now == target else "now wrong" if was == target else "wrong differently"
             out.append(Change(int(indices[i]), kind, was, now, target))
         return sorted(out, key=lambda change: change.index)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,13 +12,7 @@ from ...core.errors import EvaluationError
 from ...core.report import Change, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, figure, largest_changes
-
-
-def _length(value: Any) -> int:
-    while isinstance(value, (dict, tuple, list)):
-        value = next(iter(value.values() if isinstance(value, dict) else value))
-    return len(value)
+from . import BATCH, Columns, Metrics, figure, largest_changes
 
 
 class Custom(Metrics):
@@ -26,14 +21,16 @@ class Custom(Metrics):
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
         assert task.score is not None
         out: dict[str, Tensor] = {}
-        expected = _length(targets)
-        for name, value in task.score(outputs, targets).items():
+        scored = task.score(outputs, targets)
+        if not isinstance(scored, Mapping):
+            raise EvaluationError(f"score(outputs, targets) returned {type(scored).__name__}; accepted: {{name: Tensor[N]}}")
+        for name, value in scored.items():
             parts = value if isinstance(value, tuple) else (value,)
             for suffix, part in zip(("", "/"), parts, strict=False):
                 column = torch.as_tensor(part)
-                if column.shape != (expected,) or len(parts) > 2:
+                if column.ndim != 1 or len(parts) > 2:
                     raise EvaluationError(
-                        f"score {name!r} returned shape {tuple(column.shape)}; accepted: [{expected}], one value a "
+                        f"score {name!r} returned shape {tuple(column.shape)}; accepted: [N], one value a "
                         "sample, or a (numerator, denominator) pair of these"
                     )
                 if not intervals.finite(column):
@@ -42,11 +39,11 @@ class Custom(Metrics):
         if not out:
             raise EvaluationError("score(outputs, targets) returned no metric; accepted: {name: Tensor[N]}")
         if task.loss is not None and "loss" not in out:
-            value = task.loss(outputs, targets)
-            num, den = value if isinstance(value, tuple) else (torch.full((expected,), float(value)), None)
-            out["loss"] = torch.as_tensor(num).double()
-            if den is not None:
-                out["loss/"] = torch.as_tensor(den).double()
+            value, n = task.loss(outputs, targets), len(next(iter(out.values())))
+            if isinstance(value, tuple):
+                out["loss"], out["loss/"] = (torch.as_tensor(part).double() for part in value)
+            else:  # one value a batch
+                out |= {"loss": torch.full((n,), float(value)), BATCH: torch.ones(n, dtype=torch.bool)}
         return out
 
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
@@ -59,7 +56,8 @@ class Custom(Metrics):
                 value = top.sum().item() / total if total else float("nan")
                 out[name] = figure(value, split, n, intervals.ratio(top, bottom))
             else:
-                out[name] = figure(top.mean().item(), split, n, intervals.mean(top))
+                alone = name == "loss" and BATCH in columns
+                out[name] = figure(top.double().mean().item(), split, n, (None, None) if alone else intervals.mean(top))
         return out
 
     def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
@@ -67,7 +65,9 @@ class Custom(Metrics):
         out = {}
         for name in second:
             paired: tuple[float | None, float | None] = (None, None)
-            if f"{name}/" not in after:
+            if name == "loss" and BATCH in after:
+                pass
+            elif f"{name}/" not in after:
                 paired = intervals.mean(after[name] - before[name])
             elif torch.equal(before[f"{name}/"], after[f"{name}/"]):
                 paired = intervals.ratio(after[name] - before[name], after[f"{name}/"])

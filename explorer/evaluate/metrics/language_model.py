@@ -21,6 +21,12 @@ class LanguageModel(Metrics):
         logits = expect(outputs, (3,), "logits [N, T, V]")
         if logits.shape[:2] != targets.shape:
             raise EvaluationError(f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)}; accepted: [N, T, V] and [N, T]")
+        inside = targets[targets != -100]
+        if len(inside) and not 0 <= int(inside.min()) <= int(inside.max()) < logits.shape[2]:
+            raise EvaluationError(
+                f"targets run from {int(inside.min())} to {int(inside.max())}, logits have {logits.shape[2]} tokens; "
+                "accepted: token indices, -100 where none counts"
+            )
         nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
         counted = targets != -100
         hits = (logits.argmax(-1) == targets) & counted

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.errors import EvaluationError
 from ...core.report import Change, Figure
 from ...models.task import Task
-from . import Columns, Metrics, expect, figure, largest_changes, losses, mean_figure
+from . import Columns, Metrics, expect, figure, largest_changes, loss_figure, losses, mean_figure
 
 
 def r2(target: Tensor, prediction: Tensor) -> float:
@@ -33,7 +33,7 @@ class Regression(Metrics):
             raise EvaluationError(f"predictions {tuple(prediction.shape)}, targets {tuple(target.shape)}; accepted: equal shapes")
         each = ((prediction - target) ** 2).mean(1)
         default = getattr(task.loss, "__qualname__", "").startswith("Task.regression")
-        return {"prediction": prediction, "target": target, "loss": losses(task, outputs, targets, each, default)}
+        return {"prediction": prediction, "target": target, **losses(task, outputs, targets, each, default)}
 
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
         target, prediction = columns["target"], columns["prediction"]
@@ -43,17 +43,15 @@ class Regression(Metrics):
             "r2": figure(r2(target, prediction), split, n),
             "rmse": figure((gap**2).mean().sqrt().item(), split, n),
             "mae": mean_figure(gap.abs().mean(1), split),
-            "loss": mean_figure(columns["loss"], split),
+            "loss": loss_figure(columns, split),
         }
 
     def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
         first, second = self.figures(before, split), self.figures(after, split)
         out = {name: figure(second[name].value - first[name].value, split, len(after["loss"])) for name in second}
-        for name, power in (("mae", 1), ("loss", 0)):
-            errors = [
-                (c["prediction"] - c["target"]).abs().mean(1) if power else c["loss"] for c in (before, after)
-            ]
-            out[name] = mean_figure(errors[1].double() - errors[0].double(), split)
+        errors = [(c["prediction"] - c["target"]).abs().mean(1).double() for c in (before, after)]
+        out["mae"] = mean_figure(errors[1] - errors[0], split)
+        out["loss"] = loss_figure(after, split, before)
         return out
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+from explorer.core.errors import EvaluationError
+from explorer.core.recipe import Recipe
+from explorer.evaluate.evaluator import evaluate
+from explorer.evaluate.metrics import metrics_of
+from explorer.models.subject import Subject
+from explorer.models.task import Task
+from tests.contract.nets import CharLM, few, language, regression, tiny
+
+
+class Given(nn.Module):
+    """Returns its inputs: the dataset decides what the outputs are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale.squeeze()
+
+
+def judged(outputs: Tensor, targets: Tensor, kind: str, **more: Any) -> dict[str, float]:
+    data = TensorDataset(outputs, targets)
+    return dict(evaluate(Subject(Given(), getattr(Task, kind)(validation=data, **more)), device="cpu").metrics)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 6), st.integers(1, 90), st.integers(0, 10_000))
+def test_classification_equals_scikit_learn(classes: int, n: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    logits, targets = torch.randn(n, classes), torch.randint(0, classes, (n,))
+    logits[:, 0] += seed % 3  # some classes are never predicted
+    found = judged(logits, targets, "classification")
+    p, t = logits.argmax(1).numpy(), targets.numpy()
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(t, p))
+    for name, score in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
+        assert found[name] == pytest.approx(score(t, p, average="macro", zero_division=0))
+    assert found["loss"] == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-5)
+    assert list(found)[0] == "accuracy"
+
+
+def test_per_class_and_confusion_equal_scikit_learn() -> None:
+    subject = few("vowels-rnn")
+    report = evaluate(subject, Recipe().prune("*", sparsity=0.6), device="cpu")
+    x, y = subject.task.batch("validation", range(48))
+    from explorer.compress.apply import compress
+
+    with torch.no_grad():
+        before = subject.copy()(x).argmax(1).numpy()
+        after = compress(subject, report.recipe)(x).argmax(1).numpy()
+    assert (before != after).any()
+    labels = list(range(9))
+    for found, predicted in zip(report.confusion, (before, after), strict=True):
+        assert np.array_equal(np.array(found), sk.confusion_matrix(y.numpy(), predicted, labels=labels))
+    for suffix, predicted in (("_before", before), ("", after)):
+        scores = sk.precision_recall_fscore_support(y.numpy(), predicted, labels=labels, zero_division=0)
+        for i, one in enumerate(report.per_class.values()):
+            got = [getattr(one, f"{name}{suffix}") for name in ("precision", "recall", "f1")]
+            assert got == pytest.approx([scores[k][i] for k in range(3)]) and one.support == scores[3][i]
+    assert report.change("accuracy").value == pytest.approx((after == y.numpy()).mean() - (before == y.numpy()).mean())
+    kinds = {}
+    for i in (before != after).nonzero()[0]:
+        kinds[int(i)] = "now right" if after[i] == y[i] else "now wrong" if before[i] == y[i] else "wrong differently"
+    assert {change.index: change.kind for change in report.changed} == kinds
+    assert all((c.before, c.after, c.target) == (before[c.index], after[c.index], y[c.index]) for c in report.changed)
+    assert [c.index for c in report.changed] == sorted(kinds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 60), st.integers(1, 3), st.integers(0, 10_000))
+def test_regression_equals_scikit_learn(n: int, outputs: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    prediction, target = torch.randn(n, outputs), torch.randn(n, outputs) * 3 + 1
+    found = judged(prediction, target, "regression")
+    p, t = prediction.double().numpy(), target.double().numpy()
+    assert found["r2"] == pytest.approx(sk.r2_score(t, p), rel=1e-5, abs=1e-6)
+    assert found["mae"] == pytest.approx(sk.mean_absolute_error(t, p), rel=1e-5)
+    assert found["rmse"] == pytest.approx(math.sqrt(sk.mean_squared_error(t, p)), rel=1e-5)
+    assert found["loss"] == pytest.approx(sk.mean_squared_error(t, p), rel=1e-5)
+
+
+def test_regression_shapes_and_constant_targets() -> None:
+    x = torch.randn(20, 1)
+    assert judged(x, x[:, 0], "regression")["r2"] == 1
+    assert judged(torch.ones(5, 1), torch.ones(5, 1), "regression")["r2"] == 1
+    assert judged(torch.zeros(5, 1), torch.ones(5, 1), "regression")["r2"] == 0
+    assert judged(torch.full((7, 1), 1e6), torch.full((7, 1), 1e6 + 1), "regression")["mae"] == 1
+    with pytest.raises(EvaluationError, match="equal shapes"):
+        judged(torch.randn(8, 2), torch.randn(8, 1), "regression")
+
+
+def test_language_model_figures_by_hand() -> None:
+    logits = torch.log(torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], [[0.2, 0.2, 0.6], [0.3, 0.3, 0.4]]]))
+    targets = torch.tensor([[0, 1], [1, -100]])
+    found = judged(logits, targets, "language_model")
+    entropy = -(math.log(0.5) + math.log(0.8) + math.log(0.2)) / 3
+    assert found["cross_entropy"] == pytest.approx(entropy, rel=1e-6)
+    assert found["perplexity"] == pytest.approx((1 / (0.5 * 0.8 * 0.2)) ** (1 / 3), rel=1e-6)
+    assert found["next_token_accuracy"] == pytest.approx(2 / 3)
+
+
+def test_language_model_ignores_what_is_marked() -> None:
+    subject = Subject(CharLM(), language(ignored=3), "lm")
+    x, y = subject.task.batch("validation", range(16))
+    with torch.no_grad():
+        logits = subject.module(x)
+    report = evaluate(subject, device="cpu")
+    assert report.metrics["cross_entropy"] == pytest.approx(F.cross_entropy(logits.flatten(0, 1), y.flatten()).item(), rel=1e-6)
+    hits = (logits.argmax(-1) == y)[y != -100]
+    assert report.metrics["next_token_accuracy"] == pytest.approx(hits.float().mean().item())
+    assert report.figure("perplexity").low is None and report.figure("cross_entropy").low < report.metrics["cross_entropy"]
+
+
+@pytest.mark.parametrize("target", [11, 999, -1, -101])
+def test_tokens_out_of_range(target: int) -> None:
+    subject = Subject(CharLM(), language(), "lm")
+    subject.task.splits["validation"].tensors[1][3, 2] = target
+    with pytest.raises(EvaluationError, match=f"{target}.*11"):
+        evaluate(subject, device="cpu")
+
+
+@pytest.mark.parametrize("target", [3, 77, -1, -100])
+def test_classes_out_of_range(target: int) -> None:
+    subject = tiny()
+    subject.task.splits["validation"].tensors[1][5] = target
+    with pytest.raises(EvaluationError, match=f"{target}.*3 classes"):
+        evaluate(subject, device="cpu")
+
+
+def test_changed_of_a_regression_is_the_largest_first() -> None:
+    subject = few("bikes-mlp")
+    from explorer.compress.apply import compress
+
+    report = evaluate(subject, Recipe().prune("*", sparsity=0.5), device="cpu")
+    x, y = subject.task.batch("validation", range(48))
+    with torch.no_grad():
+        before, after = subject.copy()(x)[:, 0], compress(subject, report.recipe)(x)[:, 0]
+    gaps = (after - before).abs()
+    assert [c.index for c in report.changed] == gaps.argsort(descending=True).tolist()
+    first = report.changed[0]
+    assert first.kind == "changed" and first.target == y[first.index].item()
+    assert (first.before, first.after) == pytest.approx((before[first.index].item(), after[first.index].item()), rel=1e-5)
+    assert report.change("mae").value == pytest.approx(((after - y[:, 0]).abs() - (before - y[:, 0]).abs()).mean().item(), rel=1e-4)
+    assert report.per_class == {} and report.confusion == ()
+
+
+def test_nothing_changes_without_a_recipe() -> None:
+    for name in ("vowels-rnn", "bikes-mlp"):
+        report = evaluate(few(name), device="cpu")
+        assert report.changed == () and all(figure.value == 0 for figure in report.changes.values())
+        assert all(figure.kind == "measured" and figure.n == 48 for figure in report.figures.values())
+
+
+def test_every_metric_has_its_paired_change() -> None:
+    for subject in (tiny(), Subject(CharLM(), language()), tiny_regression()):
+        layer = subject.layers[0].name
+        report = evaluate(subject, Recipe().prune(layer, sparsity=0.7), device="cpu")
+        base = evaluate(subject, device="cpu")
+        assert report.changes.keys() == report.figures.keys()
+        for name, figure in report.changes.items():
+            assert figure.value == pytest.approx(report.metrics[name] - base.metrics[name], abs=1e-6), name
+            assert figure.low is None or figure.low <= figure.value <= figure.high
+
+
+def tiny_regression() -> Subject:
+    torch.manual_seed(0)
+    return Subject(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)), regression((4,), 2), "regression")
+
+
+def test_a_batch_loss_of_ones_own_has_no_interval() -> None:
+    """One value a batch repeated for each sample would look far too certain."""
+
+    def smooth(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, label_smoothing=0.1)
+
+    subject = tiny(loss=smooth)
+    report = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5), device="cpu")
+    x, y = subject.task.batch("validation", range(64))
+    with torch.no_grad():
+        expected = smooth(subject.module(x), y).item()
+    assert evaluate(subject, device="cpu").metrics["loss"] == pytest.approx(expected, rel=1e-5)
+    assert report.figure("loss").low is None and report.change("loss").low is None
+    assert evaluate(tiny(), device="cpu").figure("loss").low is not None
+
+
+def test_names_of_classes() -> None:
+    report = evaluate(tiny(classes=3), device="cpu")
+    assert list(report.per_class) == ["0", "1", "2"]
+    subject = tiny()
+    named = Task.classification(validation=subject.task.dataset("validation"), classes=["a", "b", "c"])
+    assert list(evaluate(Subject(subject.module, named), device="cpu").per_class) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "outputs", "targets"),
+    [
+        ("classification", torch.randn(8, 3, 2), torch.zeros(8, dtype=torch.long)),
+        ("classification", torch.randn(8), torch.zeros(8, dtype=torch.long)),
+        ("regression", torch.randn(8, 2, 2), torch.randn(8, 4)),
+        ("language_model", torch.randn(8, 3), torch.zeros(8, 3, dtype=torch.long)),
+        ("language_model", torch.randn(8, 4, 5), torch.zeros(8, 3, dtype=torch.long)),
+    ],
+)
+def test_outputs_of_a_wrong_shape_say_so(kind: str, outputs: Tensor, targets: Tensor) -> None:
+    with pytest.raises(EvaluationError, match="accepted"):
+        judged(outputs, targets, kind)
+
+
+def test_unknown_kinds_are_judged_by_their_own_score() -> None:
+    assert type(metrics_of("custom")).__name__ == "Custom"
