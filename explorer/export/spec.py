@@ -14,6 +14,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from ..core.errors import UnsupportedError
 from .allowed import ATTRIBUTES, METHODS, MODULES, NAMES
 from .calls import Call
 
+_lock = threading.Lock()
 FORMAT, VERSION = "compression-explorer-model", 1
 
 
@@ -71,6 +74,23 @@ class _Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True  # so that a buffer may be indexed by sizes of the input
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        # while torch.fx traces, it patches nn.Module.__call__ for the whole process: others just run
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in MODULES and not (m._forward_hooks or m._forward_pre_hooks)
 
@@ -82,7 +102,8 @@ def _trace(module: nn.Module, call: Call) -> tuple[nn.Module, fx.Graph]:
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
     given = set(names[: len(call.args)]) | set(call.kwargs)
     fixed = {name: parameters[name].default for name in names if name not in given}
-    graph = _Tracer().trace(copied, concrete_args=fixed or None)
+    with _lock:  # two patches undone in the wrong order would stay
+        graph = _Tracer().trace(copied, concrete_args=fixed or None)
     for node in list(graph.nodes):  # a fixed argument leaves an unused input and a check of it
         if node.op == "placeholder" and node.target not in given and not node.target.startswith("*"):
             _erase(graph, node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,37 @@ def test_many_kinds_of_models_come_back(case: str) -> None:
     save(weights)  # shared or non-contiguous tensors would be refused
     if case == "tied":
         assert again.decoder.weight is again.embedding.weight
+
+
+def test_tracing_does_not_disturb_other_threads() -> None:
+    module, call = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval(), Call((torch.randn(2, 3),), {})
+    other, x = Images().eval(), torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        expected = other(x)["a"]
+    problems: list[object] = []
+    done = threading.Event()
+
+    def evaluate() -> None:
+        while not done.is_set():
+            try:
+                with torch.no_grad():
+                    assert torch.equal(other(x)["a"], expected)
+            except Exception as error:
+                problems.append(error)
+
+    def export() -> None:
+        for _ in range(30):
+            trace(module, call)
+
+    threads = [threading.Thread(target=work) for work in (evaluate, export, export)]
+    before = nn.Module.__call__
+    for thread in threads:
+        thread.start()
+    for thread in threads[1:]:
+        thread.join()
+    done.set()
+    threads[0].join()
+    assert problems == [] and nn.Module.__call__ is before
 
 
 def test_what_has_no_faithful_graph_is_said() -> None:
