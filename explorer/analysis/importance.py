@@ -48,7 +48,8 @@ def weight_scores(subject: Subject, entry: Criterion, names: list[str], samples:
             raise UnsupportedError(f"{name}: {why}")
     found = entry.scores(subject, names, samples, seed)
     for name, scores in found.items():
-        if not torch.isfinite(scores).all():
+        key = ("finite", subject.version, type(entry), name)
+        if not subject.memo.get(key, lambda scores=scores: bool(torch.isfinite(scores).all())):  # type: ignore[misc]
             raise UnsupportedError(f"{name}: its scores hold NaN or infinity (as its weights may); nothing to rank")
     return found
 

@@ -24,8 +24,10 @@ VERIFY_SAMPLES = 32
 def effective_weights(subject: Subject, plan: Plan) -> dict[str, Tensor]:
     """{layer: tensor of the *original* shape} that the compressed model computes with; removed entries are zero."""
 
+    version = subject.version  # once: it looks at every tensor of the module
+
     def one(name: str) -> Tensor:
-        key = ("weight", subject.version, name, plan.layers[name].digest)
+        key = ("weight", version, name, plan.layers[name].digest)
         return subject.memo.get(key, lambda: plan.layers[name].apply(subject.weight(name)))
 
     return {name: one(name) for name in plan.layers}

@@ -53,7 +53,12 @@ def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, 
     if rule.mode == "shrink":
         raise RecipeError("mode='shrink' is defined for weights; for units use hard or scale")
     entry = criteria[rule.criterion]()
-    scores = [unit_scores(subject, entry, cut, 1024, 0).float() for cut in cuts]
+
+    def one(cut: Cut) -> Tensor:  # scores do not change while a threshold moves
+        key = ("unit scores", subject.version, rule.criterion, cut.group.name)
+        return subject.memo.get(key, lambda: unit_scores(subject, entry, cut, 1024, 0).float())
+
+    scores = [one(cut) for cut in cuts]
     if rule.scope == "global":
         scores = [s / m if (m := s.mean()) > 0 else s for s in scores]
         stays = units_that_stay(scores, rule.sparsity, rule.threshold)

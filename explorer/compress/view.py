@@ -27,12 +27,16 @@ def weight_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) -
     return matrix[::step, ::step], cut[::step, ::step], step
 
 
-def levels(plan: Plan, name: str) -> list[float] | None:
+def levels(subject: Subject, plan: Plan, name: str) -> list[float] | None:
     """The values that the layer's weights may take; of the widest channel where there are several scales."""
     codes = plan.codes.get(name)
     if codes is None:
         return None
-    return codes.levels(int(codes.scale.reshape(-1).argmax()))
+    if codes.axis is None:
+        return codes.levels()
+    weight = plan.layers[name].before_quantization(subject.weight(name))
+    reach = weight.abs().movedim(codes.axis, 0).flatten(1).amax(1)  # [channels]; a channel of zeros has scale 1
+    return codes.levels(int(reach.argmax()))
 
 
 def sqnr(subject: Subject, plan: Plan, name: str) -> float | None:

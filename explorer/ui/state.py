@@ -36,17 +36,20 @@ class Workspace:
     log_counts: bool = False
     touched: bool = False
     message: str = ""
+    stale: bool = False  # something outside of the running fragment shows an older state
 
     def commit(self, recipe: Recipe) -> None:
         """One undo step; the controls stay as they are."""
         self.history = self.history.push(recipe)
         self.live = None
+        self.stale = True
 
     def replace(self, history: History) -> None:
         """Undo, redo, reset, a pasted recipe: the controls follow."""
         self.history = history
         self.live = None
         self.generation += 1
+        self.stale = True
 
     def select(self, layer: str) -> None:
         """Another layer: the controls follow."""

@@ -19,6 +19,7 @@ def render() -> None:
     """The whole workspace, top to bottom."""
     name, unknown = state.read_link(explorer.samples(), DEFAULT)
     space = state.workspace(name)
+    space.stale = False
     subject = models.open_subject(name)
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name

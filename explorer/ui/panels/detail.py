@@ -54,8 +54,10 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     if event is not None and event.get("id") == handle.identity(space, layer, settings):
         dragging = not event.get("final")
         _apply(space, subject, layer, event)
-    elif event is None:
+    else:
         space.live = None
+    if space.stale:  # one step was made: undo, link, overview and tabs show it too
+        st.rerun()
     recipe = space.live or space.history.present
     problem = ""
     try:
@@ -82,9 +84,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     with beside:
         controls.render(space, subject, layer, settings, counts.layers[layer.name])
     if not dragging:
-        _settle(space, subject, recipe, board, errors)
-        if event is not None and event.get("final"):
-            st.rerun()
+        _settle(subject, recipe, board, errors)
 
 
 def _event(space: Workspace) -> dict[str, Any] | None:
@@ -140,7 +140,7 @@ def _original(subject: Subject) -> Report:
     return next(explorer.stream(subject, device=st.session_state.get("device")))
 
 
-def _settle(space: Workspace, subject: Subject, recipe: Recipe, board: Board, errors: Any) -> None:
+def _settle(subject: Subject, recipe: Recipe, board: Board, errors: Any) -> None:
     """Sharpen until every sample was seen. A newer event ends this at the next chunk."""
     device = st.session_state.get("device")
     try:

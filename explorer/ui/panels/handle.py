@@ -71,7 +71,7 @@ def data(
     """Everything that the component draws, about 6 kB."""
     threshold, k = threshold_of(recipe, subject, layer, settings, plan)
     quantized = plan.codes.get(layer.name)
-    ticks = levels(plan, layer.name)
+    ticks = levels(subject, plan, layer.name)
     out: dict[str, Any] = {
         "id": identity(space, layer, settings),
         "layer": layer.name,
@@ -81,7 +81,7 @@ def data(
         "log": space.log_counts,
         "levels": ticks,
         "locked": _locked(settings, layer, plan),
-        "hint": not space.touched,
+        "hint": not space.touched and not recipe.rules,
         "text": texts(settings),
         "size": {
             "n": layer.numel,

@@ -55,7 +55,7 @@ def cards(report: Report, original: Report) -> list[Card]:
     counts, before = report.counts, original.counts
     smaller = before.bytes / counts.bytes if counts.bytes else float("inf")
     if smaller > 1.0005:
-        size_note = [("x-better", _("{times} smaller", times=f"{smaller:.1f}×")), ("", _("of {size}", size=fmt.size(before.bytes)))]
+        size_note = [("x-better", _("{times} smaller", times=f"{smaller:.{1 if smaller >= 1.1 else 3}f}×")), ("", _("of {size}", size=fmt.size(before.bytes)))]
     else:
         size_note = [("", _("dense, fp32"))]
     if counts.macs is None:
@@ -63,7 +63,7 @@ def cards(report: Report, original: Report) -> list[Card]:
     else:
         saved = 1 - counts.macs / before.macs if before.macs else 0.0
         if saved > 0:
-            note = [("x-better", f"−{fmt.percent(saved, 0)}"), ("", _("after removal"))]
+            note = [("x-better", f"−{fmt.percent(saved, 0 if saved >= 0.1 else 1)}"), ("", _("after removal"))]
         else:
             note = [("", _("zeros alone save none") if counts.zeros_left > 0.001 else _("one sample"))]
         macs = Card("macs", _("MACs"), fmt.count(counts.macs), kind_name("counted"), tuple(note))
@@ -126,7 +126,7 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None)
         wrong = [change for change in report.changed if change.kind == "now wrong"] if report.task == "classification" else []
         right = [change for change in report.changed if change.kind == "now right"] if report.task == "classification" else []
         if wrong or right:
-            text = _("{wrong} answers now wrong, {right} now right, of {n}", wrong=len(wrong), right=len(right), n=f"{report.n:,}")
+            text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=len(wrong), right=len(right), n=f"{report.n:,}")
             pieces.append(f"<span>{escape(text)}</span>")
     if progress is not None and progress[1]:
         done, total, left = progress
