@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..compress.apply import effective_weights
 from ..compress.plan import LayerPlan, Plan
+from ..compress.quantizers import Codes
 from ..core.report import Counts, LayerCount
 from ..models.removal import select
 from ..models.subject import Subject
@@ -72,7 +73,7 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         numel = int(torch.Size(shape).numel())
         nonzero = _nonzero(subject, layer.name, mine, weights)
         codes = mine.codes if mine else None
-        bits, overhead = (codes.bits, _overhead(codes.overhead, codes.scale.numel(), shape)) if codes else (32, 0)
+        bits, overhead = (codes.bits, _overhead(codes, shape)) if codes else (32, 0)
         plain = representations(numel, nonzero, shape[0])
         coded = representations(numel, nonzero, shape[0], bits, overhead)
         smallest = min(*plain.values(), *coded.values())
@@ -99,9 +100,10 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     )
 
 
-def _overhead(overhead: int, slices: int, shape: tuple[int, ...]) -> int:
-    """Scales of removed channels go too."""
-    return overhead if slices == 1 else overhead // slices * min(slices, shape[0])
+def _overhead(codes: Codes, shape: tuple[int, ...]) -> int:
+    """Bytes of scales and zero points; those of removed channels go too."""
+    slices = codes.scale.numel()
+    return codes.overhead if codes.axis is None else codes.overhead // slices * min(slices, shape[codes.axis])
 
 
 def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, int]:
@@ -120,7 +122,7 @@ def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, i
 
 
 def _skipping(subject: Subject, macs: Macs, layers: Mapping[str, LayerCount]) -> int | None:
-    """MACs if hardware skipped every zero weight: each module's count times its density. Not what a CPU does."""
+    """MACs if hardware skipped every zero weight: each module's own count times its density. Not what a CPU does."""
     if macs.total is None:
         return None
     owners: dict[str, list[LayerCount]] = {}
@@ -129,7 +131,6 @@ def _skipping(subject: Subject, macs: Macs, layers: Mapping[str, LayerCount]) ->
     saved = 0.0
     for owner, members in owners.items():
         remaining = sum(layer.remaining for layer in members)
-        mine = macs.modules.get(owner, macs.total if not owner else 0)
         if remaining and members[0].kind != "embedding":
-            saved += mine * (1 - sum(layer.nonzero for layer in members) / remaining)
+            saved += macs.modules.get(owner, 0) * (1 - sum(layer.nonzero for layer in members) / remaining)
     return round(macs.total - saved)

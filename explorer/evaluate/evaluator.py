@@ -15,7 +15,7 @@ from ..core.report import Report
 from ..models.device import pick
 from ..models.subject import Subject
 from .costs import counts
-from .engine import Engine, engine, fast_dtype
+from .engine import Engine, Seen, engine, fast_dtype
 
 FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
 PRECISIONS = ("full", "fast")
@@ -46,10 +46,10 @@ def evaluate(
     run = _engine(subject, split, precision, device)
     total = run.data(split).total
     work = 2 * total if plan.layers else total
-    run.ensure(ORIGINAL, split, total, cancel, progress and (lambda done, _: progress(done, work)))
+    before = after = run.ensure(ORIGINAL, split, total, cancel, progress and (lambda done, _: progress(done, work)))
     if plan.layers:
-        run.ensure(plan, split, total, cancel, progress and (lambda done, _: progress(total + done, work)))
-    return _report(run, recipe, plan, split, total)
+        after = run.ensure(plan, split, total, cancel, progress and (lambda done, _: progress(total + done, work)))
+    return _report(run, recipe, plan, split, total, before, after)
 
 
 def stream(
@@ -66,9 +66,9 @@ def stream(
     plan = resolve(subject, recipe)
     run = _engine(subject, split, precision, device)
     for n in _stages(run, split):
-        run.ensure(ORIGINAL, split, n, cancel)
-        run.ensure(plan, split, n, cancel)
-        yield _report(run, recipe, plan, split, n)
+        before = run.ensure(ORIGINAL, split, n, cancel)
+        after = run.ensure(plan, split, n, cancel) if plan.layers else before
+        yield _report(run, recipe, plan, split, n, before, after)
 
 
 def _stages(run: Engine, split: str) -> list[int]:
@@ -90,10 +90,10 @@ def _engine(subject: Subject, split: str, precision: str, device: Any) -> Engine
     return engine(subject, where, dtype)
 
 
-def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int) -> Report:
+def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen) -> Report:
     subject, data = run.subject, run.data(split)
-    before = run.seen(ORIGINAL, split).columns(n)
-    after = run.seen(plan, split).columns(n) if plan.layers else before
+    before = was.columns(n)
+    after = now.columns(n) if now is not was else before
     metrics = run.metrics
     return Report(
         subject=subject.name,

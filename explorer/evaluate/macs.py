@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from ..models.task import to_device
 
 @dataclass(frozen=True)
 class Macs:
-    """total: FLOPs // 2 at batch 1, or None with the reason. modules: {module FQN: its own and its children's}."""
+    """total: FLOPs // 2 at batch 1, or None with the reason. modules: {module FQN: its own, without its children's}."""
 
     total: int | None
     modules: Mapping[str, int]
@@ -49,15 +50,41 @@ def _no_fused_kernels() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+class _Innermost:
+    """Says which module of ``root`` is running. torch's own tracker hooks every module of the process, so that what
+    other threads run meanwhile would enter the count."""
+
+    def __init__(self, root: nn.Module) -> None:
+        self.root, self._running, self._hooks = root, [], []  # type: ignore[var-annotated]
+
+    @property
+    def parents(self) -> set[str]:
+        return {"Global", *(f".{name}" for name in self._running[-1:])}
+
+    def __enter__(self) -> None:
+        for name, child in self.root.named_modules():
+            enter = child.register_forward_pre_hook(partial(self._enter, name))
+            leave = child.register_forward_hook(self._leave, always_call=True)
+            self._hooks += [enter, leave]
+
+    def _enter(self, name: str, *_: object) -> None:
+        self._running.append(name)
+
+    def _leave(self, *_: object) -> None:
+        self._running.pop()
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
 def _run(subject: Subject, module: nn.Module, inputs: Any) -> Macs:
     counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Innermost(module)  # type: ignore[assignment]
     with torch.no_grad(), counter:
         subject.task.forward(module, inputs)
-    root = type(module).__name__
-    modules = {}
-    for name, ops in counter.get_flop_counts().items():
-        if name != "Global" and name != root:
-            modules[name.removeprefix(root + ".")] = sum(ops.values()) // 2
+    found = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
+    modules = {name.removeprefix("."): n for name, n in found.items() if name != "Global"}
     return Macs(counter.get_total_flops() // 2, modules)
 
 

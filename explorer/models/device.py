@@ -26,7 +26,8 @@ def pick(device: str | torch.device | None) -> torch.device:
         wanted = torch.device(device)
     except RuntimeError:
         raise UnsupportedError(f"device={device!r}; accepted: {', '.join(devices())}") from None
-    if wanted.type not in {name.partition(":")[0] for name in devices()}:
+    missing = wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count()
+    if missing or wanted.type not in {name.partition(":")[0] for name in devices()}:
         raise UnsupportedError(f"device={device!r} is not available to this torch; accepted: {', '.join(devices())}")
     return wanted
 
