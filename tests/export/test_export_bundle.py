@@ -151,12 +151,12 @@ def test_where_it_may_write(tmp_path: Path) -> None:
     full, file, empty = tmp_path / "full", tmp_path / "file", tmp_path / "空 folder"
     full.mkdir()
     empty.mkdir()
-    (full / "precious").write_text("x")
-    file.write_text("x")
+    (full / "precious").write_text("x", encoding="utf-8")
+    file.write_text("x", encoding="utf-8")
     for taken, why in ((full, "not empty"), (file, "is a file"), (file / "below", "cannot be created")):
         with pytest.raises(ExportError, match=why):
             explorer.export(subject, explorer.Recipe(), taken, "safetensors")
-    assert [path.name for path in full.iterdir()] == ["precious"] and file.read_text() == "x"
+    assert [path.name for path in full.iterdir()] == ["precious"] and file.read_text(encoding="utf-8") == "x"
     bundle = explorer.export(subject, explorer.Recipe(), str(empty), "safetensors")
     assert bundle.folder == empty and "model.safetensors" in bundle.files and "model.onnx" not in bundle.files
     assert bundle.zip_path == tmp_path / "空 folder.zip" == bundle.zip_path
