@@ -2,7 +2,7 @@
 const parameters = new URLSearchParams(window.location.search);
 const address = parameters.get("marks");
 if (address && address.startsWith("/models/")) {
-    fetch(address).then((response) => (response.ok ? response.json() : {})).then((marks) => {
+    fetch(address).then((response) => (response.ok ? response.json() : {})).catch(() => ({})).then((marks) => {
         const paint = () => {
             for (const [name, mark] of Object.entries(marks)) {
                 const group = document.getElementById(`node-name-${name}`);
