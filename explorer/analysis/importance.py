@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..core.errors import RecipeError, UnsupportedError
+from ..core.errors import RecipeError, UnsupportedError, near
 from ..models.structure import Cut
 from ..models.subject import Subject
 from .criteria import Criterion, registry
@@ -31,13 +31,20 @@ def importance(
     """
     entry = registry[criterion]()
     if granularity == "weight":
-        names = [layer.name for layer in subject.layers] if layers is None else list(layers)
-        return weight_scores(subject, entry, names, samples, seed)
+        return weight_scores(subject, entry, _known(layers, [layer.name for layer in subject.layers]), samples, seed)
     if granularity != "unit":
         raise RecipeError(f"granularity={granularity!r}; accepted: weight, unit")
     cuts = subject.structure.cuts
-    chosen = [cuts[name] for name in (cuts if layers is None else layers)]
-    return {cut.group.name: unit_scores(subject, entry, cut, samples, seed) for cut in chosen}
+    chosen = _known(layers, list(cuts))
+    return {name: unit_scores(subject, entry, cuts[name], samples, seed) for name in chosen}
+
+
+def _known(names: Sequence[str] | None, there: list[str]) -> list[str]:
+    """The names asked for, or all; one that is not there is an error."""
+    for name in names or ():
+        if name not in there:
+            raise RecipeError(f"no layer or group {name!r} to score; {near(name, there)}")
+    return there if names is None else list(names)
 
 
 def weight_scores(subject: Subject, entry: Criterion, names: list[str], samples: int, seed: int) -> dict[str, Tensor]:
@@ -48,7 +55,7 @@ def weight_scores(subject: Subject, entry: Criterion, names: list[str], samples:
             raise UnsupportedError(f"{name}: {why}")
     found = entry.scores(subject, names, samples, seed)
     for name, scores in found.items():
-        key = ("finite", subject.version, type(entry), name)
+        key = ("finite", subject.version, type(entry), name, samples, seed)
         if not subject.memo.get(key, lambda scores=scores: bool(torch.isfinite(scores).all())):  # type: ignore[misc]
             raise UnsupportedError(f"{name}: its scores hold NaN or infinity (as its weights may); nothing to rank")
     return found
