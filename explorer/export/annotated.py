@@ -46,7 +46,7 @@ def annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
 def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
     model = _graph(subject, plan)
     sources = fold(model)
-    _tidy(model)
+    _tidy(model, {name for name, found in sources.items() if found & {layer.name for layer in subject.layers}})
     _name_nodes(model)
     of_layer = consumers(model, sources)
     seen = counts(subject, plan).layers
@@ -90,18 +90,23 @@ def _graph(subject: Subject, plan: Plan) -> onnx.ModelProto:
     return model
 
 
-def _tidy(model: onnx.ModelProto) -> None:
-    """Fold the arithmetic on shapes; weights are folded already, so layers keep their nodes and BatchNorm its own."""
+def _tidy(model: onnx.ModelProto, weights: set[str]) -> None:
+    """Fold the arithmetic on shapes. Weights are folded already, so layers keep their nodes, BatchNorm included."""
     from onnxscript import optimizer
 
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    tidied = onnx.ModelProto()
+    tidied.CopyFrom(model)
     try:
-        optimizer.fold_constants(copied)
-        optimizer.remove_unused_nodes(copied)
+        if any(node.op_type == "BatchNormalization" for node in model.graph.node):
+            optimizer.fold_constants(tidied)  # the whole optimizer would merge it into the convolution
+            optimizer.remove_unused_nodes(tidied)
+        else:
+            tidied = optimizer.optimize(tidied)
     except Exception:  # a picture with a few more nodes is still right
         return
-    model.CopyFrom(copied)
+    read = {name for node in tidied.graph.node for name in node.input}
+    if weights.intersection(name for node in model.graph.node for name in node.input) <= read:
+        model.CopyFrom(tidied)
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

@@ -25,6 +25,7 @@ from ..core.errors import UnsupportedError
 from .allowed import ATTRIBUTES, METHODS, MODULES, NAMES
 from .calls import Call
 
+_FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
 _lock = threading.Lock()
 FORMAT, VERSION = "compression-explorer-model", 1
 
@@ -75,7 +76,8 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True  # so that a buffer may be indexed by sizes of the input
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(autowrap_functions=_FACTORIES)
+        self._autowrap_search.append(torch)  # so that torch.zeros(x.size(0), ...) becomes a node, too
         self._thread = threading.get_ident()
 
     def call_module(

@@ -55,6 +55,13 @@ def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: s
     assert (shown - expected).abs().max() <= 1e-4 * max(1.0, expected.abs().max().item())
 
 
+@pytest.mark.parametrize(("name", "count"), [("fashion-mlp", 6), ("fashion-lenet5", 8), ("bikes-mlp", 5)])
+def test_simple_models_have_simple_pictures(subject_of, recipe_of, name: str, count: int) -> None:
+    subject = subject_of(name)
+    graph = annotated(subject, explorer.resolve(subject, recipe_of(subject, "all")))
+    assert len(onnx.load_from_string(graph.onnx).graph.node) == count
+
+
 def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of) -> None:
     subject = subject_of("fashion-resnet")
     plan = explorer.resolve(subject, recipe_of(subject, "all"))

@@ -15,8 +15,9 @@ from torch.utils.data import TensorDataset
 
 import explorer
 from explorer.core.errors import Cancelled, ExportError, RecipeError, VerificationError
+from explorer.export.annotated import annotated
 from explorer.export.exporters import safetensors as writer
-from explorer.export.exporters.onnx import Onnx
+from explorer.export.exporters.onnx import Onnx, open_session
 
 
 def test_contents(exported) -> None:
@@ -185,3 +186,42 @@ def test_progress_and_cancel(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         explorer.export(subject, explorer.Recipe(), tmp_path / "b", "safetensors", cancel=lambda: next(asked, True))
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+class TwoInputs(nn.Module):
+    """Two inputs, one of them optional and by keyword; two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(2, 4)
+
+    def forward(
+        self, x: torch.Tensor, more: torch.Tensor | None = None, scale: float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        h = self.a(x) * scale
+        if more is not None:
+            h = h + self.b(more)
+        return h, h.softmax(-1)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "own forward"])
+def test_tasks_with_several_inputs(kind: str, tmp_path: Path) -> None:
+    pairs = [(torch.randn(3), torch.randn(2)) for _ in range(6)]
+    inputs = [{"x": x, "more": m} for x, m in pairs] if kind == "dict" else pairs
+    task = explorer.Task(
+        splits={"validation": [(one, torch.tensor(i)) for i, one in enumerate(inputs)]},
+        score=lambda outputs, targets: {"first": outputs[0][:, 0]},
+        **({"forward": lambda module, i: module(i[0], more=i[1], scale=2.0)} if kind == "own forward" else {}),
+    )
+    subject = explorer.Subject(TwoInputs(), task)
+    bundle = explorer.export(subject, explorer.Recipe().prune("a", sparsity=0.5), tmp_path / "out")
+    assert bundle.notes == () and bundle.report.n == 6 and max(bundle.checks.values()) < 1e-6
+    session = open_session(tmp_path / "out" / "model.onnx")
+    names = ["input", "input_2"] if kind == "tuple" else ["x", "more"] if kind == "dict" else ["input", "more"]
+    assert [one.name for one in session.get_inputs()] == names
+    assert [one.name for one in session.get_outputs()] == ["output", "output_2"]
+    x, more = torch.randn(3, 3), torch.randn(3, 2)
+    loaded, module = explorer.load_exported(tmp_path / "out"), explorer.compress(subject, bundle.report.recipe)
+    scale = {"scale": 2.0} if kind == "own forward" else {}
+    assert torch.equal(loaded(x, more=more, **scale)[1], module(x, more, **scale)[1])
+    assert annotated(subject, explorer.resolve(subject, bundle.report.recipe)).marks

@@ -94,8 +94,10 @@ class Recurrent(nn.Module):
         self.cell = nn.GRUCell(10, 6)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        out, (_, c) = self.lstm(x)
-        return self.cell(out[-1]), c[0]
+        h0 = torch.zeros(4, x.size(1), 5, dtype=x.dtype, device=x.device)
+        out, (_, c) = self.lstm(x, (h0, h0))
+        steps = torch.arange(x.shape[0]).unsqueeze(-1).unsqueeze(-1)
+        return self.cell((out + steps)[-1]), c[0]
 
 
 CASES = {
