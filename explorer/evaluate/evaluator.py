@@ -45,10 +45,12 @@ def evaluate(
     plan = resolve(subject, recipe)
     run = _engine(subject, split, precision, device)
     total = run.data(split).total
-    work = 2 * total if plan.layers else total
-    before = after = run.ensure(ORIGINAL, split, total, cancel, progress and (lambda done, _: progress(done, work)))
+    done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
+    first = 0 if done >= total else total
+    work = first + (total if plan.layers else 0)
+    before = after = run.ensure(ORIGINAL, split, total, cancel, progress and (lambda seen, _: progress(seen, work)))
     if plan.layers:
-        after = run.ensure(plan, split, total, cancel, progress and (lambda done, _: progress(total + done, work)))
+        after = run.ensure(plan, split, total, cancel, progress and (lambda seen, _: progress(first + seen, work)))
     return _report(run, recipe, plan, split, total, before, after)
 
 
@@ -69,6 +71,27 @@ def stream(
         before = run.ensure(ORIGINAL, split, n, cancel)
         after = run.ensure(plan, split, n, cancel) if plan.layers else before
         yield _report(run, recipe, plan, split, n, before, after)
+
+
+def glance(
+    subject: Subject,
+    recipe: Recipe | None = None,
+    *,
+    split: str = "validation",
+    precision: str = "full",
+    device: str | torch.device | None = None,
+) -> Report:
+    """What is known already: a Report over the samples seen so far, at least those of the first answer."""
+    recipe = recipe if recipe is not None else Recipe()
+    plan = resolve(subject, recipe)
+    run = _engine(subject, split, precision, device)
+    known = run.seen(ORIGINAL, split).n
+    if plan.layers:
+        known = min(known, run.seen(plan, split).n)
+    n = max(known, _stages(run, split)[0])
+    before = run.ensure(ORIGINAL, split, n)
+    after = run.ensure(plan, split, n) if plan.layers else before
+    return _report(run, recipe, plan, split, n, before, after)
 
 
 def _stages(run: Engine, split: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,18 +54,23 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
-@torch.no_grad()
 def why_not(subject: Subject, cut: Cut) -> str | None:
-    """Remove every other unit from a float64 copy; None if that equals masking them, else the reason."""
-    kept = torch.arange(0, cut.group.units, 2)
+    """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason."""
     if cut.group.units < 2:
         return "it has a single unit, and at least one stays"
+    return _try(subject, cut, torch.arange(0, cut.group.units, 2)) or _try(subject, cut, torch.arange(1, cut.group.units, 2))
+
+
+@torch.no_grad()
+def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
     dropped = gone([(cut, kept)])
+    # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
+    readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
     inputs = to_device(subject.example(2), "cpu", torch.float64)
     masked = copy.deepcopy(subject.copy()).to("cpu", torch.float64)
     removed = copy.deepcopy(masked)
     try:
-        mask_units(masked, dropped)
+        mask_units(masked, gone([(readers, kept)]))
         remove(removed, dropped)
         gap = difference(subject.task.forward(masked, inputs), subject.task.forward(removed, inputs))
     except Exception as error:

@@ -127,7 +127,7 @@ def updated(old: Catalog, entries: list[Entry]) -> Catalog:
             for like in difflib.get_close_matches(entry.id, gone, 1, CLOSE):
                 text, flags = str(gone[like].string), {"fuzzy"}
         new.add(
-            entry.id, text, [(entry.place, None)], flags, auto_comments=[english(entry)] if entry.context else [],
+            entry.id, text, [(entry.place, 0)], flags, auto_comments=[english(entry)] if entry.context else [],
             context=entry.context,
         )  # fmt: skip
     return new

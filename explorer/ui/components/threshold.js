@@ -14,6 +14,13 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4 ? String(+value.toPrecision(3)) : value.toExponential(1));
 export const bytes = (n) => (n >= 1e6 ? `${(n / 1e6).toPrecision(3)} MB` : n >= 1e3 ? `${(n / 1e3).toPrecision(3)} kB` : `${Math.round(n)} B`);
 
+// Round numbers between lo and hi, about `count` of them.
+export function rounds(lo, hi, count = 6) {
+  const raw = (hi - lo) / count, power = 10 ** Math.floor(Math.log10(raw)), step = power * [1, 2, 5, 10].find((m) => m * power >= raw * 0.999);
+  const from = Math.ceil(lo / step - 1e-9), to = Math.floor(hi / step + 1e-9);
+  return Number.isFinite(step) ? Array.from({ length: to - from + 1 }, (_, i) => (from + i) * step) : [lo];
+}
+
 // Fraction of n scores <= t, from evenly spaced quantiles q: binary search, then linear in between.
 export function fraction(q, t, n = 1e9) {
   const last = q.length - 1, index = (i) => Math.round((i * (n - 1)) / last);
@@ -30,9 +37,10 @@ export function size({ n, rows, bits, overhead }, sparsity) {
   return Math.min(Math.ceil((n * bits) / 8), Math.ceil(n / 8) + values, kept * 4 + (rows + 1) * 4 + values) + overhead;
 }
 
-// At most one value in flight, the newest kept; a final one always goes out.
-export function sender(send, { every = 30, patience = 3000, now = () => performance.now() } = {}) {
-  let seq = 0, waiting = 0, sent = -1e9, pending = null, timer = 0;
+// At most one value in flight, the newest kept; a final one always goes out. The counter outlives a remount: Python drops
+// numbers that it has already seen.
+export function sender(send, { every = 30, patience = 3000, now = () => performance.now(), counter = { seq: 0 } } = {}) {
+  let waiting = 0, sent = -1e9, pending = null, timer = 0;
   const flush = () => {
     clearTimeout(timer);
     timer = 0;
@@ -42,15 +50,15 @@ export function sender(send, { every = 30, patience = 3000, now = () => performa
       const held = waiting && t - sent < patience ? patience - (t - sent) : every - (t - sent);
       if (held > 0) { timer = setTimeout(flush, held); return; }
     }
-    waiting = ++seq;
+    waiting = ++counter.seq;
     sent = t;
-    const value = { ...pending, seq };
+    const value = { ...pending, seq: waiting };
     pending = null;
     send(value);
   };
   return {
     push(value) { pending = value; flush(); },
-    acked(n) { seq = Math.max(seq, n || 0); if (waiting && n >= waiting) { waiting = 0; flush(); } },
+    acked(n) { counter.seq = Math.max(counter.seq, n || 0); if (waiting && n >= waiting) { waiting = 0; flush(); } },
     get settled() { return !waiting && !pending; },
     stop() { clearTimeout(timer); },
   };
@@ -83,6 +91,7 @@ export function mount(root, { onChange }) {
   const factorKnob = make("rect", { class: "knob", width: 12, height: 12, rx: 2 }, svg);
   main.setAttribute("role", "slider");
   let d = null, value = { t: 0, k: 0, factor: 0.5 }, W = 700, H = 232, frame = 0, dragging = "", approximate = false;
+  let held = 0; // px between the pointer and the middle of what it holds, so that nothing jumps when it is grabbed
 
   const units = () => d.view === "units";
   const signed = () => d.view === "weights";
@@ -174,11 +183,12 @@ export function mount(root, { onChange }) {
     const most = Math.max(...d.counts, 1), room = base() - TOP, w = width() / n;
     let path = "", open = false;
     for (let i = 0; i < n; i++) {
-      const h = Math.min((d.log ? Math.log1p(to[i]) / Math.log1p(most) : to[i] / most) * room, room);
-      if (to[i] > 0) path += `${open ? "L" : "M"}${(i * w).toFixed(1)} ${(base() - h).toFixed(1)}H${((i + 1) * w).toFixed(1)}`;
+      const h = Math.min((d.log ? Math.log1p(to[i]) / Math.log1p(most) : to[i] / most) * room, room + 6);
+      if (to[i] > 0) path += `${open ? "" : `M${(i * w).toFixed(1)} ${base()}`}V${(base() - h).toFixed(1)}H${((i + 1) * w).toFixed(1)}`;
+      else if (open) path += `V${base()}`;
       open = to[i] > 0;
     }
-    return path;
+    return open ? `${path}V${base()}` : path;
   };
   const factorY = () => TOP + (1 - value.factor) * (base() - TOP);
   const say = () => {
@@ -210,12 +220,12 @@ export function mount(root, { onChange }) {
     axis.setAttribute("y1", base());
     axis.setAttribute("y2", base());
     ticks.replaceChildren();
-    const label = (at, text, i, last) => {
-      const anchor = i === 0 ? "start" : i === last ? "end" : "middle";
+    const label = (at, text) => {
+      const anchor = at < 12 ? "start" : at > width() - 12 ? "end" : "middle";
       make("text", { class: "tick", x: at, y: base() + 17, "text-anchor": anchor }, ticks).textContent = text;
     };
-    if (!units()) for (let i = 0; i <= 6; i++) { const v = d.lo + ((d.hi - d.lo) * i) / 6; label(x(v), number(Math.abs(v) < 1e-9 * d.hi ? 0 : v), i, 6); }
-    else { label(0, `← ${d.text.cut}`, 0, 2); label(width(), `${d.text.kept} →`, 2, 2); }
+    if (!units()) for (const v of rounds(d.lo, d.hi)) label(x(v), number(v));
+    else { label(0, `← ${d.text.cut}`); label(width(), `${d.text.kept} →`); }
     marks.replaceChildren();
     if (d.levels && !units()) {
       const own = strip(), lo = own ? d.levels_lo : d.lo, hi = own ? d.levels_hi : d.hi, y = own ? H - 8 : base();
@@ -232,7 +242,7 @@ export function mount(root, { onChange }) {
       grip.setAttribute("aria-disabled", String(off));
       if (off) grip.removeAttribute("tabindex"); else grip.setAttribute("tabindex", "0");
     }
-    main.setAttribute("aria-valuemin", 0);
+    main.setAttribute("aria-valuemin", units() ? 0 : Math.min(0, d.q[0]));
     main.setAttribute("aria-valuemax", units() ? limit() : top());
     factor.setAttribute("aria-valuemin", LEAST);
     factor.setAttribute("aria-valuemax", MOST);
@@ -252,18 +262,20 @@ export function mount(root, { onChange }) {
     onChange({ ...value, final, id: d.id });
   };
   const atPointer = (event) => {
-    const px = clamp(event.clientX - svg.getBoundingClientRect().left, 0, width());
+    const px = clamp(event.clientX - svg.getBoundingClientRect().left - held, 0, width());
     if (units()) return { k: Math.round((px / width()) * d.scores.length) };
     const v = d.lo + (px / width()) * (d.hi - d.lo);
     return { t: signed() ? Math.abs(v) : v };
   };
-  const factorAt = (event) => ({ factor: +(1 - (event.clientY - svg.getBoundingClientRect().top - TOP) / (base() - TOP)).toFixed(2) });
+  const factorAt = (event) => ({ factor: +(1 - (event.clientY - svg.getBoundingClientRect().top - held - TOP) / (base() - TOP)).toFixed(2) });
   const stop = new AbortController(), on = (target, type, run) => target.addEventListener(type, run, { signal: stop.signal });
   for (const grip of [...grips, factor]) {
     const read = grip === factor ? factorAt : atPointer;
     on(grip, "pointerdown", (e) => {
       if (d.locked || e.button) return;
       dragging = grip === factor ? "factor" : "t";
+      const box = svg.getBoundingClientRect();
+      held = grip === factor ? e.clientY - box.top - factorY() : e.clientX - box.left - place(+grip.dataset.sign);
       grip.setPointerCapture(e.pointerId);
       (grip === factor ? factor : main).focus({ preventScroll: true });
       e.preventDefault();
@@ -309,7 +321,10 @@ export function mount(root, { onChange }) {
       hint.hidden = !(next.hint && !next.locked && !dragging);
       hint.textContent = next.text.hint;
       draw();
-      if (next.layers) window.dispatchEvent(new CustomEvent("explorer:drag", { detail: { layers: next.layers } }));
+      if (!next.layers) return;
+      const ahead = (dragging || keyed) && !settled && !units() && !soft(); // an older answer does not take the moving layer back
+      const layers = ahead ? { ...next.layers, [next.layer]: { ...next.layers[next.layer], sparsity: share() } } : next.layers;
+      window.dispatchEvent(new CustomEvent("explorer:drag", { detail: { layers } }));
     },
     destroy() { stop.abort(); watch.disconnect(); if (frame) cancelAnimationFrame(frame); box.remove(); },
   };
@@ -322,12 +337,12 @@ export function dark(colour) {
   return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] < 110;
 }
 
-const live = new WeakMap();
+const live = new WeakMap(), counter = { seq: 0 };
 function streamlit({ parentElement, data, setStateValue }) {
   let host = live.get(parentElement);
   if (!host) {
     host = { send: setStateValue };
-    host.tx = sender((value) => host.send("value", value));
+    host.tx = sender((value) => host.send("value", value), { counter });
     host.ui = mount(parentElement, { onChange: (value) => host.tx.push(value) });
     live.set(parentElement, host);
   }
@@ -338,7 +353,7 @@ function streamlit({ parentElement, data, setStateValue }) {
 }
 
 function anywidget({ model, el }) {
-  const tx = sender((value) => { model.set("value", value); model.save_changes(); });
+  const tx = sender((value) => { model.set("value", value); model.save_changes(); }, { counter });
   const ui = mount(el, { onChange: (value) => tx.push(value) });
   const update = () => { const data = model.get("data"); tx.acked(data.ack || 0); ui.update(data, tx.settled); };
   model.on("change:data", update);

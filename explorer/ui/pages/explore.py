@@ -9,7 +9,7 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.ui import models, state
 from explorer.ui.i18n import _
-from explorer.ui.panels import detail, header, overview, tabs
+from explorer.ui.panels import detail, header, overview, settle, tabs
 
 TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
 DEFAULT = "fashion-lenet5"
@@ -41,3 +41,4 @@ def render() -> None:
     detail.render(space, subject, board)
     tabs.render(space, subject)
     state.write_link(space)
+    settle.render(space, subject, board)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-import explorer
 from explorer.core.report import Report
 from explorer.evaluate.answers import label, show
+from explorer.evaluate.evaluator import glance
 from explorer.figures.confusion import confusion
 from explorer.figures.per_class import per_class
 from explorer.models.subject import Subject
@@ -24,7 +24,7 @@ SHOWN = 16
 
 def render(space: Workspace, subject: Subject) -> None:
     """Two columns: by class, by sample; below, try one."""
-    report = explorer.evaluate(subject, space.history.present, device=st.session_state.get("device"))
+    report = glance(subject, space.history.present, device=st.session_state.get("device"))
     palette = style.colours()
     if report.per_class:
         left, right = st.columns([2, 3], gap="large")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,6 +14,7 @@ from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.core.report import Report
 from explorer.evaluate.costs import counts as counts_of
+from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from ..components.threshold import threshold
@@ -50,9 +50,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     layer = subject.layer(space.layer)
     event = _event(space)
     settings = controls.current(space, subject, layer)
-    dragging = False
     if event is not None and event.get("id") == handle.identity(space, layer, settings):
-        dragging = not event.get("final")
         _apply(space, subject, layer, event)
     else:
         space.live = None
@@ -67,24 +65,19 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         space.replace(space.history.undo())
         recipe = space.history.present
         plan = explorer.resolve(subject, recipe)
-    report: Report | None = None
-    if event is not None:
-        # Evaluated before anything is drawn: the acknowledgement goes out with the answer, so that never more than one
-        # event is in flight, and the component is not unmounted under the pointer while we compute.
-        report, problem = _first_look(subject, recipe, board, problem)
+    # Evaluated before anything is drawn: the acknowledgement goes out with the answer, so that never more than one event
+    # is in flight, and the component is not unmounted under the pointer while we compute.
+    report, problem = _first_look(subject, recipe, board, problem)
     settings = controls.current(space, subject, layer)
     counts = report.counts if report is not None else counts_of(subject, plan)
     plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         _heading(space, subject, layer)
         threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
-        errors = st.empty()
         if problem:
-            errors.error(problem, icon=":material/error:")
+            st.error(problem, icon=":material/error:")
     with beside:
         controls.render(space, subject, layer, settings, counts.layers[layer.name])
-    if not dragging:
-        _settle(subject, recipe, board, errors)
 
 
 def _event(space: Workspace) -> dict[str, Any] | None:
@@ -127,35 +120,10 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
 
 
 def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) -> tuple[Report | None, str]:
-    try:
-        report = next(explorer.stream(subject, recipe, device=st.session_state.get("device")))
-    except ExplorerError as error:
-        return None, str(error)
-    board.show(report, _original(subject))
-    return report, problem
-
-
-def _original(subject: Subject) -> Report:
-    """The counts of the original; its metrics are those of the first look only, and not shown."""
-    return next(explorer.stream(subject, device=st.session_state.get("device")))
-
-
-def _settle(subject: Subject, recipe: Recipe, board: Board, errors: Any) -> None:
-    """Sharpen until every sample was seen. A newer event ends this at the next chunk."""
     device = st.session_state.get("device")
     try:
-        looks = explorer.stream(subject, recipe, device=device)
-        report = next(looks)
-        original = _original(subject)
-        began, last = time.perf_counter(), report
-        if not report.complete:
-            board.show(report, original, (report.n, report.total, 0.0))
-
-            def progress(done: int, total: int) -> None:
-                spent = time.perf_counter() - began
-                board.strip.html(scoreboard.strip(last, (done, total, spent / max(done, 1) * (total - done))))
-
-            report = explorer.evaluate(subject, recipe, device=device, progress=progress)
-        board.show(report, original)
+        report = glance(subject, recipe, device=device)
+        board.show(report, glance(subject, device=device))
     except ExplorerError as error:
-        errors.error(str(error), icon=":material/error:")
+        return None, str(error)
+    return report, problem

@@ -32,6 +32,7 @@ def render(space: Workspace, subject: Subject) -> None:
         n = len(subject.task.dataset("validation"))
         parameters = sum(p.numel() for p in subject.module.parameters())
         about = _("{n} parameters", n=fmt.count(parameters)) + " · " + _("validation split, {n} samples", n=f"{n:,}")
+        about += f" · {st.session_state.get('device') or devices()[0]}"
         st.html(f'<div class="x-title"><span>{about}</span></div>')
         _steps(space)
         _recipe(space, subject)

@@ -1,0 +1,55 @@
+"""After a gesture: evaluate the rest of the samples while the page stays usable, then show everything settled."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+import explorer
+from explorer.core.errors import ExplorerError
+from explorer.evaluate.evaluator import glance
+from explorer.models.subject import Subject
+
+from ..state import Workspace
+from . import scoreboard
+from .detail import Board
+
+SOON = 0.15  # seconds from the page's answer to the start of the long evaluation
+ARMED = "settle-armed"
+
+
+def render(space: Workspace, subject: Subject, board: Board) -> None:
+    """A fragment of its own, started by a timer: the script run that drew the page has ended by then, so nothing on it is
+    left half drawn, and any newer event ends the evaluation at the next chunk."""
+    st.session_state[ARMED] = False
+    try:
+        if glance(subject, space.history.present, device=st.session_state.get("device")).complete:
+            return
+    except ExplorerError:
+        return  # said beside the histogram already
+    st.fragment(_settle, run_every=SOON)(space, subject, board)
+
+
+def _settle(space: Workspace, subject: Subject, board: Board) -> None:
+    if not st.session_state[ARMED]:  # the first pass belongs to the page's own run
+        st.session_state[ARMED] = True
+        board.again()
+        return
+    if space.live is not None or space.stale:
+        return  # a drag is on; it answers by itself
+    recipe, device = space.history.present, st.session_state.get("device")
+    try:
+        last = glance(subject, recipe, device=device)
+        began = time.perf_counter()
+
+        def progress(done: int, total: int) -> None:
+            spent = time.perf_counter() - began
+            left = spent / max(done - last.n, 1) * (total - done)
+            board.strip.html(scoreboard.strip(last, (done, total, left)))
+
+        explorer.evaluate(subject, recipe, device=device, progress=progress)
+    except ExplorerError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    st.rerun()
