@@ -18,7 +18,7 @@ export const bytes = (n) => (n >= 1e6 ? `${(n / 1e6).toPrecision(3)} MB` : n >= 
 export function rounds(lo, hi, count = 6) {
   const raw = (hi - lo) / count, power = 10 ** Math.floor(Math.log10(raw)), step = power * [1, 2, 5, 10].find((m) => m * power >= raw * 0.999);
   const from = Math.ceil(lo / step - 1e-9), to = Math.floor(hi / step + 1e-9);
-  return Number.isFinite(step) ? Array.from({ length: to - from + 1 }, (_, i) => (from + i) * step) : [lo];
+  return step > 0 ? Array.from({ length: to - from + 1 }, (_, i) => (from + i) * step) : [lo];
 }
 
 // Fraction of n scores <= t, from evenly spaced quantiles q: binary search, then linear in between.

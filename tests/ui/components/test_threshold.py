@@ -71,6 +71,25 @@ def test_a_click_on_the_handle_without_a_move_is_one_final_value(plain: Page, mo
     assert events(plain)[0]["final"] and events(plain)[0]["t"] == pytest.approx(0.02, abs=0.001)
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize("off", [-11, 9])
+def test_nothing_jumps_when_a_handle_is_grabbed_off_its_middle(plain: Page, mount: Mount, shown: Show, side: int, off: int) -> None:
+    mount("threshold", shown(recipe=Recipe().prune("fc1.weight", threshold=0.03)))
+    box = plain.locator(f'.grip[data-sign="{side}"]').bounding_box()
+    x, y = box["x"] + 13 + off, box["y"] + 60
+    plain.mouse.move(x, y)
+    plain.mouse.down()
+    plain.mouse.up()
+    until(plain, "host.events.length === 1")
+    assert events(plain)[0]["t"] == pytest.approx(0.03, rel=1e-6)
+    plain.mouse.down()
+    plain.mouse.move(x + 40 * side, y)
+    plain.mouse.up()
+    until(plain, "host.events.at(-1)[1].t > 0.03 && host.events.at(-1)[1].final")
+    middle = plain.locator(f'.grip[data-sign="{side}"]').bounding_box()["x"] + 13
+    assert middle - x == pytest.approx(40 * side - off, abs=0.5)
+
+
 def test_the_mirrored_handle_sets_the_same_threshold(plain: Page, mount: Mount, shown: Show) -> None:
     mount("threshold", shown(recipe=Recipe().prune("fc1.weight", threshold=0.03)))
     box = plain.locator('.grip[data-sign="-1"]').bounding_box()
@@ -346,6 +365,40 @@ def test_a_remount_counts_on_from_what_was_answered(plain: Page, mount: Mount, s
     plain.keyboard.press("ArrowRight")
     until(plain, "host.events.at(-1)?.[1].final")
     assert [e["seq"] for e in events(plain)][0] == 45
+
+
+def test_a_remount_before_the_answer_does_not_count_twice(plain: Page, mount: Mount, shown: Show) -> None:
+    numbers = []
+    for _ in range(2):
+        mount("threshold", {**shown(), "ack": 3})
+        plain.evaluate("host.delay = null")
+        slider(plain).focus()
+        plain.keyboard.press("ArrowRight")
+        until(plain, "host.events.at(-1)?.[1].final")
+        numbers += [e["seq"] for e in events(plain)]
+        plain.evaluate("host.unmount()")
+    assert numbers == sorted(set(numbers)) and numbers[0] == 4
+
+
+def test_an_older_answer_does_not_take_the_moving_layer_back(plain: Page, mount: Mount, shown: Show) -> None:
+    mount("threshold", shown())
+    plain.evaluate("host.delay = null")
+    x, y = grab(plain)
+    plain.mouse.move(x + 60, y, steps=6)
+    until(plain, "drags.length > 1")
+    moving = plain.evaluate("drags.at(-1)['fc1.weight'].sparsity")
+    plain.evaluate("host.ack(0, { layers: { 'fc1.weight': { sparsity: 0 }, 'conv1.weight': { sparsity: 0.5 } } })")
+    last = plain.evaluate("drags.at(-1)")
+    assert last["fc1.weight"]["sparsity"] == moving > 0.1 and last["conv1.weight"]["sparsity"] == 0.5
+    plain.mouse.up()
+
+
+@pytest.mark.parametrize(
+    "low,high,ticks",
+    [(-0.538, 0.538, [-0.4, -0.2, 0, 0.2, 0.4]), (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0, 7e-6, [0, 2e-6, 4e-6, 6e-6]), (3, 3, [3])],
+)
+def test_axes_carry_round_numbers(plain: Page, low: float, high: float, ticks: list[float]) -> None:
+    assert plain.evaluate("([low, high]) => modules.threshold.rounds(low, high)", [low, high]) == pytest.approx(ticks)
 
 
 def test_new_data_for_another_layer_ends_a_drag(plain: Page, mount: Mount, shown: Show) -> None:
