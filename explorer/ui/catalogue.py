@@ -113,7 +113,10 @@ def comment(message: Message) -> str:
 
 def updated(old: Catalog, entries: list[Entry]) -> Catalog:
     """The catalogue of ``entries`` with the translations there are; fuzzy where the English has changed."""
-    new = Catalog(locale="zh_CN", domain="explorer", project="compression-explorer", fuzzy=False)
+    new = Catalog(
+        locale="zh_CN", domain="explorer", project="compression-explorer", version="0", language_team="zh_CN",
+        msgid_bugs_address="-", last_translator="-", fuzzy=False,
+    )  # fmt: skip
     new.creation_date = new.revision_date = old.creation_date  # dates would make every update a change
     new.header_comment = "# The Chinese texts of the compression explorer."
     living = {(entry.context, entry.id) for entry in entries}
