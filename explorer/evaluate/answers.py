@@ -21,7 +21,7 @@ from .engine import engine
 
 @dataclass(frozen=True)
 class Shown:
-    """One input for the screen. kind: image (array [H, W] or [H, W, 3]), sequence ([T, C]), table ([F]) or text (str)."""
+    """One input for the screen. kind: image (array [H, W] or [H, W, 3]), sequence ([T, C]), table (dict, or [F]) or text (str)."""
 
     kind: str
     value: Any
@@ -51,7 +51,7 @@ def _plain(value: Any) -> Any:
 def picture(subject: Subject, inputs: Any) -> Any:
     """The drawable form of one sample's inputs."""
     task = subject.task
-    if task.display == "text" and task.decode is not None:
+    if task.display in ("text", "table") and task.decode is not None:
         return task.decode(inputs)
     if not isinstance(inputs, Tensor):
         return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from starlette.requests import Request
@@ -29,12 +29,13 @@ HARD = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 HERE = Path(__file__).parent
 
 
+@cache
 def folder() -> Path:
-    """Where the installed Netron keeps its page."""
-    found = importlib.util.find_spec("netron")
-    if found is None or found.origin is None:
-        raise RuntimeError("netron is not installed; pip install -r requirements.txt")
-    return Path(found.origin).parent
+    """Where the installed Netron keeps its page; asked of the distribution, for Streamlit makes this file ``netron`` too."""
+    try:
+        return Path(str(distribution("netron").locate_file("netron")))
+    except PackageNotFoundError:
+        raise RuntimeError("netron is not installed; pip install -r requirements.txt") from None
 
 
 @cache

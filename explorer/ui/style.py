@@ -57,10 +57,11 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 .x-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .6rem; }
 .x-tile { text-align: center; font-size: .76rem; color: var(--x-faint); min-width: 0; }
 .x-tile img { width: 64px; height: 64px; image-rendering: pixelated; border: 1px solid var(--x-line); border-radius: 8px; background: #fff; }
-.x-tile svg { width: 100%; height: 56px; border: 1px solid var(--x-line); border-radius: 8px; }
+.x-tile img.x-lines { width: 100%; height: 58px; background: none; image-rendering: auto; }
 .x-tile pre { margin: 0; white-space: pre-wrap; word-break: break-word; font-size: .72rem; color: var(--x-ink); background: none;
   border: 1px solid var(--x-line); border-radius: 8px; padding: .3rem; max-height: 84px; overflow: hidden; text-align: left; }
 .x-tile div { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.x-wide.x-table pre { columns: 2; max-height: 130px; } .x-wide.x-text pre { max-height: 110px; }
 .x-wide { grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
 @media (max-width: 1300px) { .x-brand { display: none; } }

@@ -9,6 +9,15 @@ const node = (tag, className, parent) => {
   parent?.appendChild(element);
   return element;
 };
+// A padlock, drawn: not every machine has a font with the symbol.
+function padlock(shut) {
+  const NS = "http://www.w3.org/2000/svg", svg = document.createElementNS(NS, "svg"), path = document.createElementNS(NS, "path");
+  svg.setAttribute("viewBox", "0 0 12 14");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", `M2 6h8a1 1 0 0 1 1 1v5a1 1 0 0 1-1 1H2a1 1 0 0 1-1-1V7a1 1 0 0 1 1-1zM3.2 6V3.8a2.8 2.8 0 0 1 5.6 0${shut ? "V6" : ""}`);
+  svg.append(path);
+  return svg;
+}
 function dark(colour) {
   const hex = /^#([0-9a-f]{6})/i.exec(colour.trim());
   const rgb = hex ? [0, 2, 4].map((i) => parseInt(hex[1].slice(i, i + 2), 16)) : (colour.match(/[\d.]+/g) || [255, 255, 255]).slice(0, 3).map(Number);
@@ -27,7 +36,7 @@ export function mount(root, { onSelect, onLock }) {
     cell.fill.style.height = `${100 * left}%`;
     cell.soft.style.height = `${100 * Math.min(attenuated || 0, left)}%`;
     cell.rim.hidden = bits >= 32;
-    const parts = [`${percent(left)}`, ...(bits < 32 ? [`${bits} bit`] : [])];
+    const parts = [`${percent(left)}`, ...(bits < 32 ? [`${bits} ${d.text.bit ?? "bit"}`] : [])];
     cell.text.textContent = parts.join(" · ");
     const l = cell.layer;
     const said = [l.name, l.kind, l.shape, `${l.numel.toLocaleString()} ${d.text.parameters}`, `${percent(sparsity)} ${d.text.sparsity}`,
@@ -73,15 +82,15 @@ export function mount(root, { onSelect, onLock }) {
       block = layer.block;
       root.setAttribute("role", "option");
       root.dataset.layer = layer.name;
-      const bar = node("div", "bar", node("div", "well", root));
+      const well = node("div", "well", root), bar = node("div", "bar", well);
       bar.style.height = `${Math.max(6, (66 * Math.sqrt(layer.numel)) / most)}px`;
-      const cell = { root, layer, state: {}, fill: node("div", "fill", bar), soft: node("div", "soft", bar), rim: node("div", "rim", bar) };
+      const cell = { root, layer, state: {}, fill: node("div", "fill", bar), soft: node("div", "soft", bar), rim: node("div", "rim", well) };
       const name = node("div", "name", root);
       name.textContent = layer.label;
       cell.text = node("div", "state", root);
       const lock = node("button", "lock", root);
       lock.tabIndex = -1;
-      lock.textContent = layer.locked ? "🔒" : "🔓";
+      lock.append(padlock(layer.locked));
       lock.title = layer.locked ? d.text.unlock : d.text.lock;
       lock.setAttribute("aria-label", lock.title);
       root.classList.toggle("locked", layer.locked);

@@ -196,12 +196,13 @@ export function mount(root, { onChange }) {
     const part = (label, text) => `<span>${label} <b>${text}</b></span>`;
     if (d.locked) { read.innerHTML = `<span class="why"></span>`; read.firstChild.textContent = d.locked; }
     else {
-      const cut = exact ? (soft() ? d.readout.attenuated : d.readout.sparsity) : s;
+      const cut = exact && !units() ? d.readout.cut : s;
       let html = units() ? part(d.text.units, `${value.k} ${d.text.of} ${d.scores.length}`) : part(d.text.threshold, number(value.t));
       html += part(soft() ? d.text.attenuated : d.text.cut, `${about}${(100 * cut).toFixed(1)} %`);
       if (soft()) html += part(d.text.factor, value.factor.toFixed(2));
       read.innerHTML = html;
     }
+    if (exact && d.readout.removed > 0) read.insertAdjacentHTML("beforeend", part(d.text.removed, `${(100 * d.readout.removed).toFixed(1)} %`));
     if (d.levels) read.insertAdjacentHTML("beforeend", part(d.text.levels, d.levels.length) + (d.readout?.sqnr != null && Number.isFinite(d.readout.sqnr) ? part(d.text.error, `${d.readout.sqnr.toFixed(1)} dB SQNR`) : ""));
     if (!units()) {
       const now = exact ? d.readout.bytes : size(d.size, soft() ? 0 : s);

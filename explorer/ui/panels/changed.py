@@ -16,7 +16,7 @@ from .. import style
 from ..i18n import _
 from ..state import Workspace
 from . import try_one
-from .scoreboard import hurt
+from .scoreboard import hurt, metric_name
 from .tiles import tile
 
 SHOWN = 16
@@ -72,7 +72,11 @@ def _flipped(subject: Subject, report: Report) -> None:
         best = [c for c in chosen if c.kind == "now wrong"][: SHOWN - 4]
         chosen = best + [c for c in chosen if c not in best][: SHOWN - len(best)]
     else:
-        st.caption(_("The largest changes of {n} samples", n=f"{report.n:,}"))
+        what = {
+            "language_model": _("cross-entropy of the sequence, nats a token"),
+            "regression": _("the answer"),
+        }.get(report.task, metric_name(report.main))
+        st.caption(_("The largest changes of {n} samples, before → after: {what}", n=f"{report.n:,}", what=what))
         chosen = list(report.changed[:SHOWN])
     if not chosen:
         st.info(_("Every answer is the original's."), icon=":material/check:")
@@ -90,5 +94,5 @@ def _flipped(subject: Subject, report: Report) -> None:
             if change.target is not None:
                 captions.append(("", _("target {t}", t=fmt.significant(change.target))))
         tiles.append(tile(shown, captions, title, subject.task.labels))
-    wide = " x-wide" if subject.task.display in ("text", "table") and report.task != "classification" else ""
+    wide = f" x-wide x-{subject.task.display}" if subject.task.display in ("text", "table") and report.task != "classification" else ""
     st.html(f'<div class="x-tiles{wide}">{"".join(tiles)}</div>')

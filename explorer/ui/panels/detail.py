@@ -125,5 +125,6 @@ def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) ->
         report = glance(subject, recipe, device=device)
         board.show(report, glance(subject, device=device))
     except ExplorerError as error:
+        board.again()
         return None, str(error)
     return report, problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import streamlit as st
@@ -32,27 +33,40 @@ def render(space: Workspace, subject: Subject) -> None:
         go = st.button(_("Export"), type="primary", icon=":material/package_2:", disabled=not formats, key="export-go")
     key = (subject.name, recipe.digest, recipe.name, tuple(formats))
     if go:
-        _run(subject, space, list(formats), key, right)
+        _run(subject, space, list(formats), key)
     done = st.session_state.get("exported")
     if done and done["key"] == key:
         with right:
             _result(subject, done)
 
 
-def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple, right: object) -> None:
-    bar = st.progress(0.0, _("Exporting …"))
+def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> None:
+    """Write, verify and keep the bundle in this session. Any other gesture, Cancel first of all, ends it."""
+    line = st.container(horizontal=True, vertical_alignment="center", wrap=False)
+    with line:
+        bar = st.progress(0.0, _("Exporting …"))
+        st.button(_("Cancel"), key="export-cancel")  # a click starts a new run, which ends this one at the next step
     folder = Path(tempfile.mkdtemp(prefix="explorer-")) / f"{subject.name}-compressed"
+    began = time.perf_counter()
+
+    def progress(done: int, total: int) -> None:
+        share = min(1.0, done / max(1, total))
+        left = (time.perf_counter() - began) * (1 - share) / max(share, 0.02)
+        bar.progress(share, _("Exporting, about {left} s left", left=f"{left:.0f}"))
+
     try:
-        bundle = explorer.export(subject, space.history.present, folder, formats=formats, progress=lambda done, total: bar.progress(min(1.0, done / max(1, total)), _("Exporting …")))
+        device = st.session_state.get("device")
+        bundle = explorer.export(subject, space.history.present, folder, formats=formats, device=device, progress=progress)
         st.session_state["exported"] = {
             "key": key, "files": dict(bundle.files), "checks": dict(bundle.checks), "zip": bundle.zip_bytes(),
-            "report": bundle.report, "original": explorer.evaluate(subject, split=bundle.report.split), "notes": tuple(bundle.notes),
+            "report": bundle.report, "original": explorer.evaluate(subject, split=bundle.report.split, device=device),
+            "notes": tuple(bundle.notes),
         }  # fmt: skip
     except ExplorerError as error:
         st.error(str(error), icon=":material/error:")
     finally:
-        bar.empty()
         shutil.rmtree(folder.parent, ignore_errors=True)
+    line.empty()
 
 
 def _result(subject: Subject, done: dict) -> None:

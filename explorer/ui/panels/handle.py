@@ -93,7 +93,9 @@ def data(
     if counts is not None:
         mine = counts.layers[layer.name]
         error = sqnr(subject, plan, layer.name)
-        out["readout"] = {"sparsity": mine.sparsity, "bytes": mine.bytes, "sqnr": error, "attenuated": mine.attenuated / mine.original}
+        out["readout"] = {
+            "cut": plan.cut_fraction(layer.name), "bytes": mine.bytes, "sqnr": error, "removed": 1 - mine.remaining / mine.original,
+        }  # fmt: skip
         out["layers"] = {
             name: {"sparsity": one.sparsity, "bits": one.bits, "attenuated": one.attenuated / one.original}
             for name, one in counts.layers.items()
@@ -127,5 +129,5 @@ def texts(settings: Settings) -> dict[str, str]:
         "threshold": _("threshold"), "sparsity": _("cut"), "size": _("layer size"), "approx": _("approximate"), "score": score,
         "factor": _("factor"), "label": _("Pruning threshold"), "factor_label": _("Attenuation factor"), "kept": _("kept"),
         "cut": _("cut"), "unit": _("unit"), "units": _("units"), "levels": _("levels"), "of": _("of"), "error": _("error"),
-        "hint": _("drag the orange handle"), "attenuated": _("attenuated"), "locked": _("locked"),
+        "hint": _("drag the orange handle"), "attenuated": _("attenuated"), "removed": _("gone with units"), "locked": _("locked"),
     }  # fmt: skip

@@ -21,15 +21,17 @@ def png(array: np.ndarray) -> str:
 
 
 def lines(array: np.ndarray, width: int = 120, height: int = 56) -> str:
-    """[T, C] as an SVG, a line a channel."""
+    """[T, C] as an SVG image, a line a channel."""
     low, high = float(array.min()), float(array.max())
     scaled = (array - low) / (high - low or 1.0)
     steps = max(1, len(array) - 1)
     paths = []
     for c in range(array.shape[1]):
         points = " ".join(f"{width * t / steps:.1f},{height - 3 - (height - 6) * scaled[t, c]:.1f}" for t in range(len(array)))
-        paths.append(f'<polyline points="{points}" fill="none" stroke="var(--x-kept)" stroke-width="1" opacity="{0.35 + 0.65 * c / array.shape[1]:.2f}"/>')
-    return f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img">{"".join(paths)}</svg>'
+        paths.append(f'<polyline points="{points}" fill="none" stroke="#5b8def" stroke-width="1.2" opacity="{0.35 + 0.65 * c / array.shape[1]:.2f}"/>')
+    drawing = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" preserveAspectRatio="none">{"".join(paths)}</svg>'
+    encoded = base64.b64encode(drawing.encode()).decode()
+    return f'<img class="x-lines" alt="" src="data:image/svg+xml;base64,{encoded}">'
 
 
 def picture(shown: Shown, labels: Sequence[str] | None = None) -> str:
@@ -40,12 +42,18 @@ def picture(shown: Shown, labels: Sequence[str] | None = None) -> str:
         return lines(np.asarray(shown.value))
     if shown.kind == "text":
         return f"<pre>{escape(str(shown.value))}</pre>"
+    if shown.kind == "table" and isinstance(shown.value, dict):
+        return "<pre>" + escape("\n".join(f"{name}: {_short(value)}" for name, value in shown.value.items())) + "</pre>"
     if shown.kind == "table":
         row = np.asarray(shown.value).reshape(-1)
         names = labels if labels and len(labels) == len(row) else [str(i) for i in range(len(row))]
         top = [i for i in np.argsort(-np.abs(row)) if row[i] != 0][:5]
         return "<pre>" + escape("\n".join(f"{names[i]} {row[i]:.2g}" for i in top)) + "</pre>"
     return ""
+
+
+def _short(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def tile(shown: Shown, captions: Sequence[tuple[str, str]], title: str, labels: Sequence[str] | None = None) -> str:

@@ -21,6 +21,6 @@ def render(space: Workspace, subject: Subject) -> None:
     palette = style.colours()
     note = _("Blue: kept, by magnitude. Orange: cut.")
     if step > 1:
-        note += " " + _("Every {step}th row and column is drawn.", step=step)
+        note += " " + _("Drawn: one row and column in {step}.", step=step)
     st.caption(f"**{space.layer}** · {note}")
     st.plotly_chart(figure.weights(values, cut, palette, _("outputs"), _("inputs")), key="weights-figure", config={"displayModeBar": False})
