@@ -78,7 +78,9 @@ def test_histograms_count_every_weight(name: str) -> None:
         assert signed.high == -signed.low == pytest.approx(w.abs().max().item())
         expected = torch.histc(w, 161, signed.low, signed.high).long().tolist()
         assert list(signed.counts) == expected
-        assert signed.quantiles[-1] == pytest.approx(w.abs().max().item()) and list(signed.quantiles) == sorted(signed.quantiles)
+        assert signed.quantiles[-1] == pytest.approx(w.abs().max().item()) and list(signed.quantiles) == sorted(
+            signed.quantiles
+        )
         chance = histogram(subject, layer.name, "random")
         assert not chance.signed and sum(chance.counts) == layer.numel and 0 <= chance.low < chance.high <= 1
     constant = tiny()

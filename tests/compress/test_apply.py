@@ -22,7 +22,10 @@ def gap(subject: Subject, recipe: Recipe) -> float:
     module = compress(subject, recipe)
     x = subject.example(16)
     wide = x.double() if x.is_floating_point() else x
-    with torch.no_grad(), Replica(subject.module, dtype=torch.float64).weights(effective_weights(subject, plan)) as masked:
+    with (
+        torch.no_grad(),
+        Replica(subject.module, dtype=torch.float64).weights(effective_weights(subject, plan)) as masked,
+    ):
         a = masked(wide)
     with torch.no_grad():
         b = module.double()(wide)
@@ -50,7 +53,9 @@ def test_names_shapes_and_class_stay_unless_units_go(name: str) -> None:
     subject = few(name)
     module = compress(subject, Recipe().prune("*", sparsity=0.5).quantize("*", bits=4, scheme="affine"))
     assert type(module) is type(subject.module) and not module.training
-    assert {n: t.shape for n, t in module.state_dict().items()} == {n: t.shape for n, t in subject.module.state_dict().items()}
+    assert {n: t.shape for n, t in module.state_dict().items()} == {
+        n: t.shape for n, t in subject.module.state_dict().items()
+    }
     shared = {p.data_ptr() for p in subject.module.parameters()} & {p.data_ptr() for p in module.parameters()}
     assert not shared
     assert [p.requires_grad for p in module.parameters()] == [p.requires_grad for p in subject.module.parameters()]
@@ -85,15 +90,25 @@ class Net(nn.Module):
         for part, width in zip(parts, widths, strict=True):
             if part == "residual":
                 width = channels
-                self.blocks.append(nn.ModuleList([nn.Conv2d(channels, 3, 1, bias=bias), nn.Conv2d(3, width, 3, padding=1, bias=bias)]))
+                self.blocks.append(
+                    nn.ModuleList([nn.Conv2d(channels, 3, 1, bias=bias), nn.Conv2d(3, width, 3, padding=1, bias=bias)])
+                )
             elif part == "depthwise":
                 width = channels
-                self.blocks.append(nn.ModuleList([nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=bias)]))
+                self.blocks.append(
+                    nn.ModuleList([nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=bias)])
+                )
             elif part == "concat":
-                self.blocks.append(nn.ModuleList([nn.Conv2d(channels, width, 3, padding=1, bias=bias), nn.Conv2d(channels, 2, 1, bias=bias)]))
+                self.blocks.append(
+                    nn.ModuleList(
+                        [nn.Conv2d(channels, width, 3, padding=1, bias=bias), nn.Conv2d(channels, 2, 1, bias=bias)]
+                    )
+                )
                 width += 2
             elif part == "norm":
-                self.blocks.append(nn.ModuleList([nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)]))
+                self.blocks.append(
+                    nn.ModuleList([nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)])
+                )
             else:
                 self.blocks.append(nn.ModuleList([nn.Conv2d(channels, width, 3, padding=1, bias=bias)]))
             channels = width
@@ -116,7 +131,9 @@ class Net(nn.Module):
 
 @st.composite
 def nets(draw: st.DrawFn) -> tuple[Net, int]:
-    parts = draw(st.lists(st.sampled_from(["plain", "residual", "depthwise", "concat", "norm"]), min_size=1, max_size=4))
+    parts = draw(
+        st.lists(st.sampled_from(["plain", "residual", "depthwise", "concat", "norm"]), min_size=1, max_size=4)
+    )
     widths = draw(st.lists(st.integers(2, 5), min_size=len(parts), max_size=len(parts)))
     seed = draw(st.integers(0, 1000))
     torch.manual_seed(seed)

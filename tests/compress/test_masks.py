@@ -30,7 +30,10 @@ def test_every_layer_of_every_sample_is_pruned_as_torch_does(name: str) -> None:
     for sparsity in SPARSITIES:
         plan = resolve(subject, Recipe().prune("*", sparsity=sparsity))
         for layer in subject.layers:
-            assert torch.equal(plan.masks[layer.name], oracle(subject.weight(layer.name), sparsity)), (layer.name, sparsity)
+            assert torch.equal(plan.masks[layer.name], oracle(subject.weight(layer.name), sparsity)), (
+                layer.name,
+                sparsity,
+            )
             assert (~plan.masks[layer.name]).sum() == round(sparsity * layer.numel)
 
 
@@ -61,7 +64,9 @@ def test_ties_and_rounding_are_torchs(values: list[int], sparsity: float) -> Non
         assert torch.equal(mask, oracle(weight, sparsity))
 
 
-@pytest.mark.parametrize(("n", "sparsity", "k"), [(5, 0.5, 2), (3, 0.5, 2), (7, 0.5, 4), (10, 0.25, 2), (10, 0.35, 4), (1, 0.5, 0)])
+@pytest.mark.parametrize(
+    ("n", "sparsity", "k"), [(5, 0.5, 2), (3, 0.5, 2), (7, 0.5, 4), (10, 0.25, 2), (10, 0.35, 4), (1, 0.5, 0)]
+)
 def test_half_goes_to_even(n: int, sparsity: float, k: int) -> None:
     assert int((~by_sparsity([torch.rand(n)], [None], sparsity)[0]).sum()) == k == round(sparsity * n)
 
@@ -152,7 +157,10 @@ def brute_units(scores: list[list[float]], k: int) -> list[list[int]]:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.lists(st.floats(0, 100), min_size=1, max_size=8, unique=True), min_size=1, max_size=4), st.floats(0, 0.999))
+@given(
+    st.lists(st.lists(st.floats(0, 100), min_size=1, max_size=8, unique=True), min_size=1, max_size=4),
+    st.floats(0, 0.999),
+)
 def test_units_that_stay(scores: list[list[float]], sparsity: float) -> None:
     flat = [v for s in scores for v in s]
     if len(set(torch.tensor(flat).tolist())) < len(flat):

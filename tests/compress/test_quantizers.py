@@ -59,7 +59,11 @@ def test_every_layer_of_every_sample_is_quantized_as_torch_does(name: str) -> No
 class Up(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.up1, self.up2, self.up3 = nn.ConvTranspose1d(3, 7, 2), nn.ConvTranspose2d(7, 2, 3), nn.ConvTranspose3d(2, 5, 1)
+        self.up1, self.up2, self.up3 = (
+            nn.ConvTranspose1d(3, 7, 2),
+            nn.ConvTranspose2d(7, 2, 3),
+            nn.ConvTranspose3d(2, 5, 1),
+        )
         self.head = nn.Linear(5, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,7 +127,11 @@ def test_ranges_are_taken_from_the_pruned_weights(scheme: str, granularity: str)
     subject = tiny()
     with torch.no_grad():
         subject.module.fc[1].weight[0, 0] = 100.0
-    recipe = Recipe().prune("fc.1", sparsity=0.9, criterion="random").quantize("fc.1", bits=4, scheme=scheme, granularity=granularity)
+    recipe = (
+        Recipe()
+        .prune("fc.1", sparsity=0.9, criterion="random")
+        .quantize("fc.1", bits=4, scheme=scheme, granularity=granularity)
+    )
     plan = resolve(subject, recipe)
     mask = plan.masks["fc.1.weight"]
     assert not mask[0, 0], "choose another seed: the large weight has to be pruned"
@@ -139,11 +147,14 @@ def test_soft_weights_are_quantized_after_they_were_attenuated(scheme: str) -> N
     weight = subject.weight("fc.0.weight")
     recipe = Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=0.25).quantize("fc.0", bits=4, scheme=scheme)
     attenuated = torch.where(oracle_mask(weight, 0.5), weight, weight * 0.25)
-    assert torch.equal(effective_weights(subject, resolve(subject, recipe))["fc.0.weight"], reference(attenuated, 4, scheme, None))
+    assert torch.equal(
+        effective_weights(subject, resolve(subject, recipe))["fc.0.weight"], reference(attenuated, 4, scheme, None)
+    )
     t = float(weight.abs().median())
     recipe = Recipe().prune("fc.0", threshold=t, mode="shrink").quantize("fc.0", bits=4, scheme=scheme)
     assert torch.equal(
-        effective_weights(subject, resolve(subject, recipe))["fc.0.weight"], reference(F.softshrink(weight, t), 4, scheme, None)
+        effective_weights(subject, resolve(subject, recipe))["fc.0.weight"],
+        reference(F.softshrink(weight, t), 4, scheme, None),
     )
 
 

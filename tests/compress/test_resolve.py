@@ -27,7 +27,9 @@ def test_an_empty_recipe_plans_nothing() -> None:
 
 def test_the_last_matching_rule_of_a_kind_holds() -> None:
     subject = tiny()
-    recipe = Recipe().prune("*", sparsity=0.75).prune("fc.1", sparsity=0.25).quantize("fc.0", bits=8).quantize("*", bits=3)
+    recipe = (
+        Recipe().prune("*", sparsity=0.75).prune("fc.1", sparsity=0.25).quantize("fc.0", bits=8).quantize("*", bits=3)
+    )
     plan = resolve(subject, recipe)
     assert {n: int((~m).sum()) for n, m in plan.masks.items()} == {FIRST: 36, SECOND: 10, THIRD: round(0.75 * 15)}
     assert {codes.bits for codes in plan.codes.values()} == {3}
@@ -91,7 +93,9 @@ def test_global_shrink_has_one_threshold() -> None:
 def test_sparsity_is_counted_over_blocks() -> None:
     subject = tiny()
     recipe = Recipe().prune("*", granularity="1x2", sparsity=0.5, scope="global")
-    assert sum(int((~m).sum()) for m in resolve(subject, recipe).masks.values()) in range(49, 53)  # 26 blocks; some are narrow
+    assert sum(int((~m).sum()) for m in resolve(subject, recipe).masks.values()) in range(
+        49, 53
+    )  # 26 blocks; some are narrow
 
 
 def test_units_go_first_and_weights_are_cut_among_what_remains() -> None:
@@ -155,7 +159,9 @@ def test_soft_weights_are_attenuated_not_sparse() -> None:
     assert report.sparsity == 0 and layer.attenuated == 24 and layer.nonzero == 48
     shrunk = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5, mode="shrink"), device="cpu").counts.layers[FIRST]
     assert shrunk.nonzero == 24 and shrunk.attenuated == 24
-    units = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit", mode="scale", factor=0.5), device="cpu")
+    units = evaluate(
+        subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit", mode="scale", factor=0.5), device="cpu"
+    )
     assert units.sparsity == 0 and units.counts.layers[SECOND].attenuated == 20
     assert units.parameters == evaluate(subject, device="cpu").parameters
 
@@ -189,7 +195,10 @@ def test_equal_plans_have_equal_digests() -> None:
     cut = subject.weight(FIRST).abs().flatten().sort().values
     by_threshold = Recipe().prune("fc.0", threshold=float(cut[11]))
     assert resolve(subject, Recipe().prune("fc.0", sparsity=0.25)).digest == resolve(subject, by_threshold).digest
-    assert resolve(subject, Recipe().prune("fc.0", sparsity=0.25)).digest != resolve(subject, Recipe().prune("fc.0", sparsity=0.5)).digest
+    assert (
+        resolve(subject, Recipe().prune("fc.0", sparsity=0.25)).digest
+        != resolve(subject, Recipe().prune("fc.0", sparsity=0.5)).digest
+    )
     digests = [
         resolve(subject, recipe).digest
         for recipe in (

@@ -102,7 +102,14 @@ def test_units_that_reach_the_output_are_refused(name: str) -> None:
 
 def test_heads_and_the_residual_stream_of_the_transformer_are_refused() -> None:
     subject = few("fashion-vit")
-    for target in ("blocks.0.attn.q", "blocks.0.attn.k", "blocks.0.attn.v", "blocks.0.attn.out", "patches", "blocks.3.fc2"):
+    for target in (
+        "blocks.0.attn.q",
+        "blocks.0.attn.k",
+        "blocks.0.attn.v",
+        "blocks.0.attn.out",
+        "patches",
+        "blocks.3.fc2",
+    ):
         with pytest.raises(UnsupportedError, match=target):
             resolve(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
     assert [group.name for group in subject.groups] == [f"blocks.{i}.fc1" for i in range(4)]
@@ -148,7 +155,11 @@ def test_multihead_attention_is_refused() -> None:
     class Attended(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.attn, self.head = nn.Linear(4, 8), nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+            self.embed, self.attn, self.head = (
+                nn.Linear(4, 8),
+                nn.MultiheadAttention(8, 2, batch_first=True),
+                nn.Linear(8, 3),
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             h = self.embed(x)
@@ -167,7 +178,12 @@ def test_single_recurrent_layers_are_refused_and_left_whole(layer: type[nn.Modul
     class Sequence(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.rnn, self.fc, self.head = nn.Linear(4, 5), layer(5, 6, batch_first=True), nn.Linear(6, 7), nn.Linear(7, 3)
+            self.embed, self.rnn, self.fc, self.head = (
+                nn.Linear(4, 5),
+                layer(5, 6, batch_first=True),
+                nn.Linear(6, 7),
+                nn.Linear(7, 3),
+            )
 
         def forward(self, x: Tensor) -> Tensor:
             return self.head(F.relu(self.fc(self.rnn(F.relu(self.embed(x)))[0][:, -1])))
@@ -194,9 +210,13 @@ def test_units_of_all_layers_skip_those_that_have_none() -> None:
 
 
 def test_randomized_batchnorm_is_removed_with_its_units() -> None:
-    net = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Sigmoid(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Sigmoid(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 3)
+    )
     subject = tiny(randomize(net), (1, 8, 8))
-    module = compress(subject, Recipe().prune("0", sparsity=0.5, granularity="unit").prune("3", sparsity=0.25, granularity="unit"))
+    module = compress(
+        subject, Recipe().prune("0", sparsity=0.5, granularity="unit").prune("3", sparsity=0.25, granularity="unit")
+    )
     kept = resolve(subject, Recipe().prune("0", sparsity=0.5, granularity="unit")).kept["0"]
     assert module[1].num_features == 3 and torch.equal(module[1].running_mean, net[1].running_mean[kept])
     assert torch.equal(module[1].weight, net[1].weight[kept]) and module[5].weight.shape == (3, 48)

@@ -59,7 +59,9 @@ def language(n: int = 16, length: int = 7, vocabulary: int = 11, ignored: int = 
 class MLP(nn.Module):
     """features -> hidden ... -> classes, any activation."""
 
-    def __init__(self, widths: Sequence[int] = (6, 8, 5, 3), act: Callable[[Tensor], Tensor] = F.relu, bias: bool = True):
+    def __init__(
+        self, widths: Sequence[int] = (6, 8, 5, 3), act: Callable[[Tensor], Tensor] = F.relu, bias: bool = True
+    ):
         super().__init__()
         pairs = list(zip(widths, widths[1:], strict=False))
         self.fc = nn.ModuleList(nn.Linear(a, b, bias=bias) for a, b in pairs)

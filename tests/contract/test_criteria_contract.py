@@ -37,7 +37,10 @@ def test_scores_have_the_weights_shape_are_finite_and_repeat(criterion: str, nam
     first = importance(subject, criterion, layers=names, samples=32)
     second = importance(subject, criterion, layers=names, samples=32)
     for layer in names:
-        assert first[layer].shape == subject.weight(layer).shape and first[layer].dtype in (torch.float32, torch.float64)
+        assert first[layer].shape == subject.weight(layer).shape and first[layer].dtype in (
+            torch.float32,
+            torch.float64,
+        )
         assert torch.isfinite(first[layer]).all() and torch.equal(first[layer], second[layer])
         assert first[layer].data_ptr() != subject.weight(layer).data_ptr() and not first[layer].requires_grad
     assert unchanged(subject.module, before) and subject.module.training == training
@@ -67,7 +70,9 @@ def test_a_criterion_can_prune(criterion: str) -> None:
         plan = resolve(subject, Recipe().prune(names, sparsity=0.5, criterion=criterion, scope=scope))
         total = sum(mask.numel() for mask in plan.masks.values())
         gone = sum(int((~mask).sum()) for mask in plan.masks.values())
-        assert gone == (round(total / 2) if scope == "global" else sum(round(m.numel() / 2) for m in plan.masks.values()))
+        assert gone == (
+            round(total / 2) if scope == "global" else sum(round(m.numel() / 2) for m in plan.masks.values())
+        )
     units = resolve(subject, Recipe().prune("*", sparsity=0.5, criterion=criterion, granularity="unit"))
     assert {name: len(kept) for name, kept in units.kept.items()} == {"fc.0": 4, "fc.1": 3}
 

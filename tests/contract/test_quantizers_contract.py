@@ -32,7 +32,10 @@ def test_what_every_quantizer_holds(quantizer: str, bits: int, scheme: str, axis
     found = codes.fake_quantize(weight)
     assert torch.equal(weight, before) and found.shape == weight.shape and found.device == weight.device
     assert (found[weight == 0] == 0).all() and torch.isfinite(found).all()
-    assert codes.scale.shape == (() if axis is None else (weight.shape[axis],)) and codes.zero_point.shape == codes.scale.shape
+    assert (
+        codes.scale.shape == (() if axis is None else (weight.shape[axis],))
+        and codes.zero_point.shape == codes.scale.shape
+    )
     assert (codes.scale > 0).all() and codes.scale.dtype == torch.float32 and codes.zero_point.dtype == torch.int32
     slices = [found] if axis is None else found.unbind(axis)
     assert max(len(one.unique()) for one in slices) <= 2**bits

@@ -87,7 +87,9 @@ def test_rules_must_be_a_list_of_rules(rules: Any) -> None:
         Recipe.from_json(json.dumps({"format": "compression-explorer-recipe", "version": 1, "rules": rules}))
 
 
-@pytest.mark.parametrize("document", ["", "null", "[]", "3", '"x"', "{}", "NaN", '{"format": 1}', '{"version": 1, "rules": []}'])
+@pytest.mark.parametrize(
+    "document", ["", "null", "[]", "3", '"x"', "{}", "NaN", '{"format": 1}', '{"version": 1, "rules": []}']
+)
 def test_other_json_is_not_a_recipe(document: str) -> None:
     with pytest.raises(RecipeError, match="recipe"):
         Recipe.from_json(document)
@@ -110,7 +112,9 @@ def test_nan_and_infinity_in_json() -> None:
             Recipe.from_json(with_rule(rule="prune", targets=["a"], threshold=0).replace(": 0}", f": {value}}}"))
 
 
-@pytest.mark.parametrize("opening", ["[", '{"a":', '{"format": "compression-explorer-recipe", "version": 1, "rules": ['])
+@pytest.mark.parametrize(
+    "opening", ["[", '{"a":', '{"format": "compression-explorer-recipe", "version": 1, "rules": [']
+)
 def test_deep_nesting(opening: str) -> None:
     with pytest.raises(RecipeError):
         Recipe.from_json(opening * 100_000)
@@ -121,7 +125,11 @@ def test_deep_nesting(opening: str) -> None:
 def test_deep_nesting_within_a_rule_at_any_depth() -> None:
     for depth in (10, *range(900, 1010), 5000):
         nested = "[" * depth + "]" * depth
-        for text in (with_rule(rule="X"), with_rule(rule="prune", targets="X"), with_rule(rule="prune", targets=["a"], scope="X")):
+        for text in (
+            with_rule(rule="X"),
+            with_rule(rule="prune", targets="X"),
+            with_rule(rule="prune", targets=["a"], scope="X"),
+        ):
             with pytest.raises(RecipeError):
                 Recipe.from_json(text.replace('"X"', nested))
 
@@ -147,8 +155,10 @@ def test_what_is_no_text(text: Any) -> None:
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["prune", "a"]),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["rule", "targets", "sparsity", "bits", "kinds", "x"]), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["rule", "targets", "sparsity", "bits", "kinds", "x"]), inner, max_size=4)
+        ),
         max_leaves=12,
     )
 )

@@ -15,7 +15,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     package = tmp_path / "zoo_of_things"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from explorer.core.registry import Registry\nregistry = Registry('thing', __name__)\nimported = []\n", encoding="utf-8"
+        "from explorer.core.registry import Registry\nregistry = Registry('thing', __name__)\nimported = []\n",
+        encoding="utf-8",
     )
     for name in ("beta", "alpha"):
         (package / f"{name}.py").write_text(

@@ -20,7 +20,9 @@ def report(**lazy: Any) -> Report:
 
 
 def test_sparsity_counts_removed_entries_as_pruned() -> None:
-    counts = Counts({"a": layer("a", 100, 50, 25), "b": layer("b", 100, 100, 100)}, 150, 125, {"dense": 600}, 600, None, None)
+    counts = Counts(
+        {"a": layer("a", 100, 50, 25), "b": layer("b", 100, 100, 100)}, 150, 125, {"dense": 600}, 600, None, None
+    )
     assert counts.sparsity == 1 - 125 / 200 and counts.zeros_left == 1 - 125 / 150
     assert counts.layers["a"].sparsity == 0.75 and counts.layers["a"].zeros_left == 0.5
     empty = Counts({}, 0, 0, {}, 0, None, None)

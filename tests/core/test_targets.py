@@ -11,7 +11,14 @@ from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.core.targets import effective, matches, select
 
-NAMES = ("conv1.weight", "conv10.weight", "block.conv1.weight", "block.fc.weight", "rnn.weight_hh_l0", "rnn.weight_ih_l0")
+NAMES = (
+    "conv1.weight",
+    "conv10.weight",
+    "block.conv1.weight",
+    "block.fc.weight",
+    "rnn.weight_hh_l0",
+    "rnn.weight_ih_l0",
+)
 LAYERS = tuple(Layer(name, "linear", (2, 3), 6) for name in NAMES)
 
 
@@ -42,7 +49,13 @@ def test_case_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "near"), [("conv1.wieght", "conv1.weight"), ("con1", "conv1"), ("blok.fc", "block.fc"), ("rnn.weight_hh", "rnn.weight_hh_l0")]
+    ("wrong", "near"),
+    [
+        ("conv1.wieght", "conv1.weight"),
+        ("con1", "conv1"),
+        ("blok.fc", "block.fc"),
+        ("rnn.weight_hh", "rnn.weight_hh_l0"),
+    ],
 )
 def test_near_matches(wrong: str, near: str) -> None:
     with pytest.raises(RecipeError, match=f"did you mean .*{near}"):
@@ -67,7 +80,13 @@ def holds(recipe: Recipe) -> dict[str, dict[str, int]]:
 
 
 def test_the_last_match_of_each_kind_holds() -> None:
-    recipe = Recipe().prune("*", sparsity=0.1).prune("conv1", sparsity=0.2).quantize("*", bits=8).prune("conv*", sparsity=0.3)
+    recipe = (
+        Recipe()
+        .prune("*", sparsity=0.1)
+        .prune("conv1", sparsity=0.2)
+        .quantize("*", bits=8)
+        .prune("conv*", sparsity=0.3)
+    )
     found = holds(recipe)
     assert found["conv1.weight"] == {"weight-prune": 3, "weight-quantize": 2}
     assert found["block.fc.weight"] == {"weight-prune": 0, "weight-quantize": 2}
@@ -85,7 +104,9 @@ def test_clear_undoes_what_came_before_only() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_keep_protects_from_rules_before_and_after(first: bool) -> None:
-    recipe = Recipe().keep("block").prune("*", sparsity=0.5) if first else Recipe().prune("*", sparsity=0.5).keep("block")
+    recipe = (
+        Recipe().keep("block").prune("*", sparsity=0.5) if first else Recipe().prune("*", sparsity=0.5).keep("block")
+    )
     found, kept = effective(recipe.rules, LAYERS)
     assert kept == {"block.conv1.weight", "block.fc.weight"}
     assert not found["block.fc.weight"] and found["conv1.weight"]
@@ -148,5 +169,8 @@ def test_recipes_edit_as_the_definition_says(edits: list[tuple[str, str, int]]) 
         expected = dict(said[name])
         protected = expected.pop("keep", False)
         assert (name in kept) == protected
-        values = {kind: getattr(rule := recipe.rules[i], "sparsity", None) or getattr(rule, "bits", None) for kind, i in found[name].items()}
+        values = {
+            kind: getattr(rule := recipe.rules[i], "sparsity", None) or getattr(rule, "bits", None)
+            for kind, i in found[name].items()
+        }
         assert values == ({} if protected else expected)

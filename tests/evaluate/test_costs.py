@@ -40,7 +40,9 @@ def test_sizes_of_a_tiny_model_by_hand() -> None:
     assert pruned.sparsity == pytest.approx(36 / 103) and pruned.nonzero == 119 - 36
     coded = evaluate(subject, Recipe().quantize("fc.1", bits=4, granularity="channel", scheme="affine"), device="cpu")
     assert coded.counts.layers["fc.1.weight"].bytes == min(20 + 25, coded.counts.layers["fc.1.weight"].bytes)
-    assert coded.sizes["quantized"] == (20 + 5 * 5) + 4 * (48 + 15 + 16) and coded.counts.layers["fc.1.weight"].bits == 4
+    assert (
+        coded.sizes["quantized"] == (20 + 5 * 5) + 4 * (48 + 15 + 16) and coded.counts.layers["fc.1.weight"].bits == 4
+    )
     symmetric = evaluate(subject, Recipe().quantize("fc.1", bits=8), device="cpu")
     assert symmetric.sizes["quantized"] == (40 + 4) + 4 * (48 + 15 + 16)
     nothing = evaluate(subject, Recipe().prune("fc.0", threshold=1e9), device="cpu")
@@ -49,7 +51,11 @@ def test_sizes_of_a_tiny_model_by_hand() -> None:
 
 def test_sizes_after_units_went() -> None:
     subject = tiny()
-    recipe = Recipe().prune("fc.0", sparsity=0.5, granularity="unit").quantize("*", bits=8, granularity="channel", scheme="affine")
+    recipe = (
+        Recipe()
+        .prune("fc.0", sparsity=0.5, granularity="unit")
+        .quantize("*", bits=8, granularity="channel", scheme="affine")
+    )
     report = evaluate(subject, recipe, device="cpu")
     shapes = {"fc.0.weight": (4, 6), "fc.1.weight": (5, 4), "fc.2.weight": (3, 5)}
     assert {name: layer.shape for name, layer in report.counts.layers.items()} == shapes
@@ -80,7 +86,9 @@ def test_scales_of_transposed_convolutions_are_counted_along_their_channels() ->
 
 
 def test_buffers_and_norms_are_counted() -> None:
-    subject = tiny(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)), (1, 6, 6))
+    subject = tiny(
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)), (1, 6, 6)
+    )
     report = evaluate(subject, device="cpu")
     assert report.parameters == 36 + 4 + 8 + 192 + 3 and report.bytes == 4 * (report.parameters + 4 + 4 + 1)
     cut = evaluate(subject, Recipe().prune("0", sparsity=0.5, granularity="unit"), device="cpu")
@@ -89,7 +97,10 @@ def test_buffers_and_norms_are_counted() -> None:
 
 def test_macs_by_hand() -> None:
     assert evaluate(tiny(), device="cpu").macs == 48 + 40 + 15
-    conv = tiny(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(24, 3)), (1, 6, 6))
+    conv = tiny(
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(24, 3)),
+        (1, 6, 6),
+    )
     assert evaluate(conv, device="cpu").macs == 4 * 9 * 16 + 6 * 2 * 9 * 4 + 72
     units = evaluate(tiny(), Recipe().prune("fc.0", sparsity=0.5, granularity="unit"), device="cpu")
     assert units.macs == 24 + 20 + 15
@@ -168,8 +179,13 @@ class NoProduct(nn.Module):
         return (x[:, :3] * self.scale).cumsum(1)
 
 
-@pytest.mark.parametrize(("module", "shape", "macs"), [(Lengths(), (5, 3), 5 * (48 + 64) + 12), (Plain(), (6,), 18), (NoProduct(), (6,), None)])
-def test_where_meta_fails_there_is_a_count_or_a_reason_never_zero(module: nn.Module, shape: Any, macs: int | None) -> None:
+@pytest.mark.parametrize(
+    ("module", "shape", "macs"),
+    [(Lengths(), (5, 3), 5 * (48 + 64) + 12), (Plain(), (6,), 18), (NoProduct(), (6,), None)],
+)
+def test_where_meta_fails_there_is_a_count_or_a_reason_never_zero(
+    module: nn.Module, shape: Any, macs: int | None
+) -> None:
     report = evaluate(tiny(module, shape), device="cpu")
     assert report.macs == macs and report.metrics["accuracy"] >= 0
     assert bool(report.counts.macs_reason) == (macs is None)
@@ -216,7 +232,9 @@ def test_counts_are_cached_by_content(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sparsity_per_layer() -> None:
     subject = tiny(MLP((6, 8, 5, 3)))
-    report = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit").prune("fc.1", sparsity=0.5), device="cpu")
+    report = evaluate(
+        subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit").prune("fc.1", sparsity=0.5), device="cpu"
+    )
     layers = report.counts.layers
     assert layers["fc.0.weight"].sparsity == 0.5 and layers["fc.0.weight"].zeros_left == 0
     assert layers["fc.1.weight"].sparsity == 0.75 and layers["fc.1.weight"].zeros_left == 0.5
@@ -228,7 +246,10 @@ def test_a_report_is_plain_json(name: str) -> None:
     report = evaluate(few(name), Recipe().prune("*", sparsity=0.5).quantize("*", bits=4), device="cpu")
     plain = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert plain["metrics"][report.main]["value"] == report.metrics[report.main]
-    assert plain["metrics"][report.main] | {"kind": "measured", "split": "validation", "n": 48} == plain["metrics"][report.main]
+    assert (
+        plain["metrics"][report.main] | {"kind": "measured", "split": "validation", "n": 48}
+        == plain["metrics"][report.main]
+    )
     assert plain["counted"]["sparsity"] == pytest.approx(report.sparsity) and plain["counted"]["bytes"] == report.bytes
     assert plain["recipe"] == report.recipe.digest
 

@@ -158,7 +158,12 @@ def test_variable_lengths_with_a_collate_of_ones_own() -> None:
 
     def score(outputs: Tensor, targets: tuple[Tensor, Tensor]) -> dict[str, Any]:
         tokens, lengths = targets
-        right = torch.stack([(part == guess).sum() for part, guess in zip(tokens.split(lengths.tolist()), outputs.argmax(1), strict=True)])
+        right = torch.stack(
+            [
+                (part == guess).sum()
+                for part, guess in zip(tokens.split(lengths.tolist()), outputs.argmax(1), strict=True)
+            ]
+        )
         return {"token accuracy": (right.float(), lengths.float())}
 
     task = Task(splits={"validation": data}, score=score, collate=padded)
@@ -232,7 +237,9 @@ def test_a_missing_split_is_named() -> None:
         evaluate(subject, split="test", device="cpu")
 
 
-@pytest.mark.parametrize("sample", [torch.randn(4), 3, (torch.randn(4),), (torch.randn(4), torch.randn(2), 3), (torch.randn(4), None), None])
+@pytest.mark.parametrize(
+    "sample", [torch.randn(4), 3, (torch.randn(4),), (torch.randn(4), torch.randn(2), 3), (torch.randn(4), None), None]
+)
 def test_samples_that_are_no_pair(sample: Any) -> None:
     subject = Subject(mlp(), Task(splits={"validation": Samples([sample] * 40)}, score=distance))
     with pytest.raises(TaskError, match="validation"):

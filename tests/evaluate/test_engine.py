@@ -61,7 +61,9 @@ def test_equal_plans_share_their_answers(big: Subject, calls: list[int]) -> None
 
 def test_two_threads_that_ask_for_the_same_cost_one(big: Subject, calls: list[int]) -> None:
     results: list[Any] = []
-    threads = [threading.Thread(target=lambda: results.append(evaluate(big, RECIPE, device="cpu").metrics)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: results.append(evaluate(big, RECIPE, device="cpu").metrics)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -73,7 +75,10 @@ def test_threads_with_different_recipes_do_not_mix(big: Subject) -> None:
     recipes = [Recipe().prune("*", sparsity=s / 10).quantize("*", bits=2 + s % 7) for s in range(8)]
     alone = [evaluate(Subject(big.module, big.task), r, device="cpu").metrics for r in recipes]
     found: dict[int, Any] = {}
-    threads = [threading.Thread(target=lambda i=i, r=r: found.update({i: evaluate(big, r, device="cpu")})) for i, r in enumerate(recipes)]
+    threads = [
+        threading.Thread(target=lambda i=i, r=r: found.update({i: evaluate(big, r, device="cpu")}))
+        for i, r in enumerate(recipes)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -113,14 +118,20 @@ def test_progress_runs_to_its_end(big: Subject) -> None:
     assert told[-1] == (1500, 1500)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), RECIPE, Recipe().prune("fc.0", sparsity=0.5, granularity="unit").quantize("*", bits=3)])
+@pytest.mark.parametrize(
+    "recipe", [Recipe(), RECIPE, Recipe().prune("fc.0", sparsity=0.5, granularity="unit").quantize("*", bits=3)]
+)
 def test_a_stream_sharpens_to_what_evaluate_says(big: Subject, recipe: Recipe) -> None:
     reports = list(stream(big, recipe, device="cpu"))
     sizes = [report.n for report in reports]
     assert sizes == sorted(set(sizes)) and sizes[-1] == 1500 and sizes[0] >= 32
     assert [report.complete for report in reports] == [False] * (len(reports) - 1) + [True]
     fresh = evaluate(Subject(big.module, big.task), recipe, device="cpu")
-    assert reports[-1].metrics == fresh.metrics and reports[-1].figures == fresh.figures and reports[-1].changes == fresh.changes
+    assert (
+        reports[-1].metrics == fresh.metrics
+        and reports[-1].figures == fresh.figures
+        and reports[-1].changes == fresh.changes
+    )
     assert reports[-1].changed == fresh.changed
 
 
@@ -137,7 +148,10 @@ def test_a_prefix_of_the_stream_judges_its_own_samples(big: Subject) -> None:
     assert before == pytest.approx(right.float().mean().item())
     assert {c.index for c in reports[0].changed} <= set(data.order[:64].tolist())
     low, high = (reports[0].change("accuracy").low, reports[0].change("accuracy").high)
-    assert low <= reports[0].change("accuracy").value <= high and high - low > reports[1].change("accuracy").high - reports[1].change("accuracy").low
+    assert (
+        low <= reports[0].change("accuracy").value <= high
+        and high - low > reports[1].change("accuracy").high - reports[1].change("accuracy").low
+    )
 
 
 def test_figures_do_not_depend_on_how_they_came_about(big: Subject) -> None:
@@ -177,12 +191,22 @@ class Misbehaving(nn.Module):
         out = self.fc(x)
         if self.how == "nan":
             return torch.where(x[:, :1] > 1.5, torch.nan, out)
-        return {"none": None, "tuple": (out, out), "short": out[:-1], "flat": out.flatten(), "class": out.argmax(1)}[self.how]
+        return {"none": None, "tuple": (out, out), "short": out[:-1], "flat": out.flatten(), "class": out.argmax(1)}[
+            self.how
+        ]
 
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [("raise", "no good"), ("nan", "NaN"), ("none", "NoneType"), ("tuple", "tuple"), ("short", "31"), ("flat", "96"), ("class", "32")],
+    [
+        ("raise", "no good"),
+        ("nan", "NaN"),
+        ("none", "NoneType"),
+        ("tuple", "tuple"),
+        ("short", "31"),
+        ("flat", "96"),
+        ("class", "32"),
+    ],
 )
 def test_modules_that_misbehave(how: str, message: str) -> None:
     subject = tiny(Misbehaving(how))

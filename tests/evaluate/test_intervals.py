@@ -24,7 +24,9 @@ def test_wilson_equals_scipy(n: int, share: float) -> None:
     k = round(share * n)
     low, high = intervals.wilson(k, n)
     expected = stats.binomtest(k, n).proportion_ci(0.95, "wilson")
-    assert low == pytest.approx(max(0, expected.low), abs=1e-9) and high == pytest.approx(min(1, expected.high), abs=1e-9)
+    assert low == pytest.approx(max(0, expected.low), abs=1e-9) and high == pytest.approx(
+        min(1, expected.high), abs=1e-9
+    )
     assert 0 <= low <= k / n + 1e-12 and k / n - 1e-12 <= high <= 1
 
 
@@ -87,7 +89,13 @@ def test_swapping_before_and_after_mirrors_the_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "cells"), [(64, (0.8, 0.06, 0.04, 0.1)), (256, (0.88, 0.02, 0.01, 0.09)), (512, (0.5, 0.15, 0.05, 0.3)), (64, (0.4, 0.3, 0.1, 0.2))]
+    ("n", "cells"),
+    [
+        (64, (0.8, 0.06, 0.04, 0.1)),
+        (256, (0.88, 0.02, 0.01, 0.09)),
+        (512, (0.5, 0.15, 0.05, 0.3)),
+        (64, (0.4, 0.3, 0.1, 0.2)),
+    ],
 )
 def test_newcombe_covers_the_truth(n: int, cells: tuple[float, ...]) -> None:
     rng, truth, covered, rounds = np.random.default_rng(0), cells[2] - cells[1], 0, 1500

@@ -119,10 +119,14 @@ def test_language_model_ignores_what_is_marked() -> None:
     with torch.no_grad():
         logits = subject.module(x)
     report = evaluate(subject, device="cpu")
-    assert report.metrics["cross_entropy"] == pytest.approx(F.cross_entropy(logits.flatten(0, 1), y.flatten()).item(), rel=1e-6)
+    assert report.metrics["cross_entropy"] == pytest.approx(
+        F.cross_entropy(logits.flatten(0, 1), y.flatten()).item(), rel=1e-6
+    )
     hits = (logits.argmax(-1) == y)[y != -100]
     assert report.metrics["next_token_accuracy"] == pytest.approx(hits.float().mean().item())
-    assert report.figure("perplexity").low is None and report.figure("cross_entropy").low < report.metrics["cross_entropy"]
+    assert (
+        report.figure("perplexity").low is None and report.figure("cross_entropy").low < report.metrics["cross_entropy"]
+    )
 
 
 @pytest.mark.parametrize("target", [11, 999, -1, -101])
@@ -153,8 +157,12 @@ def test_changed_of_a_regression_is_the_largest_first() -> None:
     assert [c.index for c in report.changed] == gaps.argsort(descending=True).tolist()
     first = report.changed[0]
     assert first.kind == "changed" and first.target == y[first.index].item()
-    assert (first.before, first.after) == pytest.approx((before[first.index].item(), after[first.index].item()), rel=1e-5)
-    assert report.change("mae").value == pytest.approx(((after - y[:, 0]).abs() - (before - y[:, 0]).abs()).mean().item(), rel=1e-4)
+    assert (first.before, first.after) == pytest.approx(
+        (before[first.index].item(), after[first.index].item()), rel=1e-5
+    )
+    assert report.change("mae").value == pytest.approx(
+        ((after - y[:, 0]).abs() - (before - y[:, 0]).abs()).mean().item(), rel=1e-4
+    )
     assert report.per_class == {} and report.confusion == ()
 
 

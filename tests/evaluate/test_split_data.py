@@ -35,7 +35,9 @@ def test_the_order_is_seeded_and_shuffled() -> None:
     assert sorted(plain.tolist()) == list(range(1000)) and plain[:10].tolist() != list(range(10))
 
 
-@pytest.mark.parametrize(("total", "edges"), [(1, [1]), (32, [32]), (33, [32, 33]), (1200, [32, 64, 128, 256, 512, 1024, 1200])])
+@pytest.mark.parametrize(
+    ("total", "edges"), [(1, [1]), (32, [32]), (33, [32, 33]), (1200, [32, 64, 128, 256, 512, 1024, 1200])]
+)
 def test_looks(total: int, edges: list[int]) -> None:
     assert looks(total) == edges
 
@@ -71,7 +73,9 @@ def test_a_split_over_the_budget_is_read_chunk_by_chunk(monkeypatch: pytest.Monk
 
 
 def test_integers_keep_their_type_in_another_precision() -> None:
-    task = Task.classification(validation=TensorDataset(torch.arange(40).view(40, 1), torch.zeros(40, dtype=torch.long)))
+    task = Task.classification(
+        validation=TensorDataset(torch.arange(40).view(40, 1), torch.zeros(40, dtype=torch.long))
+    )
     split = SplitData(task, "validation", torch.device("cpu"), torch.bfloat16)
     assert split.chunk(0, 4)[0].dtype == torch.int64 and split.chunk(0, 4)[1].dtype == torch.int64
 

@@ -49,7 +49,9 @@ def test_a_flattened_channel_owns_its_whole_map() -> None:
     assert consumer.index[3].tolist() == list(range(48, 64))
 
 
-@pytest.mark.parametrize("name", ["fashion-mlp", "fashion-resnet", "fashion-vit", "vowels-lstm", "surnames-gru", "moby-lstm"])
+@pytest.mark.parametrize(
+    "name", ["fashion-mlp", "fashion-resnet", "fashion-vit", "vowels-lstm", "surnames-gru", "moby-lstm"]
+)
 def test_every_layer_has_a_group_or_a_reason(name: str) -> None:
     subject = few(name)
     for layer in subject.layers:

@@ -112,7 +112,9 @@ def test_a_layer_that_sometimes_is_called_first_counts_by_its_first_call() -> No
 @pytest.mark.parametrize("training", [True, False])
 def test_the_users_module_is_never_touched(training: bool) -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(64, 3))
+    module = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(64, 3)
+    )
     module.train(training)
     module[3].eval()
     module[0].bias.requires_grad_(False)
@@ -126,10 +128,14 @@ def test_the_users_module_is_never_touched(training: bool) -> None:
     compressed = compress(subject, recipe)
     assert first.metrics == evaluate(subject, recipe, device="cpu").metrics
     assert unchanged(module, before) and [child.training for child in module.modules()] == flags
-    assert [p.requires_grad for p in module.parameters()] == needs and [p._version for p in module.parameters()] == version
+    assert [p.requires_grad for p in module.parameters()] == needs and [
+        p._version for p in module.parameters()
+    ] == version
     assert torch.equal(module[5].weight.grad, torch.ones_like(module[5].weight)) and module[0].weight.grad is None
     assert not compressed.training
-    assert not any(child._forward_hooks or child._forward_pre_hooks for child in [*module.modules(), *compressed.modules()])
+    assert not any(
+        child._forward_hooks or child._forward_pre_hooks for child in [*module.modules(), *compressed.modules()]
+    )
 
 
 def test_evaluating_uses_eval_mode_also_for_a_training_module() -> None:
@@ -145,7 +151,11 @@ def test_evaluating_uses_eval_mode_also_for_a_training_module() -> None:
 def test_writing_to_the_weights_invalidates_what_was_cached() -> None:
     subject = tiny()
     recipe = Recipe().prune("fc.0", sparsity=0.5).quantize("fc.1", bits=4)
-    first, mask, digest = evaluate(subject, recipe, device="cpu"), resolve(subject, recipe).masks["fc.0.weight"], subject.digest
+    first, mask, digest = (
+        evaluate(subject, recipe, device="cpu"),
+        resolve(subject, recipe).masks["fc.0.weight"],
+        subject.digest,
+    )
     with torch.no_grad():
         subject.module.fc[0].weight.copy_(torch.randn(8, 6))
     second = evaluate(subject, recipe, device="cpu")
@@ -192,7 +202,10 @@ def test_a_subject_that_nobody_uses_is_freed() -> None:
 
 def test_threads_may_open_a_subject_together() -> None:
     subject, found = tiny(), []
-    threads = [threading.Thread(target=lambda: found.append((subject.layers, [g.name for g in subject.groups]))) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: found.append((subject.layers, [g.name for g in subject.groups])))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

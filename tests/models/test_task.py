@@ -41,7 +41,9 @@ def test_bulk_reading_is_used_where_there_is_one() -> None:
 
     bulk = Bulk(*data().tensors)
     x, y = Task.classification(validation=bulk).batch("validation", [4, 2])
-    assert bulk.asked == [[4, 2]] and torch.equal(x, bulk.tensors[0][[4, 2]]) and torch.equal(y, bulk.tensors[1][[4, 2]])
+    assert (
+        bulk.asked == [[4, 2]] and torch.equal(x, bulk.tensors[0][[4, 2]]) and torch.equal(y, bulk.tensors[1][[4, 2]])
+    )
 
 
 def test_inputs_become_arguments() -> None:
@@ -70,6 +72,8 @@ def test_the_difference_is_relative_above_one_and_absolute_below() -> None:
     assert difference(a, a + torch.tensor([0.0, 0.5])) == pytest.approx(0.0005)
     assert difference(a / 1e4, a / 1e4 + 0.25) == pytest.approx(0.25)
     assert difference((a, {"b": a}), (a, {"b": a})) == 0
-    assert difference(a, a[:1]) == difference((a,), (a, a)) == difference(a, torch.full((2,), torch.nan)) == float("inf")
+    assert (
+        difference(a, a[:1]) == difference((a,), (a, a)) == difference(a, torch.full((2,), torch.nan)) == float("inf")
+    )
     assert difference(None, None) == float("inf")
     assert len(tensors({"a": (a, [a, 3]), "b": torch.ones(2, dtype=torch.int64)})) == 2
