@@ -124,6 +124,12 @@ def test_the_page_keeps_to_this_host_and_does_not_lock_itself() -> None:
     assert "x-marks.js" in text and "x-marks.css" in text
 
 
+def test_netron_is_found_where_streamlit_puts_the_apps_folder_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(netron.HERE))  # as it does with the main script's; there is a netron.py, too
+    netron.folder.cache_clear()
+    assert (netron.folder() / "index.html").is_file() and netron.folder() != netron.HERE
+
+
 def test_the_address_without_a_slash_leads_to_the_folder() -> None:
     answer = get("/netron", "url=/models/t/m.onnx")
     assert (answer.status, answer.headers["location"]) == (307, "netron/?url=/models/t/m.onnx")
