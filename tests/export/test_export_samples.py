@@ -50,10 +50,25 @@ def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, na
         assert (found - expected).abs().max() <= 1e-4 * max(1.0, expected.abs().max().item())
 
 
-def test_every_registered_exporter_is_tried() -> None:
-    assert set(registry) == {"onnx", "safetensors"} == set(explorer.exporters())
-    for name in registry:
-        assert registry[name].title and registry[name].filename and "Source:" in registry.help(name)
+@pytest.mark.parametrize("exporter", sorted(registry))
+def test_every_registered_exporter_keeps_the_contract(exporter: str, subject_of, recipe_of, tmp_path: Path) -> None:
+    subject, entry = subject_of("bikes-mlp"), registry[exporter]()
+    plan = explorer.resolve(subject, recipe_of(subject, "all"))
+    module = explorer.compress(subject, plan)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    written = entry.write(subject, plan, module, tmp_path)
+    assert written.files[0] == entry.filename and {path.name for path in tmp_path.iterdir()} == set(written.files)
+    assert entry.verify(subject, plan, module, tmp_path) <= entry.tolerance
+    assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+    compile(entry.usage(subject, module), "usage", "exec")
+    with torch.no_grad():
+        next(module.parameters()).add_(1.0)  # a file of another model is told apart
+    assert entry.verify(subject, plan, module, tmp_path) > entry.tolerance
+    assert entry.title and "Source:" in registry.help(exporter)
+
+
+def test_what_is_registered() -> None:
+    assert explorer.exporters() == tuple(sorted(registry)) and {"onnx", "safetensors"} <= set(registry)
 
 
 def test_a_fresh_process_without_the_sample_code_gives_the_same_outputs(exported, subject_of, tmp_path: Path) -> None:
