@@ -57,6 +57,12 @@ def seeds() -> None:
     random.seed(0)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that drive a browser come last: Playwright's event loop stays, and no other can run beside it."""
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A headless browser; without one the test is skipped, in CI it fails. Replaces pytest-playwright's."""
