@@ -83,7 +83,8 @@ export function mount(root, { onSelect, onLock }) {
       root.setAttribute("role", "option");
       root.dataset.layer = layer.name;
       const well = node("div", "well", root), bar = node("div", "bar", well);
-      bar.style.height = `${Math.max(6, (66 * Math.sqrt(layer.numel)) / most)}px`;
+      const tall = Math.max(6, (66 * Math.sqrt(layer.numel)) / most);
+      bar.style.height = `${tall}px`;
       const cell = { root, layer, state: {}, fill: node("div", "fill", bar), soft: node("div", "soft", bar), rim: node("div", "rim", well) };
       const name = node("div", "name", root);
       name.textContent = layer.label;
@@ -91,6 +92,7 @@ export function mount(root, { onSelect, onLock }) {
       const lock = node("button", "lock", root);
       lock.tabIndex = -1;
       lock.append(padlock(layer.locked));
+      lock.style.top = `${Math.max(0, 66 - tall - 15)}px`; // on top of its column
       lock.title = layer.locked ? d.text.unlock : d.text.lock;
       lock.setAttribute("aria-label", lock.title);
       root.classList.toggle("locked", layer.locked);

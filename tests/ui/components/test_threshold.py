@@ -211,7 +211,7 @@ def test_a_slow_answer_holds_values_back_but_not_the_final_one(plain: Page, moun
     until(plain, "host.events.at(-1)?.[1].final")
     seen = plain.evaluate("host.events")
     live = [at for _, e, at in seen if not e["final"]]
-    assert len(live) <= 4 and all(b - a > 280 for a, b in zip(live, live[1:], strict=False))
+    assert 2 <= len(live) <= 15 and all(b - a > 280 for a, b in zip(live, live[1:], strict=False))
     assert seen[-1][1]["t"] == pytest.approx(value(plain), rel=1e-4)
 
 
