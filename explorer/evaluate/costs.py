@@ -59,8 +59,7 @@ def _attenuated(plan: LayerPlan | None, weights: Mapping[str, Tensor], name: str
     if plan.shrink is not None:
         return int(torch.count_nonzero(weights[name])) if plan.shrink > 0 else 0
     assert plan.gain is not None
-    soft = plan.gain < 1
-    return int((soft & plan.mask).sum()) if plan.mask is not None else int(soft.sum())
+    return int(((plan.gain < 1) & (weights[name] != 0)).sum())  # a factor of 0 makes zeros, and those are sparsity
 
 
 def _counts(subject: Subject, plan: Plan) -> Counts:

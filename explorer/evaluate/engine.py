@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -100,7 +101,8 @@ class Engine:
         with self.replica.weights(weights) as module:
             began = time.perf_counter()
             try:
-                outputs = self.subject.task.forward(module, inputs)
+                with _exact(self.device):
+                    outputs = self.subject.task.forward(module, inputs)
             except ExplorerError:
                 raise
             except Exception as error:
@@ -141,6 +143,13 @@ class Engine:
                     f"{self.subject.name}: the output holds NaN, first at sample {at} of {data.split}; "
                     "accepted: finite outputs"
                 )
+
+
+def _exact(device: torch.device) -> AbstractContextManager[Any]:
+    """On CUDA, float32 means float32: convolutions would otherwise round their inputs to TF32."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
 
 
 _engines_lock = threading.Lock()

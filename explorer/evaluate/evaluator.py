@@ -113,6 +113,12 @@ def _engine(subject: Subject, split: str, precision: str, device: Any) -> Engine
     return engine(subject, where, dtype)
 
 
+def _precision(run: Engine) -> str:
+    """What was computed in: fp32, bf16, fp16 or fp64."""
+    first = next((p.dtype for p in run.replica.module.parameters() if p.is_floating_point()), torch.float32)
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}.get(first, str(first))
+
+
 def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen) -> Report:
     subject, data = run.subject, run.data(split)
     before = was.columns(n)
@@ -126,7 +132,7 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         split=split,
         n=n,
         total=data.total,
-        precision="bf16" if run.dtype is torch.bfloat16 else "fp32",
+        precision=_precision(run),
         device=str(run.device),
         figures=metrics.figures(after, split),
         changes=metrics.changes(before, after, split),

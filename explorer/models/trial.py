@@ -21,9 +21,9 @@ EXACT = 1e-9  # in float64, where an exact removal differs by rounding alone
 
 
 def tensors(outputs: Any) -> list[Tensor]:
-    """All floating tensors within nested outputs."""
+    """All tensors within nested outputs."""
     if isinstance(outputs, Tensor):
-        return [outputs] if outputs.is_floating_point() else []
+        return [outputs]
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
     return [t for one in outputs for t in tensors(one)] if isinstance(outputs, (tuple, list)) else []

@@ -76,4 +76,5 @@ def test_the_difference_is_relative_above_one_and_absolute_below() -> None:
         difference(a, a[:1]) == difference((a,), (a, a)) == difference(a, torch.full((2,), torch.nan)) == float("inf")
     )
     assert difference(None, None) == float("inf")
-    assert len(tensors({"a": (a, [a, 3]), "b": torch.ones(2, dtype=torch.int64)})) == 2
+    assert len(tensors({"a": (a, [a, 3]), "b": torch.ones(2, dtype=torch.int64)})) == 3
+    assert difference(torch.tensor([3, 4]), torch.tensor([3, 5])) == pytest.approx(0.25)  # class indices count too
