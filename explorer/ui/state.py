@@ -23,7 +23,8 @@ class Workspace:
     """One model as one person works on it.
 
     generation changes whenever the controls must be drawn anew from the recipe (another layer, undo, reset); seq is the
-    last event of the handle that was answered; live is the recipe while the handle moves.
+    last event of the handle that was answered; live is the recipe while the handle moves; message says, until the next step,
+    why a recipe was not used.
     """
 
     model: str
@@ -42,12 +43,14 @@ class Workspace:
         """One undo step; the controls stay as they are."""
         self.history = self.history.push(recipe)
         self.live = None
+        self.message = ""
         self.stale = True
 
     def replace(self, history: History) -> None:
         """Undo, redo, reset, a pasted recipe: the controls follow."""
         self.history = history
         self.live = None
+        self.message = ""
         self.generation += 1
         self.stale = True
 

@@ -83,3 +83,12 @@ def test_selecting_the_selected_layer_is_nothing() -> None:
     assert space.generation == 0
     space.select("b")
     assert (space.layer, space.generation) == ("b", 1)
+
+
+def test_a_message_stays_until_the_next_step() -> None:
+    for act in (lambda s: s.commit(RECIPES[2]), lambda s: s.replace(History())):
+        space = Workspace("m", message="the link was cut short")
+        space.select("b")
+        assert space.message
+        act(space)
+        assert not space.message

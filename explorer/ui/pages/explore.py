@@ -26,14 +26,13 @@ def render() -> None:
     try:
         explorer.resolve(subject, space.history.present)
     except ExplorerError as error:
-        space.message = str(error)
         space.replace(space.history.undo() if space.history.past else type(space.history)())
+        space.message = str(error)
     header.render(space, subject)
     if unknown:
         st.warning(_("No model {name}; showing {default}.", name=unknown, default=DEFAULT), icon=":material/warning:")
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=space.message), icon=":material/error:")
-        space.message = ""
     board = detail.Board(st.empty(), st.empty())
     board.again()
     plan = explorer.resolve(subject, space.history.present)
