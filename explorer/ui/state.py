@@ -99,14 +99,14 @@ def write_link(space: Workspace) -> None:
 
 
 def read_link(models: tuple[str, ...], default: str) -> tuple[str, str]:
-    """Once a session: adopt model, layer and recipe of the URL. Returns (model, a message or "")."""
+    """Once a session: adopt model, layer and recipe of the URL. Returns (model, the unknown one that was asked for or "")."""
     if "model" in st.session_state:
-        return st.session_state["model"], ""
+        return st.session_state["model"], st.session_state.get("unknown-model", "")
     name = st.query_params.get("model", default)
     message = ""
     if name not in models:
         message, name = f"{name!r}", default
-    st.session_state["model"] = name
+    st.session_state["model"], st.session_state["unknown-model"] = name, message
     space = workspace(name)
     space.layer = st.query_params.get("layer", "")
     if "r" in st.query_params:

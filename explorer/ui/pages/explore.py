@@ -29,7 +29,7 @@ def render() -> None:
         space.replace(space.history.undo() if space.history.past else type(space.history)())
         space.message = str(error)
     header.render(space, subject)
-    if unknown:
+    if unknown and name == DEFAULT and not space.history.past:
         st.warning(_("No model {name}; showing {default}.", name=unknown, default=DEFAULT), icon=":material/warning:")
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=space.message), icon=":material/error:")
