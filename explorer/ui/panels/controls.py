@@ -111,7 +111,7 @@ def _choice(
         _label(label, _help(field, settings))
         value = value if value in options else options[0]
         if select:
-            st.selectbox(label, options, index=options.index(value), format_func=lambda o: names.get(o, o), key=key, label_visibility="collapsed", width=190, on_change=changed)
+            st.selectbox(label, options, index=options.index(value), format_func=lambda o: names.get(o, o), key=key, label_visibility="collapsed", width=212, on_change=changed)
         else:
             st.segmented_control(label, options, default=value, format_func=lambda o: names.get(o, o), key=key, label_visibility="collapsed", required=True, on_change=changed)
 
@@ -144,7 +144,7 @@ def _bits(space: Workspace, subject: Subject, layer: Layer, settings: Settings, 
                 options = list(BITS) if bits in BITS else [FULL, bits, *BITS[1:]]
                 st.segmented_control(label, options, default=bits, format_func=str, key=key, label_visibility="collapsed", required=True, on_change=changed)
             else:
-                st.selectbox(label, list(names), index=list(names).index(how), format_func=names.__getitem__, key=how_key, label_visibility="collapsed", width=190, disabled=bits == FULL, on_change=changed)
+                st.selectbox(label, list(names), index=list(names).index(how), format_func=names.__getitem__, key=how_key, label_visibility="collapsed", width=212, disabled=bits == FULL, on_change=changed)
 
 
 def _scheme_help() -> str:
