@@ -33,8 +33,7 @@ def render() -> None:
         st.warning(_("No model {name}; showing {default}.", name=unknown, default=DEFAULT), icon=":material/warning:")
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=space.message), icon=":material/error:")
-    board = detail.Board(st.empty(), st.empty())
-    board.again()
+    board = detail.Board.draw()
     plan = explorer.resolve(subject, space.history.present)
     overview.render(space, subject, counts_of(subject, plan), plan.protected)
     detail.render(space, subject, board)

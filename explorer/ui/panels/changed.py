@@ -64,8 +64,8 @@ def _flipped(subject: Subject, report: Report) -> None:
     if report.task == "classification":
         counts = {kind: sum(c.kind == kind for c in report.changed) for kind in ("now wrong", "now right", "wrong differently")}
         st.caption(
-            _("{total} of {n} answers changed: {wrong} now wrong, {right} now right, {other} wrong differently", total=total, n=f"{report.n:,}",
-              wrong=counts["now wrong"], right=counts["now right"], other=counts["wrong differently"])
+            _("{total} of {n} answers changed: {wrong} now wrong, {right} now right, {other} wrong differently", total=f"{total:,}", n=f"{report.n:,}",
+              wrong=f"{counts['now wrong']:,}", right=f"{counts['now right']:,}", other=f"{counts['wrong differently']:,}")
         )  # fmt: skip
         order = {"now wrong": 0, "wrong differently": 1, "now right": 2}
         chosen = sorted(report.changed, key=lambda c: (order[c.kind], c.index))

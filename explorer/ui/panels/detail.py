@@ -32,16 +32,26 @@ class Board:
     cards: Any
     strip: Any
 
+    @classmethod
+    def draw(cls) -> Board:
+        """What was shown last, or what stands there until the first figures are in. Never empty, not for one frame."""
+        cards, strip = cls._last()
+        return cls(st.html(cards), st.html(strip))
+
     def show(self, report: Report, original: Report, progress: tuple[int, int, float] | None = None) -> None:
         """A report; kept, so that the next run of the page starts from it and nothing flickers."""
         st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, progress))
         self.again()
 
     def again(self) -> None:
-        """What was shown last, or what stands there until the first figures are in."""
-        cards, strip = st.session_state.get("board") or (scoreboard.skeleton(), scoreboard.strip(None))
+        """What was shown last."""
+        cards, strip = self._last()
         self.cards.html(cards)
         self.strip.html(strip)
+
+    @staticmethod
+    def _last() -> tuple[str, str]:
+        return st.session_state.get("board") or (scoreboard.skeleton(), scoreboard.strip(None))
 
 
 @st.fragment

@@ -126,7 +126,7 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None)
         wrong = [change for change in report.changed if change.kind == "now wrong"] if report.task == "classification" else []
         right = [change for change in report.changed if change.kind == "now right"] if report.task == "classification" else []
         if wrong or right:
-            text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=len(wrong), right=len(right), n=f"{report.n:,}")
+            text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=f"{len(wrong):,}", right=f"{len(right):,}", n=f"{report.n:,}")
             pieces.append(f"<span>{escape(text)}</span>")
     if progress is not None and progress[1]:
         done, total, left = progress
