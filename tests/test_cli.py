@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import explorer
@@ -105,3 +106,12 @@ def test_as_a_process_with_a_terminal_that_is_not_utf8(recipe: Path, tmp_path: P
     ran = subprocess.run([*command, "--format", "nope"], cwd=ROOT, env=environment, capture_output=True)
     assert ran.returncode == 2 and ran.stdout == b"" and b"Traceback" not in ran.stderr
     assert ran.stderr.decode("utf-8").startswith("error: unknown exporter 'nope'")
+
+
+def test_the_readmes_commands_are_accepted() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    found = [line.split()[3:] for line in lines if line.strip().startswith("python -m explorer ")]
+    assert {arguments[0] for arguments in found} == {"samples", "inspect", "evaluate", "export"}
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for name, *arguments in found:
+        commands[name].make_context(name, arguments)  # parses, runs nothing; what is missing or unknown raises
