@@ -167,13 +167,12 @@ def evaluate(
 ) -> None:
     """Judge a recipe on all samples of a split, beside the original model."""
     from .evaluate.evaluator import evaluate as judge
-    from .export.bundle import finite
 
     subject, made = _load(name, recipe)
     with _progress(f"evaluating {subject.name}") as progress:
         report = judge(subject, made, split=split, precision=precision, device=device, progress=progress)
     if as_json:
-        typer.echo(json.dumps(finite(report.to_dict()), ensure_ascii=False, allow_nan=False, indent=1))
+        typer.echo(json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=1))
         return
     original = judge(subject, Recipe(), split=split, precision=precision, device=device)
     _show(_scores(original, report))

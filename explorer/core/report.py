@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -112,6 +113,15 @@ class ClassScore:
     f1_before: float
 
 
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: None stands for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
 @dataclass(frozen=True, eq=False)
 class Report:
     """The outcome of evaluating one recipe on one split. What is costly is computed when first read, then kept."""
@@ -128,7 +138,6 @@ class Report:
     figures: Mapping[str, Figure]
     changes: Mapping[str, Figure]
     lower_is_better: frozenset[str] = LOWER_IS_BETTER
-    seconds: float = 0.0
     lazy: Mapping[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
 
     @property
@@ -212,7 +221,10 @@ class Report:
         return self.lazy["confusion"]()  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain JSON values."""
+        """Everything, as plain JSON values; a figure that does not exist (NaN, infinity) is None."""
+        return _finite(self._plain())  # type: ignore[no-any-return]
+
+    def _plain(self) -> dict[str, Any]:
         counts = self.counts
         layers = {
             name: asdict(layer) | {"sparsity": layer.sparsity, "zeros_left": layer.zeros_left}

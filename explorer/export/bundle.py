@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import secrets
 import shutil
 import zipfile
@@ -13,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -228,19 +226,10 @@ def _companions(
         "notes": list(notes),
         "libraries": libraries(),
     }
-    text = json.dumps(finite(report), ensure_ascii=False, allow_nan=False, indent=1, default=str)
+    text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1, default=str)
     _text(place / "report.json", text + "\n")
     measured["report.json"] = (place / "report.json").stat().st_size
     _text(place / "README.md", readme(subject, recipe, plan, reports, checks, notes, used, measured))
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN: a figure that does not exist is null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    return [finite(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _text(path: Path, text: str) -> None:

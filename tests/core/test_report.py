@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from typing import Any
 
 import pytest
@@ -51,3 +53,16 @@ def test_unknown_figures() -> None:
         report().figure("acuracy")
     with pytest.raises(ExplorerError, match="no change"):
         report().change("accuracy")
+
+
+def test_a_figure_that_does_not_exist_is_null_in_json() -> None:
+    counts = Counts({}, 0, 0, {}, 0, None, None, "no shapes")
+    found = dataclasses.replace(
+        report(counts=lambda: counts, per_class=dict, changed=list),
+        figures={
+            "r2": Figure(math.nan, "measured", "validation", 1),
+            "perplexity": Figure(math.inf, "measured", "validation", 1),
+        },
+    )
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert plain["metrics"]["r2"]["value"] is None and plain["metrics"]["perplexity"]["value"] is None
