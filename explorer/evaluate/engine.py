@@ -108,9 +108,9 @@ class Engine:
             except Exception as error:
                 where = f"{self.subject.name}: forward failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
                 raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
+            self._refuse_nan(outputs, data, start)  # before a score can be blamed for it
             columns = self._judge(outputs, targets, data, start, stop)
             took = time.perf_counter() - began
-        self._refuse_nan(outputs, data, start)
         self.chunks += 1
         rate = (stop - start) / max(took, 1e-6)
         self.rate = rate if self.rate is None else 0.5 * self.rate + 0.5 * rate
@@ -118,14 +118,17 @@ class Engine:
 
     def _judge(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
         """The metrics' columns, each with one value a sample."""
+        where = f"{data.split} samples {data.order[start:stop][:3].tolist()}..."
         try:
             found = self.metrics.columns(self.subject.task, outputs, targets)
             columns = {key: column.cpu() for key, column in found.items()}
+        except EvaluationError as error:
+            raise EvaluationError(f"{self.subject.name}: {where}: {error}") from error
         except ExplorerError:
             raise
         except Exception as error:
-            where = f"{self.subject.name}: score or loss failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
-            raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
+            failed = f"{self.subject.name}: score or loss failed on {where}"
+            raise EvaluationError(f"{failed}: {type(error).__name__}: {error}") from error
         for name, column in columns.items():
             if column.ndim == 0 or len(column) != stop - start:
                 raise EvaluationError(

@@ -84,7 +84,12 @@ class Task:
     ) -> None:
         if kind == "custom" and score is None:
             raise TaskError("a task of your own needs score=: score(outputs, targets) -> {name: Tensor[N]}")
-        given = {name: data for name, data in dict(splits).items() if data is not None}
+        if not isinstance(splits, Mapping):
+            raise TaskError(f'splits={splits!r}; accepted: {{"validation": data, ...}}')
+        for what, one in dict(score=score, loss=loss, forward=forward, collate=collate, decode=decode, encode=encode).items():
+            if one is not None and not callable(one):
+                raise TaskError(f"{what}={one!r}; accepted: a function")
+        given = {name: data for name, data in splits.items() if data is not None}
         if "validation" not in given:
             raise TaskError(f'a task needs the split "validation"; given: {", ".join(given) or "none"}')
         for name, data in given.items():

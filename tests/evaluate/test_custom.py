@@ -208,7 +208,18 @@ def test_a_forward_of_ones_own() -> None:
 )
 def test_bad_scores_say_what_would_be_accepted(score: Any, message: str) -> None:
     subject = Subject(mlp(), Task(splits={"validation": random_samples()}, score=score), "bad")
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(EvaluationError, match=message) as caught:
+        evaluate(subject, device="cpu")
+    assert str(caught.value).startswith("bad: ") and "validation" in str(caught.value)
+
+
+def test_outputs_of_nan_are_blamed_on_the_module_and_not_on_the_score() -> None:
+    class Nan(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * torch.nan
+
+    subject = Subject(Nan(4, 2), Task(splits={"validation": random_samples()}, score=distance), "bad")
+    with pytest.raises(EvaluationError, match=r"bad: the output holds NaN, first at sample \d+ of validation"):
         evaluate(subject, device="cpu")
 
 
@@ -222,6 +233,11 @@ def test_tasks_that_cannot_be() -> None:
         Task.classification(validation=None)
     with pytest.raises(TaskError, match="'train' is empty"):
         Task(splits={"validation": data, "train": []}, score=distance)
+    with pytest.raises(TaskError, match="splits=None; accepted: "):
+        Task(splits=None, score=distance)  # type: ignore[arg-type]
+    for name in ("score", "loss", "forward", "collate"):
+        with pytest.raises(TaskError, match=f"{name}=3; accepted: a function"):
+            Task(**{"splits": {"validation": data}, "score": distance, name: 3})
     for wrong in (iter(data), 3, (x for x in data)):
         with pytest.raises(TaskError, match="map-style"):
             Task(splits={"validation": wrong}, score=distance)

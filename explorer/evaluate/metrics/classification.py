@@ -38,7 +38,7 @@ class Classification(Metrics):
         if len(targets) != len(logits):
             raise EvaluationError(f"{len(logits)} outputs for {len(targets)} targets; accepted: one row a sample")
         if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
-            raise EvaluationError(f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes")
+            raise EvaluationError(f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes; accepted: 0 to {logits.shape[1] - 1}")
         each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         loss = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
         width = torch.full((len(targets),), logits.shape[1])

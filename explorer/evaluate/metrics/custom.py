@@ -34,7 +34,7 @@ class Custom(Metrics):
                         "sample, or a (numerator, denominator) pair of these"
                     )
                 if not intervals.finite(column):
-                    raise EvaluationError(f"score {name!r} returned NaN or infinity")
+                    raise EvaluationError(f"score {name!r} returned NaN or infinity; accepted: finite values")
                 out[name + suffix] = column.double()
         if not out:
             raise EvaluationError("score(outputs, targets) returned no metric; accepted: {name: Tensor[N]}")
