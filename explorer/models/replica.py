@@ -10,16 +10,25 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import UnsupportedError
+
 
 def share(module: nn.Module) -> nn.Module:
     """Copy the structure of ``module`` in eval mode; parameters are new objects over the *same storage*.
 
-    Buffers are copied, since a forward pass may write to them. Tied parameters stay tied.
+    Buffers are copied, since a forward pass may write to them. Tied parameters stay tied. Raises
+    :class:`UnsupportedError` for a module that ``copy.deepcopy`` cannot copy.
     """
     memo: dict[int, object] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-    return copy.deepcopy(module, memo).eval()
+    try:
+        return copy.deepcopy(module, memo).eval()
+    except Exception as error:  # a weight computed from others, a lock, an open file
+        raise UnsupportedError(
+            f"{type(module).__name__} cannot be copied ({type(error).__name__}: {str(error)[:120]}); accepted: a module that "
+            "copy.deepcopy copies; make computed weights permanent first (torch.nn.utils.prune.remove, remove_weight_norm)"
+        ) from error
 
 
 class Replica:

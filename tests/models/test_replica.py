@@ -4,8 +4,10 @@ import threading
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import nn
 
+from explorer.core.errors import UnsupportedError
 from explorer.models.replica import Replica, share
 from tests.contract.nets import CharLM, state, unchanged
 
@@ -87,6 +89,13 @@ def test_threads_never_see_each_others_weights() -> None:
     for thread in threads:
         thread.join()
     assert not wrong and torch.equal(replica.module.weight, module.weight)
+
+
+def test_a_module_that_cannot_be_copied_says_what_to_do() -> None:
+    pruned = nn.Sequential(nn.Linear(2, 2))
+    torch.nn.utils.prune.l1_unstructured(pruned[0], "weight", 0.5)
+    with pytest.raises(UnsupportedError, match="Sequential cannot be copied.*accepted: .*remove"):
+        share(pruned)
 
 
 def test_those_who_wait_take_turns() -> None:
