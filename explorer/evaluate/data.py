@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..core.errors import TaskError
 from ..models.memo import nbytes
 from ..models.task import Task, rebuilt, to_device
 
@@ -38,32 +39,38 @@ def looks(total: int) -> list[int]:
     return out
 
 
-def _labels(task: Task, split: str, data: Any) -> np.ndarray | None:
-    targets = getattr(data, "targets", None)
+def _labels(task: Task, split: str, data: Any, collated: Any) -> np.ndarray | None:
+    """[N] class indices to stratify by: the collated targets, else what the data set shows of them, else read one by one."""
     if task.kind != "classification":
         return None
+    targets = collated if collated is not None else getattr(data, "targets", None)
     if targets is None and hasattr(data, "tensors"):
         targets = data.tensors[-1]
     if targets is None or len(targets) != len(data):  # a wrapper may show the targets of what it wraps
         targets = [data[i][1] for i in range(len(data))]
-    labels = np.asarray([int(t) for t in targets] if isinstance(targets, list) else torch.as_tensor(targets).cpu())
+    try:
+        labels = np.asarray([int(t) for t in targets] if isinstance(targets, (list, tuple)) else torch.as_tensor(targets).cpu())
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TaskError(f"split {split!r}: targets cannot be read ({error}); accepted: a class index a sample") from None
     return labels if labels.shape == (len(data),) else None
 
 
 class SplitData:
-    """``chunk(start, stop)`` in stratified order; ``order[i]`` is the position in the split of the i-th sample."""
+    """``chunk(start, stop)`` in stratified order; ``order[i]`` is the position in the split of the i-th sample.
+
+    A split that fits the budget is read once and kept on the device; a larger one is read chunk by chunk.
+    """
 
     def __init__(self, task: Task, split: str, device: torch.device, dtype: torch.dtype | None = None) -> None:
         data = task.dataset(split)
         self.task, self.split, self.device, self.dtype = task, split, device, dtype
         self.total = len(data)
-        self.order = torch.from_numpy(stratified_order(_labels(task, split, data), self.total).astype("int64"))
+        fits = task.collate is default_collate and nbytes(task.batch(split, [0])) * self.total <= BUDGET
+        whole = task.batch(split, range(self.total)) if fits else None
+        labels = _labels(task, split, data, whole[1] if whole else None)
+        self.order = torch.from_numpy(stratified_order(labels, self.total).astype("int64"))
         self.looks = looks(self.total)
-        self._whole: Any = None
-        if task.collate is default_collate:
-            first = task.batch(split, [0])
-            if nbytes(first) * self.total <= BUDGET:
-                self._whole = self._move(task.batch(split, self.order.tolist()))
+        self._whole = self._move((_part(whole[0], self.order), _part(whole[1], self.order))) if whole else None
 
     def _move(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         return to_device(batch[0], self.device, self.dtype), to_device(batch[1], self.device)
@@ -72,14 +79,15 @@ class SplitData:
         """(inputs, targets) of samples start .. stop of the order, on the device."""
         if self._whole is None:
             return self._move(self.task.batch(self.split, self.order[start:stop].tolist()))
-        return _slice(self._whole[0], start, stop), _slice(self._whole[1], start, stop)
+        return _part(self._whole[0], slice(start, stop)), _part(self._whole[1], slice(start, stop))
 
 
-def _slice(value: Any, start: int, stop: int) -> Any:
-    if isinstance(value, Tensor) or not isinstance(value, (dict, tuple, list)):
-        return value[start:stop]
+def _part(value: Any, index: slice | Tensor) -> Any:
+    """The samples ``index`` of collated inputs or targets."""
     if isinstance(value, dict):
-        return {key: _slice(one, start, stop) for key, one in value.items()}
-    if value and isinstance(value[0], (str, bytes)):  # texts are collated as they are, one a sample
-        return value[start:stop]
-    return rebuilt(value, [_slice(one, start, stop) for one in value])
+        return {key: _part(one, index) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        if value and isinstance(value[0], (str, bytes)):  # texts are collated as they are, one a sample
+            return value[index] if isinstance(index, slice) else [value[i] for i in index.tolist()]
+        return rebuilt(value, [_part(one, index) for one in value])
+    return value[index]

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Subset, TensorDataset
 
+from explorer.core.errors import TaskError
 from explorer.evaluate.data import SplitData, looks, stratified_order
 from explorer.models.task import Task
 from tests.contract.nets import load
@@ -70,6 +71,27 @@ def test_a_split_over_the_budget_is_read_chunk_by_chunk(monkeypatch: pytest.Monk
     parts = SplitData(task, "validation", torch.device("cpu"))
     assert whole._whole is not None and parts._whole is None
     assert torch.equal(whole.chunk(10, 60)[0], parts.chunk(10, 60)[0])
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_a_split_that_fits_is_read_once(classes: bool) -> None:
+    class Counting(list):
+        reads = 0
+
+        def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:  # type: ignore[override]
+            self.reads += 1
+            return super().__getitem__(i)
+
+    data = Counting((torch.randn(4), i % 3) for i in range(70))
+    make = Task.classification if classes else Task.regression
+    SplitData(make(validation=data), "validation", torch.device("cpu"))
+    assert data.reads <= len(data) + 1  # the first also tells the size
+
+
+def test_targets_that_are_no_classes() -> None:
+    task = Task.classification(validation=[(torch.randn(4), "cat")] * 40)
+    with pytest.raises(TaskError, match="'validation': targets .* accepted: a class index"):
+        SplitData(task, "validation", torch.device("cpu"))
 
 
 def test_integers_keep_their_type_in_another_precision() -> None:
