@@ -37,7 +37,8 @@ def render(space: Workspace, subject: Subject, layer: Layer, settings: Settings,
     def granularities() -> list[str]:
         return ["weight", *(["unit"] if layer.group is not None else []), "2:4"]
 
-    unit = _("neurons") if layer.kind == "linear" else _("channels")
+    group = next((g for g in subject.groups if g.name == layer.group), None)
+    unit = unit_name(group.kind if group is not None else "")
     shown = "2:4" if pattern(settings.granularity) else settings.granularity
     _choice(_("Prune"), "granularity", granularities(), shown, g, {"weight": _("weights"), "unit": unit, "2:4": "N:M"}, space, subject, layer, settings, count)
     if pattern(settings.granularity):
@@ -60,6 +61,12 @@ def render(space: Workspace, subject: Subject, layer: Layer, settings: Settings,
             _("Clear layer"), key=f"clear-{g}", disabled=not _has_rules(recipe, subject, layer),
             on_click=lambda: space.replace(space.history.push(recipe.clear(layer.name))),
         )  # fmt: skip
+
+
+def unit_name(kind: str) -> str:
+    """What a group's units are called."""
+    names = {"neuron": _("neurons"), "hidden": _("hidden units"), "head": _("heads"), "width": _("features")}
+    return names.get(kind, _("channels"))
 
 
 def criterion_title(name: str) -> str:
