@@ -149,7 +149,12 @@ class App:
 
     def tab(self, name: str) -> Locator:
         """Open a tab; its panel."""
-        self.page.get_by_role("tab", name=name, exact=True).click()
+        tab = self.page.get_by_role("tab", name=name, exact=True)
+        tab.click()
+        try:
+            expect(tab).to_have_attribute("aria-selected", "true", timeout=8000)
+        except AssertionError:  # Streamlit may lose a click that meets the end of another run
+            tab.click()
         panel = self.page.get_by_role("tabpanel", name=name, exact=True)
         expect(panel).to_be_visible(timeout=SLOW)
         return panel

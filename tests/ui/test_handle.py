@@ -185,7 +185,8 @@ def test_the_figures_are_those_of_the_report() -> None:
     report = explorer.evaluate(subject, recipe)
     for name, one in report.counts.layers.items():
         assert shown["layers"][name]["sparsity"] == one.sparsity
-    assert shown["readout"]["sparsity"] == report.counts.layers["fc1.weight"].sparsity > 0.1
+    assert shown["readout"]["cut"] == pytest.approx(report.counts.layers["fc1.weight"].sparsity, abs=1e-4) and shown["readout"]["cut"] > 0.1
+    assert shown["readout"]["removed"] == 0 and shown["readout"]["bytes"] == report.counts.layers["fc1.weight"].bytes
     assert shown["layers"]["conv1.weight"]["attenuated"] > 0.1 and shown["layers"]["conv1.weight"]["sparsity"] < 0.01
 
 
@@ -195,12 +196,18 @@ def test_a_protected_layer_locks_the_handle_with_a_reason() -> None:
     assert draw(few(LENET), "fc2.weight", Settings(), recipe)["locked"] is None
 
 
+def test_what_went_with_units_is_told_apart_from_what_is_cut() -> None:
+    recipe = Recipe().prune("fc1.weight", sparsity=0.5, granularity="unit").prune("fc2.weight", sparsity=0.4)
+    readout = draw(few(LENET), "fc2.weight", Settings(), recipe)["readout"]
+    assert readout["removed"] == pytest.approx(0.5) and readout["cut"] == pytest.approx(0.4, abs=1e-3)
+
+
 @pytest.mark.parametrize("granularity", ["2:4", "1:4", "4:8"])
 def test_a_pattern_locks_the_handle_with_a_reason(granularity: str) -> None:
     recipe = Recipe().prune("fc1.weight", granularity=granularity)
     shown = draw(few(LENET), "fc1.weight", Settings(granularity), recipe)
     n, m = map(int, granularity.split(":"))
-    assert shown["locked"].startswith(granularity) and shown["readout"]["sparsity"] == pytest.approx(1 - n / m, abs=1e-3)
+    assert shown["locked"].startswith(granularity) and shown["readout"]["cut"] == pytest.approx(1 - n / m, abs=1e-3)
 
 
 def test_units_are_drawn_ascending_with_their_numbers() -> None:
