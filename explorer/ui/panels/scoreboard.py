@@ -91,6 +91,11 @@ def hurt(report: Report, limit: int = 3) -> list[tuple[str, float]]:
     return sorted((item for item in moved if item[1] < -0.0005), key=lambda item: item[1])[:limit]
 
 
+def _points(change: float) -> str:
+    points = abs(100 * change)
+    return f"{points:.1f}" if points < 9.95 else f"{points:.0f}"
+
+
 def render(report: Report, original: Report) -> str:
     """The five cards as HTML."""
     return '<div class="x-board" role="group" aria-label="{label}" data-n="{n}" data-complete="{complete}">{cards}</div>'.format(
@@ -121,7 +126,7 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None)
     if report is not None:
         worst = hurt(report)
         if worst:
-            names = ", ".join(f"{escape(name)} <span class='x-worse'>−{abs(100 * change):.0f}</span>" for name, change in worst)
+            names = ", ".join(f"{escape(name)} <span class='x-worse'>−{_points(change)}</span>" for name, change in worst)
             pieces.append(f"<span>{escape(_('Hurt most (recall, points)'))}: {names}</span>")
         wrong = [change for change in report.changed if change.kind == "now wrong"] if report.task == "classification" else []
         right = [change for change in report.changed if change.kind == "now right"] if report.task == "classification" else []
