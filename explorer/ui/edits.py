@@ -114,23 +114,26 @@ def with_settings(
     same = same and (old.scope == "global") == (settings.scope == "global")
     if same:
         return cut(recipe, layer, settings, old.threshold)  # type: ignore[arg-type]
+    everywhere = settings.scope == "global"
     return recipe.prune(
         targets,
         sparsity=min(sparsity, 0.9999),
         criterion=settings.criterion,
         granularity=settings.granularity,
-        scope="global" if settings.scope == "global" else "layer",
+        scope=old.scope if old.targets == (targets,) else "global" if everywhere else "layer",
         mode=settings.mode,  # type: ignore[arg-type]
         factor=settings.factor if settings.mode == "scale" else None,
     )
 
 
-def quantize(recipe: Recipe, layer: Layer, scope: str, bits: int | None, scheme: str, granularity: str) -> Recipe:
+def quantize(
+    recipe: Recipe, layer: Layer, scope: str, bits: int | None, scheme: str, granularity: str, quantizer: str = "minmax"
+) -> Recipe:
     """Set or clear (bits None) the quantization of the layer or of all."""
     targets = ALL if scope == "global" else layer.name
     if bits is None:
         return recipe.clear(targets, kind=WEIGHT_QUANTIZE)
-    return recipe.quantize(targets, bits=bits, scheme=scheme, granularity=granularity)  # type: ignore[arg-type]
+    return recipe.quantize(targets, bits=bits, quantizer=quantizer, scheme=scheme, granularity=granularity)  # type: ignore[arg-type]
 
 
 def same_for_all_like(

@@ -33,6 +33,7 @@ CSS = """
 .x-title b { font-size: 1.25rem; color: var(--x-ink); }
 .x-title span { color: var(--x-faint); font-size: .85rem; overflow: hidden; text-overflow: ellipsis; }
 .x-board { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .6rem; }
+[data-testid='stMarkdownContainer']:has(> .x-board, > .x-strip) { margin-bottom: 0; }
 .x-card { border: 1px solid var(--x-line); border-radius: 10px; padding: .5rem .8rem .45rem; min-width: 0; }
 .x-card header { display: flex; justify-content: space-between; align-items: center; gap: .4rem; }
 .x-card .x-name { color: var(--x-faint); font-size: .85rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
@@ -64,12 +65,13 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 .x-wide.x-table pre { columns: 2; max-height: 130px; } .x-wide.x-text pre { max-height: 110px; }
 .x-wide { grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
-@media (max-width: 1300px) { .x-brand { display: none; } }
+@media (max-width: 1300px) { .stElementContainer:has(.x-brand) { display: none; } }
 @media (max-width: 1100px) {
   .stMainBlockContainer { padding: .5rem 1rem 1.5rem; } .x-title { display: none; }
   .st-key-undo p, .st-key-redo p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .x-label { font-size: .8rem; } .x-head { gap: .5rem; }
   .stButtonGroup button { padding: 0 .5rem; font-size: .82rem; min-height: 1.9rem; } .stButton button { padding: 0 .6rem; font-size: .85rem; }
-  .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { display: none; }
+  .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { font-size: .6rem; padding: 0 .25rem; }
+  .x-card .x-note { white-space: normal; max-height: 2.5em; }
 }
 """

@@ -10,17 +10,16 @@ import pytest
 import explorer
 from explorer.core.recipe import Recipe
 from explorer.core.targets import effective
-from explorer.ui.state import pack
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 pytest.importorskip("playwright")
 
 from playwright.sync_api import expect  # noqa: E402
 
-from tests.ui.driver import LENET, MLP, App, number  # noqa: E402
+from tests.ui.driver import LENET, MLP, App  # noqa: E402
 
 FC1 = "fc1.weight"
 HALF = Recipe().prune(FC1, threshold=0.02)
@@ -245,86 +244,3 @@ def test_a_locked_layer_is_protected_until_it_is_unlocked(app: App) -> None:
         app.page.keyboard.press("l")
     expect(app.slider).to_have_attribute("aria-disabled", "false")
     assert app.recipe == HALF
-
-
-def test_a_link_brings_the_state_to_another_browser(app: App, browser: Browser, server: str) -> None:
-    app.open(MLP)
-    app.select("fc2.weight")
-    app.drag(100)
-    with app.step():
-        app.choose("Bits", "5")
-    app.shows(MLP)
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US")
-    other = App(context.new_page(), server)
-    other.page.goto(app.page.url)
-    other.ready()
-    other.shows(MLP, app.recipe)
-    assert other.figures() == app.figures() and other.recipe == app.recipe
-    expect(other.page.locator(".x-head b")).to_have_text("fc2.weight")
-    assert other.slider.get_attribute("aria-valuenow") == app.slider.get_attribute("aria-valuenow")
-    other.page.reload()
-    other.ready()
-    assert other.figures() == app.figures()
-    context.close()
-
-
-BAD = {"cut short": pack(HALF)[:-12], "not a link": "%%%", "of another model": pack(Recipe().prune("rnn.weight_hh_l0", sparsity=0.5))}
-
-
-@pytest.mark.parametrize("text", BAD.values(), ids=BAD)
-def test_a_bad_link_says_so_once_and_the_page_lives(app: App, text: str) -> None:
-    app.open(MLP, r=text)
-    expect(app.alerts).to_have_count(1)
-    expect(app.alerts).to_contain_text("That recipe was not used")
-    app.shows(MLP, Recipe())
-    expect(app.alerts).to_be_visible()  # once the figures have settled, too
-    app.drag(60)
-    expect(app.alerts).to_have_count(0)
-    app.shows(MLP)
-
-
-def test_unknown_models_and_layers_in_a_link_fall_back(app: App) -> None:
-    app.open(model="no-such-model", layer="no.such.layer")
-    expect(app.page.get_by_text("No model 'no-such-model'")).to_be_visible()
-    expect(app.page.locator(".x-head b")).to_have_text(FC1)
-    app.shows(LENET, Recipe())
-
-
-def test_a_bad_recipe_is_refused_beside_the_field_and_the_state_stays(app: App) -> None:
-    app.open(MLP, recipe=HALF)
-    before = app.figures()
-    app.press("Recipe")
-    area = app.page.get_by_label("Paste a recipe")
-    for text, message in (
-        ("{", "not valid JSON"),
-        (Recipe().prune("rnn.weight_hh_l0", sparsity=0.5).to_json(), "names no layer of fashion-mlp"),
-        (HALF.to_json().replace("0.02", "NaN"), "threshold"),
-    ):
-        area.fill(text)
-        area.press("Control+Enter")
-        app.press("Use this recipe")
-        expect(app.alerts).to_contain_text(message)
-        assert app.recipe == HALF and app.figures() == before
-    area.fill(Recipe().prune(FC1, sparsity=0.5).quantize("*", bits=6).to_json())
-    area.press("Control+Enter")
-    with app.step():
-        app.press("Use this recipe")
-    expect(app.alerts).to_have_count(0)
-    assert app.recipe == Recipe().prune(FC1, sparsity=0.5).quantize("*", bits=6)
-    app.shows(MLP)
-    with app.step():
-        app.press("Undo")
-    assert app.recipe == HALF
-
-
-def test_two_sessions_do_not_disturb_each_other(app: App, browser: Browser, server: str) -> None:
-    app.open(MLP, recipe=HALF)
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US")
-    other = App(context.new_page(), server).open(LENET)
-    other.drag(60)
-    other.shows(LENET)
-    app.drag(30)
-    app.shows(MLP)
-    other.shows(LENET)
-    assert number(other.card("sparsity").inner_text()) > 0
-    context.close()

@@ -36,7 +36,7 @@ class Board:
     def draw(cls) -> Board:
         """What was shown last, or what stands there until the first figures are in. Never empty, not for one frame."""
         cards, strip = cls._last()
-        return cls(st.html(cards), st.html(strip))
+        return cls(st.markdown(cards, unsafe_allow_html=True), st.markdown(strip, unsafe_allow_html=True))
 
     def show(self, report: Report, original: Report, progress: tuple[int, int, float] | None = None) -> None:
         """A report; kept, so that the next run of the page starts from it and nothing flickers."""
@@ -46,8 +46,8 @@ class Board:
     def again(self) -> None:
         """What was shown last."""
         cards, strip = self._last()
-        self.cards.html(cards)
-        self.strip.html(strip)
+        self.cards.markdown(cards, unsafe_allow_html=True)
+        self.strip.markdown(strip, unsafe_allow_html=True)
 
     @staticmethod
     def _last() -> tuple[str, str]:
@@ -72,7 +72,9 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
     except ExplorerError as error:  # the last good state stays
         problem = str(error)
-        space.replace(space.history.undo())
+        if space.live is None:
+            space.replace(space.history.undo())
+        space.live = None
         recipe = space.history.present
         plan = explorer.resolve(subject, recipe)
     # Evaluated before anything is drawn: the acknowledgement goes out with the answer, so that never more than one event
@@ -87,7 +89,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         if problem:
             st.error(problem, icon=":material/error:")
     with beside:
-        controls.render(space, subject, layer, settings, counts.layers[layer.name])
+        controls.render(controls.Scene(space, subject, layer, settings))
 
 
 def _event(space: Workspace) -> dict[str, Any] | None:

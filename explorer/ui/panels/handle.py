@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from explorer.analysis.criteria import registry as criteria
 from explorer.analysis.histogram import Histogram, histogram, sorted_units
 from explorer.compress.plan import Plan
 from explorer.compress.view import levels, sqnr
@@ -77,7 +78,7 @@ def data(
         "layer": layer.name,
         "ack": ack,
         "value": {"t": threshold, "k": k, "factor": settings.factor},
-        "mode": settings.mode if settings.mode != "hard" else "hard",
+        "mode": settings.mode,
         "log": space.log_counts,
         "levels": ticks,
         "locked": _locked(settings, layer, plan),
@@ -124,7 +125,7 @@ def _locked(settings: Settings, layer: Layer, plan: Plan) -> str | None:
 
 def texts(settings: Settings) -> dict[str, str]:
     """The component's strings."""
-    score = "|w|" if settings.criterion in ("l1", "l2") else _("score")
+    score = "|w|" if criteria[settings.criterion].signed_axis else _("score")
     return {
         "threshold": _("threshold"), "sparsity": _("cut"), "size": _("layer size"), "approx": _("approximate"), "score": score,
         "factor": _("factor"), "label": _("Pruning threshold"), "factor_label": _("Attenuation factor"), "kept": _("kept"),

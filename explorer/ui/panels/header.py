@@ -90,13 +90,14 @@ def _card(subject: Subject) -> None:
     with st.popover(_("About"), icon=":material/info:"):
         st.markdown(f"**{subject.name}**")
         st.write(help_for("card", subject.name, str(card.get("summary", ""))))
-        for key, label in (("architecture", _("Architecture")), ("data", _("Data")), ("licence", _("Licence")), ("trained", _("Training"))):
+        for key, label in (("architecture", _("Architecture")), ("data", _("Data")), ("licence", _("Licence")), ("training", _("Training"))):
             if card.get(key):
                 value = card[key]
                 text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
                 st.markdown(f"**{label}** · {text}")
         scores = card.get("scores") or {}
         if scores:
+            st.caption(_("Scores, measured when it was trained; n is the number of samples"))
             st.dataframe({split: {k: v for k, v in values.items()} for split, values in scores.items()})
 
 

@@ -27,6 +27,11 @@ def kind_name(kind: str) -> str:
     return {"measured": _("measured"), "counted": _("counted"), "estimated": _("estimated")}[kind]
 
 
+def split_name(split: str) -> str:
+    """validation, test or train; a split of the user's own keeps its name."""
+    return {"validation": _("validation"), "test": _("test"), "train": _("train")}.get(split, split)
+
+
 def metric_name(name: str) -> str:
     """A metric's name on screen; a custom task's names stay as they are."""
     names = {
@@ -43,6 +48,8 @@ def _metric(report: Report, name: str) -> Card:
     worse = moved.value > 0 if name in report.lower_is_better else moved.value < 0
     css = "" if moved.value == 0 else "x-worse" if worse else "x-better"
     seen = _("n = {n}", n=f"{report.n:,}") if report.complete else _("{n} of {total}", n=f"{report.n:,}", total=f"{report.total:,}")
+    if name == report.main:
+        seen = f"{split_name(report.split)}, {seen}"
     if not report.recipe.rules:
         return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), (("", _("the original") + " · " + seen),))
     interval = fmt.half_width(name, moved.low, moved.high)

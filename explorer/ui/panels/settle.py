@@ -46,7 +46,7 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         def progress(done: int, total: int) -> None:
             spent = time.perf_counter() - began
             left = spent / max(done - last.n, 1) * (total - done)
-            board.strip.html(scoreboard.strip(last, (done, total, left)))
+            board.strip.markdown(scoreboard.strip(last, (done, total, left)), unsafe_allow_html=True)
 
         explorer.evaluate(subject, recipe, device=device, progress=progress)
     except ExplorerError as error:
