@@ -49,7 +49,7 @@ _TABLE = (
     Sample("fashion-resnet", "ResNet", "fashion_resnet:FashionResNet", "fashion", "classification",
            "Residual blocks with BatchNorm: skip connections tie the channels of several layers together."),
     Sample("fashion-vit", "Vision Transformer", "fashion_vit:FashionViT", "fashion", "classification",
-           "Sixteen patches of an image read by four blocks of attention whose heads can be looked at one by one."),
+           "Sixteen patches of an image read by four blocks of attention with four heads each."),
     Sample("vowels-rnn", "Tiny RNN", "vowels_rnn:VowelsRNN", "vowels", "classification",
            "Two recurrent layers of ten units that recognize a speaker, small enough to draw every connection."),
     Sample("vowels-lstm", "LSTM", "vowels_lstm:VowelsLSTM", "vowels", "classification",
