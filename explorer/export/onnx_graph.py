@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ExportError
+from ..models.calls import Call
 from ..models.subject import Subject
-from .calls import Call
 
 OPSET = 20
 _lock = threading.Lock()  # torch.onnx keeps state in globals

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import UnsupportedError
 from .layers import CONVOLUTIONS, TRANSPOSED
+from .stack import RecurrentStack
 from .structure import Cut
 
 
@@ -47,7 +50,9 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     before = {full: getattr(owners[owner], name) for full, (owner, name) in named.items()}
     for full, dims in dropped.items():
         (owner, name), old = named[full], before[full]
-        if isinstance(old, nn.Parameter):
+        if isinstance(old, int):  # a number of heads, by which a forward reshapes
+            setattr(owners[owner], name, old - len(dims[0].unique()))
+        elif isinstance(old, nn.Parameter):
             if id(old) not in tied:
                 tied[id(old)] = nn.Parameter(select(old.detach(), dims), requires_grad=old.requires_grad)
             for other in owners.values():
@@ -57,8 +62,28 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         else:
             setattr(owners[owner], name, select(old, dims))
         touched[owner] = owners[owner]
-    for owner_module in touched.values():
-        _resize(owner_module)
+    for name, owner_module in touched.items():
+        if isinstance(owner_module, (nn.LSTM, nn.GRU, nn.RNN)):
+            _resize_recurrent(module, name, owner_module)
+        else:
+            _resize(owner_module)
+
+
+def _resize_recurrent(root: nn.Module, name: str, module: Any) -> None:
+    """One nn.LSTM has one hidden size: where its layers end with different ones, a stack takes its place."""
+    tags = [f"l{i}{s}" for i in range(module.num_layers) for s in ("", "_reverse")[: 1 + module.bidirectional]]
+    gates = 4 if isinstance(module, nn.LSTM) else 3 if isinstance(module, nn.GRU) else 1
+    hidden = {getattr(module, f"weight_hh_{tag}").shape[0] // gates for tag in tags}
+    emitted = {getattr(module, f"weight_hh_{tag}").shape[1] for tag in tags}
+    module.input_size = module.weight_ih_l0.shape[1]
+    if len(hidden) == len(emitted) == 1:
+        module.hidden_size = hidden.pop()
+        module.proj_size = emitted.pop() if module.proj_size else 0
+        return
+    if module.proj_size or not name:
+        raise UnsupportedError(f"{name or type(module).__name__}: layers of different sizes need a module around them and no proj_size")
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, RecurrentStack.like(module))
 
 
 def _resize(module: nn.Module) -> None:
@@ -71,6 +96,10 @@ def _resize(module: nn.Module) -> None:
             module.in_channels, module.out_channels = (first, second) if transposed else (second, first)
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, (nn.LSTMCell, nn.GRUCell, nn.RNNCell)):
+        module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
         reference = module.weight if module.weight is not None else module.running_mean
         if reference is not None:

@@ -1,0 +1,223 @@
+"""How modules pass units on, start new ones and end them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from .flow_functions import keep_place
+from .layers import CONVOLUTIONS, TRANSPOSED
+
+if TYPE_CHECKING:
+    from .flow import Flow, Marks
+
+SAME = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Sigmoid, nn.Tanh, nn.Hardtanh,
+    nn.Hardswish, nn.Hardsigmoid, nn.Softplus, nn.Softsign, nn.LogSigmoid, nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d,
+    nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout,
+)  # fmt: skip
+POOLS = (
+    nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd, nn.modules.pooling._LPPoolNd, nn.Upsample, nn.ConstantPad1d, nn.ConstantPad2d,
+    nn.ConstantPad3d, nn.modules.padding._ReflectionPadNd, nn.modules.padding._ReplicationPadNd,
+)  # fmt: skip
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
+
+
+def rule(module: nn.Module) -> Callable[..., Any] | None:
+    """The rule of a module, or None where it is not understood."""
+    for types, found in (
+        (SAME, same), (POOLS, pool), (CONVOLUTIONS, convolution), (TRANSPOSED, convolution), (nn.Linear, linear),
+        (nn.Embedding, embedding), (BATCH_NORMS, batch_norm), (nn.LayerNorm, layer_norm), (nn.RMSNorm, layer_norm),
+        (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), ((nn.Softmax, nn.LogSoftmax), softmax),
+        (RECURRENT, recurrent), (CELLS, cell), (nn.TransformerEncoderLayer, encoder_layer),
+    ):  # fmt: skip
+        if isinstance(module, types):
+            return found
+    return None
+
+
+def _input(flow: Flow, node: fx.Node) -> tuple[Any, Marks]:
+    source = node.args[0] if node.args else next(iter(node.kwargs.values()))
+    return flow.value(source), flow.of(source)
+
+
+def _own(flow: Flow, name: str, module: nn.Module, tensor: str, dim: int, role: str, ids: Tensor | None) -> None:
+    if ids is not None and getattr(module, tensor, None) is not None:
+        flow.ledger.own(f"{name}.{tensor}" if name else tensor, dim, role, ids)
+
+
+def _fresh(flow: Flow, name: str, n: int) -> Tensor:
+    if name not in flow.states:
+        flow.states[name] = flow.ledger.fresh(n)
+    return flow.states[name]
+
+
+def _placed(ids: Tensor, dim: int, rank: int) -> Tensor:
+    shape = [1] * rank
+    shape[dim] = -1
+    return ids.view(shape)
+
+
+def same(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -> Marks:
+    return _input(flow, node)[1]
+
+
+def pool(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -> Any:
+    before, marks = _input(flow, node)
+    out = value[0] if isinstance(value, tuple) else value
+    kept = keep_place(flow, before, marks, out, type(module).__name__)
+    return (kept, []) if isinstance(value, tuple) else kept
+
+
+def moved(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -> Marks:
+    before, marks = _input(flow, node)
+    found: Marks = flow.moved(before, marks, module)
+    return found
+
+
+def softmax(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Marks:
+    return flow.without(_input(flow, node)[1], [module.dim if module.dim is not None else -1], "softmax runs over its units")
+
+
+def linear(flow: Flow, name: str, module: nn.Linear, node: fx.Node, value: Tensor) -> Marks:
+    before, marks = _input(flow, node)
+    inputs = flow.along(marks, -1)
+    _own(flow, name, module, "weight", 1, "consumer", inputs)
+    outputs = _fresh(flow, name, module.out_features)
+    _own(flow, name, module, "weight", 0, "producer", outputs)
+    _own(flow, name, module, "bias", 0, "follower", outputs)
+    return [*(m for m in marks if m.shape[-1] == 1), _placed(outputs, -1, value.ndim)]
+
+
+def convolution(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor) -> Marks:
+    before, marks = _input(flow, node)
+    dim = 1 if value.ndim == module.weight.ndim else 0  # unbatched inputs have no batch dim
+    inputs = flow.along(marks, dim)
+    out_dim, in_dim = (1, 0) if isinstance(module, TRANSPOSED) else (0, 1)
+    rest = flow.without([m for m in marks if m.shape[dim] == 1], range(dim + 1, value.ndim), f"its units pass through {name}")
+    groups = module.groups
+    if groups == 1:
+        _own(flow, name, module, "weight", in_dim, "consumer", inputs)
+        outputs = _fresh(flow, name, module.out_channels)
+        _own(flow, name, module, "weight", out_dim, "producer", outputs)
+    elif groups == module.in_channels == module.out_channels and not isinstance(module, TRANSPOSED):
+        if inputs is None:
+            return rest
+        outputs = inputs  # depthwise: a filter a channel, which goes with it
+        _own(flow, name, module, "weight", 0, "follower", outputs)
+    else:
+        if inputs is not None:
+            flow.ledger.block(inputs, f"its units pass through {name} (a grouped convolution)")
+        outputs = _fresh(flow, name, module.out_channels)
+        flow.ledger.block(outputs, "a grouped convolution needs equal groups")
+        _own(flow, name, module, "weight", out_dim, "producer", outputs) if not isinstance(module, TRANSPOSED) else None
+    _own(flow, name, module, "bias", 0, "follower", outputs)
+    return [*rest, _placed(outputs, dim, value.ndim)]
+
+
+def embedding(flow: Flow, name: str, module: nn.Embedding, node: fx.Node, value: Tensor) -> Marks:
+    outputs = _fresh(flow, name, module.embedding_dim)
+    _own(flow, name, module, "weight", 1, "producer", outputs)
+    return [_placed(outputs, -1, value.ndim)]
+
+
+def batch_norm(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor) -> Marks:
+    marks = _input(flow, node)[1]
+    ids = flow.along(marks, 1)
+    for tensor in ("weight", "bias", "running_mean", "running_var"):
+        _own(flow, name, module, tensor, 0, "follower", ids)
+    return marks
+
+
+def layer_norm(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor) -> Marks:
+    marks = _input(flow, node)[1]
+    dims = range(-len(module.normalized_shape), 0)
+    return flow.without(marks, dims, f"its units pass through {name} ({type(module).__name__})")
+
+
+def recurrent(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Any:
+    """Hidden units of every layer and direction; [gates * H, .] rows k + i * H belong to unit k."""
+    outputs, final = value
+    if not isinstance(outputs, Tensor):  # a PackedSequence: units cannot be followed through it
+        flow._block_inputs(node, f"its units pass through {name} as a packed sequence")
+        return ()
+    inputs = flow.along(_input(flow, node)[1], -1)
+    gates = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}[next(t for t in RECURRENT if isinstance(module, t))]
+    last, cells = [], []
+    for layer in range(module.num_layers):
+        last = []
+        for suffix in ("", "_reverse")[: 1 + module.bidirectional]:
+            tag = f"l{layer}{suffix}"
+            hidden = _fresh(flow, f"{name}.{tag}", module.hidden_size)
+            emitted = _fresh(flow, f"{name}.{tag}.proj", module.proj_size) if module.proj_size else hidden
+            rows = hidden.repeat(gates)
+            for tensor in ("weight_ih", "weight_hh"):
+                _own(flow, name, module, f"{tensor}_{tag}", 0, "producer", rows)
+            for tensor in ("bias_ih", "bias_hh"):
+                _own(flow, name, module, f"{tensor}_{tag}", 0, "follower", rows)
+            _own(flow, name, module, f"weight_ih_{tag}", 1, "consumer", inputs)
+            _own(flow, name, module, f"weight_hh_{tag}", 1, "consumer", emitted)
+            if module.proj_size:
+                _own(flow, name, module, f"weight_hr_{tag}", 0, "producer", emitted)
+                _own(flow, name, module, f"weight_hr_{tag}", 1, "consumer", hidden)
+            last.append(emitted)
+            cells.append((emitted, hidden))
+        inputs = torch.cat(last)
+    _initial_state(flow, name, node, cells)
+    rank = outputs.ndim
+    state = _states([e for e, _ in cells], rank)
+    if isinstance(final, tuple):
+        return ([_placed(inputs, -1, rank)], (state, _states([h for _, h in cells], rank)))
+    return ([_placed(inputs, -1, rank)], state)
+
+
+def _states(units: list[Tensor], rank: int) -> Marks:
+    """[layers * directions, batch, hidden]: each row of the first dim has its own units."""
+    table = torch.stack(units)  # [L * D, H]
+    return [table if rank == 2 else table[:, None, :]] if len(units) > 1 else [_placed(table[0], -1, rank)]
+
+
+def _initial_state(flow: Flow, name: str, node: fx.Node, cells: list[tuple[Tensor, Tensor]]) -> None:
+    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("hx")
+    if given is None:
+        return
+    for position, source in enumerate(given if isinstance(given, (tuple, list)) else (given,)):
+        value, marks = flow.value(source), flow.of(source)
+        if not isinstance(value, Tensor):
+            flow.block([[c for pair in cells for c in pair]], f"{name} takes an initial state that cannot be followed")
+            return
+        own = _states([pair[position] for pair in cells], value.ndim)
+        flow.merge([(value, marks), (value, own)], value.shape)
+
+
+def cell(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Any:
+    """One step of a recurrent cell; its state comes back in, so both are the same units."""
+    hidden = _fresh(flow, name, module.hidden_size)
+    gates = module.weight_hh.shape[0] // module.hidden_size
+    rows = hidden.repeat(gates)
+    for tensor in ("weight_ih", "weight_hh"):
+        _own(flow, name, module, tensor, 0, "producer", rows)
+    for tensor in ("bias_ih", "bias_hh"):
+        _own(flow, name, module, tensor, 0, "follower", rows)
+    _own(flow, name, module, "weight_ih", 1, "consumer", flow.along(_input(flow, node)[1], -1))
+    _own(flow, name, module, "weight_hh", 1, "consumer", hidden)
+    _initial_state(flow, name, node, [(hidden, hidden)])
+    if isinstance(value, tuple):
+        return tuple([_placed(hidden, -1, v.ndim)] for v in value)
+    return [_placed(hidden, -1, value.ndim)]
+
+
+def encoder_layer(flow: Flow, name: str, module: nn.TransformerEncoderLayer, node: fx.Node, value: Any) -> Marks:
+    """The feed-forward units inside; what goes in and out is normalized over."""
+    flow._block_inputs(node, f"its units pass through {name} (TransformerEncoderLayer)")
+    inner = _fresh(flow, f"{name}.linear1", module.linear1.out_features)
+    _own(flow, f"{name}.linear1", module.linear1, "weight", 0, "producer", inner)
+    _own(flow, f"{name}.linear1", module.linear1, "bias", 0, "follower", inner)
+    _own(flow, f"{name}.linear2", module.linear2, "weight", 1, "consumer", inner)
+    return []

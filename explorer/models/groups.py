@@ -1,0 +1,115 @@
+"""Groups of units, read off what flows through the model."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ..core.layers import Group
+from .calls import calls
+from .flow import Flow
+from .ledger import FIXED, Ledger
+from .structure import Cut, Slice
+from .trace import trace
+
+if TYPE_CHECKING:
+    from .subject import Subject
+
+ROLES = ("producer", "follower", "consumer", "attribute")
+RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+
+
+def _leaf(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential)
+
+
+def follow(subject: Subject) -> Ledger:
+    """Trace the module as its task calls it and follow its units. Raises where it cannot be traced."""
+    copied = subject.copy().cpu()
+    (call,) = calls(subject, copied, (3,))
+    module, graph = trace(copied, call, _leaf)
+    flow = Flow(module, graph)
+    ordered = [n for n in graph.nodes if n.op == "placeholder"]
+    named = [call.args[i] if i < len(call.args) else call.kwargs[str(n.target)] for i, n in enumerate(ordered)]
+    with torch.no_grad():
+        flow.run(*named)
+    return flow.ledger
+
+
+def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
+    """Groups that look removable, in forward order; and why others do not."""
+    ledger = follow(subject)
+    modules = dict(subject.module.named_modules())
+    rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
+    alias = {id(p): name for name, p in subject.module.named_parameters()}
+    names = {name: alias.get(id(p), name) for name, p in subject.module.named_parameters(remove_duplicate=False)}
+    units: dict[int, dict[tuple[str, int, str], list[int]]] = defaultdict(lambda: defaultdict(list))
+    for entry in ledger.entries:  # {unit: {(tensor, dim, role): indices}}
+        for index, unit in enumerate(ledger.roots(entry.ids).tolist()):
+            if unit != FIXED:
+                units[unit][names.get(entry.tensor, entry.tensor), entry.dim, entry.role].append(index)
+    families: dict[tuple[tuple[str, int, str, int], ...], list[int]] = defaultdict(list)
+    for unit, owned in units.items():  # units that own the same number of entries of the same tensors are one group
+        families[tuple(sorted((*key, len(index)) for key, index in owned.items()))].append(unit)
+    cuts, refused = [], {}
+    for family, members in families.items():
+        producers = sorted({t for t, _, role, _ in family if role == "producer" and t in rank}, key=rank.__getitem__)
+        if not producers:
+            continue
+        why = next((r for r in map(ledger.reason, members) if r), None)
+        if why is None and not any(role == "consumer" for *_, role, _ in family):
+            why = "its units reach the model's output"
+        if why is not None:
+            refused.update({name: why for name in producers})
+            continue
+        cuts.append(_cut(family, members, units, producers, modules))
+    return sorted(cuts, key=lambda cut: rank[cut.group.producers[0]]), refused
+
+
+def _cut(
+    family: tuple[tuple[str, int, str, int], ...],
+    members: list[int],
+    units: dict[int, dict[tuple[str, int, str], list[int]]],
+    producers: list[str],
+    modules: dict[str, nn.Module],
+) -> Cut:
+    first = next((t, d, r) for t, d, r, _ in family if r == "producer" and t == producers[0])
+    members = sorted(members, key=lambda unit: units[unit][first])
+    slices = []
+    for tensor, dim, role, _ in family:
+        index = torch.tensor([units[unit][tensor, dim, role] for unit in members])  # [units, k]
+        slices.append(Slice(tensor, dim, index, role))
+    owner, _, parameter = producers[0].rpartition(".")
+    module = modules[owner]
+    layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
+    kind = _kind(module, next(s for s in slices if s.tensor == producers[0] and s.role == "producer"))
+    name = f"{owner}.{layer[1]}" if layer else owner
+    if kind == "head":
+        name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
+        slices += _counts_of_heads(producers, modules, len(members))
+    slices.sort(key=lambda s: ROLES.index(s.role))
+    owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role != "attribute")]))
+    return Cut(Group(name, kind, len(members), tuple(producers), owned), tuple(slices))
+
+
+def _kind(module: nn.Module, rows: Slice) -> str:
+    if isinstance(module, RECURRENT):
+        return "hidden"
+    if isinstance(module, nn.Linear):
+        return "head" if rows.index.shape[1] > 1 else "neuron"
+    return "width" if isinstance(module, nn.Embedding) else "channel"
+
+
+def _counts_of_heads(producers: list[str], modules: dict[str, nn.Module], units: int) -> list[Slice]:
+    """Attributes that state the number of heads, by which a forward reshapes: they shrink with the heads."""
+    index = torch.arange(units)[:, None]
+    found = []
+    for parent in dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in producers):
+        for name, value in vars(modules[parent]).items():
+            if type(value) is int and value == units and "head" in name:
+                found.append(Slice(f"{parent}.{name}" if parent else name, 0, index, "attribute"))
+    return found
