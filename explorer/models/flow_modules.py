@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from .flow_attention import ATTENTION, ENCODER_LAYER, attention, encoder_layer
 from .flow_functions import keep_place
 from .layers import CONVOLUTIONS, TRANSPOSED
 
@@ -35,7 +36,7 @@ def rule(module: nn.Module) -> Callable[..., Any] | None:
         (SAME, same), (POOLS, pool), (CONVOLUTIONS, convolution), (TRANSPOSED, convolution), (nn.Linear, linear),
         (nn.Embedding, embedding), (BATCH_NORMS, batch_norm), (nn.LayerNorm, layer_norm), (nn.RMSNorm, layer_norm),
         (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), ((nn.Softmax, nn.LogSoftmax), softmax),
-        (RECURRENT, recurrent), (CELLS, cell), (nn.TransformerEncoderLayer, encoder_layer),
+        (RECURRENT, recurrent), (CELLS, cell), (ENCODER_LAYER, encoder_layer), (ATTENTION, attention),
     ):  # fmt: skip
         if isinstance(module, types):
             return found
@@ -211,13 +212,3 @@ def cell(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple([_placed(hidden, -1, v.ndim)] for v in value)
     return [_placed(hidden, -1, value.ndim)]
-
-
-def encoder_layer(flow: Flow, name: str, module: nn.TransformerEncoderLayer, node: fx.Node, value: Any) -> Marks:
-    """The feed-forward units inside; what goes in and out is normalized over."""
-    flow._block_inputs(node, f"its units pass through {name} (TransformerEncoderLayer)")
-    inner = _fresh(flow, f"{name}.linear1", module.linear1.out_features)
-    _own(flow, f"{name}.linear1", module.linear1, "weight", 0, "producer", inner)
-    _own(flow, f"{name}.linear1", module.linear1, "bias", 0, "follower", inner)
-    _own(flow, f"{name}.linear2", module.linear2, "weight", 1, "consumer", inner)
-    return []

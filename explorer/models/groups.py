@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from ..core.layers import Group
+from .attention import PrunedAttention, PrunedEncoderLayer
 from .calls import calls
 from .flow import Flow
+from .flow_attention import ATTENTION
 from .ledger import FIXED, Ledger
 from .structure import Cut, Slice
 from .trace import trace
@@ -24,7 +26,8 @@ RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
 
 def _leaf(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential)
+    own = isinstance(module, (PrunedAttention, PrunedEncoderLayer))
+    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential)
 
 
 def follow(subject: Subject) -> Ledger:
@@ -88,7 +91,7 @@ def _cut(
     layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
     kind = _kind(module, next(s for s in slices if s.tensor == producers[0] and s.role == "producer"))
     name = f"{owner}.{layer[1]}" if layer else owner
-    if kind == "head":
+    if kind == "head" and not isinstance(module, ATTENTION):
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
         slices += _counts_of_heads(producers, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
@@ -99,6 +102,8 @@ def _cut(
 def _kind(module: nn.Module, rows: Slice) -> str:
     if isinstance(module, RECURRENT):
         return "hidden"
+    if isinstance(module, ATTENTION):
+        return "head"
     if isinstance(module, nn.Linear):
         return "head" if rows.index.shape[1] > 1 else "neuron"
     return "width" if isinstance(module, nn.Embedding) else "channel"

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..core.layers import Layer
+from .attention import PrunedAttention
 from .replica import share
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -31,7 +32,7 @@ def kind_of(module: nn.Module, parameter: str) -> str | None:
         ):
             if isinstance(module, types):
                 return kind
-    if isinstance(module, nn.MultiheadAttention) and parameter.endswith("proj_weight"):
+    if isinstance(module, (nn.MultiheadAttention, PrunedAttention)) and parameter.endswith("proj_weight"):
         return "attention"
     return "other"
 

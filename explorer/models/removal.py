@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
+from .attention import PrunedAttention, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
 from .stack import RecurrentStack
 from .structure import Cut
+
+ATTENTION = (nn.MultiheadAttention, PrunedAttention)
 
 
 def gone(cuts: Iterable[tuple[Cut, Tensor]]) -> dict[str, dict[int, Tensor]]:
@@ -63,27 +66,42 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
             setattr(owners[owner], name, select(old, dims))
         touched[owner] = owners[owner]
     for name, owner_module in touched.items():
-        if isinstance(owner_module, (nn.LSTM, nn.GRU, nn.RNN)):
-            _resize_recurrent(module, name, owner_module)
+        if isinstance(owner_module, (nn.LSTM, nn.GRU, nn.RNN, RecurrentStack)):
+            _resize_recurrent(module, owner_module)
         else:
             _resize(owner_module)
+    for name in dict.fromkeys(n if isinstance(owners[n], ATTENTION) else n.rpartition(".")[0] for n in touched):
+        if isinstance(owners[name], ATTENTION):
+            _resize_attention(module, owners[name])
 
 
-def _resize_recurrent(root: nn.Module, name: str, module: Any) -> None:
+def _resize_attention(root: nn.Module, old: nn.Module) -> None:
+    """nn.MultiheadAttention ties the size of a head to its width: another module takes its place, wherever it stands."""
+    if old is root:
+        raise UnsupportedError(f"{type(old).__name__}: heads can be removed only where a module stands around it")
+    made = PrunedAttention.like(old)
+    for parent in list(root.modules()):
+        for key, child in parent._modules.items():
+            if child is old:
+                parent._modules[key] = made
+                if type(parent) is nn.TransformerEncoderLayer:
+                    parent.__class__ = PrunedEncoderLayer
+        if isinstance(parent, nn.TransformerEncoder):
+            parent.use_nested_tensor = False  # nested tensors need the fused kernel
+
+
+def _resize_recurrent(root: nn.Module, module: Any) -> None:
     """One nn.LSTM has one hidden size: where its layers end with different ones, a stack takes its place."""
-    tags = [f"l{i}{s}" for i in range(module.num_layers) for s in ("", "_reverse")[: 1 + module.bidirectional]]
-    gates = 4 if isinstance(module, nn.LSTM) else 3 if isinstance(module, nn.GRU) else 1
-    hidden = {getattr(module, f"weight_hh_{tag}").shape[0] // gates for tag in tags}
-    emitted = {getattr(module, f"weight_hh_{tag}").shape[1] for tag in tags}
-    module.input_size = module.weight_ih_l0.shape[1]
-    if len(hidden) == len(emitted) == 1:
-        module.hidden_size = hidden.pop()
-        module.proj_size = emitted.pop() if module.proj_size else 0
+    made = RecurrentStack.like(module)
+    if isinstance(made.hidden_size, int) and isinstance(made.proj_size, int) and not isinstance(module, RecurrentStack):
+        module.input_size, module.hidden_size, module.proj_size = made.input_size, made.hidden_size, made.proj_size
         return
-    if module.proj_size or not name:
-        raise UnsupportedError(f"{name or type(module).__name__}: layers of different sizes need a module around them and no proj_size")
-    parent, _, child = name.rpartition(".")
-    setattr(root.get_submodule(parent), child, RecurrentStack.like(module))
+    if module is root:
+        raise UnsupportedError(f"{type(module).__name__}: layers of different sizes need a module around them")
+    for parent in list(root.modules()):
+        for key, child in parent._modules.items():
+            if child is module:
+                parent._modules[key] = made
 
 
 def _resize(module: nn.Module) -> None:

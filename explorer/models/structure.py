@@ -90,7 +90,7 @@ def _reason(kind: str) -> str:
     if kind in ("rnn", "lstm", "gru"):
         return "its hidden units could not be followed through the model"
     if kind == "attention":
-        return "the heads of this module are not removable in this release"
+        return "its heads could not be followed through the model"
     if kind == "embedding":
         return "its width is not removable in this release"
     return "it produces no units that another layer consumes"
