@@ -135,6 +135,7 @@ class Flow(fx.Interpreter):
                 if mark.numel() == 1:
                     self.ledger.block(mark, reason)
                     continue
+                self.ledger.heads.append(mark)
             out.append(mark)
         return out
 

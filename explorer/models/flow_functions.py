@@ -53,7 +53,8 @@ def rule(target: Any) -> Callable[..., Any] | None:
         return lambda flow, node, value: []
     if name in PRODUCTS:
         return product
-    return {"cat": concat, "concat": concat, "concatenate": concat, "stack": stack, "scaled_dot_product_attention": attention}.get(name)
+    more: dict[str, Callable[..., Any]] = {"stack": stack, "scaled_dot_product_attention": attention, "linear": linear}
+    return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
 
 
 def _tensors(node: fx.Node) -> list[Any]:
@@ -150,6 +151,32 @@ def attention(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     if isinstance(mask, fx.Node):
         flow.block(flow.of(mask), "its units mask attention")
     return flow.merge([*inputs, (flow.value(v)[..., :1, :], flow.of(v))], value.shape)
+
+
+def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    """F.linear on parameters: the weight's columns are the input's units, its rows new ones."""
+    named = dict(zip(("input", "weight", "bias"), node.args, strict=False)) | dict(node.kwargs)
+    marks, weight, bias = flow.of(named["input"]), named["weight"], named.get("bias")
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr" or isinstance(bias, fx.Node) and bias.op != "get_attr":
+        flow.block([flow.of(named.get(name)) for name in ("input", "weight", "bias")], "their weights are computed")
+        return []
+    rows, columns = (flow.along([m for m in flow.of(weight) if m.shape[d] > 1], d) for d in (0, 1))
+    inputs = flow.along(marks, -1)
+    if columns is not None:
+        flow.ledger.own(str(weight.target), 1, "consumer", columns)
+        if inputs is None:
+            flow.ledger.block(columns, "they are combined with values that stay")
+        else:
+            flow.ledger.unite(columns, inputs)
+    elif inputs is not None:
+        flow.ledger.block(inputs, "they are combined with values that stay")
+    kept = [m for m in marks if m.shape[-1] == 1]
+    if rows is None:
+        return kept
+    flow.ledger.own(str(weight.target), 0, "producer", rows)
+    if isinstance(bias, fx.Node) and (shifts := flow.along(flow.of(bias), 0)) is not None:
+        flow.ledger.unite(shifts, rows)
+    return [*kept, rows.view(*[1] * (value.ndim - 1), -1)]
 
 
 def concat(flow: Flow, node: fx.Node, value: Tensor) -> Marks:

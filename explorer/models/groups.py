@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,6 +37,7 @@ def follow(subject: Subject) -> Ledger:
     (call,) = calls(subject, copied, (3,))
     module, graph = trace(copied, call, _leaf)
     flow = Flow(module, graph)
+    flow.ledger.alias = _aliases(subject.module)
     ordered = [n for n in graph.nodes if n.op == "placeholder"]
     named = [call.args[i] if i < len(call.args) else call.kwargs[str(n.target)] for i, n in enumerate(ordered)]
     with torch.no_grad():
@@ -48,13 +50,12 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
     ledger = follow(subject)
     modules = dict(subject.module.named_modules())
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
-    alias = {id(p): name for name, p in subject.module.named_parameters()}
-    names = {name: alias.get(id(p), name) for name, p in subject.module.named_parameters(remove_duplicate=False)}
+    heads = {ledger.find(unit) for marks in ledger.heads for unit in marks.unique().tolist() if unit != FIXED}
     units: dict[int, dict[tuple[str, int, str], list[int]]] = defaultdict(lambda: defaultdict(list))
     for entry in ledger.entries:  # {unit: {(tensor, dim, role): indices}}
         for index, unit in enumerate(ledger.roots(entry.ids).tolist()):
             if unit != FIXED:
-                units[unit][names.get(entry.tensor, entry.tensor), entry.dim, entry.role].append(index)
+                units[unit][entry.tensor, entry.dim, entry.role].append(index)
     families: dict[tuple[tuple[str, int, str, int], ...], list[int]] = defaultdict(list)
     for unit, owned in units.items():  # units that own the same number of entries of the same tensors are one group
         families[tuple(sorted((*key, len(index)) for key, index in owned.items()))].append(unit)
@@ -69,8 +70,26 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
         if why is not None:
             refused.update({name: why for name in producers})
             continue
-        cuts.append(_cut(family, members, units, producers, modules))
-    return sorted(cuts, key=lambda cut: rank[cut.group.producers[0]]), refused
+        cuts.append(_cut(family, members, units, producers, modules, members[0] in heads))
+    return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused
+
+
+def _aliases(module: nn.Module) -> dict[str, str]:
+    """{name of a parameter: the first name of the same parameter}, for tied ones alone."""
+    first = {id(p): name for name, p in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(p)] for name, p in every if first[id(p)] != name}
+
+
+def _named(cuts: list[Cut]) -> list[Cut]:
+    """Where a layer's units fall into several groups, the second is called "layer#2", and so on."""
+    seen: Counter[str] = Counter()
+    out = []
+    for cut in cuts:
+        seen[cut.group.name] += 1
+        number = seen[cut.group.name]
+        out.append(replace(cut, group=replace(cut.group, name=f"{cut.group.name}#{number}")) if number > 1 else cut)
+    return out
 
 
 def _cut(
@@ -79,6 +98,7 @@ def _cut(
     units: dict[int, dict[tuple[str, int, str], list[int]]],
     producers: list[str],
     modules: dict[str, nn.Module],
+    heads: bool,
 ) -> Cut:
     first = next((t, d, r) for t, d, r, _ in family if r == "producer" and t == producers[0])
     members = sorted(members, key=lambda unit: units[unit][first])
@@ -89,32 +109,37 @@ def _cut(
     owner, _, parameter = producers[0].rpartition(".")
     module = modules[owner]
     layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
-    kind = _kind(module, next(s for s in slices if s.tensor == producers[0] and s.role == "producer"))
+    kind = "head" if heads else _kind(module)
     name = f"{owner}.{layer[1]}" if layer else owner
     if kind == "head" and not isinstance(module, ATTENTION):
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
-        slices += _counts_of_heads(producers, modules, len(members))
+        slices += _counts_of_heads(slices, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
     owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role != "attribute")]))
     return Cut(Group(name, kind, len(members), tuple(producers), owned), tuple(slices))
 
 
-def _kind(module: nn.Module, rows: Slice) -> str:
+def _kind(module: nn.Module) -> str:
     if isinstance(module, RECURRENT):
         return "hidden"
     if isinstance(module, ATTENTION):
         return "head"
     if isinstance(module, nn.Linear):
-        return "head" if rows.index.shape[1] > 1 else "neuron"
+        return "neuron"
     return "width" if isinstance(module, nn.Embedding) else "channel"
 
 
-def _counts_of_heads(producers: list[str], modules: dict[str, nn.Module], units: int) -> list[Slice]:
-    """Attributes that state the number of heads, by which a forward reshapes: they shrink with the heads."""
-    index = torch.arange(units)[:, None]
+def _counts_of_heads(slices: list[Slice], modules: dict[str, nn.Module], units: int) -> list[Slice]:
+    """Attributes that state the number of heads, by which a forward reshapes: they shrink with the heads.
+
+    Where several queries share a key, a unit is a key's head with its queries: their count is a multiple.
+    """
+    rows = {s.tensor: s.index.shape[1] for s in slices if s.role == "producer"}
+    times = {count // min(rows.values()) for count in rows.values()}
     found = []
-    for parent in dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in producers):
+    for parent in dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in rows):
         for name, value in vars(modules[parent]).items():
-            if type(value) is int and value == units and "head" in name:
+            if type(value) is int and "head" in name and not re.search("dim|size|width", name) and value in {units * t for t in times}:
+                index = torch.arange(value).view(units, -1)
                 found.append(Slice(f"{parent}.{name}" if parent else name, 0, index, "attribute"))
     return found

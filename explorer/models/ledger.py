@@ -29,6 +29,8 @@ class Ledger:
         self._parent: list[int] = []
         self._blocked: dict[int, str] = {}
         self.entries: list[Entry] = []
+        self.alias: dict[str, str] = {}  # {name of a tied parameter: the name that stands for it}
+        self.heads: list[Tensor] = []  # units over which activations are multiplied with each other: attention heads
         self.norms: list[tuple[str, np.ndarray]] = []  # LayerNorms that units cross: (module FQN, ids of its last dim)
 
     def fresh(self, n: int) -> Tensor:
@@ -77,6 +79,7 @@ class Ledger:
     def own(self, tensor: str, dim: int, role: str, ids: Tensor) -> None:
         """``tensor`` runs along these units on ``dim``; said twice (a module called twice), the units are united."""
         flat = ids.reshape(-1)
+        tensor = self.alias.get(tensor, tensor)
         for entry in self.entries:
             if (entry.tensor, entry.dim) == (tensor, dim):
                 self.unite(torch.from_numpy(entry.ids), flat)

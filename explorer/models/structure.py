@@ -80,8 +80,11 @@ def find_structure(subject: Subject) -> Structure:
         else:
             refused.update({name: reason for name in cut.group.producers})
     produced = {name for cut in cuts.values() for name in cut.group.producers}
+    follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
     for layer in subject._plain_layers:
-        if layer.name not in produced:
+        if layer.name in follows:
+            refused.setdefault(layer.name, f"it has no units of its own: its entries go with the units of {follows[layer.name]}")
+        elif layer.name not in produced:
             refused.setdefault(layer.name, _reason(layer.kind))
     return Structure(cuts, {name: why for name, why in refused.items() if name not in produced})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -40,6 +40,17 @@ class _Tracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """``for part in x.chunk(3)``: the number of parts is written in the call."""
+        count = {"chunk": 1, "tensor_split": 1, "split": 1, "split_with_sizes": 1}
+        name = obj.node.target if isinstance(obj.node.target, str) else getattr(obj.node.target, "__name__", "")
+        given = obj.node.args[1] if name in count and len(obj.node.args) > 1 else None
+        if isinstance(given, int) and name in ("chunk", "tensor_split"):
+            return iter([obj[i] for i in range(given)])
+        if isinstance(given, (list, tuple)) and name in ("split", "split_with_sizes"):
+            return iter([obj[i] for i in range(len(given))])
+        return super().iter(obj)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return self._leaf(m) and not (m._forward_hooks or m._forward_pre_hooks)
