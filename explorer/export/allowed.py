@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models.attention import PrunedAttention, PrunedEncoderLayer
+
 _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
     "operator": (operator, "add sub mul truediv floordiv mod pow neg matmul eq ne lt le gt ge and_ or_ invert getitem"),
     "torch": (
@@ -83,7 +85,6 @@ def _activation(module: Any) -> str:
 
 _ENCODER_LAYER: dict[str, Callable[[Any], Any]] = {
     "d_model": operator.attrgetter("self_attn.embed_dim"),
-    "nhead": operator.attrgetter("self_attn.num_heads"),
     "dim_feedforward": operator.attrgetter("linear1.out_features"),
     "dropout": operator.attrgetter("dropout.p"),
     "activation": _activation,
@@ -92,6 +93,7 @@ _ENCODER_LAYER: dict[str, Callable[[Any], Any]] = {
     "norm_first": operator.attrgetter("norm_first"),
     "bias": lambda module: module.linear1.bias is not None,
 }
+_HEADS = _same("num_heads", "head_dim")
 # module class -> {constructor argument: how to read it off an instance}; read after removal, so sizes are actual
 MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     **{cls: _CONV | _BIAS for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)},
@@ -113,7 +115,10 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.LSTMCell: _same("input_size", "hidden_size", "bias"),
     nn.GRUCell: _same("input_size", "hidden_size", "bias"),
     nn.MultiheadAttention: _ATTENTION,
-    nn.TransformerEncoderLayer: _ENCODER_LAYER,
+    PrunedAttention: _HEADS | _same("query_dim", "embed_dim", "kdim", "vdim", "dropout", "batch_first")
+    | {"bias": _is("in_proj_bias"), "fused": _is("in_proj_weight")},
+    nn.TransformerEncoderLayer: _ENCODER_LAYER | {"nhead": operator.attrgetter("self_attn.num_heads")},
+    PrunedEncoderLayer: _ENCODER_LAYER | {name: operator.attrgetter(f"self_attn.{name}") for name in _HEADS},
     nn.TransformerEncoder: {
         "encoder_layer": lambda module: module.layers[0],
         "num_layers": operator.attrgetter("num_layers"),
