@@ -91,9 +91,10 @@ def _resize_attention(root: nn.Module, old: nn.Module) -> None:
 
 
 def _resize_recurrent(root: nn.Module, module: Any) -> None:
-    """One nn.LSTM has one hidden size: where its layers end with different ones, a stack takes its place."""
+    """Where layers end with different sizes, or not more units than projections, a stack takes the module's place."""
     made = RecurrentStack.like(module)
-    if isinstance(made.hidden_size, int) and isinstance(made.proj_size, int) and not isinstance(module, RecurrentStack):
+    one = isinstance(made.hidden_size, int) and isinstance(made.proj_size, int)
+    if one and not 0 < made.hidden_size <= made.proj_size and not isinstance(module, RecurrentStack):
         module.input_size, module.hidden_size, module.proj_size = made.input_size, made.hidden_size, made.proj_size
         return
     if module is root:

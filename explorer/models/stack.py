@@ -99,12 +99,19 @@ class RecurrentStack(nn.Module):
         tags = self.tags[first : first + 1 + both]
         weights = [getattr(self, f"{name}_{tag}") for tag in tags for name in self._names]
         run = getattr(torch, KERNELS[self.nonlinearity if self.mode == "RNN" else self.mode])
+        alike = bool(self.proj_sizes) and self.proj_sizes[first] == self.hidden_sizes[first]
+        if alike:  # the kernels tell a projection by sizes that differ: a unit without weights, whose state stays zero
+            weights = [
+                _wider(w, self.hidden_sizes[first], n == "weight_hr")
+                for w, n in zip(weights, self._names * (1 + both), strict=True)
+            ]
+            states = [states[0], nn.functional.pad(states[1], (0, 1))]
         hx = tuple(states) if self.mode == "LSTM" else states[0]
         if batches is not None:
             out, *final = run(x, batches, hx, weights, self.bias, 1, 0.0, self.training, both)
         else:
             out, *final = run(x, hx, weights, self.bias, 1, 0.0, self.training, both, self.batch_first)
-        return out, final
+        return out, [final[0], final[1][..., :-1]] if alike else final
 
     def _layer(self, x: Tensor, batches: Tensor | None, first: int, given: list[list[Tensor]]) -> Any:
         """(output, [[state] a direction]) of one layer; given: the states of each of its directions, [N, H] each."""
@@ -172,6 +179,14 @@ class RecurrentStack(nn.Module):
     def extra_repr(self) -> str:
         projected = f", proj_sizes={self.proj_sizes}" if self.proj_sizes else ""
         return f"{self.mode}, {self.input_size}, hidden_sizes={self.hidden_sizes}{projected}, bidirectional={self.bidirectional}"
+
+
+def _wider(weight: Tensor, hidden: int, projection: bool) -> Tensor:
+    """An LSTM's weight with a unit more, all zeros: rows [4 * H, .] of every gate, columns of a projection [P, H]."""
+    if projection:
+        return nn.functional.pad(weight, (0, 1))
+    gates = weight.unflatten(0, (4, hidden))
+    return nn.functional.pad(gates, (0, 0) * (weight.ndim - 1) + (0, 1)).flatten(0, 1)
 
 
 def backwards(batches: Tensor) -> Tensor:

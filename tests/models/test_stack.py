@@ -121,7 +121,7 @@ def test_layers_of_different_sizes_equal_masked_ones(form: Any) -> None:
     _masked(masked, dropped)
     remove(removed, dropped)
     stack: Any = removed["rnn"]
-    assert isinstance(stack, RecurrentStack) == (len(tags) > 1)
+    assert isinstance(stack, RecurrentStack) == (len(tags) > 1 or "proj_size" in form[0][1])
     at = tags.index(tag)
     stays = torch.tensor([1, 3, 4])
     projected = bool(getattr(module, "proj_size", 0))
@@ -130,8 +130,13 @@ def test_layers_of_different_sizes_equal_masked_ones(form: Any) -> None:
         batch = None if isinstance(data, Tensor) and data.ndim == 2 else 3 if module.batch_first or data is not x else 7
         state = _state(module, batch)
         hs, cs = state if isinstance(state, tuple) else (state, state)
-        short = [[one[..., stays] if i == at else one for i, one in enumerate(part.unbind(0))] for part in (hs, cs)]
-        short[0] = list(hs.unbind(0)) if projected else short[0]
+        short = [list(part.unbind(0)) for part in (hs, cs)]
+        for part in short[1:] if projected else short:  # a projected h keeps its size
+            part[at] = part[at][..., stays]
+        if len(tags) == 1:
+            short = [list(part.unbind(0)) for part in (hs, cs)]
+            for part in short[1:] if projected else short:  # a projected h keeps its size
+                part[at] = part[at][..., stays]
         if len(tags) == 1:
             short = [torch.stack(part) for part in short]  # type: ignore[misc]
         for full, cut in ((None, None), (state, tuple(short) if isinstance(state, tuple) else short[0])):
