@@ -157,10 +157,17 @@ class Crossing(nn.Module):
 @pytest.mark.parametrize(
     "norm",
     [nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False), nn.GroupNorm(2, 8), nn.GroupNorm(1, 8, affine=False),
-     nn.RMSNorm(8), nn.Softmax(1), nn.LocalResponseNorm(3)],
+     nn.RMSNorm(8)],
     ids=lambda norm: type(norm).__name__,
 )  # fmt: skip
-def test_units_that_cross_a_norm_over_them_are_refused(norm: nn.Module) -> None:
+def test_units_that_cross_a_norm_over_them_go_with_statistics_over_the_survivors(norm: nn.Module) -> None:
+    subject = tiny(randomize(Crossing(norm)))
+    module = exact(subject, Recipe().prune("a", sparsity=0.5, granularity="unit"))
+    assert module.a.weight.shape == (4, 6) and module.head.weight.shape == (3, 4)
+
+
+@pytest.mark.parametrize("norm", [nn.Softmax(1), nn.LocalResponseNorm(3)], ids=lambda norm: type(norm).__name__)
+def test_units_that_cross_a_sum_over_them_are_refused(norm: nn.Module) -> None:
     class Sized(Crossing):
         def forward(self, x: Tensor) -> Tensor:
             h = self.a(x)
@@ -172,7 +179,7 @@ def test_units_that_cross_a_norm_over_them_are_refused(norm: nn.Module) -> None:
         resolve(subject, Recipe().prune("a", sparsity=0.5, granularity="unit"))
 
 
-def test_multihead_attention_is_refused() -> None:
+def test_heads_of_multihead_attention_and_what_it_projects_go_exactly() -> None:
     class Attended(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -187,11 +194,10 @@ def test_multihead_attention_is_refused() -> None:
             return self.head(self.attn(h, h, h)[0].mean(1))
 
     subject = tiny(Attended(), (5, 4))
-    before = state(subject.module)
-    for target in ("embed", "attn.in_proj_weight", "attn.out_proj"):
-        with pytest.raises(UnsupportedError, match=target):
-            resolve(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
-    assert unchanged(subject.module, before)
+    found = {g.name: (g.units, g.producers) for g in subject.groups}
+    assert found["attn"] == (2, ("attn.in_proj_weight",)) and found["embed"] == (8, ("embed.weight",))
+    for target in ("attn.in_proj_weight", "embed", "attn.out_proj"):
+        exact(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
