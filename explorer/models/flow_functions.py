@@ -32,12 +32,14 @@ POOLS = frozenset(
 )
 REDUCTIONS = frozenset("sum mean amax amin prod std var norm logsumexp any all".split())
 SOFT = frozenset("softmax log_softmax softmin normalize".split())
-SIZES = frozenset("size dim numel getattr ndimension is_floating_point device shape len".split())
+SIZES = frozenset("size dim numel ndimension is_floating_point device shape len".split())
 PRODUCTS = frozenset("matmul bmm baddbmm mm".split())
 
 
 def rule(target: Any) -> Callable[..., Any] | None:
     """The rule of a function or method, or None where it is not understood."""
+    from . import flow_recurrent
+
     name = target if isinstance(target, str) else getattr(target, "__name__", "")
     if name in ELEMENTWISE:
         return elementwise
@@ -53,7 +55,10 @@ def rule(target: Any) -> Callable[..., Any] | None:
         return lambda flow, node, value: []
     if name in PRODUCTS:
         return product
-    more: dict[str, Callable[..., Any]] = {"stack": stack, "scaled_dot_product_attention": attention, "linear": linear}
+    more: dict[str, Callable[..., Any]] = {
+        "stack": stack, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
+        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad,
+    }  # fmt: skip
     return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from .flow_attention import ATTENTION, ENCODER_LAYER, attention, encoder_layer
 from .flow_functions import keep_place
+from .flow_recurrent import CELLS, RECURRENT, cell, recurrent
 from .layers import CONVOLUTIONS, TRANSPOSED
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ POOLS = (
     nn.modules.pooling._AdaptiveMaxPoolNd, nn.modules.pooling._LPPoolNd, nn.Upsample, nn.ConstantPad1d, nn.ConstantPad2d,
     nn.ConstantPad3d, nn.modules.padding._ReflectionPadNd, nn.modules.padding._ReplicationPadNd,
 )  # fmt: skip
-RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
-CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -140,75 +138,3 @@ def layer_norm(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor)
     marks = _input(flow, node)[1]
     dims = range(-len(module.normalized_shape), 0)
     return flow.without(marks, dims, f"its units pass through {name} ({type(module).__name__})")
-
-
-def recurrent(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Any:
-    """Hidden units of every layer and direction; [gates * H, .] rows k + i * H belong to unit k."""
-    outputs, final = value
-    if not isinstance(outputs, Tensor):  # a PackedSequence: units cannot be followed through it
-        flow._block_inputs(node, f"its units pass through {name} as a packed sequence")
-        return ()
-    inputs = flow.along(_input(flow, node)[1], -1)
-    gates = {nn.LSTM: 4, nn.GRU: 3, nn.RNN: 1}[next(t for t in RECURRENT if isinstance(module, t))]
-    last, cells = [], []
-    for layer in range(module.num_layers):
-        last = []
-        for suffix in ("", "_reverse")[: 1 + module.bidirectional]:
-            tag = f"l{layer}{suffix}"
-            hidden = _fresh(flow, f"{name}.{tag}", module.hidden_size)
-            emitted = _fresh(flow, f"{name}.{tag}.proj", module.proj_size) if module.proj_size else hidden
-            rows = hidden.repeat(gates)
-            for tensor in ("weight_ih", "weight_hh"):
-                _own(flow, name, module, f"{tensor}_{tag}", 0, "producer", rows)
-            for tensor in ("bias_ih", "bias_hh"):
-                _own(flow, name, module, f"{tensor}_{tag}", 0, "follower", rows)
-            _own(flow, name, module, f"weight_ih_{tag}", 1, "consumer", inputs)
-            _own(flow, name, module, f"weight_hh_{tag}", 1, "consumer", emitted)
-            if module.proj_size:
-                _own(flow, name, module, f"weight_hr_{tag}", 0, "producer", emitted)
-                _own(flow, name, module, f"weight_hr_{tag}", 1, "consumer", hidden)
-            last.append(emitted)
-            cells.append((emitted, hidden))
-        inputs = torch.cat(last)
-    _initial_state(flow, name, node, cells)
-    rank = outputs.ndim
-    state = _states([e for e, _ in cells], rank)
-    if isinstance(final, tuple):
-        return ([_placed(inputs, -1, rank)], (state, _states([h for _, h in cells], rank)))
-    return ([_placed(inputs, -1, rank)], state)
-
-
-def _states(units: list[Tensor], rank: int) -> Marks:
-    """[layers * directions, batch, hidden]: each row of the first dim has its own units."""
-    table = torch.stack(units)  # [L * D, H]
-    return [table if rank == 2 else table[:, None, :]] if len(units) > 1 else [_placed(table[0], -1, rank)]
-
-
-def _initial_state(flow: Flow, name: str, node: fx.Node, cells: list[tuple[Tensor, Tensor]]) -> None:
-    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("hx")
-    if given is None:
-        return
-    for position, source in enumerate(given if isinstance(given, (tuple, list)) else (given,)):
-        value, marks = flow.value(source), flow.of(source)
-        if not isinstance(value, Tensor):
-            flow.block([[c for pair in cells for c in pair]], f"{name} takes an initial state that cannot be followed")
-            return
-        own = _states([pair[position] for pair in cells], value.ndim)
-        flow.merge([(value, marks), (value, own)], value.shape)
-
-
-def cell(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Any:
-    """One step of a recurrent cell; its state comes back in, so both are the same units."""
-    hidden = _fresh(flow, name, module.hidden_size)
-    gates = module.weight_hh.shape[0] // module.hidden_size
-    rows = hidden.repeat(gates)
-    for tensor in ("weight_ih", "weight_hh"):
-        _own(flow, name, module, tensor, 0, "producer", rows)
-    for tensor in ("bias_ih", "bias_hh"):
-        _own(flow, name, module, tensor, 0, "follower", rows)
-    _own(flow, name, module, "weight_ih", 1, "consumer", flow.along(_input(flow, node)[1], -1))
-    _own(flow, name, module, "weight_hh", 1, "consumer", hidden)
-    _initial_state(flow, name, node, [(hidden, hidden)])
-    if isinstance(value, tuple):
-        return tuple([_placed(hidden, -1, v.ndim)] for v in value)
-    return [_placed(hidden, -1, value.ndim)]

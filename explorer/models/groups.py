@@ -15,7 +15,9 @@ from .attention import PrunedAttention, PrunedEncoderLayer
 from .calls import calls
 from .flow import Flow
 from .flow_attention import ATTENTION
+from .flow_recurrent import CELLS, RECURRENT
 from .ledger import FIXED, Ledger
+from .stack import RecurrentStack
 from .structure import Cut, Slice
 from .trace import trace
 
@@ -23,11 +25,10 @@ if TYPE_CHECKING:
     from .subject import Subject
 
 ROLES = ("producer", "follower", "consumer", "attribute")
-RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 
 
 def _leaf(module: nn.Module) -> bool:
-    own = isinstance(module, (PrunedAttention, PrunedEncoderLayer))
+    own = isinstance(module, (PrunedAttention, PrunedEncoderLayer, RecurrentStack))
     return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential)
 
 
@@ -111,6 +112,7 @@ def _cut(
     layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
     kind = "head" if heads else _kind(module)
     name = f"{owner}.{layer[1]}" if layer else owner
+    name += ".proj" if layer and parameter.startswith("weight_hr") else ""
     if kind == "head" and not isinstance(module, ATTENTION):
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
         slices += _counts_of_heads(slices, modules, len(members))
@@ -120,7 +122,7 @@ def _cut(
 
 
 def _kind(module: nn.Module) -> str:
-    if isinstance(module, RECURRENT):
+    if isinstance(module, (*RECURRENT, *CELLS)):
         return "hidden"
     if isinstance(module, ATTENTION):
         return "head"

@@ -65,7 +65,7 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         else:
             setattr(owners[owner], name, select(old, dims))
         touched[owner] = owners[owner]
-    for name, owner_module in touched.items():
+    for owner_module in touched.values():
         if isinstance(owner_module, (nn.LSTM, nn.GRU, nn.RNN, RecurrentStack)):
             _resize_recurrent(module, owner_module)
         else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch import fx, nn
 
 from .calls import Call
 
+_PACKED = (nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence)
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
 _lock = threading.Lock()
 
@@ -22,9 +25,10 @@ class _Tracer(fx.Tracer):
 
     proxy_buffer_attributes = True  # so that a buffer may be indexed by sizes of the input
 
-    def __init__(self, leaf: Callable[[nn.Module], bool]) -> None:
-        super().__init__(autowrap_functions=_FACTORIES)
-        self._autowrap_search.append(torch)  # so that torch.zeros(x.size(0), ...) becomes a node, too
+    def __init__(self, leaf: Callable[[nn.Module], bool], code: list[ModuleType]) -> None:
+        super().__init__(autowrap_functions=_FACTORIES + _PACKED)
+        # so that torch.zeros(x.size(0), ...) becomes a node, too, whoever calls it under whichever name
+        self._autowrap_search += [torch, nn.utils.rnn, *code]
         self._thread = threading.get_ident()
         self._leaf = leaf
 
@@ -63,8 +67,10 @@ def trace(module: nn.Module, call: Call, leaf: Callable[[nn.Module], bool]) -> t
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
     given = set(names[: len(call.args)]) | set(call.kwargs)
     fixed = {name: parameters[name].default for name in names if name not in given}
+    files = {type(child).__module__ for child in copied.modules()}
+    code = [sys.modules[file] for file in sorted(files) if file in sys.modules and not file.startswith("torch.")]
     with _lock:  # two patches undone in the wrong order would stay
-        graph = _Tracer(leaf).trace(copied, concrete_args=fixed or None)
+        graph = _Tracer(leaf, code).trace(copied, concrete_args=fixed or None)
     for node in list(graph.nodes):  # a fixed argument leaves an unused input and a check of it
         if node.op == "placeholder" and node.target not in given and not node.target.startswith("*"):
             _erase(graph, node)
