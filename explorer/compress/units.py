@@ -71,6 +71,11 @@ def soft_gains(cuts: Sequence[tuple[Cut, Tensor]], factor: float, shapes: Mappin
     """{consumer weight: factors}: a unit is attenuated where it is read, which scales exactly its output."""
     gains: dict[str, Tensor] = {}
     for cut, kept in cuts:
+        norm = next((piece.tensor for piece in cut.slices if piece.role == "norm"), None)
+        if norm is not None:
+            raise UnsupportedError(
+                f"{cut.group.name}: mode='scale' cannot attenuate units over which {norm} takes its statistics; use mode='hard'"
+            )
         gone = torch.ones(cut.group.units, dtype=torch.bool)
         gone[kept] = False
         for piece in cut.slices:

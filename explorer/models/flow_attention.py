@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx, nn
 
 from .attention import PrunedAttention
+from .norms import NORM
 
 if TYPE_CHECKING:
     from .flow import Flow, Marks
@@ -40,6 +41,14 @@ def heads(flow: Flow, name: str, module: Any) -> Tensor:
     if module.bias_k is not None or module.bias_v is not None or module.add_zero_attn:
         flow.ledger.block(units, f"{name} adds keys and values of its own (add_bias_kv, add_zero_attn)")
     return units
+
+
+def norm(flow: Flow, name: str, module: nn.Module, ids: Tensor | None) -> None:
+    """A module that normalizes over units: its statistics are those of the units that stay."""
+    own(flow, name, module, "weight", 0, "follower", ids)
+    own(flow, name, module, "bias", 0, "follower", ids)
+    if ids is not None:
+        flow.ledger.own(name, NORM, "norm", ids)
 
 
 def _named(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
@@ -92,14 +101,26 @@ def attention(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> 
 
 
 def encoder_layer(flow: Flow, name: str, module: nn.TransformerEncoderLayer, node: fx.Node, value: Any) -> Marks:
-    """Heads and feed-forward units inside; what goes in and out is normalized over."""
+    """Heads and feed-forward units inside; the width that comes in, is added to, normalized over and goes out."""
     named = _named(node, ("src", "src_mask", "src_key_padding_mask"))
-    flow._block_inputs(node, f"its units pass through {name} (TransformerEncoderLayer)")
-    units = heads(flow, f"{name}.self_attn" if name else "self_attn", module.self_attn)
+    marks = flow.of(named["src"])
+    flow.block([m for m in marks if m.shape[-1] == 1], f"its units pass through {name} (TransformerEncoderLayer)")
+    width = flow.along(marks, -1)
+    prefix = f"{name}." if name else ""
+    units = heads(flow, prefix + "self_attn", module.self_attn)
     _masks(flow, (named.get("src_mask"), named.get("src_key_padding_mask")), units, name)
     inner = fresh(flow, f"{name}.linear1", module.linear1.out_features)
-    first, second = (f"{name}.{child}" if name else child for child in ("linear1", "linear2"))
+    first, second = prefix + "linear1", prefix + "linear2"
     own(flow, first, module.linear1, "weight", 0, "producer", inner)
     own(flow, first, module.linear1, "bias", 0, "follower", inner)
     own(flow, second, module.linear2, "weight", 1, "consumer", inner)
-    return []
+    if width is None:
+        return []
+    own(flow, prefix + "self_attn", module.self_attn, "in_proj_weight", 1, "consumer", width)
+    own(flow, first, module.linear1, "weight", 1, "consumer", width)
+    for child, writer in (("self_attn.out_proj", module.self_attn.out_proj), ("linear2", module.linear2)):
+        own(flow, prefix + child, writer, "weight", 0, "producer", width)
+        own(flow, prefix + child, writer, "bias", 0, "follower", width)
+    for child in ("norm1", "norm2"):
+        norm(flow, prefix + child, getattr(module, child), width)
+    return [width.view((1,) * (value.ndim - 1) + (-1,))]

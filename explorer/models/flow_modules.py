@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
-from .flow_attention import ATTENTION, ENCODER_LAYER, attention, encoder_layer
+from .flow_attention import ATTENTION, ENCODER_LAYER, attention, encoder_layer, norm
 from .flow_functions import keep_place
 from .flow_recurrent import CELLS, RECURRENT, cell, recurrent
 from .layers import CONVOLUTIONS, TRANSPOSED
@@ -33,6 +33,7 @@ def rule(module: nn.Module) -> Callable[..., Any] | None:
     for types, found in (
         (SAME, same), (POOLS, pool), (CONVOLUTIONS, convolution), (TRANSPOSED, convolution), (nn.Linear, linear),
         (nn.Embedding, embedding), (BATCH_NORMS, batch_norm), (nn.LayerNorm, layer_norm), (nn.RMSNorm, layer_norm),
+        (nn.GroupNorm, group_norm),
         (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), ((nn.Softmax, nn.LogSoftmax), softmax),
         (RECURRENT, recurrent), (CELLS, cell), (ENCODER_LAYER, encoder_layer), (ATTENTION, attention),
     ):  # fmt: skip
@@ -137,4 +138,18 @@ def batch_norm(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor)
 def layer_norm(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor) -> Marks:
     marks = _input(flow, node)[1]
     dims = range(-len(module.normalized_shape), 0)
-    return flow.without(marks, dims, f"its units pass through {name} ({type(module).__name__})")
+    if len(dims) > 1:
+        return flow.without(marks, dims, f"its units pass through {name} ({type(module).__name__})")
+    norm(flow, name, module, flow.along(marks, -1))
+    return marks
+
+
+def group_norm(flow: Flow, name: str, module: nn.GroupNorm, node: fx.Node, value: Tensor) -> Marks:
+    """Channels; where there are several groups, all channels of a group go together."""
+    marks = flow.without(_input(flow, node)[1], range(2, value.ndim), f"its units pass through {name} (GroupNorm)")
+    ids = flow.along(marks, 1)
+    if ids is not None and module.num_groups > 1:
+        for group in ids.view(module.num_groups, -1):
+            flow.ledger.unite_all(group)
+    norm(flow, name, module, ids)
+    return marks

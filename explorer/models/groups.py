@@ -17,6 +17,7 @@ from .flow import Flow
 from .flow_attention import ATTENTION
 from .flow_recurrent import CELLS, RECURRENT
 from .ledger import FIXED, Ledger
+from .norms import LAST
 from .stack import RecurrentStack
 from .structure import Cut, Slice
 from .trace import trace
@@ -24,7 +25,7 @@ from .trace import trace
 if TYPE_CHECKING:
     from .subject import Subject
 
-ROLES = ("producer", "follower", "consumer", "attribute")
+ROLES = ("producer", "follower", "consumer", "attribute", "norm")
 
 
 def _leaf(module: nn.Module) -> bool:
@@ -111,13 +112,15 @@ def _cut(
     module = modules[owner]
     layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
     kind = "head" if heads else _kind(module)
+    if len(producers) > 1 and any(s.role == "norm" and isinstance(modules[s.tensor], LAST) for s in slices):
+        kind = "width"  # of a residual stream: what several layers write and each normalizes before it reads
     name = f"{owner}.{layer[1]}" if layer else owner
     name += ".proj" if layer and parameter.startswith("weight_hr") else ""
     if kind == "head" and not isinstance(module, ATTENTION):
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
         slices += _counts_of_heads(slices, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
-    owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role != "attribute")]))
+    owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role not in ("attribute", "norm"))]))
     return Cut(Group(name, kind, len(members), tuple(producers), owned), tuple(slices))
 
 

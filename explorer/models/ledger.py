@@ -31,7 +31,6 @@ class Ledger:
         self.entries: list[Entry] = []
         self.alias: dict[str, str] = {}  # {name of a tied parameter: the name that stands for it}
         self.heads: list[Tensor] = []  # units over which activations are multiplied with each other: attention heads
-        self.norms: list[tuple[str, np.ndarray]] = []  # LayerNorms that units cross: (module FQN, ids of its last dim)
 
     def fresh(self, n: int) -> Tensor:
         """``n`` new units, int64 [n]."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..core.errors import UnsupportedError
 from .attention import PrunedAttention, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
+from .norms import NORM, resize
 from .stack import RecurrentStack
 from .structure import Cut
 
@@ -53,6 +54,9 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     before = {full: getattr(owners[owner], name) for full, (owner, name) in named.items()}
     for full, dims in dropped.items():
         (owner, name), old = named[full], before[full]
+        if NORM in dims:  # a norm itself: its weight and bias are tensors like others
+            resize(old, len(dims[NORM].unique()))
+            continue
         if isinstance(old, int):  # a number of heads, by which a forward reshapes
             setattr(owners[owner], name, old - len(dims[0].unique()))
         elif isinstance(old, nn.Parameter):

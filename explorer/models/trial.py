@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
 from .structure import Cut
 from .task import to_device
@@ -82,7 +83,9 @@ def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
         mask_units(masked, gone([(readers, kept)]))
         remove(removed, dropped)
         _running(removed, running)
-        gap = difference(subject.task.forward(masked, inputs), subject.task.forward(removed, inputs))
+        with over_survivors(masked, norms_of(dropped)):
+            reference = subject.task.forward(masked, inputs)
+        gap = difference(reference, subject.task.forward(removed, inputs))
     except Exception as error:
         where = f" in {running[-1]}" if running else ""
         return f"the forward pass fails{where} once units are removed ({type(error).__name__}: {str(error)[:120]})"

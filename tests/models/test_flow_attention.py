@@ -72,7 +72,7 @@ def gap(found: Subject, recipe: Recipe) -> tuple[float, nn.Module]:
     plan = resolve(found, recipe)
     small = compress(found, recipe).double()
     inputs = found.example(8).double()
-    with Replica(found.module, dtype=torch.float64).weights(effective_weights(found, plan)) as masked, torch.no_grad():
+    with Replica(found.module, dtype=torch.float64).weights(effective_weights(found, plan), plan.norms) as masked, torch.no_grad():
         return difference(masked(inputs), small(inputs)), small
 
 
