@@ -135,7 +135,6 @@ class Flow(fx.Interpreter):
                 if mark.numel() == 1:
                     self.ledger.block(mark, reason)
                     continue
-                self.ledger.heads.append(mark)
             out.append(mark)
         return out
 

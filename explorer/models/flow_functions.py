@@ -143,6 +143,7 @@ def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
     reason = "they are multiplied with other activations"
     left = flow.collapse(flow.of(arguments[0]), -1, reason)
     right = flow.collapse(flow.of(arguments[1]), -2, reason)
+    flow.ledger.heads += [m for m in [*left, *right] if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
     return flow.merge([(first[..., :1], left), (second[..., :1, :], right)], value.shape)
 
 
@@ -152,6 +153,7 @@ def attention(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     q, k, v = (named[name] for name in ("query", "key", "value"))
     reason = "they are multiplied with other activations"
     inputs = [(flow.value(a)[..., :1, :1], flow.collapse(flow.of(a), -1, reason)) for a in (q, k)]
+    flow.ledger.heads += [m for _, marks in inputs for m in marks if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
     mask = named.get("attn_mask")
     if isinstance(mask, fx.Node):
         flow.block(flow.of(mask), "its units mask attention")
