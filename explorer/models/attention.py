@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -130,3 +131,20 @@ class PrunedEncoderLayer(nn.TransformerEncoderLayer):
         self.self_attn = PrunedAttention(  # type: ignore[assignment]
             d_model, d_model, num_heads, head_dim, d_model, d_model, dropout, bias, batch_first
         )
+
+
+class PrunedEncoder(nn.TransformerEncoder):
+    """An nn.TransformerEncoder whose layers have sizes of their own."""
+
+    def __init__(self, layers: Sequence[nn.Module], norm: nn.Module | None = None, enable_nested_tensor: bool = False) -> None:
+        nn.Module.__init__(self)
+        self.layers, self.num_layers, self.norm = nn.ModuleList(layers), len(layers), norm
+        self.enable_nested_tensor = self.use_nested_tensor = enable_nested_tensor
+        self.mask_check = True
+
+    @classmethod
+    def become(cls, module: nn.TransformerEncoder) -> None:
+        """Make an encoder one of these, in place. Nested tensors need the fused kernel, so they go with the first head."""
+        module.__class__ = cls
+        if any(isinstance(layer, PrunedEncoderLayer) for layer in module.layers):
+            module.use_nested_tensor = False

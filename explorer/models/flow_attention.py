@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
-from .attention import PrunedAttention
+from .attention import PrunedAttention, PrunedEncoderLayer
 from .norms import NORM
 
 if TYPE_CHECKING:
     from .flow import Flow, Marks
 
 ATTENTION = (nn.MultiheadAttention, PrunedAttention)
-ENCODER_LAYER = nn.TransformerEncoderLayer
+ENCODER_LAYER, ENCODER = nn.TransformerEncoderLayer, nn.TransformerEncoder
 
 
 def fresh(flow: Flow, name: str, n: int) -> Tensor:
@@ -102,25 +102,48 @@ def attention(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> 
 
 def encoder_layer(flow: Flow, name: str, module: nn.TransformerEncoderLayer, node: fx.Node, value: Any) -> Marks:
     """Heads and feed-forward units inside; the width that comes in, is added to, normalized over and goes out."""
+    width = _width(flow, name, node)
+    _layer(flow, name, module, _named(node, ("src", "src_mask", "src_key_padding_mask")), width)
+    return [] if width is None else [width.view((1,) * (value.ndim - 1) + (-1,))]
+
+
+def encoder(flow: Flow, name: str, module: nn.TransformerEncoder, node: fx.Node, value: Any) -> Marks:
+    """Its layers, one after the other: one width, heads and feed-forward units of each."""
+    last = module.norm
+    plain = last is None or isinstance(last, (nn.LayerNorm, nn.RMSNorm)) and len(last.normalized_shape) == 1
+    if not plain or any(type(layer) not in (ENCODER_LAYER, PrunedEncoderLayer) for layer in module.layers):
+        flow._block_inputs(node, f"its units pass through {name} (TransformerEncoder with parts of its own)")
+        return []
+    width = _width(flow, name, node)
     named = _named(node, ("src", "src_mask", "src_key_padding_mask"))
-    marks = flow.of(named["src"])
-    flow.block([m for m in marks if m.shape[-1] == 1], f"its units pass through {name} (TransformerEncoderLayer)")
-    width = flow.along(marks, -1)
+    named["src_mask"] = named.get("mask", named.get("src_mask"))
+    for i, layer in enumerate(module.layers):
+        _layer(flow, f"{name}.layers.{i}" if name else f"layers.{i}", layer, named, width)
+    if last is not None:
+        norm(flow, f"{name}.norm" if name else "norm", last, width)
+    return [] if width is None else [width.view((1,) * (value.ndim - 1) + (-1,))]
+
+
+def _width(flow: Flow, name: str, node: fx.Node) -> Tensor | None:
+    """Units along the last dim of what comes in; units along other dims cannot go."""
+    marks = flow.of(node.args[0] if node.args else node.kwargs["src"])
+    flow.block([m for m in marks if m.shape[-1] == 1], f"its units pass through {name}, where positions attend to each other")
+    return flow.along(marks, -1)
+
+
+def _layer(flow: Flow, name: str, module: Any, named: dict[str, Any], width: Tensor | None) -> None:
+    """What the units of one encoder layer own."""
     prefix = f"{name}." if name else ""
     units = heads(flow, prefix + "self_attn", module.self_attn)
     _masks(flow, (named.get("src_mask"), named.get("src_key_padding_mask")), units, name)
-    inner = fresh(flow, f"{name}.linear1", module.linear1.out_features)
-    first, second = prefix + "linear1", prefix + "linear2"
-    own(flow, first, module.linear1, "weight", 0, "producer", inner)
-    own(flow, first, module.linear1, "bias", 0, "follower", inner)
-    own(flow, second, module.linear2, "weight", 1, "consumer", inner)
-    if width is None:
-        return []
+    inner = fresh(flow, prefix + "linear1", module.linear1.out_features)
+    own(flow, prefix + "linear1", module.linear1, "weight", 0, "producer", inner)
+    own(flow, prefix + "linear1", module.linear1, "bias", 0, "follower", inner)
+    own(flow, prefix + "linear2", module.linear2, "weight", 1, "consumer", inner)
     own(flow, prefix + "self_attn", module.self_attn, "in_proj_weight", 1, "consumer", width)
-    own(flow, first, module.linear1, "weight", 1, "consumer", width)
+    own(flow, prefix + "linear1", module.linear1, "weight", 1, "consumer", width)
     for child, writer in (("self_attn.out_proj", module.self_attn.out_proj), ("linear2", module.linear2)):
         own(flow, prefix + child, writer, "weight", 0, "producer", width)
         own(flow, prefix + child, writer, "bias", 0, "follower", width)
     for child in ("norm1", "norm2"):
         norm(flow, prefix + child, getattr(module, child), width)
-    return [width.view((1,) * (value.ndim - 1) + (-1,))]

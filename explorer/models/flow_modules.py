@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
-from .flow_attention import ATTENTION, ENCODER_LAYER, attention, encoder_layer, norm
+from .flow_attention import ATTENTION, ENCODER, ENCODER_LAYER, attention, encoder, encoder_layer, norm
 from .flow_functions import keep_place
 from .flow_recurrent import CELLS, RECURRENT, cell, recurrent
 from .layers import CONVOLUTIONS, TRANSPOSED
@@ -35,7 +35,7 @@ def rule(module: nn.Module) -> Callable[..., Any] | None:
         (nn.Embedding, embedding), (BATCH_NORMS, batch_norm), (nn.LayerNorm, layer_norm), (nn.RMSNorm, layer_norm),
         (nn.GroupNorm, group_norm),
         (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), ((nn.Softmax, nn.LogSoftmax), softmax),
-        (RECURRENT, recurrent), (CELLS, cell), (ENCODER_LAYER, encoder_layer), (ATTENTION, attention),
+        (RECURRENT, recurrent), (CELLS, cell), (ENCODER_LAYER, encoder_layer), (ENCODER, encoder), (ATTENTION, attention),
     ):  # fmt: skip
         if isinstance(module, types):
             return found

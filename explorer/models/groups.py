@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..core.layers import Group
-from .attention import PrunedAttention, PrunedEncoderLayer
+from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .calls import calls
 from .flow import Flow
 from .flow_attention import ATTENTION
@@ -29,8 +29,8 @@ ROLES = ("producer", "follower", "consumer", "attribute", "norm")
 
 
 def _leaf(module: nn.Module) -> bool:
-    own = isinstance(module, (PrunedAttention, PrunedEncoderLayer, RecurrentStack))
-    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, nn.Sequential)
+    own = isinstance(module, (PrunedAttention, PrunedEncoder, PrunedEncoderLayer, RecurrentStack))
+    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, (nn.Sequential, nn.TransformerDecoderLayer))
 
 
 def follow(subject: Subject) -> Ledger:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
-from .attention import PrunedAttention, PrunedEncoderLayer
+from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
 from .norms import NORM, resize
 from .stack import RecurrentStack
@@ -77,6 +77,9 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     for name in dict.fromkeys(n if isinstance(owners[n], ATTENTION) else n.rpartition(".")[0] for n in touched):
         if isinstance(owners[name], ATTENTION):
             _resize_attention(module, owners[name])
+    for name, owner_module in owners.items():
+        if type(owner_module) is nn.TransformerEncoder and any(f"{one}.".startswith(f"{name}." if name else "") for one in touched):
+            PrunedEncoder.become(owner_module)
 
 
 def _resize_attention(root: nn.Module, old: nn.Module) -> None:
@@ -90,8 +93,6 @@ def _resize_attention(root: nn.Module, old: nn.Module) -> None:
                 parent._modules[key] = made
                 if type(parent) is nn.TransformerEncoderLayer:
                     parent.__class__ = PrunedEncoderLayer
-        if isinstance(parent, nn.TransformerEncoder):
-            parent.use_nested_tensor = False  # nested tensors need the fused kernel
 
 
 def _resize_recurrent(root: nn.Module, module: Any) -> None:

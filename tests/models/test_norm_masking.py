@@ -15,6 +15,7 @@ from explorer.compress.apply import effective_weights
 from explorer.compress.resolve import resolve
 from explorer.core.errors import UnsupportedError
 from explorer.evaluate.answers import answers
+from explorer.models.attention import PrunedEncoder
 from explorer.models.replica import Replica
 from explorer.models.subject import Subject
 from explorer.models.trial import difference
@@ -130,6 +131,55 @@ def test_the_width_of_encoder_layers(settings: dict[str, Any]) -> None:
         worst, small = gap(subject, Recipe().prune(target, **HALF))
         assert worst <= 1e-9
     assert small.layers[1].norm2.normalized_shape == (4,) and small.layers[0].self_attn.in_proj_weight.shape == (12, 4)
+
+
+class Whole(nn.Module):
+    """nn.TransformerEncoder, with its own last norm or without, and a mask."""
+
+    def __init__(self, norm: bool = True, masked: bool = False) -> None:
+        super().__init__()
+        self.embed, self.head, self.masked = nn.Linear(5, D), nn.Linear(D, 3), masked
+        layer = nn.TransformerEncoderLayer(D, 4, 12, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(D) if norm else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(6, dtype=x.dtype) if self.masked else None
+        return self.head(self.encoder(self.embed(x), mask)).mean(1)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_whole_encoder(norm: bool, masked: bool) -> None:
+    subject = random(Whole(norm, masked))
+    kinds = {g.name: (g.kind, g.units) for g in subject.groups}
+    assert kinds == {
+        "embed": ("width", D), "encoder.layers.0.self_attn": ("head", 4), "encoder.layers.0.linear1": ("neuron", 12),
+        "encoder.layers.1.self_attn": ("head", 4), "encoder.layers.1.linear1": ("neuron", 12),
+    }  # fmt: skip
+    for target in ("embed", "encoder.layers.0.linear1", "encoder.layers.1.self_attn.in_proj_weight", "*"):
+        worst, small = gap(subject, Recipe().prune(target, **HALF))
+        assert worst <= 1e-9
+        assert type(small.encoder) is PrunedEncoder
+
+
+class Decoder(nn.Module):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.target, self.memory, self.head = nn.Linear(5, D), nn.Linear(5, D), nn.Linear(D, 3)
+        self.layer = nn.TransformerDecoderLayer(D, 4, 12, batch_first=True, **settings)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.target(x[:, :3]), self.memory(x))).mean(1)
+
+
+@pytest.mark.parametrize("settings", [{}, {"norm_first": True}, {"bias": False}], ids=str)
+def test_a_decoder_layer(settings: dict[str, Any]) -> None:
+    subject = random(Decoder(**settings))
+    kinds = {g.name: (g.kind, g.units) for g in subject.groups}
+    assert kinds["layer.self_attn"] == kinds["layer.multihead_attn"] == ("head", 4) and kinds["layer.linear1"] == ("neuron", 12)
+    assert any(kind == "width" for kind, _ in kinds.values())
+    for target in ("layer.multihead_attn.in_proj_weight", "*"):
+        assert gap(subject, Recipe().prune(target, **HALF))[0] <= 1e-9
 
 
 @pytest.fixture(params=[True, False], ids=["fast", "plain"])
