@@ -131,7 +131,7 @@ class RecurrentStack(nn.Module):
         """Time reversed; in packed data [sum of lengths, F] each sequence within its own length."""
         return x.flip(1 if self.batch_first else 0) if batches is None else x[backwards(batches).to(x.device)]
 
-    def _initial(self, hx: Any, x: Tensor, batch: int, order: Tensor | None, single: bool) -> list[list[Tensor]]:
+    def _initial(self, hx: Any, x: Tensor, batch: Any, order: Tensor | None, single: bool) -> list[list[Tensor]]:
         """States [N, H] of each layer and direction: given ones in any accepted form, else zeros."""
         kinds = (self.emitted_sizes, self.hidden_sizes) if self.mode == "LSTM" else (self.hidden_sizes,)
         if hx is None:
@@ -158,9 +158,11 @@ class RecurrentStack(nn.Module):
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         if isinstance(input, PackedSequence):
             x, batches, order, back = input
-            batch, single = int(batches[0]), False
+            batch: Any = batches[0]  # stays a tensor: the older ONNX exporter would write an int into the file
+            single = False
         else:
-            x, batches, order, back, single = input, None, None, None, input.dim() == 2
+            x, batches, order, back = input, None, None, None
+            single = input.dim() == 2
             if input.dim() not in (2, 3):
                 raise ValueError(f"input with {input.dim()} dims; accepted: 3, or 2 without a batch")
             x = x.unsqueeze(0 if self.batch_first else 1) if single else x
