@@ -138,6 +138,8 @@ class PrunedEncoder(nn.TransformerEncoder):
 
     def __init__(self, layers: Sequence[nn.Module], norm: nn.Module | None = None, enable_nested_tensor: bool = False) -> None:
         nn.Module.__init__(self)
+        if not layers:
+            raise ValueError("an encoder needs a layer")
         self.layers, self.num_layers, self.norm = nn.ModuleList(layers), len(layers), norm
         self.enable_nested_tensor = self.use_nested_tensor = enable_nested_tensor
         self.mask_check = True

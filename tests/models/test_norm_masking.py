@@ -203,6 +203,22 @@ def test_fashion_vit_loses_half_its_width_exactly() -> None:
     assert worst <= 1e-9 and small.head.in_features == 32 and small.position.shape == (1, 16, 32)
 
 
+def test_a_module_with_some_of_the_layers_that_write_the_stream_means_its_own_units() -> None:
+    subject = few("fashion-vit")
+
+    def cut(*targets: str) -> set[str]:
+        return set(resolve(subject, Recipe().prune(targets, **HALF)).kept)
+
+    assert cut("blocks.0") == {"blocks.0.attn", "blocks.0.fc1"} and cut("blocks.1.attn") == {"blocks.1.attn"}
+    assert cut("patches") == cut("blocks.2.fc2.weight") == cut("blocks.2.attn.out") == {"patches"}
+    assert len(cut("*")) == 9 == len(cut("patches", "blocks"))
+    with pytest.raises(UnsupportedError, match="only the width 'patches' of the residual stream"):
+        cut("blocks.*.fc2")
+    both = Recipe().prune("*", sparsity=0.25, granularity="unit").prune("blocks.0", **HALF)
+    kept = resolve(subject, both).kept
+    assert (len(kept["patches"]), len(kept["blocks.0.fc1"]), len(kept["blocks.1.fc1"])) == (48, 64, 96)
+
+
 def test_evaluation_and_single_answers_are_those_of_the_smaller_model() -> None:
     subject = few("fashion-vit")
     recipe = Recipe().prune("patches", **HALF)
