@@ -1,9 +1,9 @@
 """How recurrent modules, their states and packed sequences pass units on.
 
-Hidden unit k of a layer and direction owns rows k + g * H of every gate g, its column of weight_hh, and a column of what
-reads the layer. States of several layers come as one tensor [layers * directions, N, H]: where a forward takes them one
-by one, each layer has units of its own; where it uses the tensor as a whole, all layers must keep the same size, so that
-unit k of one goes with unit k of the others.
+Hidden unit k of a layer and direction owns rows k + g * H of every gate g, its column of weight_hh, and a column of
+what reads the layer. States of several layers come as one tensor [layers * directions, N, H]: where a forward takes
+them one by one, each layer has units of its own; where it uses the tensor as a whole, all layers must keep the same
+size, so that unit k of one goes with unit k of the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN, RecurrentStack)
 CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-FIXED_STATE = "their initial state has a fixed size"
 
 
 def _placed(ids: Tensor, rank: int) -> Tensor:
@@ -52,10 +51,12 @@ def recurrent(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> 
     columns = list(zip(*units, strict=True)) if pair else [[emitted for emitted, _ in units]]
     given = node.args[1] if len(node.args) > 1 else node.kwargs.get("hx")
     _initial(flow, name, given, columns)
-    for position, used in _taken(node, pair):
-        if any(not _one_by_one(flow, user, used) for user in used.users):
-            _equal(flow, columns[position])
-    states = [_state(flow, list(column), 3 if packed else rank) for column in columns]
+    whole = {k for k, used in _taken(node, pair) if any(not _one_by_one(flow, user, used) for user in used.users)}
+    states = []
+    for k, column in enumerate(columns):
+        if k in whole:
+            _equal(flow, column)
+        states.append(_state(list(column), 3 if packed else rank, k in whole))
     return ([_placed(inputs, rank)], tuple(states) if pair else states[0])
 
 
@@ -108,12 +109,12 @@ def cell(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Any:
     return [_placed(hidden, value.ndim)]
 
 
-def _state(flow: Flow, column: list[Tensor], rank: int) -> Any:
-    """Marks of h_n or c_n: each row of the first dim has its own units."""
+def _state(column: list[Tensor], rank: int, equal: bool) -> Any:
+    """Marks of h_n or c_n: each row of the first dim has its own units, unless all keep the same size."""
     if len({len(ids) for ids in column}) > 1:  # a stack's, with a tensor a layer and direction
         return tuple([_placed(ids, rank - 1)] for ids in column)
-    table = torch.stack(column)  # [layers * directions, H]
-    return [table.view(len(column), *[1] * (rank - 2), -1)]
+    table = torch.stack(column[:1] if equal else column)  # [layers * directions, H]
+    return [table.view(len(table), *[1] * (rank - 2), -1)]
 
 
 def _equal(flow: Flow, column: Any) -> None:

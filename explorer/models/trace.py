@@ -51,9 +51,9 @@ class _Tracer(fx.Tracer):
         name = obj.node.target if isinstance(obj.node.target, str) else getattr(obj.node.target, "__name__", "")
         given = obj.node.args[1] if name in count and len(obj.node.args) > 1 else None
         if isinstance(given, int) and name in ("chunk", "tensor_split"):
-            return iter([obj[i] for i in range(given)])
+            return iter([obj[i] for i in range(given)])  # type: ignore[index]
         if isinstance(given, (list, tuple)) and name in ("split", "split_with_sizes"):
-            return iter([obj[i] for i in range(len(given))])
+            return iter([obj[i] for i in range(len(given))])  # type: ignore[index]
         return super().iter(obj)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
