@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from explorer import Recipe, compress
+from explorer import Recipe, compress, evaluate
 from explorer.compress.apply import effective_weights
 from explorer.compress.resolve import resolve
 from explorer.models.replica import Replica
@@ -224,3 +224,17 @@ def test_what_was_removed_can_be_pruned_again() -> None:
     assert {layer.kind for layer in found.layers} == {"lstm", "linear"}
     again = pruned(found, ["*"]).rnn
     assert again.hidden_sizes == (1, 3, 3, 3)
+
+
+def test_multiplications_fall_by_what_was_removed() -> None:
+    found = of(Last(nn.GRU, both=True))
+    recipe = Recipe().prune(["rnn.weight_hh_l0"], sparsity=0.5, granularity="unit")
+
+    def macs(*sizes: int) -> int:
+        """4 steps, 3 gates; widths: input 5, what each direction of the layer below emits."""
+        first = sum(size * (5 + size) for size in sizes[:2])
+        second = sum(size * (sum(sizes[:2]) + size) for size in sizes[2:])
+        return 4 * 3 * (first + second) + 3 * sum(sizes[2:])
+
+    assert evaluate(found, Recipe()).counts.macs == macs(H, H, H, H)
+    assert evaluate(found, recipe).counts.macs == macs(H // 2, H, H, H)

@@ -40,7 +40,7 @@ def test_groups(how: str) -> None:
     [
         ("shared", "first.weight", "fails in rnn"),  # the other call reads the input itself
         ("turned", "rnn.weight_hh_l0", "along the time or the batch of next"),
-        ("written", "rnn.weight_hh_l0", "fails once units are removed"),
+        ("written", "rnn.weight_hh_l0", "fails in head once units are removed"),
         ("dot", "rnn.weight_hh_l0", "multiplied with other activations"),
         ("returned", "rnn.weight_hh_l1", "model's output"),
     ],
