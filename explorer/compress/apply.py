@@ -68,7 +68,7 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     inputs = to_device(inputs, _device(module), dtype)
     replica = Replica(subject.module, _device(module), dtype)
     try:
-        with replica.weights(effective_weights(subject, plan)) as masked:
+        with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
             reference = subject.task.forward(masked, inputs)
         result = subject.task.forward(module, inputs)
     except Exception as error:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.norms import norms_of
 from .quantizers import Codes
 
 
@@ -65,7 +66,7 @@ class Plan:
     """What a Recipe means for one Subject. Applying, caching and exporting consume this, never the Recipe.
 
     layers: {layer: LayerPlan} of the layers that change. kept: {group: indices of the units that stay}, of the groups
-    that are cut. dropped: {tensor FQN: {dim: indices that go}}.
+    that are cut. dropped: {tensor FQN: {dim: indices that go}}; a norm stands there by its module's FQN, with dim -1.
     """
 
     layers: Mapping[str, LayerPlan]
@@ -77,6 +78,11 @@ class Plan:
     def masks(self) -> dict[str, Tensor]:
         """{layer: bool Tensor of the original shape}, True where the weight stays; only pruned layers."""
         return {name: layer.mask for name, layer in self.layers.items() if layer.mask is not None}
+
+    @cached_property
+    def norms(self) -> dict[str, Tensor]:
+        """{FQN of a norm: indices of removed units}: the masked run takes its statistics over the others."""
+        return norms_of(self.dropped)
 
     def cut_fraction(self, name: str) -> float:
         """Of a layer's entries that remain, the fraction that a weight-prune rule cuts or attenuates."""

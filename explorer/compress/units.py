@@ -12,7 +12,7 @@ from ..analysis.importance import unit_scores
 from ..core.errors import RecipeError, UnsupportedError
 from ..core.layers import Layer
 from ..core.rules import UNIT_PRUNE, Prune
-from ..core.targets import select
+from ..core.targets import matches, select
 from ..models.structure import Cut
 from ..models.subject import Subject
 from .masks import units_that_stay
@@ -23,17 +23,36 @@ def groups_of(
 ) -> dict[int, list[Cut]]:
     """{index of a unit-prune rule: the groups it cuts}; a group follows the last rule that one of its producers has."""
     chosen: dict[int, list[Cut]] = {}
+    passed: dict[int, Cut] = {}  # widths of which a rule names only some of the layers
     for cut in subject.structure.cuts.values():
         if protected.intersection(cut.group.producers):
             continue
-        found = [holds[name][UNIT_PRUNE] for name in cut.group.producers if UNIT_PRUNE in holds[name]]
-        if found:
-            chosen.setdefault(max(found), []).append(cut)
+        found = {holds[name][UNIT_PRUNE] for name in cut.group.producers if UNIT_PRUNE in holds[name]}
+        if meant := {index for index in found if _means(rules[index], cut)}:
+            chosen.setdefault(max(meant), []).append(cut)
+        passed.update({index: cut for index in found - meant})
     for index, rule in enumerate(rules):
         if isinstance(rule, Prune) and rule.kind == UNIT_PRUNE and any(UNIT_PRUNE in h and h[UNIT_PRUNE] == index for h in holds.values()):
             for target in rule.targets:
                 _must_have_units(subject, target)
+        if isinstance(rule, Prune) and index in passed and index not in chosen and not protected:
+            group = passed[index].group
+            raise UnsupportedError(
+                f"{', '.join(rule.targets)}: of these layers only the width {group.name!r} of the residual stream can be cut, which "
+                f"{len(group.producers)} layers write; to cut it, name {group.name!r} or one of the layers"
+            )
     return chosen
+
+
+def _means(rule: object, cut: Cut) -> bool:
+    """Whether a rule that names a producer means the group. Layers all over a model write a residual stream's width: it is meant
+    where one of them is named by itself, or all of them are; a module or pattern that holds a few of them means its own units."""
+    group = cut.group
+    if group.kind != "width" or len(group.producers) < 2 or not isinstance(rule, Prune):
+        return True
+    if any(target == group.name or target in group.producers or f"{target}.weight" in group.producers for target in rule.targets):
+        return True
+    return all(any(matches(target, name) for target in rule.targets) for name in group.producers)
 
 
 def _must_have_units(subject: Subject, target: str) -> None:
@@ -71,6 +90,11 @@ def soft_gains(cuts: Sequence[tuple[Cut, Tensor]], factor: float, shapes: Mappin
     """{consumer weight: factors}: a unit is attenuated where it is read, which scales exactly its output."""
     gains: dict[str, Tensor] = {}
     for cut, kept in cuts:
+        norm = next((piece.tensor for piece in cut.slices if piece.role == "norm"), None)
+        if norm is not None:
+            raise UnsupportedError(
+                f"{cut.group.name}: mode='scale' cannot attenuate units over which {norm} takes its statistics; use mode='hard'"
+            )
         gone = torch.ones(cut.group.units, dtype=torch.bool)
         gone[kept] = False
         for piece in cut.slices:

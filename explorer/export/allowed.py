@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models.attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from ..models.stack import RecurrentStack
+
 _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
     "operator": (operator, "add sub mul truediv floordiv mod pow neg matmul eq ne lt le gt ge and_ or_ invert getitem"),
     "torch": (
@@ -31,9 +34,10 @@ _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
         "scaled_dot_product_attention selu sigmoid silu softmax softmin softplus softshrink softsign tanh tanhshrink "
         "threshold unfold fold",
     ),
+    "rnn": (nn.utils.rnn, "pack_padded_sequence pad_packed_sequence"),
 }
 METHODS = frozenset(
-    "abs add add_ all amax amin any argmax argmin bmm bool chunk clamp clamp_min clamp_max clone contiguous cos "
+    "abs add add_ all amax amin any argmax argmin bmm bool chunk clamp clamp_min clamp_max clone contiguous cos cpu "
     "cumsum detach diff dim div div_ double eq exp expand expand_as fill_ flatten flip float floor gather ge gt half "
     "index_select int le log log_softmax logical_and logical_not logical_or logsumexp long lt masked_fill "
     "masked_fill_ matmul max mean min mm mul mul_ narrow ndimension ne neg new_ones new_zeros norm numel permute pow "
@@ -64,6 +68,9 @@ _CONV = _same("in_channels", "out_channels", "kernel_size", "stride", "padding",
 _CONV_T = _CONV | _same("output_padding")
 _NORM = _same("num_features", "eps", "momentum", "affine", "track_running_stats")
 _GATES = _same("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+_STACK = _same("mode", "input_size", "hidden_sizes", "bias", "batch_first", "dropout", "bidirectional") | _same(
+    "nonlinearity", "proj_sizes"
+)
 _POOL = _same("kernel_size", "stride", "padding", "ceil_mode")
 _MAX = _POOL | _same("dilation", "return_indices")
 _AVG = _POOL | _same("count_include_pad")
@@ -83,7 +90,6 @@ def _activation(module: Any) -> str:
 
 _ENCODER_LAYER: dict[str, Callable[[Any], Any]] = {
     "d_model": operator.attrgetter("self_attn.embed_dim"),
-    "nhead": operator.attrgetter("self_attn.num_heads"),
     "dim_feedforward": operator.attrgetter("linear1.out_features"),
     "dropout": operator.attrgetter("dropout.p"),
     "activation": _activation,
@@ -92,6 +98,7 @@ _ENCODER_LAYER: dict[str, Callable[[Any], Any]] = {
     "norm_first": operator.attrgetter("norm_first"),
     "bias": lambda module: module.linear1.bias is not None,
 }
+_HEADS = _same("num_heads", "head_dim")
 # module class -> {constructor argument: how to read it off an instance}; read after removal, so sizes are actual
 MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     **{cls: _CONV | _BIAS for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)},
@@ -109,11 +116,20 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.RNN: _GATES | _same("nonlinearity"),
     nn.LSTM: _GATES | _same("proj_size"),
     nn.GRU: _GATES,
+    RecurrentStack: _STACK,
     nn.RNNCell: _same("input_size", "hidden_size", "bias", "nonlinearity"),
     nn.LSTMCell: _same("input_size", "hidden_size", "bias"),
     nn.GRUCell: _same("input_size", "hidden_size", "bias"),
     nn.MultiheadAttention: _ATTENTION,
-    nn.TransformerEncoderLayer: _ENCODER_LAYER,
+    PrunedAttention: _HEADS | _same("query_dim", "embed_dim", "kdim", "vdim", "dropout", "batch_first")
+    | {"bias": _is("in_proj_bias"), "fused": _is("in_proj_weight")},
+    nn.TransformerEncoderLayer: _ENCODER_LAYER | {"nhead": operator.attrgetter("self_attn.num_heads")},
+    PrunedEncoderLayer: _ENCODER_LAYER | {name: operator.attrgetter(f"self_attn.{name}") for name in _HEADS},
+    PrunedEncoder: {
+        "layers": lambda module: list(module.layers),
+        "norm": operator.attrgetter("norm"),
+        "enable_nested_tensor": operator.attrgetter("use_nested_tensor"),
+    },
     nn.TransformerEncoder: {
         "encoder_layer": lambda module: module.layers[0],
         "num_layers": operator.attrgetter("num_layers"),

@@ -13,8 +13,8 @@ from ..compress.apply import compress
 from ..compress.plan import Plan
 from ..core.report import LayerCount
 from ..evaluate.costs import counts
+from ..models.calls import calls
 from ..models.subject import Subject
-from .calls import calls
 from .fold import consumers, fold
 from .onnx_graph import strip, to_onnx
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ExportError
+from ..models.calls import Call
+from ..models.stack import RecurrentStack
 from ..models.subject import Subject
-from .calls import Call
 
 OPSET = 20
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # torch.onnx writes its messages for terminals
 _lock = threading.Lock()  # torch.onnx keeps state in globals
 
 
@@ -66,12 +69,17 @@ def names(subject: Subject, module: nn.Module, call: Call) -> tuple[list[str], l
 def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool = True) -> onnx.ModelProto:
     """Export with a dynamic batch; ``call`` holds a batch of two or more, so that no size 1 is baked in.
 
-    nn.RNN goes through the older exporter, which writes the RNN operator where the newer one unrolls time.
+    nn.RNN, or a stack of its layers, goes through the older exporter, which writes the RNN operator where the newer
+    one unrolls time.
     optimize False keeps a node a module (BatchNorm unfolded). Raises :class:`ExportError`.
     """
     plain = copy.deepcopy(module).eval().requires_grad_(False)  # an export may leave traces on what it exports
+    projected = next((name for name, c in plain.named_modules() if getattr(c, "proj_size", 0)), None)
+    if projected is not None:
+        what = f"{projected} is an LSTM with projections, which the LSTM operator of ONNX does not have"
+        raise ExportError(f"{subject.name}: {what}; other formats do")
     inputs, outputs = names(subject, plain, call)
-    recurrent = any(isinstance(child, nn.RNN) for child in plain.modules())
+    recurrent = any(isinstance(c, nn.RNN) or isinstance(c, RecurrentStack) and c.mode == "RNN" for c in plain.modules())
     attempts = (_older,) if recurrent else (_newer, _older)
     problems = []
     with _lock, _quiet(), torch.no_grad():
@@ -79,7 +87,7 @@ def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool =
             try:
                 return attempt(plain, call, inputs, outputs, optimize)
             except Exception as error:  # any module may come here
-                lines = str(error).strip().splitlines() or [""]
+                lines = COLOUR.sub("", str(error)).strip().splitlines() or [""]
                 problems.append(f"{type(error).__name__}: {lines[0][:200]}")
     raise ExportError(f"{subject.name}: torch.onnx cannot export this model ({'; '.join(problems)}); other formats may")
 

@@ -122,14 +122,19 @@ def _module(item: object, where: str, depth: int = 0) -> nn.Module:
         odd = sorted(set(arguments) ^ accepted)
         what = f"arguments of {name} ({', '.join(map(str, odd))[:120]})"
         raise _refuse(where, what, ", ".join(sorted(accepted)) or "none")
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in arguments.items():
         if isinstance(value, dict) and set(value) == {"module"}:
             values[key] = _module(value["module"], f"{where}.{key}", depth + 1)
             continue
+        if key == "layers" and isinstance(value, list) and len(value) <= LAYERS:
+            values[key] = [_module(_dict(one, where).get("module"), f"{where}.layers", depth + 1) for one in value]
+            continue
         values[key] = decode(value, f"{where}.{key}", {})
         if key == "num_layers" and not (isinstance(value, int) and 0 < value <= LAYERS):
             raise _refuse(where, f"num_layers={value!r}", f"1 to {LAYERS}")
+        if key in ("hidden_sizes", "proj_sizes") and not _sizes(values[key]):
+            raise _refuse(where, f"{key}={str(value)[:80]}", f"a tuple of at most {2 * LAYERS} whole numbers above 0")
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -137,6 +142,12 @@ def _module(item: object, where: str, depth: int = 0) -> nn.Module:
     except Exception as error:
         what = f"{name} refuses its arguments ({type(error).__name__}: {str(error)[:120]})"
         raise _refuse(where, what, "valid ones") from None
+
+
+def _sizes(value: object) -> bool:
+    """Sizes of the layers and directions of a recurrent stack."""
+    small = isinstance(value, tuple) and len(value) <= 2 * LAYERS
+    return small and all(type(one) is int and one > 0 for one in value)  # type: ignore[attr-defined]
 
 
 def _plant(root: nn.Module, path: str, child: nn.Module) -> None:

@@ -11,22 +11,17 @@ References: torch.fx (Reed et al. 2022, arXiv 2112.08429).
 
 from __future__ import annotations
 
-import copy
-import inspect
 import math
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from ..core.errors import UnsupportedError
+from ..models.calls import Call
+from ..models.trace import trace as traced
 from .allowed import ATTRIBUTES, METHODS, MODULES, NAMES
-from .calls import Call
 
-_FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
-_lock = threading.Lock()
 FORMAT, VERSION = "compression-explorer-model", 1
 
 
@@ -70,52 +65,9 @@ def describe(module: nn.Module, name: str) -> dict[str, Any]:
     return {"type": type(module).__name__, "arguments": arguments}
 
 
-class _Tracer(fx.Tracer):
+def _listed(module: nn.Module) -> bool:
     """Leaves are exactly the allow-listed classes; everything else is traced into."""
-
-    proxy_buffer_attributes = True  # so that a buffer may be indexed by sizes of the input
-
-    def __init__(self) -> None:
-        super().__init__(autowrap_functions=_FACTORIES)
-        self._autowrap_search.append(torch)  # so that torch.zeros(x.size(0), ...) becomes a node, too
-        self._thread = threading.get_ident()
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        # while torch.fx traces, it patches nn.Module.__call__ for the whole process: others just run
-        if threading.get_ident() != self._thread:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        if threading.get_ident() != self._thread:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in MODULES and not (m._forward_hooks or m._forward_pre_hooks)
-
-
-def _trace(module: nn.Module, call: Call) -> tuple[nn.Module, fx.Graph]:
-    """Trace a copy; arguments that the task does not give are fixed at their defaults."""
-    copied = copy.deepcopy(module).eval()  # a trace leaves constants on the module
-    parameters = inspect.signature(type(copied).forward).parameters
-    names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
-    given = set(names[: len(call.args)]) | set(call.kwargs)
-    fixed = {name: parameters[name].default for name in names if name not in given}
-    with _lock:  # two patches undone in the wrong order would stay
-        graph = _Tracer().trace(copied, concrete_args=fixed or None)
-    for node in list(graph.nodes):  # a fixed argument leaves an unused input and a check of it
-        if node.op == "placeholder" and node.target not in given and not node.target.startswith("*"):
-            _erase(graph, node)
-    return copied, graph
-
-
-def _erase(graph: fx.Graph, node: fx.Node) -> None:
-    for user in list(node.users):
-        _erase(graph, user)
-    graph.erase_node(node)
+    return type(module) in MODULES
 
 
 def _node(node: fx.Node) -> dict[str, Any]:
@@ -167,7 +119,7 @@ def trace(module: nn.Module, call: Call) -> tuple[dict[str, Any], dict[str, Tens
     an operation or a module outside of the allow-list).
     """
     try:
-        copied, graph = _trace(module, call)
+        copied, graph = traced(module, call, _listed)
     except Exception as error:  # any forward may come here
         first = (str(error).splitlines() or [""])[0][:160]
         raise UnsupportedError(f"it cannot be traced ({type(error).__name__}: {first})") from None

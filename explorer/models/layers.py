@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from ..core.layers import Layer
+from .attention import PrunedAttention
 from .replica import share
+from .stack import RecurrentStack
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -31,7 +33,9 @@ def kind_of(module: nn.Module, parameter: str) -> str | None:
         ):
             if isinstance(module, types):
                 return kind
-    if isinstance(module, nn.MultiheadAttention) and parameter.endswith("proj_weight"):
+        if isinstance(module, RecurrentStack):
+            return module.mode.lower()
+    if isinstance(module, (nn.MultiheadAttention, PrunedAttention)) and parameter.endswith("proj_weight"):
         return "attention"
     return "other"
 

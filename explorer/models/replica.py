@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
+from .norms import over_survivors
 
 
 def share(module: nn.Module) -> nn.Module:
@@ -53,8 +54,10 @@ class Replica:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
 
     @contextmanager
-    def weights(self, replaced: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+    def weights(self, replaced: Mapping[str, Tensor], norms: Mapping[str, Tensor] | None = None) -> Iterator[nn.Module]:
         """Within the block the module computes with ``replaced`` {parameter FQN: tensor of the parameter's shape}.
+
+        norms: {FQN of a norm: indices of removed units}; its statistics are taken over the others.
 
         ``Parameter.data`` is swapped rather than the attribute, so that recurrent modules, which keep a list of
         their weights, see the change too.
@@ -63,7 +66,8 @@ class Replica:
             try:
                 for name, tensor in replaced.items():
                     self._parameters[name].data = self.convert(tensor)
-                yield self.module
+                with over_survivors(self.module, norms or {}):
+                    yield self.module
             finally:
                 for name in replaced:
                     self._parameters[name].data = self._base[name]

@@ -1,6 +1,6 @@
 """Groups of units that must be removed together, with the entries of every tensor that go with a unit.
 
-torch-pruning's dependency graph proposes; a trial removal on real inputs, in float64, decides.
+What flows through the traced model proposes; a trial removal on real inputs, in float64, decides.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class Slice:
     """Entries of one tensor that belong to units: unit u owns ``index[u]`` along ``dim``.
 
     tensor: FQN of a parameter or buffer. index: int64 [units, k]. role: "producer" (the layer's own rows), "follower"
-    (bias, BatchNorm, depthwise filters) or "consumer" (columns that read the unit).
+    (bias, BatchNorm, depthwise filters), "consumer" (columns that read the unit), "attribute" (a number of heads) or "norm": then
+    ``tensor`` is the FQN of a module that normalizes over the unit, and ``dim`` is -1.
     """
 
     tensor: str
@@ -64,11 +65,14 @@ def find_structure(subject: Subject) -> Structure:
     """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
     import torch
 
-    from .coupling import propose
+    from . import coupling, groups
     from .trial import why_not
 
-    with torch.inference_mode(False):  # the coupling is read off autograd, whatever mode the caller is in
-        proposed, refused = propose(subject)
+    with torch.inference_mode(False):  # whatever mode the caller is in
+        try:
+            proposed, refused = groups.propose(subject)
+        except Exception:  # any model may come here; where torch.fx cannot trace, the couplings are read off autograd
+            proposed, refused = coupling.propose(subject)
     cuts: dict[str, Cut] = {}
     for cut in proposed:
         reason = why_not(subject, cut)
@@ -77,17 +81,20 @@ def find_structure(subject: Subject) -> Structure:
         else:
             refused.update({name: reason for name in cut.group.producers})
     produced = {name for cut in cuts.values() for name in cut.group.producers}
+    follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
     for layer in subject._plain_layers:
-        if layer.name not in produced:
+        if layer.name in follows:
+            refused.setdefault(layer.name, f"it has no units of its own: its entries go with the units of {follows[layer.name]}")
+        elif layer.name not in produced:
             refused.setdefault(layer.name, _reason(layer.kind))
     return Structure(cuts, {name: why for name, why in refused.items() if name not in produced})
 
 
 def _reason(kind: str) -> str:
     if kind in ("rnn", "lstm", "gru"):
-        return "hidden units of recurrent layers are not removable in this release"
+        return "its hidden units could not be followed through the model"
     if kind == "attention":
-        return "attention heads are not removable in this release"
+        return "its heads could not be followed through the model"
     if kind == "embedding":
-        return "an embedding's width is not removable in this release"
+        return "its width is not removable in this release"
     return "it produces no units that another layer consumes"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
 from .structure import Cut
 from .task import to_device
@@ -61,6 +62,14 @@ def why_not(subject: Subject, cut: Cut) -> str | None:
     return _try(subject, cut, torch.arange(0, cut.group.units, 2)) or _try(subject, cut, torch.arange(1, cut.group.units, 2))
 
 
+def _running(module: nn.Module, names: list[str]) -> None:
+    """Keep the names of the modules that are running, the innermost last; where a forward fails, they stay."""
+    for name, child in module.named_modules():
+        if name:
+            child.register_forward_pre_hook(lambda _, __, name=name: names.append(name))  # type: ignore[misc]
+            child.register_forward_hook(lambda *_: names.pop() and None)
+
+
 @torch.no_grad()
 def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
     dropped = gone([(cut, kept)])
@@ -69,12 +78,17 @@ def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
     inputs = to_device(subject.example(2), "cpu", torch.float64)
     masked = copy.deepcopy(subject.copy()).to("cpu", torch.float64)
     removed = copy.deepcopy(masked)
+    running: list[str] = []
     try:
         mask_units(masked, gone([(readers, kept)]))
         remove(removed, dropped)
-        gap = difference(subject.task.forward(masked, inputs), subject.task.forward(removed, inputs))
+        _running(removed, running)
+        with over_survivors(masked, norms_of(dropped)):
+            reference = subject.task.forward(masked, inputs)
+        gap = difference(reference, subject.task.forward(removed, inputs))
     except Exception as error:
-        return f"the forward pass fails once units are removed ({type(error).__name__}: {str(error)[:120]})"
+        where = f" in {running[-1]}" if running else ""
+        return f"the forward pass fails{where} once units are removed ({type(error).__name__}: {str(error)[:120]})"
     if gap > EXACT:
         return f"removing its units is not the same as masking them (difference {gap:.1e})"
     return None

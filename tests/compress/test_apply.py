@@ -24,7 +24,7 @@ def gap(subject: Subject, recipe: Recipe) -> float:
     wide = x.double() if x.is_floating_point() else x
     with (
         torch.no_grad(),
-        Replica(subject.module, dtype=torch.float64).weights(effective_weights(subject, plan)) as masked,
+        Replica(subject.module, dtype=torch.float64).weights(effective_weights(subject, plan), plan.norms) as masked,
     ):
         a = masked(wide)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_masking_any_layer_changes_the_output(name: str) -> None:
         plain = replica.module(x).clone()
         for layer in subject.layers:
             plan = resolve(subject, Recipe().prune(layer.name, threshold=1e9))
-            with replica.weights(effective_weights(subject, plan)) as masked:
+            with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
                 assert not torch.allclose(masked(x), plain, atol=1e-4), layer.name
             assert not torch.allclose(build(subject, plan)(x), plain, atol=1e-4), layer.name
         assert torch.equal(replica.module(x), plain)

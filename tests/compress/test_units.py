@@ -5,11 +5,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from explorer.compress.apply import compress
+from explorer.compress.apply import compress, verify
 from explorer.compress.resolve import resolve
 from explorer.core.errors import RecipeError, UnsupportedError
 from explorer.core.recipe import Recipe
+from explorer.evaluate.costs import counts
 from explorer.evaluate.evaluator import evaluate
+from explorer.models.subject import Subject
 from tests.contract.nets import CNN_MLP, RECURRENT, HardView, few, randomize, state, tiny, unchanged
 
 
@@ -79,17 +81,32 @@ def test_a_protected_consumer_may_lose_inputs() -> None:
     assert module.head.weight.shape == (3, 4)
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_recurrent_units_are_refused_and_the_subject_stays(name: str) -> None:
-    subject = few(name)
+def exact(subject: Subject, recipe: Recipe) -> nn.Module:
+    """Compress; the masked original and the smaller module agree, parameters fell as counted, the subject is as it was."""
     before, digest = state(subject.module), subject.digest
+    plan = resolve(subject, recipe)
+    module = compress(subject, plan)
+    assert verify(subject, plan, module, 8) <= 1e-5
+    counted = counts(subject, plan)
+    size = sum(p.numel() for p in subject.module.parameters())
+    assert sum(p.numel() for p in module.parameters()) == counted.parameters < size
+    assert unchanged(subject.module, before) and subject.digest == digest
+    return module
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_units_and_the_embeddings_width_go_exactly(name: str) -> None:
+    subject = few(name)
     for layer in subject.layers:
         if layer.kind in ("rnn", "lstm", "gru", "embedding"):
-            with pytest.raises(UnsupportedError) as caught:
-                compress(subject, Recipe().prune(layer.name, sparsity=0.5, granularity="unit"))
-            assert layer.name in str(caught.value) and "x".join(map(str, layer.shape)) in str(caught.value)
-            assert evaluate(subject, Recipe().prune(layer.name, sparsity=0.5), device="cpu").sparsity > 0
-    assert unchanged(subject.module, before) and subject.digest == digest
+            recipe = Recipe().prune(layer.name, sparsity=0.5, granularity="unit")
+            (kept,) = resolve(subject, recipe).kept.values()
+            module = exact(subject, recipe)
+            group = next(group for group in subject.groups if group.name == layer.group)
+            assert group.kind == ("width" if layer.kind == "embedding" else "hidden") and len(kept) == group.units // 2
+            shrunk = [p.numel() / subject.weight(n).numel() for n, p in module.named_parameters() if n in group.members]
+            assert max(shrunk) < 1
+    assert compress(subject, Recipe().prune("*", sparsity=0.25, granularity="unit"))
 
 
 @pytest.mark.parametrize("name", [*CNN_MLP, *RECURRENT, "fashion-vit"])
@@ -100,19 +117,23 @@ def test_units_that_reach_the_output_are_refused(name: str) -> None:
         resolve(subject, Recipe().prune(head, sparsity=0.5, granularity="unit"))
 
 
-def test_heads_and_the_residual_stream_of_the_transformer_are_refused() -> None:
+def test_heads_and_feed_forward_units_of_the_transformer_go_exactly() -> None:
     subject = few("fashion-vit")
-    for target in (
-        "blocks.0.attn.q",
-        "blocks.0.attn.k",
-        "blocks.0.attn.v",
-        "blocks.0.attn.out",
-        "patches",
-        "blocks.3.fc2",
-    ):
-        with pytest.raises(UnsupportedError, match=target):
-            resolve(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
-    assert [group.name for group in subject.groups] == [f"blocks.{i}.fc1" for i in range(4)]
+    found = {group.name: (group.kind, group.units) for group in subject.groups}
+    for i in range(4):
+        assert found[f"blocks.{i}.attn"] == ("head", 4) and found[f"blocks.{i}.fc1"] == ("neuron", 128)
+    for target in ("blocks.0.attn.q", "blocks.0.attn.k", "blocks.0.attn.v", "blocks.3.fc1"):
+        module = exact(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
+        attention = module.blocks[0].attn
+        expected = 2 if "attn" in target else 4
+        assert attention.heads == expected and attention.q.weight.shape == (expected * 16, 64)
+        assert attention.out.weight.shape == (64, expected * 16)
+    everything = Recipe().prune("blocks.*", sparsity=0.5, granularity="unit")
+    for protected in ("patches", "*.out", "*.fc2"):
+        everything = everything.keep(protected)
+    module = exact(subject, everything)
+    assert [block.attn.heads for block in module.blocks] == [2] * 4
+    assert [block.fc1.out_features for block in module.blocks] == [64] * 4
 
 
 def test_a_view_with_a_number_in_it_is_refused_with_the_reason() -> None:
@@ -136,10 +157,17 @@ class Crossing(nn.Module):
 @pytest.mark.parametrize(
     "norm",
     [nn.LayerNorm(8), nn.LayerNorm(8, elementwise_affine=False), nn.GroupNorm(2, 8), nn.GroupNorm(1, 8, affine=False),
-     nn.RMSNorm(8), nn.Softmax(1), nn.LocalResponseNorm(3)],
+     nn.RMSNorm(8)],
     ids=lambda norm: type(norm).__name__,
 )  # fmt: skip
-def test_units_that_cross_a_norm_over_them_are_refused(norm: nn.Module) -> None:
+def test_units_that_cross_a_norm_over_them_go_with_statistics_over_the_survivors(norm: nn.Module) -> None:
+    subject = tiny(randomize(Crossing(norm)))
+    module = exact(subject, Recipe().prune("a", sparsity=0.5, granularity="unit"))
+    assert module.a.weight.shape == (4, 6) and module.head.weight.shape == (3, 4)
+
+
+@pytest.mark.parametrize("norm", [nn.Softmax(1), nn.LocalResponseNorm(3)], ids=lambda norm: type(norm).__name__)
+def test_units_that_cross_a_sum_over_them_are_refused(norm: nn.Module) -> None:
     class Sized(Crossing):
         def forward(self, x: Tensor) -> Tensor:
             h = self.a(x)
@@ -151,7 +179,7 @@ def test_units_that_cross_a_norm_over_them_are_refused(norm: nn.Module) -> None:
         resolve(subject, Recipe().prune("a", sparsity=0.5, granularity="unit"))
 
 
-def test_multihead_attention_is_refused() -> None:
+def test_heads_of_multihead_attention_and_what_it_projects_go_exactly() -> None:
     class Attended(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -166,15 +194,14 @@ def test_multihead_attention_is_refused() -> None:
             return self.head(self.attn(h, h, h)[0].mean(1))
 
     subject = tiny(Attended(), (5, 4))
-    before = state(subject.module)
-    for target in ("embed", "attn.in_proj_weight", "attn.out_proj"):
-        with pytest.raises(UnsupportedError, match=target):
-            resolve(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
-    assert unchanged(subject.module, before)
+    found = {g.name: (g.units, g.producers) for g in subject.groups}
+    assert found["attn"] == (2, ("attn.in_proj_weight",)) and found["embed"] == (8, ("embed.weight",))
+    for target in ("attn.in_proj_weight", "embed", "attn.out_proj"):
+        exact(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
-def test_single_recurrent_layers_are_refused_and_left_whole(layer: type[nn.Module]) -> None:
+def test_single_recurrent_layers_lose_units(layer: type[nn.Module]) -> None:
     class Sequence(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -188,13 +215,14 @@ def test_single_recurrent_layers_are_refused_and_left_whole(layer: type[nn.Modul
         def forward(self, x: Tensor) -> Tensor:
             return self.head(F.relu(self.fc(self.rnn(F.relu(self.embed(x)))[0][:, -1])))
 
-    subject = tiny(Sequence(), (3, 4))
-    before = state(subject.module)
-    for target in ("rnn", "rnn.weight_hh_l0", "embed"):
-        with pytest.raises(UnsupportedError, match="units cannot be removed"):
-            resolve(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
-    assert unchanged(subject.module, before) and [group.name for group in subject.groups] == ["fc"]
-    assert compress(subject, Recipe().prune("fc", sparsity=0.5, granularity="unit")).fc.weight.shape == (3, 6)
+    subject = tiny(randomize(Sequence()), (3, 4))
+    assert [(g.name, g.kind) for g in subject.groups] == [("embed", "neuron"), ("rnn.l0", "hidden"), ("fc", "neuron")]
+    for target in ("rnn", "rnn.weight_hh_l0"):
+        module = exact(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
+        assert (module.rnn.hidden_size, module.rnn.input_size) == (3, 5) and module.fc.weight.shape == (7, 3)
+    module = exact(subject, Recipe().prune("embed", sparsity=0.4, granularity="unit"))
+    assert (module.rnn.hidden_size, module.rnn.input_size) == (6, 3)
+    assert exact(subject, Recipe().prune("fc", sparsity=0.5, granularity="unit")).fc.weight.shape == (3, 6)
 
 
 def test_shrinking_units_is_no_recipe() -> None:

@@ -65,14 +65,17 @@ def test_one_layer_that_cannot_be_read_does_not_take_the_others_along() -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embed, self.gru = nn.Linear(4, 5), nn.GRU(5, 6, batch_first=True)
+            self.embed, self.mix = nn.Linear(4, 5), nn.Linear(5, 6)
             self.fc, self.head = nn.Linear(6, 7), nn.Linear(7, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(F.relu(self.fc(self.gru(self.embed(x))[0][:, -1])))
+            h = self.embed(x)
+            return self.head(F.relu(self.fc(F.softmax(self.mix(h @ h.transpose(1, 2) @ h), -1)[:, -1])))
 
     subject = tiny(Mixed(), (3, 4))
-    assert [group.name for group in subject.groups] == ["fc"] and "embed.weight" in subject.structure.refused
+    assert [group.name for group in subject.groups] == ["fc"]
+    refused = subject.structure.refused
+    assert "multiplied" in refused["embed.weight"] and "softmax" in refused["mix.weight"]
 
 
 def test_a_model_that_cannot_be_read_has_no_groups_and_says_why() -> None:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from ...compress.plan import Plan
 from ...core.errors import ExportError
+from ...models.calls import calls
 from ...models.subject import Subject
 from ...models.trial import difference
-from ..calls import calls
 from . import Exporter, Written, registry
 
 SIZES = (1, 2, 5)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ...compress.plan import Plan
 from ...core.errors import UnsupportedError
+from ...models.calls import calls, gap
 from ...models.subject import Subject
 from ...models.trial import difference
-from ..calls import calls, gap
 from ..files import REASON_KEY, SPEC_KEY, WEIGHTS, load_exported, read
 from ..rebuild import rebuild
 from ..spec import tensors, trace

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import EvaluationError, UnsupportedError
-from ..models.subject import Subject
-from ..models.task import to_device
-from ..models.trial import difference
+from .subject import Subject
+from .task import to_device
+from .trial import difference
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,214 @@
+"""How functions and tensor methods pass units on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx
+
+from .ledger import FIXED, compact
+
+if TYPE_CHECKING:
+    from .flow import Flow, Marks
+
+ELEMENTWISE = frozenset(
+    "relu relu_ relu6 leaky_relu elu selu celu gelu silu mish sigmoid tanh hardtanh hardswish hardsigmoid softplus softsign "
+    "logsigmoid dropout alpha_dropout feature_dropout dropout1d dropout2d dropout3d abs neg exp log log1p sqrt rsqrt square "
+    "sin cos erf clamp clamp_min clamp_max round floor ceil sign reciprocal pow add sub mul div truediv floordiv iadd imul isub "
+    "itruediv radd rmul rsub add_ mul_ sub_ div_ maximum minimum where masked_fill masked_fill_ lerp addcmul eq ne lt le gt ge "
+    "logical_and logical_or logical_not and_ or_ invert contiguous clone detach to float double half bfloat16 type_as type "
+    "long int bool nan_to_num tril triu zeros_like ones_like".split()
+)
+MOVEMENT = frozenset(
+    "view reshape flatten unflatten permute transpose t movedim moveaxis swapaxes squeeze unsqueeze expand select narrow getitem "
+    "chunk split split_with_sizes tensor_split unbind roll flip repeat repeat_interleave gather index_select take_along_dim "
+    "pixel_shuffle pixel_unshuffle rot90 diagonal unfold".split()
+)
+POOLS = frozenset(
+    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d lp_pool1d lp_pool2d interpolate upsample pad cumsum cumprod".split()
+)
+REDUCTIONS = frozenset("sum mean amax amin prod std var norm logsumexp any all".split())
+SOFT = frozenset("softmax log_softmax softmin normalize".split())
+SIZES = frozenset("size dim numel ndimension is_floating_point device shape len".split())
+PRODUCTS = frozenset("matmul bmm baddbmm mm".split())
+
+
+def rule(target: Any) -> Callable[..., Any] | None:
+    """The rule of a function or method, or None where it is not understood."""
+    from . import flow_recurrent
+
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    if name in ELEMENTWISE:
+        return elementwise
+    if name in MOVEMENT:
+        return movement
+    if name in POOLS:
+        return positional
+    if name in REDUCTIONS:
+        return reduction
+    if name in SOFT:
+        return soft
+    if name in SIZES:
+        return lambda flow, node, value: []
+    if name in PRODUCTS:
+        return product
+    more: dict[str, Callable[..., Any]] = {
+        "stack": stack, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
+        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad,
+    }  # fmt: skip
+    return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
+
+
+def _tensors(node: fx.Node) -> list[Any]:
+    return [a for a in [*node.args, *node.kwargs.values()] if isinstance(a, fx.Node)]
+
+
+def elementwise(flow: Flow, node: fx.Node, value: Any) -> Marks:
+    if not isinstance(value, Tensor):
+        return []
+    return flow.merge([(flow.value(a), flow.of(a)) for a in _tensors(node)], value.shape)
+
+
+def movement(flow: Flow, node: fx.Node, value: Any) -> Any:
+    source = node.args[0]
+    held = flow.marks.get(source, []) if isinstance(source, fx.Node) else []
+    if isinstance(held, tuple):  # an item of what a module or a split returned
+        item = flow.value(node.args[1])
+        return held[item] if isinstance(item, int) else held[item] if isinstance(item, slice) else []
+    before = flow.value(source)
+    if not isinstance(before, Tensor) or not held:
+        return []
+    rest, kwargs = flow.value(node.args[1:]), flow.value(node.kwargs)
+
+    def run(marks: Tensor) -> Any:
+        if isinstance(node.target, str):
+            return getattr(marks, node.target)(*rest, **kwargs)
+        return node.target(marks, *rest, **kwargs)  # type: ignore[operator]
+
+    return flow.moved(before, held, run)
+
+
+def positional(flow: Flow, node: fx.Node, value: Any) -> Any:
+    """Dims keep their place; those whose size changed, or along which is pooled, must carry no unit."""
+    source = node.args[0]
+    before, marks = flow.value(source), flow.of(source)
+    out = value[0] if isinstance(value, tuple) else value
+    if not isinstance(out, Tensor) or not isinstance(before, Tensor):
+        return []
+    kept = keep_place(flow, before, marks, out, str(node.target))
+    return (kept, []) if isinstance(value, tuple) else kept
+
+
+def keep_place(flow: Flow, before: Tensor, marks: Marks, after: Tensor, name: str) -> Marks:
+    spatial = range(2, before.ndim) if before.ndim > 2 else [before.ndim - 1]
+    changed = [d for d in range(before.ndim) if before.shape[d] != after.shape[d]]
+    return flow.without(marks, sorted({*spatial, *changed}), f"its units pass through {name}")
+
+
+def _dims(node: fx.Node, flow: Flow, rank: int) -> list[int]:
+    found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
+    found = flow.value(found)
+    if found is None or isinstance(found, (float, str, torch.dtype)):
+        return list(range(rank))
+    return [found % rank] if isinstance(found, int) else [d % rank for d in found]
+
+
+def reduction(flow: Flow, node: fx.Node, value: Any) -> Marks:
+    source = node.args[0]
+    before = flow.value(source)
+    if not isinstance(before, Tensor) or not isinstance(value, Tensor):
+        return []
+    squeeze = value.ndim < before.ndim
+    return flow.without(flow.of(source), _dims(node, flow, before.ndim), f"{node.target} runs over its units", squeeze)
+
+
+def soft(flow: Flow, node: fx.Node, value: Any) -> Marks:
+    source = node.args[0]
+    before = flow.value(source)
+    found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
+    dim = found if isinstance(found, int) else -1
+    return flow.without(flow.of(source), [dim], f"{getattr(node.target, '__name__', node.target)} runs over its units") if isinstance(before, Tensor) else []
+
+
+def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
+    """[..., m, k] @ [..., k, n]: batch dims meet, k is contracted."""
+    arguments = node.args[1:3] if getattr(node.target, "__name__", node.target) == "baddbmm" else node.args[:2]
+    first, second = (flow.value(a) for a in arguments)
+    if first.ndim < 2 or second.ndim < 2:
+        flow.block([flow.of(a) for a in arguments], "its units pass through a product with a vector")
+        return []
+    reason = "they are multiplied with other activations"
+    left = flow.collapse(flow.of(arguments[0]), -1, reason)
+    right = flow.collapse(flow.of(arguments[1]), -2, reason)
+    flow.ledger.heads += [m for m in [*left, *right] if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
+    return flow.merge([(first[..., :1], left), (second[..., :1, :], right)], value.shape)
+
+
+def attention(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    """softmax(q k^T) v: heads (batch dims) of q, k and v meet; widths of q and k are contracted."""
+    named = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | dict(node.kwargs)
+    q, k, v = (named[name] for name in ("query", "key", "value"))
+    reason = "they are multiplied with other activations"
+    inputs = [(flow.value(a)[..., :1, :1], flow.collapse(flow.of(a), -1, reason)) for a in (q, k)]
+    flow.ledger.heads += [m for _, marks in inputs for m in marks if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
+    mask = named.get("attn_mask")
+    if isinstance(mask, fx.Node):
+        flow.block(flow.of(mask), "its units mask attention")
+    return flow.merge([*inputs, (flow.value(v)[..., :1, :], flow.of(v))], value.shape)
+
+
+def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    """F.linear on parameters: the weight's columns are the input's units, its rows new ones."""
+    named = dict(zip(("input", "weight", "bias"), node.args, strict=False)) | dict(node.kwargs)
+    marks, weight, bias = flow.of(named["input"]), named["weight"], named.get("bias")
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr" or isinstance(bias, fx.Node) and bias.op != "get_attr":
+        flow.block([flow.of(named.get(name)) for name in ("input", "weight", "bias")], "their weights are computed")
+        return []
+    rows, columns = (flow.along([m for m in flow.of(weight) if m.shape[d] > 1], d) for d in (0, 1))
+    inputs = flow.along(marks, -1)
+    if columns is not None:
+        flow.ledger.own(str(weight.target), 1, "consumer", columns)
+        if inputs is None:
+            flow.ledger.block(columns, "they are combined with values that stay")
+        else:
+            flow.ledger.unite(columns, inputs)
+    elif inputs is not None:
+        flow.ledger.block(inputs, "they are combined with values that stay")
+    kept = [m for m in marks if m.shape[-1] == 1]
+    if rows is None:
+        return kept
+    flow.ledger.own(str(weight.target), 0, "producer", rows)
+    if isinstance(bias, fx.Node) and (shifts := flow.along(flow.of(bias), 0)) is not None:
+        flow.ledger.unite(shifts, rows)
+    return [*kept, rows.view(*[1] * (value.ndim - 1), -1)]
+
+
+def concat(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    sources = list(node.args[0])  # type: ignore[arg-type]
+    found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+    return join(flow, [(flow.value(s), flow.of(s)) for s in sources], int(flow.value(found)) % value.ndim, value)
+
+
+def stack(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    sources = list(node.args[0])  # type: ignore[arg-type]
+    found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
+    dim = int(flow.value(found)) % value.ndim
+    lifted = [(flow.value(s).unsqueeze(dim), [m.unsqueeze(dim) for m in flow.of(s)]) for s in sources]
+    return join(flow, lifted, dim, value)
+
+
+def join(flow: Flow, inputs: list[tuple[Tensor, Marks]], dim: int, value: Tensor) -> Marks:
+    """Concatenation: units along ``dim`` stand one after the other, those along other dims meet."""
+    across = [(v.narrow(dim, 0, 1), [m for m in marks if m.shape[dim] == 1]) for v, marks in inputs]
+    out = flow.merge(across, [1 if d == dim else size for d, size in enumerate(value.shape)])
+    if any(m.shape[dim] > 1 for _, marks in inputs for m in marks):
+        pieces = []
+        for v, marks in inputs:
+            mine = next((m for m in marks if m.shape[dim] > 1), torch.full((1,) * v.ndim, FIXED))
+            pieces.append(mine.expand(v.shape))
+        joined = compact(torch.cat(pieces, dim))
+        out += [joined] if joined is not None else []
+    return out

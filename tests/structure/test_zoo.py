@@ -1,0 +1,132 @@
+"""Groups of every architecture of the zoo, and that taking their units out is exact."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import islice
+
+import pytest
+import torch
+
+from explorer.compress.apply import build, compress, verify
+from explorer.compress.plan import Plan
+from explorer.compress.resolve import resolve
+from explorer.core.errors import UnsupportedError
+from explorer.core.recipe import Recipe
+from explorer.evaluate.costs import counts, remaining_shape
+from explorer.evaluate.macs import count
+from explorer.models.subject import Subject
+from explorer.models.trial import difference
+from tests.contract.nets import state, unchanged
+from tests.structure.zoo import CASES, RECURRENT, Case
+
+CHOSEN = [
+    case for case in RECURRENT if "2 layers" in case.name and ("no bias" in case.name) != ("time first" in case.name)
+]
+REST = [case for case in RECURRENT if case not in CHOSEN]
+
+
+def recipes(subject: Subject) -> Iterator[Recipe]:
+    """Uneven shares at once, half of all, almost all; then each group by itself."""
+    mixed = Recipe()
+    for i, group in enumerate(subject.groups):
+        mixed = mixed.prune(group.producers[0], sparsity=(0.2, 0.6, 0.4)[i % 3], granularity="unit")
+    yield mixed
+    for sparsity in (0.5, 0.99):
+        yield Recipe().prune("*", sparsity=sparsity, granularity="unit")
+    for group in subject.groups:
+        yield Recipe().prune(group.producers[0], sparsity=0.5, granularity="unit")
+
+
+NOTHING = Plan({}, {}, {}, frozenset())
+
+
+def check(subject: Subject, plan: Plan, macs: bool = True) -> None:
+    """masked == removed; outputs are others than before; parameters and MACs fell as counted."""
+    module = compress(subject, plan)
+    inputs = subject.example(4)
+    with torch.no_grad():
+        assert verify(subject, plan, module, 7) <= 1e-5
+    size = sum(p.numel() for p in subject.module.parameters())
+    left = sum(
+        int(torch.Size(remaining_shape(tuple(p.shape), plan.dropped.get(n, {}))).numel())
+        for n, p in subject.module.named_parameters()
+    )
+    assert sum(p.numel() for p in module.parameters()) == left < size
+    if macs:
+        with torch.no_grad():
+            assert difference(subject.task.forward(subject.copy(), inputs), subject.task.forward(module, inputs)) > 1e-7
+        before, after = counts(subject, NOTHING), counts(subject, plan)
+        assert after.parameters == left and after.macs and before.macs and after.macs < before.macs
+        assert count(Subject(module, subject.task, "smaller"), {}).total == after.macs
+
+
+def exact(case: Case, most: int = 100) -> None:
+    subject = case.subject()
+    before, digest = state(subject.module), subject.digest
+    if case.groups is not None:
+        assert {group.name: (group.kind, group.units) for group in subject.groups} == case.groups
+    for layer, why in case.refused.items():
+        assert why in subject.structure.refused[layer]
+        with pytest.raises(UnsupportedError, match=layer):
+            resolve(subject, Recipe().prune(layer, sparsity=0.5, granularity="unit"))
+    for layer in subject.layers:
+        assert (layer.group is None) == (layer.name in subject.structure.refused)
+    seen = set()
+    for recipe in islice(recipes(subject), most):
+        if not subject.groups:
+            break
+        plan = resolve(subject, recipe)
+        if plan.kept and plan.digest not in seen:
+            check(subject, plan, macs=not seen)
+            seen.add(plan.digest)
+            for group in subject.groups:
+                kept = len(plan.kept.get(group.name, range(group.units)))
+                assert 1 <= kept <= group.units
+    assert bool(seen) == bool(subject.groups)
+    assert unchanged(subject.module, before) and subject.digest == digest
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_removing_equals_masking(case: Case) -> None:
+    exact(case)
+
+
+@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
+def test_recurrent_layers_of_every_setting(case: Case) -> None:
+    exact(case, most=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", REST, ids=lambda case: case.name)
+def test_recurrent_layers_of_every_depth(case: Case) -> None:
+    exact(case)
+
+
+def test_heads_are_the_attentions_heads() -> None:
+    found = {}
+    for case in CASES:
+        for group in case.subject().groups:
+            if group.kind == "head":
+                found.setdefault(case.name, set()).add((group.name, group.units))
+    assert found == {
+        **{name: {("attn", 3)} for name in (
+            "fused qkv, reshape and unbind", "fused qkv, chunk", "separate q, k, v with matmul",
+            "separate q, k, v with a mask", "grouped queries",
+        )},
+        "nn.TransformerEncoderLayer": {("encoder.self_attn", 3)},
+        "decoder with cross attention": {("attn", 3), ("cross", 3)},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["u-net skip", "residual", "dense concatenation", "conv -> lstm -> linear"])
+def test_training_mode_agrees_too(name: str) -> None:
+    """Units of BatchNorm's batch statistics and of recurrent layers, without dropout."""
+    subject = next(case for case in CASES if case.name == name).subject()
+    plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
+    removed = build(subject, plan).train()
+    masked = build(subject, Plan(plan.layers, plan.kept, {}, plan.protected)).train()
+    inputs = subject.example(8)
+    gap = difference(subject.task.forward(masked, inputs), subject.task.forward(removed, inputs))
+    assert math.isfinite(gap) and gap <= 1e-5

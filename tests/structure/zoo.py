@@ -1,0 +1,166 @@
+"""Small models of many architectures with tasks, on which removal of units is tried."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from explorer.models.subject import Subject
+from explorer.models.task import Task
+from tests.contract.nets import classification, language, randomize
+from tests.structure import nets_conv as conv
+from tests.structure import nets_sequence as sequence
+from tests.structure import nets_transformer as transformer
+
+
+@dataclass(frozen=True)
+class Case:
+    """An architecture: how to make it, what it reads, and what is expected of it.
+
+    groups: {group name: (kind, units)}. refused: {layer: part of the reason}; ``None`` for groups where the names do not
+    matter. Inputs are [N, *shape], or token indices where shape is None.
+    """
+
+    name: str
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...] | None
+    groups: dict[str, tuple[str, int]] | None = None
+    refused: dict[str, str] = field(default_factory=dict)
+    kind: str = "classification"
+
+    def subject(self) -> Subject:
+        torch.manual_seed(0)
+        module = randomize(self.make())
+        return Subject(module, self.task(), self.name)
+
+    def task(self) -> Task:
+        if self.shape is None:
+            return language(n=16) if self.kind == "language" else tokens()
+        return classification(self.shape, n=16)
+
+
+def tokens(n: int = 16, length: int = 6, vocabulary: int = 11) -> Task:
+    """Token indices [N, T] with a class each."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, vocabulary, (n, length), generator=generator)
+    data = torch.utils.data.TensorDataset(inputs, torch.arange(n) % 3)
+    return Task.classification(train=data, validation=data, test=data)
+
+
+H, C, N, W = "hidden", "channel", "neuron", "width"
+BLOCK = {"embed": (W, 12), "attn": ("head", 3), "fc1": (N, 10)}
+HEAD = {"head.weight": "its units reach the model's output"}
+
+CASES = [
+    Case("mlp", conv.mlp, (6,), {"0": (N, 8), "2": (N, 6)}),
+    Case("cnn with batch norm and sigmoid", conv.cnn, (2, 8, 8), {"0": (C, 6), "3": (C, 4)}),
+    Case(
+        "depthwise-separable",
+        conv.DepthwiseSeparable,
+        (2, 8, 8),
+        {"stem": (C, 6), "point1": (C, 8), "point2": (C, 6)},
+        HEAD,
+    ),
+    Case(
+        "depthwise with a multiplier", conv.DepthwiseMultiplier, (2, 8, 8), {"fc": (N, 6)}, {"stem.weight": "grouped"}
+    ),
+    Case("grouped convolution", conv.Grouped, (2, 8, 8), {"c": (C, 6)}, {"a.weight": "grouped", "b.weight": "grouped"}),
+    Case(
+        "dense concatenation", conv.DenseNet, (2, 8, 8), {"stem": (C, 4), "a": (C, 3), "b": (C, 3), "c": (C, 5)}, HEAD
+    ),
+    Case("residual", conv.Residual, (2, 8, 8), {"stem": (C, 6), "a": (C, 5)}, HEAD),
+    Case("u-net skip", conv.UNet, (1, 8, 8), {"down1": (C, 4), "down2": (C, 6), "up": (C, 4), "mix": (C, 5)}),
+    Case("squeeze and excite", conv.SqueezeExcite, (2, 8, 8), {"conv": (C, 6), "squeeze": (N, 4)}, HEAD),
+    Case("conv1d", conv.Conv1dNet, (3, 10), {"a": (C, 6), "b": (C, 5)}, HEAD),
+    Case("conv3d", conv.Conv3dNet, (1, 4, 6, 6), {"a": (C, 4), "b": (C, 5)}, HEAD),
+    Case("instance norm", conv.InstanceNormNet, (2, 8, 8), {"a": (C, 6)}, HEAD),
+    Case("flatten after adaptive pooling", conv.AdaptiveFlatten, (2, 9, 9), {"a": (C, 6), "fc": (N, 8)}, HEAD),
+    Case("a module called twice", conv.CalledTwice, (6,), {"embed": (N, 6)}, HEAD),
+    Case("a module called twice, apart", conv.CalledApart, (6,), {"a": (N, 6), "shared": (N, 5)}, HEAD),
+    Case("a list with an unused layer", conv.UnusedLayer, (6,), {"layers.0": (N, 6), "layers.2": (N, 6)}),
+    Case("halves read by different layers", conv.Halves, (6,), {"a#2": (N, 6)}, {"left.weight": "output"}),
+    Case("gated linear unit", conv.Gated, (6,), {"both": (N, 5)}, HEAD),
+    Case("pixel shuffle", conv.Shuffle, (1, 6, 6), {"a": (C, 2), "b": (C, 4)}, HEAD),
+    Case("functional layers", conv.Functional, (6,), {"a": (N, 8), "b": (N, 5)}),
+    Case("conv -> lstm -> linear", sequence.ConvLSTM, (3, 10), {"conv": (C, 6), "lstm.l0": (H, 5)}, HEAD),
+    Case("encoder-decoder gru with a shared state", sequence.EncoderDecoder, (6, 4), {"encoder.l0": (H, 6)}, HEAD),
+    Case("lstm cell in a loop", sequence.Cells, (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("gru cell in a loop", lambda: sequence.Cells("GRU"), (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("mean over time", sequence.MeanOverTime, (6, 4), {"gru.l0": (H, 6)}, HEAD),
+    Case("final states joined", sequence.FinalStates, (6, 4), {"lstm.l0": (H, 5), "lstm.l0_reverse": (H, 5)}, HEAD),
+    Case("gru on a batch of windows", sequence.TimeFirst, (6, 4), {"embed": (N, 5), "gru.l0": (H, 6)}, HEAD),
+    Case(
+        "tied-embedding language model",
+        lambda: sequence.Tied(),
+        None,
+        {"embedding": (W, 6), "lstm.l0": (H, 8)},
+        {},
+        "language",
+    ),
+    Case(
+        "untied language model",
+        lambda: sequence.Untied(),
+        None,
+        {"embedding": (W, 6), "lstm.l0": (H, 8)},
+        HEAD,
+        "language",
+    ),
+    Case("fused qkv, reshape and unbind", lambda: transformer.Encoder("unbind"), (5, 4), BLOCK, HEAD),
+    Case("fused qkv, chunk", lambda: transformer.Encoder("chunk"), (5, 4), BLOCK, HEAD),
+    Case("separate q, k, v with matmul", lambda: transformer.Encoder("matmul"), (5, 4), BLOCK, HEAD),
+    Case("separate q, k, v with a mask", lambda: transformer.Encoder("masked"), (5, 4), BLOCK, HEAD),
+    Case(
+        "nn.TransformerEncoderLayer",
+        transformer.ModuleEncoder,
+        (5, 4),
+        {"embed": (W, 12), "encoder.self_attn": ("head", 3), "encoder.linear1": (N, 10)},
+        HEAD,
+    ),
+    Case(
+        "decoder with cross attention",
+        transformer.CrossDecoder,
+        (5, 4),
+        {**BLOCK, "memory": (N, 8), "cross": ("head", 3)},
+        HEAD,
+    ),
+    Case("grouped queries", lambda: transformer.Encoder("grouped"), (5, 4), BLOCK, HEAD),
+    Case("group norm", conv.GroupNormNet, (2, 8, 8), {"a": (C, 2), "fc": (N, 5)}, HEAD),
+    Case("layer norm", conv.LayerNormNet, (6,), {"a": (N, 8), "fc": (N, 5)}, HEAD),
+]
+
+
+def recurrent() -> Iterator[Case]:
+    """Every way in which a recurrent layer can be made."""
+    kinds = ("LSTM", "GRU", "RNN")
+    for kind, layers, both, bias, first in itertools.product(
+        kinds, (1, 2, 3), (False, True), (True, False), (True, False)
+    ):
+        for proj in (0, 3) if kind == "LSTM" else (0,):
+            settings = [
+                f"{layers} layers",
+                *["bidirectional"] * both,
+                *["no bias"] * (not bias),
+                *["time first"] * (not first),
+            ]
+            name = ", ".join([f"{kind.lower()}", *settings, *[f"proj_size {proj}"] * bool(proj)])
+
+            def make(
+                kind: str = kind,
+                layers: int = layers,
+                both: bool = both,
+                bias: bool = bias,
+                first: bool = first,
+                proj: int = proj,
+            ) -> nn.Module:
+                return sequence.Stacked(kind, layers, both, bias, first, proj)
+
+            tags = [f"rnn.l{i}{s}" for i in range(layers) for s in ("", "_reverse")[: 1 + both]]
+            groups = {tag: (H, 6) for tag in tags}
+            yield Case(name, make, (5, 4), None if proj else groups, HEAD)
+
+
+RECURRENT = list(recurrent())
