@@ -63,6 +63,21 @@ def verify(subject: Subject, plan: Plan, module: nn.Module, samples: int = VERIF
     return gap
 
 
+def verified(subject: Subject, plan: Plan) -> float:
+    """How far the removal of a plan's units is from masking them, on real inputs; looked at once a plan.
+
+    Raises :class:`VerificationError` above 1e-5.
+    """
+    key = ("verified", subject.version, plan.digest)
+    return subject.memo.get(key, lambda: verify(subject, plan, build(subject, plan)))
+
+
+def known_gap(subject: Subject, plan: Plan) -> float | None:
+    """What :func:`verified` found before, or None."""
+    found: float | None = subject.memo.peek(("verified", subject.version, plan.digest))
+    return found
+
+
 @torch.no_grad()
 def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: torch.dtype | None) -> float:
     inputs = to_device(inputs, _device(module), dtype)

@@ -70,4 +70,5 @@ TERMS: dict[str, str] = {
     "calibration": "Running a few training samples to learn the ranges of activations (Wu et al. 2020, arXiv 2004.09602).",
     "codebook": "Weights share k values, found by k-means; an index of log₂ k bits stands for each (Han et al. 2016, Deep Compression, arXiv 1510.00149).",
     "sqnr": "Signal-to-quantization-noise ratio in dB: 10 log₁₀(Σw² / Σ(w − ŵ)²). One more bit gives about six dB (Lin et al. 2016, arXiv 1511.06393).",
+    "verified": "The smaller model and the masked original are run on the same real inputs; the largest difference, max|a − b| / max(1, max|a|), must stay below 1e-5.",
 }  # fmt: skip

@@ -133,7 +133,7 @@ def _changed(scene: Scene, field: str, picked: str) -> None:
     settings, base, layers = scene.settings, scene.space.history.present, scene.subject.layers
     if field == "granularity" and picked == RUNS:
         picked = PATTERNS[0]
-    new = replace(settings, **{"granularity" if field == "pattern" else field: picked})
+    new = replace(settings, **{"granularity" if field == "pattern" else field: picked})  # type: ignore[arg-type]
     if new.mode == "shrink" and (new.criterion != "l1" or new.granularity != "weight"):
         new = replace(new, mode="hard")
     scene.space.chosen = new

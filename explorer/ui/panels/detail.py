@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 import explorer
+from explorer.compress.apply import known_gap
 from explorer.core.errors import ExplorerError
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
@@ -38,9 +39,9 @@ class Board:
         cards, strip = cls._last()
         return cls(st.markdown(cards, unsafe_allow_html=True), st.markdown(strip, unsafe_allow_html=True))
 
-    def show(self, report: Report, original: Report, progress: tuple[int, int, float] | None = None) -> None:
+    def show(self, report: Report, original: Report, gap: float | None = None) -> None:
         """A report; kept, so that the next run of the page starts from it and nothing flickers."""
-        st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, progress))
+        st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, gap=gap))
         self.again()
 
     def again(self) -> None:
@@ -135,7 +136,8 @@ def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) ->
     device = st.session_state.get("device")
     try:
         report = glance(subject, recipe, device=device)
-        board.show(report, glance(subject, device=device))
+        gap = known_gap(subject, explorer.resolve(subject, recipe))
+        board.show(report, glance(subject, device=device), gap)
     except ExplorerError as error:
         board.again()
         return None, str(error)

@@ -127,7 +127,7 @@ def skeleton() -> str:
     return f'<div class="x-board" aria-busy="true">{empty * 5}</div>'
 
 
-def strip(report: Report | None, progress: tuple[int, int, float] | None = None) -> str:
+def strip(report: Report | None, progress: tuple[int, int, float] | None = None, gap: float | None = None) -> str:
     """The line under the cards: who is hurt most; while evaluating, how far and how long still."""
     pieces = []
     if report is not None:
@@ -140,6 +140,9 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None)
         if wrong or right:
             text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=f"{len(wrong):,}", right=f"{len(right):,}", n=f"{report.n:,}")
             pieces.append(f"<span>{escape(text)}</span>")
+    if gap is not None:
+        said = _("removal verified: difference from masking {gap}", gap=f"{gap:.0e}" if gap else "0")
+        pieces.append(f'<span title="{escape(help_for("term", "verified", ""))}">✓ {escape(said)}</span>')
     if progress is not None and progress[1]:
         done, total, left = progress
         text = _("evaluating {done} of {total}, {left} s left", done=f"{done:,}", total=f"{total:,}", left=f"{left:.0f}")

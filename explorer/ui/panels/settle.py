@@ -7,6 +7,7 @@ import time
 import streamlit as st
 
 import explorer
+from explorer.compress.apply import known_gap, verified
 from explorer.core.errors import ExplorerError
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
@@ -16,15 +17,18 @@ from . import scoreboard
 from .detail import Board
 
 SOON = 0.15  # seconds from the page's answer to the start of the long evaluation
-ARMED = "settle-armed"
+ARMED, FAILED = "settle-armed", "settle-failed"
 
 
 def render(space: Workspace, subject: Subject, board: Board) -> None:
     """A fragment of its own, started by a timer: the script run that drew the page has ended by then, so nothing on it is
     left half drawn, and any newer event ends the evaluation at the next chunk."""
     st.session_state[ARMED] = False
+    st.session_state.pop(FAILED, None)
     try:
-        if glance(subject, space.history.present, device=st.session_state.get("device")).complete:
+        plan = explorer.resolve(subject, space.history.present)
+        checked = not plan.kept or known_gap(subject, plan) is not None
+        if checked and glance(subject, space.history.present, device=st.session_state.get("device")).complete:
             return
     except ExplorerError:
         return  # said beside the histogram already
@@ -35,6 +39,9 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
     if not st.session_state[ARMED]:  # the first pass belongs to the page's own run
         st.session_state[ARMED] = True
         board.again()
+        return
+    if FAILED in st.session_state:  # said once, and not tried again until something changes
+        st.error(st.session_state[FAILED], icon=":material/error:")
         return
     if space.live is not None or space.stale:
         return  # a drag is on; it answers by itself
@@ -48,8 +55,12 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
             left = spent / max(done - last.n, 1) * (total - done)
             board.strip.markdown(scoreboard.strip(last, (done, total, left)), unsafe_allow_html=True)
 
+        plan = explorer.resolve(subject, recipe)
+        if plan.kept:  # removing the units must equal masking them: looked at when a gesture ends, not at every event
+            verified(subject, plan)
         explorer.evaluate(subject, recipe, device=device, progress=progress)
     except ExplorerError as error:
+        st.session_state[FAILED] = str(error)
         st.error(str(error), icon=":material/error:")
         return
     st.rerun()
