@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.core.errors import LoadError
-from explorer.models.calls import Call
 from explorer.export.files import SPEC_KEY
 from explorer.export.rebuild import parse
 from explorer.export.spec import trace
+from explorer.models.calls import Call
 
 
 def _honest() -> tuple[dict[str, Any], dict[str, Tensor]]:

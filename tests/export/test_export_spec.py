@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.core.errors import UnsupportedError
-from explorer.models.calls import Call
 from explorer.export.rebuild import inputs_of, parse, rebuild
 from explorer.export.spec import trace
+from explorer.models.calls import Call
 
 
 class Tied(nn.Module):
