@@ -38,7 +38,8 @@ def reloaded(subject: Subject, plan: Plan, module: torch.nn.Module, name: str) -
             written = exporter.write(subject, plan, module, Path(folder))
             gap = exporter.verify(subject, plan, module, Path(folder))
         except Exception as error:  # the table says what does not export
-            return f"no: {type(error).__name__}: {str(error).splitlines()[0][:90]}"
+            why = str(error).splitlines()[0].removeprefix(f"{subject.name}: ")
+            return f"no: {why.partition(';')[0][:90]}"
     if written.notes:
         return "weights only"
     return "yes" if gap <= exporter.tolerance else f"no: differs by {gap:.0e}"

@@ -42,6 +42,8 @@ class Flow(fx.Interpreter):
             return []
         if node.op == "placeholder" or not node.all_input_nodes and node.op != "get_attr":
             return []
+        if node.op == "get_attr" and str(node.target).startswith("_tensor_constant"):
+            return []  # written in the forward: it stays as it is
         if node.op == "get_attr":
             return self._parameter(str(node.target), value)
         rule: Callable[..., Any] | None

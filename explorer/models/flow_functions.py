@@ -56,7 +56,7 @@ def rule(target: Any) -> Callable[..., Any] | None:
     if name in PRODUCTS:
         return product
     more: dict[str, Callable[..., Any]] = {
-        "stack": stack, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
+        "stack": stack, "max": extreme, "min": extreme, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
         "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad,
     }  # fmt: skip
     return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
@@ -98,7 +98,7 @@ def positional(flow: Flow, node: fx.Node, value: Any) -> Any:
     out = value[0] if isinstance(value, tuple) else value
     if not isinstance(out, Tensor) or not isinstance(before, Tensor):
         return []
-    kept = keep_place(flow, before, marks, out, str(node.target))
+    kept = keep_place(flow, before, marks, out, _name(node))
     return (kept, []) if isinstance(value, tuple) else kept
 
 
@@ -122,7 +122,23 @@ def reduction(flow: Flow, node: fx.Node, value: Any) -> Marks:
     if not isinstance(before, Tensor) or not isinstance(value, Tensor):
         return []
     squeeze = value.ndim < before.ndim
-    return flow.without(flow.of(source), _dims(node, flow, before.ndim), f"{node.target} runs over its units", squeeze)
+    return flow.without(flow.of(source), _dims(node, flow, before.ndim), f"{_name(node)} runs over its units", squeeze)
+
+
+def extreme(flow: Flow, node: fx.Node, value: Any) -> Any:
+    """max and min: over a dim they return values and indices, of two tensors the larger or smaller ones."""
+    before = flow.value(node.args[0])
+    if len(node.args) > 1 and isinstance(flow.value(node.args[1]), Tensor):
+        return elementwise(flow, node, value)
+    if isinstance(value, Tensor):  # over everything
+        return flow.without(flow.of(node.args[0]), range(before.ndim), f"{_name(node)} runs over its units", True)
+    dims, squeeze = _dims(node, flow, before.ndim), value[0].ndim < before.ndim
+    kept = flow.without(flow.of(node.args[0]), dims, f"{_name(node)} runs over its units", squeeze)
+    return (kept, kept)
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
 def soft(flow: Flow, node: fx.Node, value: Any) -> Marks:
@@ -186,17 +202,24 @@ def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     return [*kept, rows.view(*[1] * (value.ndim - 1), -1)]
 
 
+def _parts(flow: Flow, node: fx.Node) -> list[tuple[Tensor, Marks]]:
+    """(value, marks) of a list of tensors, or of what a split returned."""
+    given = node.args[0] if node.args else next(iter(node.kwargs.values()))
+    if isinstance(given, fx.Node):
+        held = flow.marks.get(given)
+        return list(zip(flow.value(given), held if isinstance(held, tuple) else [[]] * len(flow.value(given)), strict=True))
+    return [(flow.value(one), flow.of(one)) for one in given]  # type: ignore[union-attr]
+
+
 def concat(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
-    sources = list(node.args[0])  # type: ignore[arg-type]
     found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
-    return join(flow, [(flow.value(s), flow.of(s)) for s in sources], int(flow.value(found)) % value.ndim, value)
+    return join(flow, _parts(flow, node), int(flow.value(found)) % value.ndim, value)
 
 
 def stack(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
-    sources = list(node.args[0])  # type: ignore[arg-type]
     found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else 0)
     dim = int(flow.value(found)) % value.ndim
-    lifted = [(flow.value(s).unsqueeze(dim), [m.unsqueeze(dim) for m in flow.of(s)]) for s in sources]
+    lifted = [(v.unsqueeze(dim), [m.unsqueeze(dim) for m in marks]) for v, marks in _parts(flow, node)]
     return join(flow, lifted, dim, value)
 
 

@@ -31,7 +31,7 @@ BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._Instanc
 def rule(module: nn.Module) -> Callable[..., Any] | None:
     """The rule of a module, or None where it is not understood."""
     for types, found in (
-        (SAME, same), (POOLS, pool), (CONVOLUTIONS, convolution), (TRANSPOSED, convolution), (nn.Linear, linear),
+        (SAME, same), (nn.PReLU, prelu), (POOLS, pool), (CONVOLUTIONS, convolution), (TRANSPOSED, convolution), (nn.Linear, linear),
         (nn.Embedding, embedding), (BATCH_NORMS, batch_norm), (nn.LayerNorm, layer_norm), (nn.RMSNorm, layer_norm),
         (nn.GroupNorm, group_norm),
         (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), ((nn.Softmax, nn.LogSoftmax), softmax),
@@ -66,6 +66,14 @@ def _placed(ids: Tensor, dim: int, rank: int) -> Tensor:
 
 def same(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -> Marks:
     return _input(flow, node)[1]
+
+
+def prelu(flow: Flow, name: str, module: nn.PReLU, node: fx.Node, value: Any) -> Marks:
+    """One slope for all, or one a channel, which goes with it."""
+    marks = _input(flow, node)[1]
+    if module.num_parameters > 1:
+        _own(flow, name, module, "weight", 0, "follower", flow.along(marks, 1))
+    return marks
 
 
 def pool(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -> Any:

@@ -215,6 +215,9 @@ def attribute(flow: Flow, node: fx.Node, value: Any) -> Any:
     """getattr: data of a packed sequence and transposed views carry units, sizes and types do not."""
     source, name = node.args[0], str(node.args[1])
     before, marks = flow.value(source), flow.of(source)
+    held = flow.marks.get(source) if isinstance(source, fx.Node) else None
+    if isinstance(held, tuple) and name in ("values", "indices"):  # of torch.max and torch.min over a dim
+        return held[("values", "indices").index(name)]
     if isinstance(before, PackedSequence):
         return marks if name == "data" else []
     if isinstance(before, Tensor) and isinstance(value, Tensor) and marks:

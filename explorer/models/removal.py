@@ -124,6 +124,8 @@ def _resize(module: nn.Module) -> None:
         module.num_embeddings, module.embedding_dim = module.weight.shape
     elif isinstance(module, (nn.LSTMCell, nn.GRUCell, nn.RNNCell)):
         module.hidden_size, module.input_size = module.weight_hh.shape[1], module.weight_ih.shape[1]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
     elif isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)):
         reference = module.weight if module.weight is not None else module.running_mean
         if reference is not None:

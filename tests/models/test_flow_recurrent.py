@@ -98,13 +98,13 @@ def test_each_layer_and_direction_is_a_group(kind: Any, both: bool, use: str) ->
         assert stack.hidden_sizes == (H, H, H, H // 2)
 
 
+SETTINGS: list[dict[str, Any]] = [{"bias": False}, {"batch_first": False}, {"layers": 1}, {"layers": 3}]
+
+
 @pytest.mark.parametrize(
-    "more", [{"bias": False}, {"batch_first": False}, {"proj_size": 3}, {"layers": 1}, {"layers": 3}]
+    ("kind", "more"), [(nn.LSTM, {"proj_size": 3}), *((kind, more) for kind in KINDS for more in SETTINGS)]
 )
-@pytest.mark.parametrize("kind", KINDS)
 def test_settings(kind: Any, more: dict[str, Any]) -> None:
-    if "proj_size" in more and kind is not nn.LSTM:
-        pytest.skip("torch.nn projects in an LSTM only")
     found = of(Last(kind, both=True, **more))
     layers = more.get("layers", 2)
     assert len(found.groups) == layers * 2 * (1 + ("proj_size" in more))
