@@ -88,6 +88,20 @@ def spread(mask: Tensor, alive: Tensor) -> Tensor:
     return full
 
 
+def round_units(scores: Tensor, stays: Tensor, multiple: int, at_least: int) -> Tensor:
+    """Sorted indices of the best units, their number rounded to the nearest ``multiple`` and not below ``at_least``.
+
+    A group with fewer units than that stays whole.
+    """
+    keep = round(len(stays) / multiple) * multiple
+    while keep < max(at_least, 1):
+        keep += multiple
+    keep = min(keep, len(scores))
+    if keep == len(stays):
+        return stays
+    return torch.topk(scores, keep).indices.sort().values.cpu()
+
+
 def units_that_stay(scores: Sequence[Tensor], sparsity: float | None, threshold: float | None) -> list[Tensor]:
     """Sorted indices of the units that stay, for one ranking over several groups; each keeps at least its best."""
     guarded = []

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
+from ..core.errors import RecipeError
 from ..core.recipe import Recipe
 from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
@@ -28,6 +29,10 @@ def resolve(subject: Subject, recipe: Recipe) -> Plan:
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
     """
+    if not isinstance(subject, Subject):
+        raise RecipeError(f"subject is {type(subject).__name__}; accepted: what explorer.load(name) or explorer.Subject(...) returns")
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe is {type(recipe).__name__}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)")
     return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe))
 
 

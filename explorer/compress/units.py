@@ -15,7 +15,7 @@ from ..core.rules import UNIT_PRUNE, Prune
 from ..core.targets import matches, select
 from ..models.structure import Cut
 from ..models.subject import Subject
-from .masks import units_that_stay
+from .masks import round_units, units_that_stay
 
 
 def groups_of(
@@ -83,6 +83,7 @@ def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, 
         stays = units_that_stay(scores, rule.sparsity, rule.threshold)
     else:
         stays = [units_that_stay([s], rule.sparsity, rule.threshold)[0] for s in scores]
+    stays = [round_units(s, kept, rule.multiple, rule.at_least) for s, kept in zip(scores, stays, strict=True)]
     return {cut.group.name: kept for cut, kept in zip(cuts, stays, strict=True)}
 
 

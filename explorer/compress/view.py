@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..models.removal import select
 from ..models.subject import Subject
 from .apply import effective_weights
 from .plan import Plan
 
 LIMIT = 256  # rows and columns drawn
+GATES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "n")}  # in torch's order of rows
 
 
 def weight_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) -> tuple[np.ndarray, np.ndarray, int]:
@@ -25,6 +27,16 @@ def weight_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) -
     if name in plan.masks:
         cut = ~plan.masks[name].cpu().numpy().reshape(matrix.shape)
     return matrix[::step, ::step], cut[::step, ::step], step
+
+
+def smaller_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) -> tuple[np.ndarray, np.ndarray, int]:
+    """(values, zero bool, step) as :func:`weight_matrix`, of the compressed tensor: entries of removed units are gone."""
+    weights = effective_weights(subject, plan)
+    tensor = select(weights.get(name, subject.weight(name)), dict(plan.dropped.get(name, {}))).float().cpu()
+    matrix = tensor.reshape(len(tensor), -1).numpy()
+    step = max(1, -(-max(matrix.shape) // limit))
+    matrix = matrix[::step, ::step]
+    return matrix, (matrix == 0) if name in plan.masks else np.zeros(matrix.shape, dtype=bool), step
 
 
 def levels(subject: Subject, plan: Plan, name: str) -> list[float] | None:

@@ -91,6 +91,8 @@ class Prune:
     scope: Literal["layer", "global"] = "layer"
     mode: Literal["hard", "scale", "shrink"] = "hard"
     factor: float | None = None
+    multiple: int = 1
+    at_least: int = 1
     rule: ClassVar[str] = "prune"
 
     def __post_init__(self) -> None:
@@ -125,6 +127,12 @@ class Prune:
             object.__setattr__(self, "factor", value)
         elif self.factor is not None:
             raise RecipeError(f"{where}: factor= belongs to mode='scale', not to mode={self.mode!r}")
+        for name in ("multiple", "at_least"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
+                raise RecipeError(f"{where}: {name}={value!r}; accepted: a whole number from 1")
+            if value > 1 and self.granularity != "unit":
+                raise RecipeError(f"{where}: {name}= counts units; accepted with granularity='unit' only")
         if self.mode == "shrink" and (self.granularity != "weight" or self.criterion != "l1"):
             raise RecipeError(f"{where}: mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'")
 

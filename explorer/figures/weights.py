@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
 from .palette import Palette, calm
 
 
-def weights(values: np.ndarray, cut: np.ndarray, palette: Palette, rows: str = "outputs", columns: str = "inputs") -> go.Figure:
-    """values, cut: [rows, cols]. Kept weights in blue by magnitude, cut ones in orange."""
+def weights(
+    values: np.ndarray, cut: np.ndarray, palette: Palette, rows: str = "outputs", columns: str = "inputs",
+    gates: Sequence[str] = (), reach: float | None = None,
+) -> go.Figure:  # fmt: skip
+    """values, cut: [rows, cols]. Kept weights in blue by magnitude, cut ones in orange.
+
+    gates: names of equal blocks of rows, one below the other. reach: |w| of the deepest blue, so that two figures compare.
+    """
     kept = np.where(cut, np.nan, np.abs(values))
-    reach = float(np.nanmax(kept)) if np.isfinite(kept).any() else 1.0
+    reach = reach or (float(np.nanmax(kept)) if np.isfinite(kept).any() else 1.0)
     figure = go.Figure()
     figure.add_heatmap(
         z=np.where(cut, 1.0, np.nan), colorscale=[[0, palette.cut], [1, palette.cut]], opacity=0.55, showscale=False, hoverinfo="skip"
@@ -24,4 +32,9 @@ def weights(values: np.ndarray, cut: np.ndarray, palette: Palette, rows: str = "
     calm(figure, palette, 380)
     figure.update_yaxes(autorange="reversed", showgrid=False, title={"text": rows})
     figure.update_xaxes(showgrid=False, title={"text": columns})
+    if gates:
+        size = values.shape[0] / len(gates)
+        for i in range(1, len(gates)):
+            figure.add_hline(y=i * size - 0.5, line={"color": palette.ink, "width": 1})
+        figure.update_yaxes(tickvals=[(i + 0.5) * size - 0.5 for i in range(len(gates))], ticktext=list(gates))
     return figure

@@ -93,7 +93,7 @@ class Subject:
 
     @property
     def version(self) -> tuple[Any, ...]:
-        """Changes when the caller writes to the module's weights; part of every cache key."""
+        """Changes when the caller writes to the module's weights (not through ``.data``, which torch does not count)."""
         tensors = [*self.module.parameters(), *self.module.buffers()]
         return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 

@@ -22,6 +22,7 @@ class Settings:
     mode: str = "hard"
     scope: str = "layer"
     factor: float = 0.5
+    multiple: int = 1
 
 
 def rule_for(recipe: Recipe, layers: Sequence[Layer], layer: str, kind: str) -> Rule | None:
@@ -56,7 +57,7 @@ def settings_of(recipe: Recipe, layers: Sequence[Layer], layer: Layer, chosen: S
         return replace(chosen, granularity=granularity)
     shown = "unit" if granularity == "unit" else rule.granularity
     scope = "global" if rule.targets == (ALL,) else "layer"
-    return Settings(shown, rule.criterion, rule.mode, scope, rule.factor if rule.factor is not None else chosen.factor)
+    return Settings(shown, rule.criterion, rule.mode, scope, rule.factor if rule.factor is not None else chosen.factor, rule.multiple)
 
 
 def rounded(value: float, digits: int = 5) -> float:
@@ -79,6 +80,7 @@ def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float) -> R
         scope="global" if everywhere else "layer",
         mode=settings.mode,  # type: ignore[arg-type]
         factor=settings.factor if scale else None,
+        multiple=settings.multiple if settings.granularity == "unit" else 1,
     )
 
 
@@ -123,6 +125,7 @@ def with_settings(
         scope=old.scope if old.targets == (targets,) else "global" if everywhere else "layer",
         mode=settings.mode,  # type: ignore[arg-type]
         factor=settings.factor if settings.mode == "scale" else None,
+        multiple=settings.multiple if settings.granularity == "unit" else 1,
     )
 
 

@@ -71,4 +71,5 @@ TERMS: dict[str, str] = {
     "codebook": "Weights share k values, found by k-means; an index of log₂ k bits stands for each (Han et al. 2016, Deep Compression, arXiv 1510.00149).",
     "sqnr": "Signal-to-quantization-noise ratio in dB: 10 log₁₀(Σw² / Σ(w − ŵ)²). One more bit gives about six dB (Lin et al. 2016, arXiv 1511.06393).",
     "verified": "The smaller model and the masked original are run on the same real inputs; the largest difference, max|a − b| / max(1, max|a|), must stay below 1e-5.",
+    "unit multiple": "The number of units that stay in a group is rounded to the nearest multiple: hardware computes in tiles of 8 or 16.",
 }  # fmt: skip

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from explorer.compress.masks import block_sums, by_pattern, by_sparsity, by_threshold, expand_blocks, units_that_stay
+from explorer.compress.masks import (
+    block_sums,
+    by_pattern,
+    by_sparsity,
+    by_threshold,
+    expand_blocks,
+    round_units,
+    units_that_stay,
+)
 from explorer.compress.resolve import resolve
 from explorer.core.recipe import Recipe
 from tests.contract.nets import SAMPLES, few, tiny
@@ -176,3 +184,13 @@ def test_one_unit_stays_however_high_the_threshold() -> None:
     stays = units_that_stay([torch.tensor([1.0, 5.0, 2.0]), torch.zeros(4)], None, 1e9)
     assert [s.tolist() for s in stays] == [[1], [0]]
     assert [s.tolist() for s in units_that_stay([torch.tensor([1.0, 5.0, 2.0])], None, 2.0)] == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("stay", "multiple", "at_least", "expected"),
+    [(13, 8, 1, 16), (11, 8, 1, 8), (3, 8, 1, 8), (20, 16, 1, 16), (5, 1, 7, 7), (9, 8, 9, 16), (19, 8, 1, 16), (2, 32, 1, 20)],
+)
+def test_the_number_of_units_is_rounded_to_what_hardware_likes(stay: int, multiple: int, at_least: int, expected: int) -> None:
+    scores = torch.arange(20.0).flip(0)
+    kept = round_units(scores, torch.arange(stay), multiple, at_least)
+    assert kept.tolist() == list(range(expected))  # the best ones, in order

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import explorer
 from explorer.compress.apply import compress, verify
 from explorer.compress.resolve import resolve
 from explorer.core.errors import RecipeError, UnsupportedError
@@ -248,3 +249,16 @@ def test_randomized_batchnorm_is_removed_with_its_units() -> None:
     kept = resolve(subject, Recipe().prune("0", sparsity=0.5, granularity="unit")).kept["0"]
     assert module[1].num_features == 3 and torch.equal(module[1].running_mean, net[1].running_mean[kept])
     assert torch.equal(module[1].weight, net[1].weight[kept]) and module[5].weight.shape == (3, 48)
+
+
+def test_unit_counts_are_rounded_to_a_multiple_and_kept_above_a_floor() -> None:
+    subject = explorer.load("vowels-lstm")
+    recipe = Recipe().prune("lstm", granularity="unit", sparsity=0.4, multiple=8)
+    assert {name: len(kept) for name, kept in explorer.resolve(subject, recipe).kept.items()} == {"lstm.l0": 40, "lstm.l1": 40}
+    recipe = Recipe().prune("lstm", granularity="unit", threshold=1e9, at_least=5)
+    assert {len(kept) for kept in explorer.resolve(subject, recipe).kept.values()} == {5}
+    assert explorer.compress(subject, recipe).lstm.hidden_size == 5
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    for wrong in ({"multiple": 0}, {"multiple": True}, {"at_least": 2.5}, {"granularity": "weight", "multiple": 8}):
+        with pytest.raises(RecipeError):
+            Recipe().prune("lstm", **({"granularity": "unit", "sparsity": 0.5} | wrong))

@@ -25,7 +25,7 @@ class Custom(Metrics):
         if not isinstance(scored, Mapping):
             raise EvaluationError(f"score(outputs, targets) returned {type(scored).__name__}; accepted: {{name: Tensor[N]}}")
         for name, value in scored.items():
-            parts = value if isinstance(value, tuple) else (value,)
+            parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
             for suffix, part in zip(("", "/"), parts, strict=False):
                 column = torch.as_tensor(part)
                 if column.ndim != 1 or len(parts) > 2:
@@ -40,10 +40,12 @@ class Custom(Metrics):
             raise EvaluationError("score(outputs, targets) returned no metric; accepted: {name: Tensor[N]}")
         if task.loss is not None and "loss" not in out:
             value, n = task.loss(outputs, targets), len(next(iter(out.values())))
-            if isinstance(value, tuple):
+            if isinstance(value, (tuple, list)):
                 out["loss"], out["loss/"] = (torch.as_tensor(part).double() for part in value)
             else:  # one value a batch
                 out |= {"loss": torch.full((n,), float(value)), BATCH: torch.ones(n, dtype=torch.bool)}
+            if not intervals.finite(out["loss"]):
+                raise EvaluationError("loss(outputs, targets) returned NaN or infinity; accepted: finite values")
         return out
 
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from typing import Any
 
 import streamlit as st
 
@@ -21,6 +22,7 @@ from ..state import Workspace
 
 PATTERNS = ("2:4", "1:4", "4:8")
 RUNS = "N:M"
+MULTIPLES = (1, 4, 8, 16)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def render(scene: Scene) -> None:
     _choice(scene, _("Prune"), "granularity", ["weight", *(["unit"] if group else []), RUNS, *blocks], shown, names)
     if pattern(settings.granularity):
         _choice(scene, _("Pattern"), "pattern", list(dict.fromkeys([*PATTERNS, settings.granularity])), settings.granularity)
+    if settings.granularity == "unit":
+        _choice(scene, _("Multiple of"), "multiple", list(dict.fromkeys([*MULTIPLES, settings.multiple])), settings.multiple)
     modes = ["hard", "scale"] + (["shrink"] if settings.granularity == "weight" and settings.criterion == "l1" else [])
     _choice(scene, _("Mode"), "mode", modes, settings.mode, {"hard": _("hard"), "scale": _("soft"), "shrink": _("shrink")})
     criteria = list(explorer.criteria())
@@ -104,11 +108,11 @@ def _help(field: str, settings: Settings) -> str:
         from explorer.analysis.criteria import registry
 
         return help_for("criterion", settings.criterion, registry.help(settings.criterion))
-    return help_for("term", {"pattern": "granularity"}.get(field, field), "")
+    return help_for("term", {"pattern": "granularity", "multiple": "unit multiple"}.get(field, field), "")
 
 
 def _choice(
-    scene: Scene, label: str, field: str, options: Sequence[str], value: str, names: Mapping[str, str] | None = None, select: bool = False
+    scene: Scene, label: str, field: str, options: Sequence[Any], value: Any, names: Mapping[str, str] | None = None, select: bool = False
 ) -> None:  # fmt: skip
     key = f"{field}-{scene.key}"
 
@@ -128,7 +132,7 @@ def _choice(
     row(label, _help(field, scene.settings), widget)
 
 
-def _changed(scene: Scene, field: str, picked: str) -> None:
+def _changed(scene: Scene, field: str, picked: Any) -> None:
     """A control was set: the layer's cut is carried over to the new settings, as one step."""
     settings, base, layers = scene.settings, scene.space.history.present, scene.subject.layers
     if field == "granularity" and picked == RUNS:

@@ -11,6 +11,7 @@ import streamlit as st
 
 import explorer
 from explorer.core.errors import ExplorerError
+from explorer.export.bundle import FORMATS
 from explorer.export.exporters import registry
 from explorer.models.subject import Subject
 
@@ -26,7 +27,7 @@ def render(space: Workspace, subject: Subject) -> None:
     names = list(explorer.exporters())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        formats = st.pills(_("Formats"), names, default=names, selection_mode="multi", key="formats")
+        formats = st.pills(_("Formats"), names, default=[name for name in names if name in FORMATS], selection_mode="multi", key="formats")
         for name in formats:
             st.caption(f"**{name}** · {help_for('exporter', name, registry.help(name)).splitlines()[0]}")
         st.caption(_("Every file is re-loaded and its outputs are compared before it is offered. The test split is read here, once."))

@@ -25,11 +25,15 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     left half drawn, and any newer event ends the evaluation at the next chunk."""
     st.session_state[ARMED] = False
     st.session_state.pop(FAILED, None)
+    recipe, device = space.history.present, st.session_state.get("device")
     try:
-        plan = explorer.resolve(subject, space.history.present)
-        checked = not plan.kept or known_gap(subject, plan) is not None
-        if checked and glance(subject, space.history.present, device=st.session_state.get("device")).complete:
-            return
+        plan = explorer.resolve(subject, recipe)
+        gap = known_gap(subject, plan)
+        if not plan.kept or gap is not None:
+            report = glance(subject, recipe, device=device)
+            if report.complete:  # a fast model is done by now, though the board was drawn from a first look
+                board.show(report, glance(subject, device=device), gap)
+                return
     except ExplorerError:
         return  # said beside the histogram already
     st.fragment(_settle, run_every=SOON)(space, subject, board)
