@@ -9,7 +9,7 @@ from ...compress.plan import Plan
 from ...core.errors import ExportError
 from ...models.calls import calls
 from ...models.subject import Subject
-from ...models.trial import difference
+from ...models.trial import difference, tensors
 from . import Exporter, Written, registry
 
 SIZES = (1, 2, 5)
@@ -47,7 +47,7 @@ class Onnx(Exporter):
         for call in calls(subject, module, SIZES):
             given = call.tensors()
             found = session.run(None, {name: given[name].numpy() for name in inputs})
-            worst = max(worst, difference(_flat(call(module)), [torch.from_numpy(one) for one in found]))
+            worst = max(worst, difference(tensors(call(module)), [torch.from_numpy(one) for one in found]))
         return worst
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
@@ -76,11 +76,3 @@ def open_session(path: Path):  # type: ignore[no-untyped-def]
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportError(f"{path.name}: ONNX Runtime refuses the file ({str(error)[:200]})") from None
-
-
-def _flat(outputs: object) -> list[Tensor]:
-    if isinstance(outputs, Tensor):
-        return [outputs]
-    if isinstance(outputs, dict):
-        outputs = list(outputs.values())
-    return [t for one in outputs for t in _flat(one)] if isinstance(outputs, (tuple, list)) else []

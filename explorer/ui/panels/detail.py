@@ -32,23 +32,25 @@ class Board:
 
     cards: Any
     strip: Any
+    complete: bool = False  # whether it shows every sample
 
     @classmethod
     def draw(cls) -> Board:
         """What was shown last, or what stands there until the first figures are in. Never empty, not for one frame."""
         cards, strip = cls._last()
-        return cls(st.markdown(cards, unsafe_allow_html=True), st.markdown(strip, unsafe_allow_html=True))
+        return cls(st.html(cards), st.html(strip))
 
     def show(self, report: Report, original: Report, gap: float | None = None) -> None:
         """A report; kept, so that the next run of the page starts from it and nothing flickers."""
         st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, gap=gap))
+        self.complete = report.complete
         self.again()
 
     def again(self) -> None:
         """What was shown last."""
         cards, strip = self._last()
-        self.cards.markdown(cards, unsafe_allow_html=True)
-        self.strip.markdown(strip, unsafe_allow_html=True)
+        self.cards.html(cards)
+        self.strip.html(strip)
 
     @staticmethod
     def _last() -> tuple[str, str]:

@@ -30,9 +30,9 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
         gap = known_gap(subject, plan)
         if not plan.kept or gap is not None:
-            report = glance(subject, recipe, device=device)
-            if report.complete:  # a fast model is done by now, though the board was drawn from a first look
-                board.show(report, glance(subject, device=device), gap)
+            if glance(subject, recipe, device=device).complete:
+                if not board.complete:  # a fast model is done by now, though the board was drawn from a first look
+                    st.rerun()
                 return
     except ExplorerError:
         return  # said beside the histogram already
@@ -57,7 +57,7 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         def progress(done: int, total: int) -> None:
             spent = time.perf_counter() - began
             left = spent / max(done - last.n, 1) * (total - done)
-            board.strip.markdown(scoreboard.strip(last, (done, total, left)), unsafe_allow_html=True)
+            board.strip.html(scoreboard.strip(last, (done, total, left)))
 
         plan = explorer.resolve(subject, recipe)
         if plan.kept:  # removing the units must equal masking them: looked at when a gesture ends, not at every event
