@@ -32,6 +32,7 @@ _PUBLIC = {
     "quantizers": "explorer.compress.quantizers",
     "exporters": "explorer.export.exporters",
     "load_exported": "explorer.export.files",
+    "load_packed": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
     "LoadError": "explorer.core.errors",
@@ -68,6 +69,7 @@ __all__ = [
     "importance",
     "load",
     "load_exported",
+    "load_packed",
     "quantizers",
     "resolve",
     "samples",
@@ -113,7 +115,7 @@ if TYPE_CHECKING:
     from .evaluate.evaluator import evaluate, stream
     from .export.bundle import export
     from .export.exporters import exporters
-    from .export.files import load_exported
+    from .export.files import load_exported, load_packed
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task

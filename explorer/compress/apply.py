@@ -39,7 +39,7 @@ def build(subject: Subject, plan: Plan) -> nn.Module:
     module = copy.deepcopy(subject.module).eval()
     parameters = dict(module.named_parameters(remove_duplicate=False))
     for name, weight in effective_weights(subject, plan).items():
-        parameters[name].data = weight.detach().clone()
+        parameters[name].data = weight.detach() + 0.0  # a copy, without the negative zeros that masking leaves
     if plan.dropped:
         remove(module, {name: dict(dims) for name, dims in plan.dropped.items()})
     return module
