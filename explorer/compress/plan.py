@@ -12,7 +12,20 @@ import torch
 from torch import Tensor
 
 from ..models.norms import norms_of
-from .quantizers import Codes
+from ..models.removal import select
+from .codes import Codes, Uniform
+
+
+def spread(remaining: Tensor, shape: torch.Size, dropped: Mapping[int, Tensor]) -> Tensor:
+    """The inverse of removal: a tensor of ``shape`` with zeros where units went."""
+    for dim, index in dropped.items():
+        stays = torch.ones(shape[dim], dtype=torch.bool)
+        stays[index.cpu()] = False
+        sizes = list(remaining.shape)
+        sizes[dim] = shape[dim]
+        kept = stays.nonzero().flatten().to(remaining.device)
+        remaining = remaining.new_zeros(sizes).index_copy(dim, kept, remaining)
+    return remaining
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,16 +33,20 @@ class LayerPlan:
     """What happens to one weight tensor, in this order; everything in the *original* shape.
 
     mask: bool, True where the weight stays (False also for entries of removed units). gain: float factors of soft
-    scaling. shrink: threshold t of sign(w) max(|w| - t, 0). codes: fake quantization.
+    scaling. shrink: threshold t of sign(w) max(|w| - t, 0). codes: fake quantization, of the tensor as it remains.
+    dropped: {dim: indices of removed units}. inputs: fake quantization of the activation that this weight multiplies.
     """
 
     mask: Tensor | None = None
     gain: Tensor | None = None
     shrink: float | None = None
     codes: Codes | None = None
+    dropped: Mapping[int, Tensor] = field(default_factory=dict)
+    inputs: Uniform | None = None
 
     @cached_property
     def digest(self) -> str:
+        """Content hash of what happens to the weight (not to its activation)."""
         state = hashlib.blake2b(digest_size=12)
         if self.mask is not None:
             state.update(b"mask" + np.packbits(self.mask.cpu().numpy().reshape(-1)).tobytes())
@@ -38,9 +55,7 @@ class LayerPlan:
         if self.shrink is not None:
             state.update(f"shrink{self.shrink!r}".encode())
         if self.codes is not None:
-            c = self.codes
-            state.update(f"codes{c.bits}{c.scheme}{c.axis}".encode() + c.scale.cpu().numpy().tobytes())
-            state.update(c.zero_point.cpu().numpy().tobytes())
+            state.update(f"codes{self.codes.digest}".encode())
         return state.hexdigest()
 
     def before_quantization(self, weight: Tensor) -> Tensor:
@@ -57,8 +72,12 @@ class LayerPlan:
         """The weight that the compressed model computes with (original shape; a new tensor)."""
         out = self.before_quantization(weight)
         if self.codes is not None:
-            out = self.codes.fake_quantize(out)
+            out = spread(self.codes.fake_quantize(self.remaining(out)), out.shape, self.dropped)
         return out if out is not weight else weight.clone()
+
+    def remaining(self, weight: Tensor) -> Tensor:
+        """A tensor of the original shape without the entries of removed units: what ``codes`` are about."""
+        return select(weight, dict(self.dropped)) if self.dropped else weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,15 +121,21 @@ class Plan:
 
     @property
     def codes(self) -> dict[str, Codes]:
-        """{layer: scale and zero point} of quantized layers."""
+        """{layer: how its weight is rounded}, in the shapes after removal, of quantized layers."""
         return {name: layer.codes for name, layer in self.layers.items() if layer.codes is not None}
+
+    @cached_property
+    def inputs(self) -> dict[str, Uniform]:
+        """{layer: how the activation that its weight multiplies is rounded}, with calibrated scale and zero point."""
+        return {name: layer.inputs for name, layer in self.layers.items() if layer.inputs is not None}
 
     @cached_property
     def digest(self) -> str:
         """Content hash: two recipes that come to the same plan share every cached result."""
         state = hashlib.blake2b(digest_size=12)
         for name in sorted(self.layers):
-            state.update(f"{name}={self.layers[name].digest};".encode())
+            inputs = self.layers[name].inputs
+            state.update(f"{name}={self.layers[name].digest}{inputs.digest if inputs else ''};".encode())
         for name in sorted(self.kept):
             state.update(f"{name}:".encode() + self.kept[name].numpy().tobytes())
         return state.hexdigest()

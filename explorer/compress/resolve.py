@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -16,9 +17,10 @@ from ..core.targets import effective
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
+from .codes import Codes
+from .fit import check_rule, fit_weight
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .plan import LayerPlan, Plan
-from .quantizers import registry as quantizers
 from .units import groups_of, kept_units, soft_gains
 
 
@@ -41,8 +43,8 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
     for rule in recipe.rules:  # an unknown name is an error even where a later rule hides it
         if isinstance(rule, Prune):
             criteria[rule.criterion]
-        elif isinstance(rule, Quantize):
-            quantizers[rule.quantizer]
+        elif isinstance(rule, Quantize) and rule.what == "weight":
+            check_rule(rule)
     shapes = {layer.name: layer.shape for layer in subject.layers}
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
@@ -53,13 +55,13 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
     for name in shapes:
         codes = None
         mask = masks.get(name, living.get(name))
-        bare = LayerPlan(mask, gains.get(name), shrinks.get(name))
+        bare = LayerPlan(mask, gains.get(name), shrinks.get(name), dropped=dropped.get(name, {}))
         if WEIGHT_QUANTIZE in holds[name]:
             rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
             assert isinstance(rule, Quantize)
             codes = _codes(subject, name, rule, bare)
         if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
-            layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
+            layers[name] = replace(bare, codes=codes)
     return Plan(layers, kept, dropped, protected)
 
 
@@ -160,11 +162,9 @@ def _ranked(rule: Prune, ranked: Mapping[str, Tensor], living: Mapping[str, Tens
     return {name: by_sparsity([ranked[name]], [lives[name]], rule.sparsity or 0.0)[0] for name in names}
 
 
-def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Any:
-    """Scale and zero point from the pruned weights. Channels are axis 0; axis 1 for transposed convolutions."""
-    axis = None
-    if rule.granularity == "channel":
-        owner = subject.module.get_submodule(name.rpartition(".")[0])
-        axis = 1 if isinstance(owner, TRANSPOSED) else 0
-    weight = bare.before_quantization(subject.weight(name))
-    return quantizers[rule.quantizer]().fit(weight, rule.bits, rule.scheme, axis)
+def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Codes:
+    """Rounding of the pruned weight as it remains. Channels are axis 0; axis 1 for transposed convolutions."""
+    owner = subject.module.get_submodule(name.rpartition(".")[0])
+    axis = 1 if isinstance(owner, TRANSPOSED) else 0
+    weight = bare.remaining(bare.before_quantization(subject.weight(name)))
+    return fit_weight(name, subject.layer(name).kind, weight, axis, rule)

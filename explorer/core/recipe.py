@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from .errors import RecipeError
-from .rules import ALIASES, KINDS, Clear, Keep, Prune, Quantize, Rule, as_targets
+from .rules import ACTIVATION_QUANTIZE, ALIASES, KINDS, Clear, Keep, Prune, Quantize, Rule, as_targets
 
 Targets = str | Sequence[str]
 
@@ -67,12 +67,27 @@ class Recipe:
         *,
         bits: int,
         quantizer: str = "minmax",
-        scheme: Literal["symmetric", "affine"] = "symmetric",
-        granularity: Literal["tensor", "channel"] = "tensor",
-        what: Literal["weight"] = "weight",
+        scheme: Literal["symmetric", "affine"] | None = None,
+        granularity: Literal["tensor", "channel", "group", "gate"] = "tensor",
+        group_size: int | None = None,
+        what: Literal["weight", "activation"] = "weight",
+        clip: tuple[float, float] | None = None,
+        samples: int = 128,
     ) -> Recipe:
-        """Add a quantization rule: ``bits`` from 2 to 8. Raises :class:`RecipeError`."""
-        return self._with(Quantize(as_targets(targets), bits, quantizer, scheme, granularity, what))
+        """Add a quantization rule. Raises :class:`RecipeError`.
+
+        bits: 2 to 8 for uniform quantizers, 1 for binary, 16 for fp16 and bf16 ...: each quantizer's help says which.
+        quantizer: a name of ``quantizers()``, or of ``observers()`` for activations. scheme: "symmetric" or "affine"; None
+        is symmetric for weights and affine for activations. granularity: one scale (or codebook) a "tensor", an output
+        "channel", a "group" of ``group_size`` consecutive weights of one channel (a channel's last group may be shorter),
+        or a "gate" of a recurrent matrix. what: "activation" rounds what enters the targets' product (a recurrent layer's
+        input and hidden state, each by its own matrix), one scale a tensor, with a range that is calibrated on ``samples``
+        of the train split unless ``clip`` = (low, high) states it.
+        """
+        scheme = scheme or ("affine" if what == "activation" else "symmetric")
+        return self._with(
+            Quantize(as_targets(targets), bits, quantizer, scheme, granularity, group_size, what, clip, samples)
+        )
 
     def clear(self, targets: Targets, kind: str | None = None) -> Recipe:
         """Undo earlier rules for the targets: of one kind (prune, quantize, keep, or one of the four), or all."""
@@ -130,7 +145,7 @@ class Recipe:
                 continue
             for field in fields(rule)[1:]:
                 value = getattr(rule, field.name)
-                if value != field.default or field.name == "bits":
+                if value != field.default or field.name == "bits" or (field.name == "scheme" and rule.kind == ACTIVATION_QUANTIZE):
                     arguments.append(f"{field.name}={value!r}")
             lines.append(f"    .{rule.rule}({', '.join(arguments)})")
         if self.name:

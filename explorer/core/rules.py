@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from .errors import RecipeError
+from .message import say
 
 WEIGHT_PRUNE, UNIT_PRUNE = "weight-prune", "unit-prune"
 WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
@@ -60,6 +61,10 @@ def _number(name: str, value: object, where: str, accepted: str) -> float:
     if not math.isfinite(number):
         raise RecipeError(f"{where}: {name}={shown(value)} is not a finite number; accepted: {accepted}")
     return number + 0.0  # -0.0 and 0.0 are one value, and one digest
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _choice(name: str, value: object, where: str, accepted: tuple[str, ...]) -> None:
@@ -144,31 +149,67 @@ class Prune:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Round the weights of its targets to ``2**bits`` levels (fake quantization)."""
+    """Round the weights of its targets, or the activations that these multiply, to few levels (fake quantization).
+
+    What a quantizer accepts of bits, scheme and granularity is the quantizer's own matter, and checked by ``resolve``.
+    """
 
     targets: tuple[str, ...]
     bits: int = 8
     quantizer: str = "minmax"
     scheme: Literal["symmetric", "affine"] = "symmetric"
-    granularity: Literal["tensor", "channel"] = "tensor"
-    what: Literal["weight"] = "weight"
+    granularity: Literal["tensor", "channel", "group", "gate"] = "tensor"
+    group_size: int | None = None
+    what: Literal["weight", "activation"] = "weight"
+    clip: tuple[float, float] | None = None
+    samples: int = 128
     rule: ClassVar[str] = "quantize"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", as_targets(self.targets))
         where = _where("quantize", self.targets)
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
-            raise RecipeError(f"{where}: bits={shown(self.bits)}; accepted: a whole number from 2 to 8")
+        if not _whole(self.bits) or self.bits not in (*range(1, 9), 16):
+            raise RecipeError(say("{where}: bits={bits}; accepted: a whole number from 1 to 8, or 16", where=where, bits=shown(self.bits)))
         if not isinstance(self.quantizer, str):
-            raise RecipeError(f"{where}: quantizer={shown(self.quantizer)} is not a name")
+            raise RecipeError(say("{where}: quantizer={value} is not a name", where=where, value=shown(self.quantizer)))
         _choice("scheme", self.scheme, where, ("symmetric", "affine"))
-        _choice("granularity", self.granularity, where, ("tensor", "channel"))
-        _choice("what", self.what, where, ("weight",))
+        _choice("granularity", self.granularity, where, ("tensor", "channel", "group", "gate"))
+        _choice("what", self.what, where, ("weight", "activation"))
+        if (self.granularity == "group") != (self.group_size is not None):
+            raise RecipeError(say("{where}: granularity='group' and group_size= belong together", where=where))
+        if self.group_size is not None and not (_whole(self.group_size) and 2 <= self.group_size <= 1_000_000):
+            raise RecipeError(
+                say("{where}: group_size={size}; accepted: a whole number from 2", where=where, size=shown(self.group_size))
+            )
+        if not _whole(self.samples) or not 1 <= self.samples <= 1_000_000:
+            raise RecipeError(say("{where}: samples={n}; accepted: a whole number from 1", where=where, n=shown(self.samples)))
+        if self.what == "activation":
+            self._check_activation(where)
+        elif self.clip is not None or self.samples != 128:
+            raise RecipeError(say("{where}: clip= and samples= belong to what='activation'", where=where))
+
+    def _check_activation(self, where: str) -> None:
+        if self.granularity != "tensor":
+            raise RecipeError(
+                say("{where}: granularity={value}; accepted for activations: tensor", where=where, value=shown(self.granularity))
+            )
+        if not 2 <= self.bits <= 8:
+            raise RecipeError(say("{where}: bits={bits}; accepted for activations: 2 to 8", where=where, bits=self.bits))
+        if self.clip is None:
+            return
+        if not isinstance(self.clip, (tuple, list)) or len(self.clip) != 2:
+            raise RecipeError(say("{where}: clip={value}; accepted: a pair (low, high)", where=where, value=shown(self.clip)))
+        low, high = (_number("clip", one, where, "finite numbers, low <= 0 <= high") for one in self.clip)
+        if not low <= 0 <= high or low == high:
+            raise RecipeError(
+                say("{where}: clip=({low}, {high}); accepted: low <= 0 <= high, not both 0", where=where, low=low, high=high)
+            )
+        object.__setattr__(self, "clip", (low, high))
 
     @property
     def kind(self) -> str:
-        """The kind of rule, of which the last match holds."""
-        return WEIGHT_QUANTIZE
+        """``activation-quantize`` or ``weight-quantize``; for each layer the last match of each kind holds."""
+        return ACTIVATION_QUANTIZE if self.what == "activation" else WEIGHT_QUANTIZE
 
 
 @dataclass(frozen=True)

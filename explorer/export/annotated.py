@@ -128,7 +128,7 @@ def _annotate(node: onnx.NodeProto, layer: LayerCount, plan: Plan, group: str | 
         "bits": str(layer.bits),
     }
     if codes is not None:
-        values["scheme"] = f"{codes.scheme}, per {'tensor' if codes.axis is None else 'channel'}"
+        values["scheme"] = f"{codes.scheme}, per {codes.slices.granularity}"
     if group is not None and group in plan.kept:
         values["units kept"] = str(len(plan.kept[group]))
     for key, value in values.items():

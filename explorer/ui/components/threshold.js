@@ -32,9 +32,10 @@ export function fraction(q, t, n = 1e9) {
 }
 
 // Bytes of the layer at a sparsity: the smallest of dense, bitmap and CSR, as Python counts them.
-export function size({ n, rows, bits, overhead }, sparsity) {
+// Dense has no place for zeros where zero is no code (`zero` false).
+export function size({ n, rows, bits, overhead, zero = true }, sparsity) {
   const kept = Math.round(n * (1 - sparsity)), values = Math.ceil((kept * bits) / 8);
-  return Math.min(Math.ceil((n * bits) / 8), Math.ceil(n / 8) + values, kept * 4 + (rows + 1) * 4 + values) + overhead;
+  return Math.min(zero || kept === n ? Math.ceil((n * bits) / 8) : Infinity, Math.ceil(n / 8) + values, kept * 4 + (rows + 1) * 4 + values) + overhead;
 }
 
 // At most one value in flight, the newest kept; a final one always goes out. The counter outlives a remount: Python drops

@@ -1,0 +1,36 @@
+"""From clipping ranges to scales and zero points: the formula that all uniform quantizers share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .codes import Uniform
+from .slices import Slices
+
+
+def code_range(bits: int, scheme: str) -> tuple[int, int]:
+    """(lowest, highest) code: symmetric +-(2^(b-1) - 1), affine 0 to 2^b - 1."""
+    most = 2 ** (bits - 1) - 1
+    return (-most, most) if scheme == "symmetric" else (0, 2**bits - 1)
+
+
+def uniform(least: Tensor, most: Tensor, bits: int, scheme: str, slices: Slices) -> Uniform:
+    """Codes over the range [least, most] of each slice, both [slices] float32.
+
+    Symmetric: scale = max(|least|, |most|) / (2^(b-1) - 1), zero point 0. Affine: the range widened to include 0,
+    scale = (most - least) / (2^b - 1), zero point = round(-least / scale). A slice without a range has scale 1.
+    """
+    low, high = code_range(bits, scheme)
+    if scheme == "symmetric":
+        scale = torch.maximum(least.abs(), most.abs()) / high
+        zero = torch.zeros_like(scale, dtype=torch.int32)
+    else:
+        least, most = least.clamp(max=0), most.clamp(min=0)
+        scale = (most - least) / high
+        safe = torch.where(scale > 0, scale, torch.ones_like(scale))
+        zero = torch.round(-least / safe).clamp(low, high).int()
+    # a slice of zeros, or of values so small that their step underflows, has nothing to resolve
+    scale = torch.where(1.0 / scale < torch.inf, scale, torch.ones_like(scale))
+    shape = slices.parameters
+    return Uniform(bits, scheme, slices, scale.reshape(shape), zero.reshape(shape), low, high)
