@@ -34,7 +34,9 @@ def weights_only(filename: str, metadata: dict[str, str]) -> tuple[str, ...]:
     """The note of a file that nothing can be rebuilt from."""
     if REASON_KEY not in metadata:
         return ()
-    return (f"{filename} holds weights only, because the model could not be written as a graph: {metadata[REASON_KEY]}",)
+    return (
+        f"{filename} holds weights only, because the model could not be written as a graph: {metadata[REASON_KEY]}",
+    )
 
 
 def plain_tensors(module: nn.Module) -> dict[str, Tensor]:

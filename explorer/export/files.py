@@ -29,10 +29,14 @@ def _unzipped(path: Path) -> bytes:
             found = [info for name in (WEIGHTS, PACKED) for last, info in listed if last == name]
             n = sum(last == found[0].filename.rpartition("/")[2] for last, _ in listed) if found else 0
             if n != 1:
-                raise LoadError(say("{path}: the zip holds {n} files named {name}; accepted: one", path=path, n=n, name=WEIGHTS))
+                raise LoadError(
+                    say("{path}: the zip holds {n} files named {name}; accepted: one", path=path, n=n, name=WEIGHTS)
+                )
             size = found[0].file_size
             if size > LIMIT or size > 1000 * max(found[0].compress_size, 1 << 10):
-                raise LoadError(say("{path}: {name} would unpack to {size:,} bytes; refused", path=path, name=WEIGHTS, size=size))
+                raise LoadError(
+                    say("{path}: {name} would unpack to {size:,} bytes; refused", path=path, name=WEIGHTS, size=size)
+                )
             return archive.read(found[0])
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
         raise LoadError(say("{path}: the zip cannot be read ({error})", path=path, error=error)) from None

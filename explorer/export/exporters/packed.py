@@ -40,7 +40,9 @@ class Packed(Exporter):
         left = [stored.pop(name, None) for name in plain]
         worst = float("inf") if any(one is None for one in left) else difference([*plain.values()], left)
         if SPEC_KEY in metadata:
-            worst = max(worst, gap(module, load_exported(folder / PACKED), calls(subject, module, SIZES), self.tolerance))
+            worst = max(
+                worst, gap(module, load_exported(folder / PACKED), calls(subject, module, SIZES), self.tolerance)
+            )
         return worst
 
     def usage(self, subject: Subject, module: nn.Module) -> str:

@@ -1,11 +1,11 @@
 """One file: magic, a compressed JSON header, then the streams of every tensor in the header's order. No pickle.
 
-    8 bytes    b"explpack"
-    4 + 4      bytes of the header as stored, and of its JSON (little-endian)
-    4          CRC-32 of everything that follows
-    header     raw DEFLATE of {"format", "version", "metadata", "tensors": {name: {"shape", "dtype", "index", "values",
-               "streams": [[layout, coder, bits, count, bytes], ...], ...}}}
-    streams    back to back
+8 bytes    b"explpack"
+4 + 4      bytes of the header as stored, and of its JSON (little-endian)
+4          CRC-32 of everything that follows
+header     raw DEFLATE of {"format", "version", "metadata", "tensors": {name: {"shape", "dtype", "index", "values",
+           "streams": [[layout, coder, bits, count, bytes], ...], ...}}}
+streams    back to back
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from torch import Tensor
 
 from ...core.errors import LoadError
 from ...core.message import say
-from .slices import Slices
 from .streams import Stream, expand
 from .tensors import bytes_of, pack, rows_of, unpack
-from .values import Grid
+from .values import Hint
 
 MAGIC = b"explpack"
 FORMAT, VERSION = "compression-explorer-packed", 1
@@ -33,12 +32,12 @@ LIMIT = 4 << 30  # bytes that a file may restore to
 RATIO, FLOOR = 10_000, 64 << 20  # and times its own size, where that is more than the floor
 
 
-def dumps(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], how: Mapping[str, tuple[Slices, Grid | None]]) -> bytes:
-    """The file of named tensors. metadata: JSON values. how: {name: its slices and grid} of quantized tensors."""
+def dumps(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], how: Mapping[str, Hint]) -> bytes:
+    """The file of named tensors. metadata: JSON values. how: {name: how it was quantized}."""
     rows: dict[str, Any] = {}
     blobs: list[bytes] = []
     for name, tensor in tensors.items():
-        coded = pack(tensor, *how.get(name, (None, None)))
+        coded = pack(tensor, how.get(name))
         rows[name] = coded.row | {"streams": [stream.row for stream in coded.streams]}
         blobs += [stream.data for stream in coded.streams]
     header = {"format": FORMAT, "version": VERSION, "metadata": dict(metadata), "tensors": rows}
@@ -61,11 +60,15 @@ def loads(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     total = sum(bytes_of(row, name[:100]) for name, row in rows.items())
     allowed = min(LIMIT, max(FLOOR, RATIO * len(data)))
     if total > allowed:
-        raise LoadError(say("it would unpack to {total:,} bytes; accepted: at most {allowed:,}", total=total, allowed=allowed))
+        raise LoadError(
+            say("it would unpack to {total:,} bytes; accepted: at most {allowed:,}", total=total, allowed=allowed)
+        )
     plans = {name: rows_of(row, name[:100]) for name, row in rows.items()}
     wanted = sum(row[4] for listed in plans.values() for row in listed)
     if wanted != len(rest):
-        raise LoadError(say("its tensors need {wanted:,} bytes, the file holds {found:,}", wanted=wanted, found=len(rest)))
+        raise LoadError(
+            say("its tensors need {wanted:,} bytes, the file holds {found:,}", wanted=wanted, found=len(rest))
+        )
     out, start = {}, 0
     for name, listed in plans.items():
         streams = []
@@ -93,5 +96,11 @@ def _header(data: bytes) -> tuple[dict[str, Any], memoryview]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise LoadError(say("its header is not that of a packed model"))
     if header.get("version") != VERSION:
-        raise LoadError(say("version {found}; this release reads version {version}", found=str(header.get("version"))[:20], version=VERSION))
+        raise LoadError(
+            say(
+                "version {found}; this release reads version {version}",
+                found=str(header.get("version"))[:20],
+                version=VERSION,
+            )
+        )
     return header, rest[stored:]

@@ -35,15 +35,21 @@ def from_gaps(symbols: np.ndarray, bits: int) -> np.ndarray:
     return found
 
 
-def candidates(alive: np.ndarray) -> list[tuple[str, Stream | None]]:
-    """(kind, stream) of each way to say which entries of a flat bool array are survivors; sizes compare by the caller."""
+def smallest(alive: np.ndarray) -> tuple[str, Stream]:
+    """(kind, stream) of the smaller way to say which entries of a flat bool array are survivors."""
     positions = np.flatnonzero(alive)
-    found: list[tuple[str, Stream | None]] = [("dense", None)]
-    if len(positions) == len(alive):
-        return found
-    found.append(("bitmap", encode(np.packbits(alive), 8)))
-    trials = [encode(gaps(positions, bits), bits) for bits in (3, 4, 5, 6, 8, 10)]
-    return [*found, ("relative", min(trials, key=lambda stream: len(stream.data)))]
+    trials = {bits: gaps(positions, bits) for bits in (3, 4, 5, 6, 8, 10)}
+    bits = min(trials, key=lambda one: min(entropy(trials[one]), one * len(trials[one])))
+    found = {"bitmap": encode(np.packbits(alive), 8), "relative": encode(trials[bits], bits)}
+    kind = min(found, key=lambda one: len(found[one].data))
+    return kind, found[kind]
+
+
+def entropy(symbols: np.ndarray) -> float:
+    """Bits that an ideal code of single symbols needs for all of them."""
+    seen = np.bincount(symbols)
+    seen = seen[seen > 0]
+    return float((seen * np.log2(len(symbols) / seen)).sum())
 
 
 def positions_of(kind: str, stream: Stream | None, numel: int, where: str) -> np.ndarray:

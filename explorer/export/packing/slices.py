@@ -1,10 +1,9 @@
-"""Which scale or table an entry belongs to: one for the tensor, one a slice along an axis, or one a group of inputs."""
+"""Which scale or table an entry belongs to: one for the tensor, one a position along an axis, a group of entries, or a gate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,69 +14,57 @@ from ...core.message import say
 
 @dataclass(frozen=True)
 class Slices:
-    """Slices of a tensor of ``shape``, of which the entries outside ``kept`` {dim: indices} were removed.
+    """Slices of a tensor of ``shape``.
 
-    axis None: one slice. group None: one a position along axis; else the other entries of a position, in their order,
-    are cut into groups of ``group``.
+    axis None: one slice. axis alone: one a position along it. axis and size: the entries of a position, in the order of
+    the other axes, in groups of ``size``. axis and parts: the positions in ``parts`` equal blocks.
     """
 
     shape: tuple[int, ...]
     axis: int | None = None
-    group: int | None = None
-    kept: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    size: int | None = None
+    parts: int | None = None
 
     @property
-    def left(self) -> tuple[int, ...]:
-        """The shape after removal."""
-        return tuple(len(self.kept[d]) if d in self.kept else size for d, size in enumerate(self.shape))
+    def _groups(self) -> int:
+        """Slices of one position along the axis."""
+        assert self.axis is not None
+        return -(-(math.prod(self.shape) // max(1, self.shape[self.axis])) // self.size) if self.size else 1
 
     @property
     def count(self) -> int:
-        """How many slices there are, those of removed entries included."""
-        if self.axis is None:
-            return 1
-        rest = math.prod(size for d, size in enumerate(self.shape) if d != self.axis)
-        return self.shape[self.axis] * (-(-rest // self.group) if self.group else 1)
+        """How many slices there are."""
+        return 1 if self.axis is None else (self.parts or self.shape[self.axis]) * self._groups
 
     def of(self, positions: np.ndarray) -> np.ndarray:
-        """The slice of each flat position of the tensor that is left."""
+        """The slice of each flat position, int64."""
         if self.axis is None:
             return np.zeros(len(positions), np.int64)
-        where = list(np.unravel_index(positions, self.left)) if len(positions) else [positions] * len(self.shape)
-        for dim, index in self.kept.items():
-            where[dim] = np.asarray(index, np.int64)[where[dim]]
-        out: np.ndarray = where[self.axis]
-        if self.group:
-            rest = [d for d in range(len(self.shape)) if d != self.axis]
-            sizes = [self.shape[d] for d in rest]
-            flat = np.ravel_multi_index([where[d] for d in rest], sizes) if rest else 0 * out
-            out = out * -(-math.prod(sizes) // self.group) + flat // self.group
-        return out
+        inner = math.prod(self.shape[self.axis + 1 :])
+        outer, rest = np.divmod(positions, max(1, self.shape[self.axis] * inner))
+        out, rest = np.divmod(rest, max(1, inner))
+        if self.parts:
+            return out // max(1, self.shape[self.axis] // self.parts)
+        return out * self._groups + (outer * inner + rest) // self.size if self.size else out
 
     @property
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, int]:
         """What the header says about it."""
-        row: dict[str, Any] = {"axis": self.axis}
-        if self.group:
-            row["group"] = self.group
-        if self.kept:
-            row |= {"from": list(self.shape), "kept": {str(d): list(index) for d, index in self.kept.items()}}
-        return row
+        named = {"axis": self.axis, "size": self.size, "parts": self.parts}
+        return {key: value for key, value in named.items() if value is not None}
 
     @classmethod
-    def read(cls, row: object, left: tuple[int, ...], where: str) -> Slices:
-        """From a header's row, for a tensor of shape ``left``. Raises :class:`LoadError`."""
-        try:
-            assert isinstance(row, dict) and set(row) <= {"axis", "group", "from", "kept"}
-            shape = tuple(row.get("from", left))
-            kept = {int(d): tuple(index) for d, index in row.get("kept", {}).items()}
-            axis, group = row["axis"], row.get("group")
-            assert len(shape) == len(left) and all(type(n) is int and 0 <= n < 2**31 for n in shape)
-            assert axis is None or (type(axis) is int and 0 <= axis < len(shape))
-            assert group is None or (type(group) is int and 0 < group < 2**31)
-            assert all(0 <= d < len(shape) and all(type(i) is int and 0 <= i < shape[d] for i in kept[d]) for d in kept)
-            made = cls(shape, axis, group, kept)
-            assert made.left == left and math.prod(shape) < 2**48
-        except (AssertionError, AttributeError, KeyError, TypeError, ValueError):
-            raise LoadError(say("{where}: no valid slices ({row})", where=where, row=str(row)[:80])) from None
-        return made
+    def read(cls, row: Any, shape: tuple[int, ...], where: str) -> Slices:
+        """From a header's row, for a tensor of ``shape``. Raises :class:`LoadError`."""
+        good = (
+            isinstance(row, dict)
+            and set(row) <= {"axis", "size", "parts"}
+            and all(type(n) is int for n in row.values())
+        )
+        if good and row:
+            axis, size, parts = row.get("axis", -1), row.get("size", 1), row.get("parts", 1)
+            good = 0 <= axis < len(shape) and 0 < size < 2**31 and 0 < parts and shape[axis] % parts == 0
+            good = good and not ("size" in row and "parts" in row)
+        if not good:
+            raise LoadError(say("{where}: no valid slices ({row})", where=where, row=str(row)[:80]))
+        return cls(shape, **row)

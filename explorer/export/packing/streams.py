@@ -19,6 +19,7 @@ from ...core.message import say
 
 WIDEST = 16  # bits of a symbol
 PATIENCE = 8 << 20  # bytes above which LZMA, at some 2 MB/s, is not tried
+SHORT = 1 << 16  # bytes below which DEFLATE with matches may beat LZMA
 CODERS = ("raw", "zlib", "lzma")
 
 
@@ -74,7 +75,9 @@ def squeeze(data: bytes) -> tuple[str, bytes]:
     """(coder, coded) of the smallest of all coders."""
     found = [("raw", data)]
     if data:
-        found += [("zlib", _deflate(data, how)) for how in (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)]
+        found.append(("zlib", _deflate(data, zlib.Z_HUFFMAN_ONLY)))
+        if len(data) <= SHORT:
+            found.append(("zlib", _deflate(data, zlib.Z_DEFAULT_STRATEGY)))
         if len(data) <= PATIENCE:
             found.append(("lzma", lzma.compress(data, lzma.FORMAT_RAW, filters=_filters(len(data)))))
     return min(found, key=lambda pair: len(pair[1]))
@@ -94,9 +97,13 @@ def expand(coder: str, data: bytes, size: int, where: str) -> bytes:
         elif coder == "lzma":
             out = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_filters(size)).decompress(data, size + 1)
     except (zlib.error, lzma.LZMAError, EOFError) as error:
-        raise LoadError(say("{where}: damaged {coder} data ({error})", where=where, coder=coder, error=str(error)[:80])) from None
+        raise LoadError(
+            say("{where}: damaged {coder} data ({error})", where=where, coder=coder, error=str(error)[:80])
+        ) from None
     if len(out) != size or coder not in CODERS:
-        raise LoadError(say("{where}: the data are not the {size} bytes that the header states", where=where, size=size))
+        raise LoadError(
+            say("{where}: the data are not the {size} bytes that the header states", where=where, size=size)
+        )
     return out
 
 

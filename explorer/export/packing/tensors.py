@@ -15,34 +15,31 @@ from ..rebuild import DTYPES
 from . import indices, values
 from .slices import Slices
 from .streams import Stream, checked_row
-from .values import Coded, Grid, bits_of, from_bits
+from .values import Coded, Hint, bits_of, from_bits
 
 DIMS = 16
+DENSE = 0.25  # share of survivors below which codes for all entries are not tried
 
 
-def pack(tensor: Tensor, slices: Slices | None = None, grid: Grid | None = None) -> Coded:
+def pack(tensor: Tensor, hint: Hint | None = None) -> Coded:
     """The smallest exact coding: positions of the non-zero entries, and their values.
 
-    An entry is zero when all its bits are, so that a negative zero survives. slices, grid: how the tensor was quantized.
+    An entry is zero when all its bits are, so that a negative zero survives. hint: how the tensor was quantized.
     """
     found = bits_of(tensor)
-    slices = slices or Slices(tuple(tensor.shape))
+    hint = hint or Hint(Slices(tuple(tensor.shape)))
     alive = found != 0
-    best: Coded | None = None
-    for kind, stream in indices.candidates(alive):
-        where = np.arange(len(found)) if kind == "dense" else np.flatnonzero(alive)
-        for coded in values.candidates(found[where], where, tensor.dtype, slices, grid):
-            row = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "index": kind} | coded.row
-            whole = Coded(row, ((stream,) if stream is not None else ()) + coded.streams)
-            if best is None or _cost(whole) < _cost(best):
-                best = whole
-    assert best is not None
-    return best
-
-
-def _cost(coded: Coded) -> int:
-    """Bytes of the streams, and about what a row adds to the header, which is compressed."""
-    return coded.size + 6 * len(coded.streams)
+    where = np.flatnonzero(alive)
+    options: list[tuple[str, tuple[Stream, ...], Coded]] = []
+    if len(where) > DENSE * len(found) or not len(found):
+        every = np.arange(len(found))
+        options.append(("dense", (), values.smallest(found, every, tensor.dtype, hint)))
+    if len(where) < len(found):
+        kind, index = indices.smallest(alive)
+        options.append((kind, (index,), values.smallest(found[where], where, tensor.dtype, hint)))
+    kind, first, coded = min(options, key=lambda one: one[2].cost + sum(len(stream.data) + 6 for stream in one[1]))
+    row = {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), "index": kind} | coded.row
+    return Coded(row, (*first, *coded.streams))
 
 
 def unpack(row: dict[str, Any], streams: list[Stream], name: str) -> Tensor:
@@ -50,7 +47,14 @@ def unpack(row: dict[str, Any], streams: list[Stream], name: str) -> Tensor:
     shape, dtype = shape_of(row, name)
     kind = row.get("index")
     if kind not in indices.KINDS:
-        raise LoadError(say("{where}: index {kind}; accepted: {accepted}", where=name, kind=str(kind)[:40], accepted=", ".join(indices.KINDS)))
+        raise LoadError(
+            say(
+                "{where}: index {kind}; accepted: {accepted}",
+                where=name,
+                kind=str(kind)[:40],
+                accepted=", ".join(indices.KINDS),
+            )
+        )
     index = None if kind == "dense" else (streams or [None]).pop(0)  # type: ignore[list-item]
     numel = math.prod(shape)
     where = indices.positions_of(kind, index, numel, name)
@@ -67,7 +71,14 @@ def shape_of(row: dict[str, Any], name: str) -> tuple[tuple[int, ...], torch.dty
     if not isinstance(shape, list) or len(shape) > DIMS or any(type(n) is not int or not 0 <= n < 2**31 for n in shape):
         raise LoadError(say("{where}: shape {shape}; accepted: a list of sizes", where=name, shape=str(shape)[:80]))
     if dtype is None:
-        raise LoadError(say("{where}: dtype {dtype}; accepted: {accepted}", where=name, dtype=str(row.get("dtype"))[:40], accepted=", ".join(DTYPES)))
+        raise LoadError(
+            say(
+                "{where}: dtype {dtype}; accepted: {accepted}",
+                where=name,
+                dtype=str(row.get("dtype"))[:40],
+                accepted=", ".join(DTYPES),
+            )
+        )
     return tuple(shape), dtype
 
 

@@ -1,4 +1,4 @@
-"""What the survivors are: their floats, codes of a uniform grid with its scales, or codes of tables of values.
+"""What the survivors are: their floats, codes of a table of values, or codes of steps that a scale multiplies.
 
 A coding is taken only where it restores every bit.
 """
@@ -18,20 +18,19 @@ from ...core.message import say
 from .slices import Slices
 from .streams import WIDEST, Stream, decode, encode
 
-KINDS = ("raw", "uniform", "table")
+KINDS = ("raw", "scaled", "table")
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A uniform grid: value = (code - zero_point) * scale, code low ... low + 2**bits - 1; one scale a slice.
+class Hint:
+    """How a tensor was quantized: value = step * scale of its slice; without steps only the slices are known.
 
-    scale: [slices] float32. zero_point: [slices] int32.
+    steps: [numel] float32. scale: [slices] float32.
     """
 
-    bits: int
-    low: int
-    scale: np.ndarray
-    zero_point: np.ndarray
+    slices: Slices
+    steps: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,9 @@ class Coded:
     streams: tuple[Stream, ...]
 
     @property
-    def size(self) -> int:
-        return sum(len(stream.data) for stream in self.streams)
+    def cost(self) -> int:
+        """Bytes of the streams, and about what their rows add to the header, which is compressed."""
+        return sum(len(stream.data) + 6 for stream in self.streams)
 
 
 def bits_of(tensor: Tensor) -> np.ndarray:
@@ -76,46 +76,56 @@ def from_planes(streams: list[Stream], count: int, size: int, where: str) -> np.
     return np.ascontiguousarray(spread).view(f"<u{size}").reshape(-1)
 
 
-def candidates(found: np.ndarray, where: np.ndarray, dtype: torch.dtype, slices: Slices, grid: Grid | None) -> Iterator[Coded]:
-    """Every coding of the survivors' bits ``found`` at flat positions ``where``."""
-    yield Coded({"values": "raw"}, planes(found))
-    if not len(found) or found.dtype.itemsize > 4:
-        return
-    if grid is not None:
-        made = _uniform(found, where, dtype, slices, grid)
-        if made is not None:
-            yield made
-    whole = Slices(slices.left)
-    for one in (whole,) if slices.axis is None else (whole, slices):
-        made = _table(found, where, one)
-        if made is not None:
-            yield made
+def smallest(found: np.ndarray, where: np.ndarray, dtype: torch.dtype, hint: Hint) -> Coded:
+    """The cheapest coding of the bits ``found`` of the entries at flat positions ``where``."""
+    return min(_candidates(found, where, dtype, hint), key=lambda coded: coded.cost)
 
 
-def _uniform(found: np.ndarray, where: np.ndarray, dtype: torch.dtype, slices: Slices, grid: Grid) -> Coded | None:
-    mine = slices.of(where)
-    floats = from_bits(found, dtype, (-1,)).float().numpy()
-    codes = np.rint(floats / grid.scale[mine]).astype(np.int64) + grid.zero_point[mine] - grid.low
-    if codes.min() < 0 or codes.max() >> grid.bits:
+def _candidates(found: np.ndarray, where: np.ndarray, dtype: torch.dtype, hint: Hint) -> Iterator[Coded]:
+    tables = [Slices(hint.slices.shape)] + ([hint.slices] if hint.slices.axis is not None else [])
+    made: list[Coded | None] = []
+    if len(found) and found.dtype.itemsize <= 4:
+        made = [_scaled(found, where, dtype, hint), *(_table(found, where, one) for one in tables)]
+    yield from (one for one in made if one is not None)
+    if not any(made) or len(found) < 1000:  # codes are smaller than what they stand for
+        yield Coded({"values": "raw"}, planes(found))
+
+
+def _scaled(found: np.ndarray, where: np.ndarray, dtype: torch.dtype, hint: Hint) -> Coded | None:
+    """Codes of steps, the same ones for all slices, and a scale a slice; consecutive whole steps need no table."""
+    if hint.steps is None or hint.scale is None:
         return None
-    if not np.array_equal(bits_of(_on_grid(codes, mine, grid, dtype)), found):
+    mine, steps = hint.slices.of(where), hint.steps[where]
+    if not np.array_equal(bits_of(_product(steps, hint.scale[mine], dtype)), found):
         return None
-    row: dict[str, Any] = {"values": "uniform", "slices": slices.row, "low": grid.low, "zeros": int(bool(grid.zero_point.any()))}
-    zeros = (encode(grid.zero_point - grid.low, grid.bits),) if row["zeros"] else ()
-    return Coded(row, (encode(codes, grid.bits), *planes(grid.scale.astype("<f4").view("<u4")), *zeros))
+    table, codes = np.unique(steps, return_inverse=True)
+    row: dict[str, Any] = {"values": "scaled", "slices": hint.slices.row}
+    scales = planes(np.ascontiguousarray(hint.scale, "<f4").view("<u4"))
+    low, reach = float(table[0]), float(table[-1] - table[0])
+    if (table == np.round(table)).all() and reach < 4 * len(table) and abs(low) < 1 << WIDEST:
+        bits = max(1, int(reach).bit_length())
+        return Coded(row | {"low": int(low)}, (encode((steps - low).astype(np.int64), bits), *scales))
+    if len(table) > 1 << WIDEST:
+        return None
+    bits = max(1, (len(table) - 1).bit_length())
+    return Coded(row | {"steps": len(table)}, (encode(codes, bits), *scales, *planes(table.astype("<f4").view("<u4"))))
 
 
-def _on_grid(codes: np.ndarray, mine: np.ndarray, grid: Grid, dtype: torch.dtype) -> Tensor:
-    """As fake quantization computes it, so that every bit agrees."""
-    steps = (codes + grid.low - grid.zero_point[mine]).astype(np.float32)
-    return torch.from_numpy(steps).mul_(torch.from_numpy(grid.scale[mine])).to(dtype)
+def _product(steps: np.ndarray, scale: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """In float32 and then rounded, as fake quantization computes it, so that every bit agrees; no zero is negative."""
+    return (
+        torch.from_numpy(np.ascontiguousarray(steps))
+        .mul(torch.from_numpy(np.ascontiguousarray(scale)))
+        .add_(0.0)
+        .to(dtype)
+    )
 
 
 def _table(found: np.ndarray, where: np.ndarray, slices: Slices) -> Coded | None:
     """Distinct values, a table a slice, and indices into it."""
     mine = slices.of(where)
     keys, codes = np.unique(mine.astype(np.uint64) << np.uint64(32) | found.astype(np.uint64), return_inverse=True)
-    if len(keys) > len(found) // 2 or len(keys) > 1 << 20:
+    if len(keys) > max(len(found) // 2, 1) or len(keys) > 1 << 20:
         return None
     sizes = np.bincount((keys >> np.uint64(32)).astype(np.int64), minlength=slices.count)
     if sizes.max() > 1 << WIDEST:
@@ -128,7 +138,9 @@ def _table(found: np.ndarray, where: np.ndarray, slices: Slices) -> Coded | None
     return Coded(row, (encode(codes - starts[mine], bits), *planes(values), *lengths))
 
 
-def restore(row: dict[str, Any], streams: list[Stream], where: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype, name: str) -> np.ndarray:
+def restore(
+    row: dict[str, Any], streams: list[Stream], where: np.ndarray, shape: tuple[int, ...], dtype: torch.dtype, name: str
+) -> np.ndarray:
     """Bits of the values at flat positions ``where``. Raises :class:`LoadError`."""
     size, kind = dtype.itemsize, row.get("values")
     if kind == "raw":
@@ -137,15 +149,9 @@ def restore(row: dict[str, Any], streams: list[Stream], where: np.ndarray, shape
         raise LoadError(say("{where}: no valid values ({row})", where=name, row=str(row)[:80]))
     slices = Slices.read(row.get("slices"), shape, name)
     codes, mine = decode(streams[0], name).astype(np.int64), slices.of(where)
-    if kind == "uniform":
-        low, zeros = row.get("low"), row.get("zeros")
-        if type(low) is not int or abs(low) > 1 << WIDEST or zeros not in (0, 1) or len(streams) != 5 + zeros:
-            raise LoadError(say("{where}: no valid grid ({row})", where=name, row=str(row)[:80]))
+    if kind == "scaled":
         scale = from_planes(streams[1:5], slices.count, 4, name).view("<f4")
-        zero = decode(streams[5], name).astype(np.int64) + low if zeros else np.zeros(slices.count, np.int64)
-        if len(zero) != slices.count:
-            raise LoadError(say("{where}: not the bytes of {count} values", where=name, count=slices.count))
-        return bits_of(_on_grid(codes, mine, Grid(streams[0].bits, low, scale, zero), dtype))
+        return bits_of(_product(_steps(row, codes, streams[5:], name), scale[mine], dtype))
     entries, given = row.get("entries"), streams[1 + size :]
     if type(entries) is not int or len(given) != (slices.axis is not None):
         raise LoadError(say("{where}: no valid table ({row})", where=name, row=str(row)[:80]))
@@ -154,3 +160,16 @@ def restore(row: dict[str, Any], streams: list[Stream], where: np.ndarray, shape
     if len(sizes) != slices.count or sizes.sum() != entries or (codes >= sizes[mine]).any():
         raise LoadError(say("{where}: a code lies outside of its table of {entries}", where=name, entries=entries))
     return values[codes + (np.cumsum(sizes) - sizes)[mine]]
+
+
+def _steps(row: dict[str, Any], codes: np.ndarray, streams: list[Stream], name: str) -> np.ndarray:
+    low, entries = row.get("low"), row.get("steps")
+    if type(low) is int and abs(low) < 1 << WIDEST and entries is None and not streams:
+        return (codes + low).astype(np.float32)
+    if type(entries) is not int or low is not None:
+        raise LoadError(say("{where}: no valid steps ({row})", where=name, row=str(row)[:80]))
+    table = from_planes(streams, entries, 4, name).view("<f4")
+    if (codes >= entries).any():
+        raise LoadError(say("{where}: a code lies outside of its table of {entries}", where=name, entries=entries))
+    out: np.ndarray = table[codes]
+    return out
