@@ -20,7 +20,13 @@ def check_rule(rule: Quantize) -> None:
     if rule.bits not in quantizer.bits:
         accepted = ", ".join(map(str, quantizer.bits))
         raise RecipeError(
-            say("{where}: {name} has bits {accepted}, not {bits}", where=where, name=rule.quantizer, accepted=accepted, bits=rule.bits)
+            say(
+                "{where}: {name} has bits {accepted}, not {bits}",
+                where=where,
+                name=rule.quantizer,
+                accepted=accepted,
+                bits=rule.bits,
+            )
         )
     if rule.scheme not in quantizer.schemes:
         raise RecipeError(
@@ -29,10 +35,13 @@ def check_rule(rule: Quantize) -> None:
                 where=where, scheme=repr(rule.scheme), name=rule.quantizer, accepted=", ".join(quantizer.schemes),
             )
         )  # fmt: skip
-    if not quantizer.shares and rule.granularity != "tensor":
+    if rule.granularity not in quantizer.granularities:
         raise RecipeError(
-            say("{where}: {name} has no scales; accepted for its granularity: tensor", where=where, name=rule.quantizer)
-        )
+            say(
+                "{where}: granularity={granularity} with {name}; accepted: {accepted}",
+                where=where, granularity=repr(rule.granularity), name=rule.quantizer, accepted=", ".join(quantizer.granularities),
+            )
+        )  # fmt: skip
 
 
 def fit_weight(layer: str, kind: str, weight: Tensor, axis: int, rule: Quantize) -> Codes:
@@ -41,6 +50,8 @@ def fit_weight(layer: str, kind: str, weight: Tensor, axis: int, rule: Quantize)
     Raises :class:`RecipeError` for a granularity that the layer does not have and for weights with NaN or infinity.
     """
     if not bool(torch.isfinite(weight).all()):
-        raise RecipeError(say("{layer}: its weights hold NaN or infinity; accepted for quantization: finite weights", layer=layer))
+        raise RecipeError(
+            say("{layer}: its weights hold NaN or infinity; accepted for quantization: finite weights", layer=layer)
+        )
     slices = slices_of(layer, kind, tuple(weight.shape), axis, rule.granularity, rule.group_size)
     return registry[rule.quantizer]().fit(weight, rule.bits, rule.scheme, slices)

@@ -166,5 +166,10 @@ def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Code
     """Rounding of the pruned weight as it remains. Channels are axis 0; axis 1 for transposed convolutions."""
     owner = subject.module.get_submodule(name.rpartition(".")[0])
     axis = 1 if isinstance(owner, TRANSPOSED) else 0
-    weight = bare.remaining(bare.before_quantization(subject.weight(name)))
-    return fit_weight(name, subject.layer(name).kind, weight, axis, rule)
+
+    def fit() -> Codes:
+        weight = bare.remaining(bare.before_quantization(subject.weight(name)))
+        return fit_weight(name, subject.layer(name).kind, weight, axis, rule)
+
+    # kept by layer: where one rule holds for all, a drag of one layer's mask must not search the ranges of the others again
+    return subject.memo.get(("codes", subject.version, name, bare.digest, replace(rule, targets=("*",))), fit)

@@ -99,7 +99,9 @@ def slices_of(
         return Slices(shape, axis)
     if granularity == "group":
         if size is None or size < 1:
-            raise RecipeError(say("{layer}: group_size={size}; accepted: a whole number from 2", layer=layer, size=shown(size)))
+            raise RecipeError(
+                say("{layer}: group_size={size}; accepted: a whole number from 2", layer=layer, size=shown(size))
+            )
         return Slices(shape, axis, size)
     parts = GATES.get(kind, 3 if layer.rpartition(".")[2] == "in_proj_weight" else 0)
     if layer.rpartition(".")[2].startswith("weight_hr"):
@@ -107,6 +109,11 @@ def slices_of(
     if not parts or shape[axis] % parts:
         accepted = say("tensor, channel or group")
         raise RecipeError(
-            say("{layer} ({kind}) has no gates; accepted for its granularity: {accepted}", layer=layer, kind=kind, accepted=accepted)
+            say(
+                "{layer} ({kind}) has no gates; accepted for its granularity: {accepted}",
+                layer=layer,
+                kind=kind,
+                accepted=accepted,
+            )
         )
     return Slices(shape, axis, None, parts)

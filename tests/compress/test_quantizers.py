@@ -112,7 +112,10 @@ def test_any_tensor_is_quantized_as_torch_does(values: list[float], bits: int, s
 @pytest.mark.parametrize("bits", BITS)
 def test_zeros_and_constants(scheme: str, axis: int | None, bits: int) -> None:
     fit = registry["minmax"]().fit
-    assert torch.equal(fit(torch.zeros(3, 4), bits, scheme, slices(torch.zeros(3, 4), axis)).fake_quantize(torch.zeros(3, 4)), torch.zeros(3, 4))
+    assert torch.equal(
+        fit(torch.zeros(3, 4), bits, scheme, slices(torch.zeros(3, 4), axis)).fake_quantize(torch.zeros(3, 4)),
+        torch.zeros(3, 4),
+    )
     assert (fit(torch.zeros(3, 4), bits, scheme, slices(torch.zeros(3, 4), axis)).scale == 1).all()
     for value in (0.3, -0.3, 1e-20, 1e20):
         weight = torch.full((3, 4), value)

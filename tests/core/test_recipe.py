@@ -46,7 +46,10 @@ def quantizes(draw: Any) -> dict[str, Any]:
     out: dict[str, Any] = {"scheme": draw(st.sampled_from([None, "symmetric", "affine"]))}
     if draw(st.booleans()):
         out |= {"what": "activation", "bits": draw(st.integers(2, 8)), "samples": draw(st.integers(1, 300))}
-        return out | {"clip": draw(st.sampled_from([None, (-1.5, 2), (0, 6.0)])), "quantizer": draw(st.sampled_from(["minmax", "entropy"]))}
+        return out | {
+            "clip": draw(st.sampled_from([None, (-1.5, 2), (0, 6.0)])),
+            "quantizer": draw(st.sampled_from(["minmax", "entropy"])),
+        }
     granularity = draw(st.sampled_from(["tensor", "channel", "group", "gate"]))
     size = {"group_size": draw(st.integers(2, 64))} if granularity == "group" else {}
     return out | size | {"bits": draw(st.sampled_from([1, 2, 3, 8, 16])), "granularity": granularity}
@@ -236,7 +239,10 @@ def test_weights_and_activations_have_rules_of_their_own() -> None:
     assert [rule.scheme for rule in recipe.rules] == ["symmetric", "affine"] and recipe.rules[1].clip == (0.0, 6.0)  # type: ignore[union-attr]
     again = recipe.quantize("fc", bits=8, what="activation", scheme="symmetric")
     assert len(again.rules) == 2 and again != recipe and Recipe.from_json(again.to_json()) == again
-    assert recipe.clear("fc", kind="activation-quantize").rules == recipe.rules[:1] and not recipe.clear("fc", kind="quantize").rules
+    assert (
+        recipe.clear("fc", kind="activation-quantize").rules == recipe.rules[:1]
+        and not recipe.clear("fc", kind="quantize").rules
+    )
 
 
 @pytest.mark.parametrize("targets", [(), [], "", [""], None, 3, [3], ["a", None], [b"a"]])

@@ -14,14 +14,13 @@ from ..slices import Slices
 class Quantizer(ABC):
     """Finds how a tensor is rounded. The docstring is shown on screen as help.
 
-    bits, schemes: what it accepts. shares: whether it has parameters (scales, codebooks) that slices share; without any,
-    the granularity is "tensor".
+    bits, schemes, granularities: what it accepts.
     """
 
     title: str
     bits: tuple[int, ...] = tuple(range(2, 9))
     schemes: tuple[str, ...] = ("symmetric", "affine")
-    shares: bool = True
+    granularities: tuple[str, ...] = ("tensor", "channel", "group", "gate")
 
     @abstractmethod
     def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:
