@@ -159,16 +159,12 @@ def test_a_sample_unpacks_bit_by_bit(name: str, kind: str, subject_of, tmp_path:
     assert (tmp_path / "model.packed").stat().st_size < counted + len(text) + 200 * len(found)
 
 
-GRANULARITIES = ("tensor", "channel", "group", "gate")
-
-
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("quantizer", sorted(quantizers))
+@pytest.mark.parametrize(
+    ("quantizer", "granularity"), [(name, one) for name in sorted(quantizers) for one in quantizers[name].granularities]
+)
 def test_every_quantizer_packs_to_its_bits(quantizer: str, granularity: str, subject_of) -> None:
     """Bit by bit, and into about the counted bytes: whatever is registered, in the shape that remains."""
     entry, subject = quantizers[quantizer], subject_of("vowels-lstm")
-    if granularity != "tensor" and not entry.shares:
-        return
     for bits in {entry.bits[0], entry.bits[-1]}:
         size = 24 if granularity == "group" else None
         recipe = _units(subject).quantize(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...compress.plan import Plan
 from ...models.subject import Subject
-from ..fold import fold
+from ..fold import fold, inner
 from ..skeleton import skeleton, tidy
 from ..steps import Steps, pruned, steps_of
 from . import normalization
@@ -28,8 +28,10 @@ class Graph:
         self.sources = fold(self.model)
         layers = {layer.name for layer in subject.layers}
         tidy(self.model, {name for name, found in self.sources.items() if found & layers})
+        self.integers: set[str] = set()  # weights that the graph holds as integers
         self.coded = _coded(self.model, bare, self.sources, _steps(subject, plan), plan)
         normalization.merge(self.model, self._multiply)
+        drop_unread(self.model)
 
     def _multiply(self, name: str, factor: np.ndarray) -> None:
         initializer = next(one for one in self.model.graph.initializer if one.name == name)
@@ -55,6 +57,7 @@ class Graph:
             if made is None:
                 left.append(one.name)
                 continue
+            self.integers.add(one.name)
             graph.initializer.remove(one)
             graph.initializer.extend(made[0])
             nodes += made[1]
@@ -116,6 +119,19 @@ def _folded(bare: onnx.ModelProto, values: Mapping[str, np.ndarray]) -> dict[str
             one.CopyFrom(numpy_helper.from_array(values[one.name], one.name))
     fold(model)
     return {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+
+
+def drop_unread(model: onnx.ModelProto) -> None:
+    """Remove, in place, initializers that nothing reads, and nodes whose outputs nothing reads."""
+    read = {one.name for one in model.graph.output}
+    for node in reversed(list(model.graph.node)):
+        if read.intersection(node.output):
+            read.update(node.input)
+            read.update(inner(node))
+        else:
+            model.graph.node.remove(node)
+    for one in [one for one in model.graph.initializer if one.name not in read]:
+        model.graph.initializer.remove(one)
 
 
 def finished(model: onnx.ModelProto) -> bytes:
