@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.norms import norms_of
+from ..models.quantized import FakeQuantize
 from ..models.removal import select
 from .codes import Codes, Uniform
 
@@ -57,6 +58,11 @@ class LayerPlan:
         if self.codes is not None:
             state.update(f"codes{self.codes.digest}".encode())
         return state.hexdigest()
+
+    @property
+    def changes_weight(self) -> bool:
+        """Whether the weight is another one at all."""
+        return not (self.mask is None and self.gain is None and self.shrink is None and self.codes is None)
 
     def before_quantization(self, weight: Tensor) -> Tensor:
         """Mask, scale or shrink a weight of the original shape."""
@@ -128,6 +134,21 @@ class Plan:
     def inputs(self) -> dict[str, Uniform]:
         """{layer: how the activation that its weight multiplies is rounded}, with calibrated scale and zero point."""
         return {name: layer.inputs for name, layer in self.layers.items() if layer.inputs is not None}
+
+    def roundings(self) -> dict[str, nn.Module]:
+        """{layer: a new module that rounds the activation that its weight multiplies}."""
+        made: dict[str, nn.Module] = {}
+        for name, codes in self.inputs.items():
+            one = made[name] = FakeQuantize(codes.low, codes.high)
+            one.scale, one.zero_point = codes.scale.clone(), codes.zero_point.clone()
+        return made
+
+    def without_inputs(self) -> Plan:
+        """The same weights; activations as they are."""
+        if not self.inputs:
+            return self
+        bare = {name: replace(one, inputs=None) for name, one in self.layers.items()}
+        return replace(self, layers={name: one for name, one in bare.items() if one.changes_weight})
 
     @cached_property
     def digest(self) -> str:

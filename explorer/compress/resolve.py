@@ -17,34 +17,42 @@ from ..core.targets import effective
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
+from .activations import with_inputs
+from .calibrate import Cancel, Progress
 from .codes import Codes
 from .fit import check_rule, fit_weight
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
+from .observers import registry as observers
 from .plan import LayerPlan, Plan
 from .units import groups_of, kept_units, soft_gains
 
 
-def resolve(subject: Subject, recipe: Recipe) -> Plan:
+def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, cancel: Cancel = None) -> Plan:
     """Masks, kept units, scales and zero points of a recipe for a subject.
 
     Units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
+
+    A recipe that quantizes activations runs the model on train samples: then ``progress(done, total)`` is told,
+    ``cancel()`` is asked, and :class:`EvaluationError` and :class:`Cancelled` may be raised.
     """
     if not isinstance(subject, Subject):
         raise RecipeError(f"subject is {type(subject).__name__}; accepted: what explorer.load(name) or explorer.Subject(...) returns")
     if not isinstance(recipe, Recipe):
         raise RecipeError(f"recipe is {type(recipe).__name__}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)")
-    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe))
+    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe, progress, cancel))
 
 
-def _resolve(subject: Subject, recipe: Recipe) -> Plan:
+def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:
     holds, protected = effective(recipe.rules, subject.layers, subject.name)
     for rule in recipe.rules:  # an unknown name is an error even where a later rule hides it
         if isinstance(rule, Prune):
             criteria[rule.criterion]
         elif isinstance(rule, Quantize) and rule.what == "weight":
             check_rule(rule)
+        elif isinstance(rule, Quantize):
+            observers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
@@ -62,7 +70,7 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             codes = _codes(subject, name, rule, bare)
         if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
             layers[name] = replace(bare, codes=codes)
-    return Plan(layers, kept, dropped, protected)
+    return with_inputs(subject, Plan(layers, kept, dropped, protected), recipe.rules, holds, progress, cancel)
 
 
 def _units(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..compress.apply import effective_weights
 from ..compress.plan import Plan
 from ..core.errors import Cancelled
 from ..core.message import say
@@ -68,7 +69,7 @@ def compare(
         if cancel is not None and cancel():
             raise Cancelled(say("{name}: cancelled after {n} of {total} samples", name=subject.name, n=start, total=data.total))
         inputs, targets = data.chunk(start, stop)
-        with run.simulated(plan) as masked:
+        with run.replica.weights(effective_weights(subject, plan), plan.norms, plan.roundings()) as masked:
             expected = task.forward(masked, inputs)
         found = task.forward(module, inputs)
         for parts, outputs in zip(columns, (found, expected), strict=True):

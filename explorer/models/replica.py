@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
 from .norms import over_survivors
+from .sites import rounded
 
 
 def share(module: nn.Module) -> nn.Module:
@@ -54,10 +55,16 @@ class Replica:
         return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
 
     @contextmanager
-    def weights(self, replaced: Mapping[str, Tensor], norms: Mapping[str, Tensor] | None = None) -> Iterator[nn.Module]:
+    def weights(
+        self,
+        replaced: Mapping[str, Tensor],
+        norms: Mapping[str, Tensor] | None = None,
+        inputs: Mapping[str, nn.Module] | None = None,
+    ) -> Iterator[nn.Module]:
         """Within the block the module computes with ``replaced`` {parameter FQN: tensor of the parameter's shape}.
 
-        norms: {FQN of a norm: indices of removed units}; its statistics are taken over the others.
+        norms: {FQN of a norm: indices of removed units}; its statistics are taken over the others. inputs: {weight FQN:
+        module applied to what the weight multiplies}.
 
         ``Parameter.data`` is swapped rather than the attribute, so that recurrent modules, which keep a list of
         their weights, see the change too.
@@ -66,7 +73,8 @@ class Replica:
             try:
                 for name, tensor in replaced.items():
                     self._parameters[name].data = self.convert(tensor)
-                with over_survivors(self.module, norms or {}):
+                roundings = {name: one.to(self.device) for name, one in (inputs or {}).items()}
+                with over_survivors(self.module, norms or {}), rounded(self.module, roundings):
                     yield self.module
             finally:
                 for name in replaced:

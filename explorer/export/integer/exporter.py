@@ -10,6 +10,7 @@ import onnx
 import torch
 from torch import nn
 
+from ...compress.apply import compress
 from ...compress.codes import Uniform
 from ...compress.plan import Plan
 from ...compress.ranges import uniform
@@ -42,7 +43,8 @@ class IntegerOnnx(Exporter):
         raise NotImplementedError
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
-        graph = Graph(subject, plan, module)
+        bare = compress(subject, plan.without_inputs()).to("cpu") if plan.inputs else module
+        graph = Graph(subject, plan, bare)
         inputs = plan.inputs
         eight = {name for name, how in inputs.items() if (how.low, how.high) == (0, 255) and name not in self.stated}
         dynamic = {name for name, found in graph.sources.items() if found and found <= eight}
@@ -55,7 +57,7 @@ class IntegerOnnx(Exporter):
         graph.store(self.narrow)
         rounded = activations.round_inputs(graph.model, weights, inputs)
         if rounded:
-            activations.round_outputs(graph.model, _ranges(subject, module, graph.model))
+            activations.round_outputs(graph.model, _ranges(subject, bare, graph.model))
         (folder / self.filename).write_bytes(finished(graph.model))
         return Written((self.filename,), self._notes(subject, plan, graph, rounded | at_run_time))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 
+from ...compress.calibrate import sites
 from ...core.layers import Layer
 from ...core.recipe import Recipe
 from ...core.rules import ACTIVATION_QUANTIZE, WEIGHT_QUANTIZE
@@ -29,7 +30,12 @@ def int8_recipe(subject: Subject, recipe: Recipe) -> Recipe:
         recipe = recipe.quantize(wide, bits=8, granularity="channel")
     if narrow:
         recipe = recipe.quantize(narrow, bits=8)
-    active = [layer.name for layer in _free(subject, recipe, ACTIVATION_QUANTIZE) if layer.kind in ROUNDED]
+    reasons = sites(subject)
+    active = [
+        layer.name
+        for layer in _free(subject, recipe, ACTIVATION_QUANTIZE)
+        if layer.kind in ROUNDED and reasons[layer.name] is None
+    ]
     return recipe.quantize(active, bits=8, what="activation") if active else recipe
 
 
