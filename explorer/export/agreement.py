@@ -67,7 +67,9 @@ def compare(
     square = power = 0.0
     for stop in data.looks:
         if cancel is not None and cancel():
-            raise Cancelled(say("{name}: cancelled after {n} of {total} samples", name=subject.name, n=start, total=data.total))
+            raise Cancelled(
+                say("{name}: cancelled after {n} of {total} samples", name=subject.name, n=start, total=data.total)
+            )
         inputs, targets = data.chunk(start, stop)
         with run.replica.weights(effective_weights(subject, plan), plan.norms, plan.roundings()) as masked:
             expected = task.forward(masked, inputs)

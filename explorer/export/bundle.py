@@ -9,7 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -21,11 +21,13 @@ from ..compress.apply import compress
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
 from ..core.errors import Cancelled, ExplorerError, ExportError, RecipeError, VerificationError
+from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.evaluator import evaluate
 from ..models.removal import select
 from ..models.subject import Subject
+from .agreement import LEAST, Agreement, compare
 from .exporters import Exporter, registry
 
 FORMATS = ("safetensors", "onnx")
@@ -37,6 +39,7 @@ class Bundle:
 
     files: {name: bytes on disk}. checks: {file: largest relative difference to the compressed module's outputs}.
     report: on the test split, or on validation where the task has no test split. notes: what a reader must know.
+    agreements: {file: how far it answers as its simulation}, of files that round more than the recipe does.
     """
 
     folder: Path
@@ -44,6 +47,7 @@ class Bundle:
     checks: Mapping[str, float]
     report: Report
     notes: tuple[str, ...] = ()
+    agreements: Mapping[str, Agreement] = field(default_factory=dict)
 
     def zip_bytes(self) -> bytes:
         """The folder as one zip, as bytes to send."""
@@ -118,16 +122,22 @@ def export(
         checks: dict[str, float] = {}
         notes: list[str] = []
         used: dict[str, str] = {}
+        agreements: dict[str, Agreement] = {}
         for i, (name, exporter) in enumerate(chosen.items()):
-            steps.at(0.5 + 0.45 * i / len(chosen), f"writing {name}")
-            checks |= _write(exporter, name, subject, plan, module, place, notes)
-            used[exporter.title] = exporter.usage(subject, module)
+            start = 0.5 + 0.45 * i / len(chosen)
+            steps.at(start, f"writing {name}")
+            mine, model = _meant(exporter, subject, recipe, plan, module)
+            checks |= _write(exporter, name, subject, mine, model, place, notes)
+            used[exporter.title] = exporter.usage(subject, model)
+            if exporter.simulated:
+                share = steps.within(start, start + 0.45 / len(chosen))
+                agreements[exporter.filename] = _agreement(exporter, subject, mine, model, place, cancel, share)
         steps.at(0.95, "writing the report")
-        _companions(subject, recipe, plan, module, reports, checks, tuple(notes), used, place)
+        _companions(subject, recipe, plan, module, reports, checks, tuple(notes), used, place, agreements)
         files = {path.name: path.stat().st_size for path in sorted(place.iterdir())}
         steps.at(1, "moving the folder into place")
         _move(place, folder)
-    return Bundle(folder, files, checks, reports[splits[-1]][1], tuple(notes))
+    return Bundle(folder, files, checks, reports[splits[-1]][1], tuple(notes), agreements)
 
 
 def _formats(formats: str | Sequence[str]) -> dict[str, Exporter]:
@@ -165,6 +175,32 @@ def _workplace(folder: Path) -> Iterator[Path]:
                 break
         raise
     shutil.rmtree(place, ignore_errors=True)
+
+
+def _meant(exporter: Exporter, subject: Subject, recipe: Recipe, plan: Plan, module: nn.Module) -> tuple[Plan, nn.Module]:
+    """What the format stands for: the recipe's plan and module, or those of the recipe that it adds rules to."""
+    meant = exporter.meaning(subject, recipe)
+    if meant == recipe:
+        return plan, module
+    mine = resolve(subject, meant)
+    return mine, compress(subject, mine).to("cpu")
+
+
+def _agreement(
+    exporter: Exporter, subject: Subject, plan: Plan, module: nn.Module, place: Path,
+    cancel: Callable[[], bool] | None, progress: Callable[[int, int], object],
+) -> Agreement:  # fmt: skip
+    """The file beside its simulation on validation. Raises :class:`VerificationError` for a classifier that disagrees."""
+    found = compare(subject, plan, exporter.loaded(place), cancel=cancel, progress=progress)
+    if subject.task.kind == "classification" and found.same is not None and found.same < LEAST:
+        raise VerificationError(
+            say(
+                "{name}: {file} predicts another class than its simulation for {share:.1%} of the {split} samples; accepted: {most:.0%}. "
+                "Nothing was exported.",
+                name=subject.name, file=exporter.filename, share=1 - found.same, split=found.split, most=1 - LEAST,
+            )
+        )  # fmt: skip
+    return found
 
 
 def _write(
@@ -205,6 +241,7 @@ def _companions(
     notes: tuple[str, ...],
     used: Mapping[str, str],
     place: Path,
+    agreements: Mapping[str, Agreement],
 ) -> None:
     """masks.safetensors, recipe.json, report.json, README.md."""
     from .readme import libraries, readme
@@ -222,6 +259,7 @@ def _companions(
         "splits": splits,
         "original": {split: before.to_dict() for split, (before, _) in reports.items()},
         "checks": dict(checks),
+        "agreements": {name: one.to_dict() for name, one in agreements.items()},
         "bytes_on_disk": measured,
         "notes": list(notes),
         "libraries": libraries(),
@@ -229,7 +267,7 @@ def _companions(
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1, default=str)
     _text(place / "report.json", text + "\n")
     measured["report.json"] = (place / "report.json").stat().st_size
-    _text(place / "README.md", readme(subject, recipe, plan, reports, checks, notes, used, measured))
+    _text(place / "README.md", readme(subject, recipe, plan, reports, checks, notes, used, measured, agreements))
 
 
 def _text(path: Path, text: str) -> None:

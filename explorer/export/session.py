@@ -22,7 +22,9 @@ def open_session(path: Path, threads: int | None = None):  # type: ignore[no-unt
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(say("{file}: ONNX Runtime refuses the file ({why})", file=path.name, why=str(error)[:200])) from None
+        raise ExportError(
+            say("{file}: ONNX Runtime refuses the file ({why})", file=path.name, why=str(error)[:200])
+        ) from None
 
 
 class SessionModule(nn.Module):
@@ -41,5 +43,3 @@ class SessionModule(nn.Module):
         feed = {name: named[name].detach().cpu().contiguous().numpy() for name in self.wanted}
         found = [torch.from_numpy(one) for one in self.session.run(None, feed)]
         return found[0] if len(found) == 1 else tuple(found)
-
-

@@ -47,7 +47,9 @@ def steps_of(codes: Codes, weight: Tensor) -> Steps | None:
         return Steps(integers, zero, scale, codes.scale, codes.low, codes.high)
     if isinstance(codes, Float) and codes.scale is not None:
         bits = integers.to(torch.uint8) if codes.bits == 8 else integers.to(torch.int16)
-        return Steps(bits.view(codes.dtype).float(), nothing, codes.slices.spread(codes.scale, weight), codes.scale, 0, -1)
+        return Steps(
+            bits.view(codes.dtype).float(), nothing, codes.slices.spread(codes.scale, weight), codes.scale, 0, -1
+        )
     values = codes.fake_quantize(weight).float()
     most = codes.slices.rows(values).abs().amax(1)
     parameters = torch.where(most > 0, most, torch.ones_like(most)).reshape(codes.slices.parameters)

@@ -43,6 +43,10 @@ class Exporter(ABC):
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
         """Load what was written, run it beside ``module`` on real inputs: max|a - b| / max(1, max|a|)."""
 
+    def loaded(self, folder: Path) -> nn.Module:
+        """The written file as a module on the CPU, called as the original is; of formats that are ``simulated``."""
+        raise NotImplementedError
+
     @abstractmethod
     def usage(self, subject: Subject, module: nn.Module) -> str:
         """Python that loads the file, for the bundle's README; runs in the bundle's folder."""

@@ -52,9 +52,13 @@ class Rounding:
         nodes, source = [], value
         if (low, high) != ((0, 255) if unsigned else (-128, 127)):  # the type holds more codes than the rule has
             parts |= {"low": np.float32((low - zero) * scale), "high": np.float32((high - zero) * scale)}
-            nodes.append(helper.make_node("Clip", [value, f"{name}_low", f"{name}_high"], [f"{name}_clip"], f"{name}_clip"))
+            nodes.append(
+                helper.make_node("Clip", [value, f"{name}_low", f"{name}_high"], [f"{name}_clip"], f"{name}_clip")
+            )
             source = f"{name}_clip"
-        self.model.graph.initializer.extend(numpy_helper.from_array(np.asarray(part), f"{name}_{key}") for key, part in parts.items())
+        self.model.graph.initializer.extend(
+            numpy_helper.from_array(np.asarray(part), f"{name}_{key}") for key, part in parts.items()
+        )
         both = [f"{name}_scale", f"{name}_zero"]
         nodes.append(helper.make_node("QuantizeLinear", [source, *both], [f"{name}_codes"], f"{name}_quantize"))
         nodes.append(helper.make_node("DequantizeLinear", [f"{name}_codes", *both], [name], f"{name}_dequantize"))
@@ -70,7 +74,9 @@ class Rounding:
         self.model.graph.node.extend(self.before.get(len(nodes), []))
 
 
-def round_inputs(model: onnx.ModelProto, layers_of: Mapping[str, frozenset[str]], inputs: Mapping[str, Uniform]) -> set[str]:
+def round_inputs(
+    model: onnx.ModelProto, layers_of: Mapping[str, frozenset[str]], inputs: Mapping[str, Uniform]
+) -> set[str]:
     """Round, in place, what each layer's weight multiplies. layers_of: {weight: layers it comes from}.
 
     Returns the layers whose rule is in the graph; a hidden state within a recurrent operator cannot be.
@@ -102,7 +108,9 @@ def bare_outputs(model: onnx.ModelProto) -> list[str]:
 
     def rounded(value: str) -> bool:
         mine = readers.get(value, [])
-        return bool(mine) and all(n.op_type == "QuantizeLinear" or (n.op_type in KEEPS_ORDER and rounded(n.output[0])) for n in mine)
+        return bool(mine) and all(
+            n.op_type == "QuantizeLinear" or (n.op_type in KEEPS_ORDER and rounded(n.output[0])) for n in mine
+        )
 
     def integer(node: onnx.NodeProto) -> bool:
         return all(name in makers and makers[name].op_type == "DequantizeLinear" for name in node.input[:2])

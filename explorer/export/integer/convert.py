@@ -138,5 +138,3 @@ def finished(model: onnx.ModelProto) -> bytes:
     """The file's bytes, checked against the ONNX specification."""
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
-
-

@@ -35,7 +35,9 @@ def replace(model: onnx.ModelProto, coded: dict[str, Weight], wanted: Collection
         x, y = node.input[0], node.output[0]
         if x not in rounded:
             rounded.add(x)
-            out.append(helper.make_node("DynamicQuantizeLinear", [x], [f"{x}_u8", f"{x}_scale", f"{x}_zero"], f"{x}_round"))
+            out.append(
+                helper.make_node("DynamicQuantizeLinear", [x], [f"{x}_u8", f"{x}_scale", f"{x}_zero"], f"{x}_round")
+            )
         bias = list(node.input[2:3])
         code, zero, scale = (f"{name}_{part}" for part in ("codes", "zero", "scale"))
         kind = np.int8 if weight.low < 0 else np.uint8
@@ -68,7 +70,12 @@ def _matrix(node: onnx.NodeProto, weight: Weight) -> Weight | None:
     """The weight [inputs, outputs] with one scale and zero point a column; None where it is not like that."""
     given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     plain = given.get("alpha", 1.0) == given.get("beta", 1.0) == 1.0 and not given.get("transA", 0)
-    if not weight.whole or weight.code.ndim != 2 or not plain or max(-128 - weight.low, weight.high - (127 if weight.low < 0 else 255)) > 0:
+    if (
+        not weight.whole
+        or weight.code.ndim != 2
+        or not plain
+        or max(-128 - weight.low, weight.high - (127 if weight.low < 0 else 255)) > 0
+    ):
         return None
     if given.get("transB", 0):
         weight = Weight(weight.code.T, weight.zero.T, weight.scale.T, weight.low, weight.high, True, weight.block)

@@ -78,11 +78,14 @@ class IntegerOnnx(Exporter):
         return tuple(notes)
 
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
-        session = SessionModule(open_session(folder / self.filename))
+        session = self.loaded(folder)
         worst = 0.0
         for call in calls(subject, module, SIZES):
             worst = max(worst, difference(tensors(call(module)), tensors(call(session))))
         return worst
+
+    def loaded(self, folder: Path) -> nn.Module:
+        return SessionModule(open_session(folder / self.filename))
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
         from ..exporters import registry

@@ -42,7 +42,7 @@ def replace(model: onnx.ModelProto, coded: dict[str, Weight]) -> set[str]:
             parts.append((codes, scale, zero))
         (w, ws, wz), (r, rs, rz) = parts
         rest = [*node.input[3:], *[""] * (8 - len(node.input))]
-        named = {"w": w, "r": r, "ws": ws, "wz": wz, "rs": rs, "rz": rz}
+        named: dict[str, np.ndarray] = {"w": w, "r": r, "ws": ws, "wz": wz, "rs": rs, "rz": rz}
         names = {key: f"{node.output[0]}_{key}" for key in named}
         graph.initializer.extend(numpy_helper.from_array(value, names[key]) for key, value in named.items())
         inputs = [node.input[0], names["w"], names["r"], *rest, names["ws"], names["wz"], names["rs"], names["rz"]]

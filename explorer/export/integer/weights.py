@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +41,9 @@ class Weight:
         flip = np.broadcast_to(factor < 0, self.code.shape)
         code = np.where(flip, self.low + self.high - self.code if self.zero.any() else -self.code, self.code)
         zero = np.where(flip, self.low + self.high - self.zero if self.zero.any() else -self.zero, self.zero)
-        low, high = (min(self.low, -self.high), max(self.high, -self.low)) if not self.zero.any() else (self.low, self.high)
+        low, high = (
+            (min(self.low, -self.high), max(self.high, -self.low)) if not self.zero.any() else (self.low, self.high)
+        )
         return Weight(code, zero, self.scale * np.abs(factor), low, high, self.whole, self.block)
 
 
@@ -99,12 +102,14 @@ def stored(name: str, weight: Weight, narrow: bool) -> tuple[list[onnx.TensorPro
     ]
     if zero.any():
         made.append(_integers(f"{name}_zero", zero, kind))
-    parameters = {"axis": found.axis} if found.axis is not None else {}
+    parameters: dict[str, Any] = {"axis": found.axis} if found.axis is not None else {}
     if found.block:
         parameters["block_size"] = found.block
     shaped = found.matrix != weight.code.shape
     out = f"{name}_matrix" if shaped else name
-    nodes = [helper.make_node("DequantizeLinear", [one.name for one in made], [out], f"{name}_dequantize", **parameters)]
+    nodes = [
+        helper.make_node("DequantizeLinear", [one.name for one in made], [out], f"{name}_dequantize", **parameters)
+    ]
     if shaped:
         made.append(numpy_helper.from_array(np.array(weight.code.shape, np.int64), f"{name}_shape"))
         nodes.append(helper.make_node("Reshape", [out, made[-1].name], [name], f"{name}_reshape"))
