@@ -58,8 +58,11 @@ def steps_of(codes: Codes, weight: Tensor) -> Steps | None:
     found = torch.unique(code)
     if len(found) > 2 * 2**codes.bits:
         return None
-    reach = 1 if set(found.tolist()) <= {-1.0, 0.0, 1.0} else -2
-    return Steps(code, nothing, scale, parameters, -1, reach)
+    if set(found.tolist()) <= {-1.0, 0.0, 1.0}:
+        return Steps(code, nothing, scale, parameters, -1, 1)
+    if codes.slices.axis is None:  # one table needs no scale
+        return Steps(values, nothing, torch.ones_like(scale), torch.ones_like(parameters), 0, -1)
+    return Steps(code, nothing, scale, parameters, 0, -1)
 
 
 def pruned(plan: LayerPlan, weight: Tensor) -> Tensor:

@@ -27,9 +27,9 @@ SHAPES = {
 }
 
 
-def run(initializers: list[onnx.TensorProto], nodes: list[onnx.NodeProto], name: str, opset: int = 21) -> np.ndarray:
+def run(initializers: list[onnx.TensorProto], nodes: list[onnx.NodeProto], name: str, dims: int = 2, opset: int = 21) -> np.ndarray:
     """What ONNX Runtime computes for the value ``name``."""
-    value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * dims)
     graph = helper.make_graph(nodes, "g", [], [value], initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     onnx.checker.check_model(model)
@@ -48,7 +48,7 @@ def test_every_layout_of_scales_is_restored(kind: str, low: int, high: int, narr
     weight = Weight(code, zero, scale, low, high, True, block)
     made = stored("w", weight, narrow)
     assert made is not None
-    found = run(*made, "w")
+    found = run(*made, "w", len(shape))
     assert found.shape == shape
     np.testing.assert_allclose(found, (code - zero) * scale, rtol=1e-6)
     bits = 4 if narrow else 8
@@ -118,7 +118,7 @@ def test_a_batch_normalization_goes_into_the_scales() -> None:
             ],
             "g",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
-            [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 4, 6, 6])],
             [numpy_helper.from_array(np.asarray(torch.as_tensor(v).detach()), k) for k, v in held.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

@@ -27,7 +27,7 @@ def replace(model: onnx.ModelProto, coded: dict[str, Weight], wanted: Collection
     rounded: set[str] = set()
     for node in list(graph.node):
         name = node.input[1] if node.op_type in ("Gemm", "MatMul") else ""
-        weight = _matrix(node, coded[name]) if name in wanted and readers[name] == 1 else None
+        weight = _matrix(node, coded[name]) if name in wanted and name in coded and readers[name] == 1 else None
         if weight is None:
             out.append(node)
             continue
