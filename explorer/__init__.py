@@ -31,6 +31,8 @@ _PUBLIC = {
     "criteria": "explorer.analysis.criteria",
     "quantizers": "explorer.compress.quantizers",
     "exporters": "explorer.export.exporters",
+    "explain": "explorer.measure.explain",
+    "Explanation": "explorer.core.explanation",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
@@ -47,6 +49,7 @@ _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions to
 __all__ = [
     "Cancelled",
     "EvaluationError",
+    "Explanation",
     "ExplorerError",
     "ExportError",
     "Group",
@@ -64,6 +67,7 @@ __all__ = [
     "compress",
     "criteria",
     "evaluate",
+    "explain",
     "export",
     "exporters",
     "importance",
@@ -109,6 +113,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         VerificationError,
     )
+    from .core.explanation import Explanation
     from .core.layers import Group, Layer
     from .core.recipe import Recipe
     from .core.report import Report
@@ -116,6 +121,7 @@ if TYPE_CHECKING:
     from .export.bundle import export
     from .export.exporters import exporters
     from .export.files import load_exported, load_packed
+    from .measure.explain import explain
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task
