@@ -30,6 +30,8 @@ _PUBLIC = {
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "quantizers": "explorer.compress.quantizers",
+    "observers": "explorer.compress.observers",
+    "quantization_error": "explorer.compress.errors",
     "exporters": "explorer.export.exporters",
     "load_exported": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
@@ -68,6 +70,8 @@ __all__ = [
     "importance",
     "load",
     "load_exported",
+    "observers",
+    "quantization_error",
     "quantizers",
     "resolve",
     "samples",
@@ -93,6 +97,8 @@ if TYPE_CHECKING:
     from .analysis.criteria import criteria
     from .analysis.importance import importance
     from .compress.apply import compress
+    from .compress.errors import quantization_error
+    from .compress.observers import observers
     from .compress.plan import Plan
     from .compress.quantizers import quantizers
     from .compress.resolve import resolve

@@ -63,7 +63,9 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
             reference = subject.task.forward(masked, inputs)
         result = subject.task.forward(module, inputs)
     except Exception as error:
-        raise EvaluationError(f"{subject.name}: forward failed on real inputs: {type(error).__name__}: {error}") from error
+        raise EvaluationError(
+            f"{subject.name}: forward failed on real inputs: {type(error).__name__}: {error}"
+        ) from error
     return difference(reference, result)
 
 

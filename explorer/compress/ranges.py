@@ -55,7 +55,13 @@ def quantile(rows: Tensor, q: float) -> Tensor:
     return torch.where(count > 0, found, torch.zeros_like(found))
 
 
-FACTORS = torch.linspace(1.0, 0.01, 100).tolist()  # of the full range: the clipping ranges that a search tries
+FACTORS = torch.linspace(1.0, 0.01, 100).tolist()  # of the largest size: the thresholds that a search tries
+
+
+def clipped(least: Tensor, most: Tensor, factor: Tensor | float) -> tuple[Tensor, Tensor]:
+    """The range [least, most] cut to [-t, t] with t = factor * max(|least|, |most|)."""
+    t = torch.maximum(least.abs(), most.abs()) * factor
+    return torch.maximum(least, -t), torch.minimum(most, t)
 
 
 def divergence(counts: Tensor, centers: Tensor, codes: Uniform, least: Tensor, most: Tensor) -> Tensor:

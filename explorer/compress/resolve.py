@@ -38,10 +38,16 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
     ``cancel()`` is asked, and :class:`EvaluationError` and :class:`Cancelled` may be raised.
     """
     if not isinstance(subject, Subject):
-        raise RecipeError(f"subject is {type(subject).__name__}; accepted: what explorer.load(name) or explorer.Subject(...) returns")
+        raise RecipeError(
+            f"subject is {type(subject).__name__}; accepted: what explorer.load(name) or explorer.Subject(...) returns"
+        )
     if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe is {type(recipe).__name__}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)")
-    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe, progress, cancel))
+        raise RecipeError(
+            f"recipe is {type(recipe).__name__}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)"
+        )
+    return subject.memo.get(
+        ("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe, progress, cancel)
+    )
 
 
 def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:

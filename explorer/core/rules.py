@@ -80,7 +80,9 @@ def as_targets(targets: object) -> tuple[str, ...]:
     except TypeError:
         listed = ()
     if not listed or not all(one and is_text(one) for one in listed):
-        raise RecipeError(f"targets={shown(targets)}; accepted: a parameter or module name, a pattern, or a list of these")
+        raise RecipeError(
+            f"targets={shown(targets)}; accepted: a parameter or module name, a pattern, or a list of these"
+        )
     return listed
 
 
@@ -106,7 +108,9 @@ class Prune:
         _choice("scope", self.scope, where, ("layer", "global"))
         _choice("mode", self.mode, where, ("hard", "scale", "shrink"))
         if not isinstance(self.criterion, str) or not isinstance(self.granularity, str):
-            raise RecipeError(f"{where}: criterion and granularity are names, got {shown(self.criterion)}, {shown(self.granularity)}")
+            raise RecipeError(
+                f"{where}: criterion and granularity are names, got {shown(self.criterion)}, {shown(self.granularity)}"
+            )
         fixed = pattern(self.granularity)
         if not (self.granularity in ("weight", "unit") or fixed or block(self.granularity)):
             accepted = 'weight, unit, a pattern such as "2:4" or a block such as "4x1"'
@@ -121,7 +125,9 @@ class Prune:
         if self.sparsity is not None:
             value = _number("sparsity", self.sparsity, where, "a number in [0, 1)")
             if not 0 <= value < 1:
-                raise RecipeError(f"{where}: sparsity={self.sparsity!r} is outside [0, 1); to prune all, use threshold=")
+                raise RecipeError(
+                    f"{where}: sparsity={self.sparsity!r} is outside [0, 1); to prune all, use threshold="
+                )
             object.__setattr__(self, "sparsity", value)
         if self.threshold is not None:
             object.__setattr__(self, "threshold", _number("threshold", self.threshold, where, "a finite number"))
@@ -139,7 +145,9 @@ class Prune:
             if value > 1 and self.granularity != "unit":
                 raise RecipeError(f"{where}: {name}= counts units; accepted with granularity='unit' only")
         if self.mode == "shrink" and (self.granularity != "weight" or self.criterion != "l1"):
-            raise RecipeError(f"{where}: mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'")
+            raise RecipeError(
+                f"{where}: mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'"
+            )
 
     @property
     def kind(self) -> str:
@@ -169,7 +177,13 @@ class Quantize:
         object.__setattr__(self, "targets", as_targets(self.targets))
         where = _where("quantize", self.targets)
         if not _whole(self.bits) or self.bits not in (*range(1, 9), 16):
-            raise RecipeError(say("{where}: bits={bits}; accepted: a whole number from 1 to 8, or 16", where=where, bits=shown(self.bits)))
+            raise RecipeError(
+                say(
+                    "{where}: bits={bits}; accepted: a whole number from 1 to 8, or 16",
+                    where=where,
+                    bits=shown(self.bits),
+                )
+            )
         if not isinstance(self.quantizer, str):
             raise RecipeError(say("{where}: quantizer={value} is not a name", where=where, value=shown(self.quantizer)))
         _choice("scheme", self.scheme, where, ("symmetric", "affine"))
@@ -179,10 +193,16 @@ class Quantize:
             raise RecipeError(say("{where}: granularity='group' and group_size= belong together", where=where))
         if self.group_size is not None and not (_whole(self.group_size) and 2 <= self.group_size <= 1_000_000):
             raise RecipeError(
-                say("{where}: group_size={size}; accepted: a whole number from 2", where=where, size=shown(self.group_size))
+                say(
+                    "{where}: group_size={size}; accepted: a whole number from 2",
+                    where=where,
+                    size=shown(self.group_size),
+                )
             )
         if not _whole(self.samples) or not 1 <= self.samples <= 1_000_000:
-            raise RecipeError(say("{where}: samples={n}; accepted: a whole number from 1", where=where, n=shown(self.samples)))
+            raise RecipeError(
+                say("{where}: samples={n}; accepted: a whole number from 1", where=where, n=shown(self.samples))
+            )
         if self.what == "activation":
             self._check_activation(where)
         elif self.clip is not None or self.samples != 128:
@@ -191,18 +211,31 @@ class Quantize:
     def _check_activation(self, where: str) -> None:
         if self.granularity != "tensor":
             raise RecipeError(
-                say("{where}: granularity={value}; accepted for activations: tensor", where=where, value=shown(self.granularity))
+                say(
+                    "{where}: granularity={value}; accepted for activations: tensor",
+                    where=where,
+                    value=shown(self.granularity),
+                )
             )
         if not 2 <= self.bits <= 8:
-            raise RecipeError(say("{where}: bits={bits}; accepted for activations: 2 to 8", where=where, bits=self.bits))
+            raise RecipeError(
+                say("{where}: bits={bits}; accepted for activations: 2 to 8", where=where, bits=self.bits)
+            )
         if self.clip is None:
             return
         if not isinstance(self.clip, (tuple, list)) or len(self.clip) != 2:
-            raise RecipeError(say("{where}: clip={value}; accepted: a pair (low, high)", where=where, value=shown(self.clip)))
+            raise RecipeError(
+                say("{where}: clip={value}; accepted: a pair (low, high)", where=where, value=shown(self.clip))
+            )
         low, high = (_number("clip", one, where, "finite numbers, low <= 0 <= high") for one in self.clip)
         if not low <= 0 <= high or low == high:
             raise RecipeError(
-                say("{where}: clip=({low}, {high}); accepted: low <= 0 <= high, not both 0", where=where, low=low, high=high)
+                say(
+                    "{where}: clip=({low}, {high}); accepted: low <= 0 <= high, not both 0",
+                    where=where,
+                    low=low,
+                    high=high,
+                )
             )
         object.__setattr__(self, "clip", (low, high))
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..models.attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from ..models.quantized import QUANTIZED
 from ..models.stack import RecurrentStack
 
 _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
@@ -163,4 +164,6 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.Upsample: _same("size", "scale_factor", "mode", "align_corners"),
     nn.PixelShuffle: _same("upscale_factor"),
 }
+_INPUTS: dict[str, Callable[[Any], Any]] = _same("inputs")
+MODULES |= {made: {**MODULES[cls], **_INPUTS} for cls, made in QUANTIZED.items() if cls in MODULES}  # they round their inputs
 BY_NAME = {cls.__name__: cls for cls in MODULES}

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import onnx.numpy_helper
 
-from ..compress.apply import compress
+from ..compress.build import build
 from ..compress.plan import Plan
 from ..core.report import LayerCount
 from ..evaluate.costs import counts
@@ -74,7 +74,7 @@ def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
 
 def _graph(subject: Subject, plan: Plan) -> onnx.ModelProto:
     """The unoptimized graph with this plan's weights; torch.onnx, which takes seconds, runs once a structure."""
-    module = compress(subject, plan).to("cpu")
+    module = build(subject, plan.without_inputs()).to("cpu")
     cut = tuple(sorted((t, d, tuple(i.tolist())) for t, dims in plan.dropped.items() for d, i in dims.items()))
 
     def skeleton() -> bytes:

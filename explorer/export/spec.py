@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..core.errors import UnsupportedError
+from ..core.message import say
 from ..models.calls import Call
+from ..models.quantized import QuantizedInputs
 from ..models.trace import trace as traced
 from .allowed import ATTRIBUTES, METHODS, MODULES, NAMES
 
@@ -58,6 +60,14 @@ def describe(module: nn.Module, name: str) -> dict[str, Any]:
     """Type and constructor arguments of one allow-listed module. Raises :class:`UnsupportedError`."""
     if type(module) not in MODULES:
         raise UnsupportedError(f"{name} is a {type(module).__name__}, which the spec does not list")
+    if not isinstance(module, QuantizedInputs) and any(isinstance(one, QuantizedInputs) for one in module.modules()):
+        raise UnsupportedError(
+            say(
+                "{layer} ({kind}) holds layers that round their inputs, which the spec does not list",
+                layer=name,
+                kind=type(module).__name__,
+            )
+        )
     try:
         arguments = {key: encode(read(module)) for key, read in MODULES[type(module)].items()}
     except (AttributeError, ValueError) as error:

@@ -90,7 +90,9 @@ def moved(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -
 
 
 def softmax(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Marks:
-    return flow.without(_input(flow, node)[1], [module.dim if module.dim is not None else -1], "softmax runs over its units")
+    return flow.without(
+        _input(flow, node)[1], [module.dim if module.dim is not None else -1], "softmax runs over its units"
+    )
 
 
 def linear(flow: Flow, name: str, module: nn.Linear, node: fx.Node, value: Tensor) -> Marks:
@@ -108,7 +110,9 @@ def convolution(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor
     dim = 1 if value.ndim == module.weight.ndim else 0  # unbatched inputs have no batch dim
     inputs = flow.along(marks, dim)
     out_dim, in_dim = (1, 0) if isinstance(module, TRANSPOSED) else (0, 1)
-    rest = flow.without([m for m in marks if m.shape[dim] == 1], range(dim + 1, value.ndim), f"its units pass through {name}")
+    rest = flow.without(
+        [m for m in marks if m.shape[dim] == 1], range(dim + 1, value.ndim), f"its units pass through {name}"
+    )
     groups = module.groups
     if groups == 1:
         _own(flow, name, module, "weight", in_dim, "consumer", inputs)

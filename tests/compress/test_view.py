@@ -22,7 +22,9 @@ def test_the_picture_before_shows_what_goes_and_the_picture_after_what_is_left()
 
 
 def test_large_tensors_are_thinned() -> None:
-    values, _, step = weight_matrix(explorer.load("fashion-mlp"), explorer.resolve(explorer.load("fashion-mlp"), explorer.Recipe()), "fc1.weight")
+    values, _, step = weight_matrix(
+        explorer.load("fashion-mlp"), explorer.resolve(explorer.load("fashion-mlp"), explorer.Recipe()), "fc1.weight"
+    )
     assert step == 4 and values.shape == (75, 196)
 
 

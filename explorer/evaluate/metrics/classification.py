@@ -38,9 +38,13 @@ class Classification(Metrics):
         if len(targets) != len(logits):
             raise EvaluationError(f"{len(logits)} outputs for {len(targets)} targets; accepted: one row a sample")
         if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
-            raise EvaluationError(f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes; accepted: 0 to {logits.shape[1] - 1}")
+            raise EvaluationError(
+                f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes; accepted: 0 to {logits.shape[1] - 1}"
+            )
         if task.classes is not None and len(task.classes) != logits.shape[1]:
-            raise EvaluationError(f"the task names {len(task.classes)} classes, logits have {logits.shape[1]}; accepted: as many")
+            raise EvaluationError(
+                f"the task names {len(task.classes)} classes, logits have {logits.shape[1]}; accepted: as many"
+            )
         each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         loss = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
         width = torch.full((len(targets),), logits.shape[1])

@@ -23,7 +23,9 @@ class Custom(Metrics):
         out: dict[str, Tensor] = {}
         scored = task.score(outputs, targets)
         if not isinstance(scored, Mapping):
-            raise EvaluationError(f"score(outputs, targets) returned {type(scored).__name__}; accepted: {{name: Tensor[N]}}")
+            raise EvaluationError(
+                f"score(outputs, targets) returned {type(scored).__name__}; accepted: {{name: Tensor[N]}}"
+            )
         for name, value in scored.items():
             parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
             for suffix, part in zip(("", "/"), parts, strict=False):

@@ -20,7 +20,9 @@ class LanguageModel(Metrics):
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
         logits = expect(outputs, (3,), "logits [N, T, V]")
         if logits.shape[:2] != targets.shape:
-            raise EvaluationError(f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)}; accepted: [N, T, V] and [N, T]")
+            raise EvaluationError(
+                f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)}; accepted: [N, T, V] and [N, T]"
+            )
         inside = targets[targets != -100]
         if len(inside) and not 0 <= int(inside.min()) <= int(inside.max()) < logits.shape[2]:
             raise EvaluationError(

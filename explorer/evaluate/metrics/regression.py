@@ -30,7 +30,9 @@ class Regression(Metrics):
         prediction = found.reshape(len(found), -1)
         target = targets.reshape(len(targets), -1).to(prediction)
         if prediction.shape != target.shape:
-            raise EvaluationError(f"predictions {tuple(prediction.shape)}, targets {tuple(target.shape)}; accepted: equal shapes")
+            raise EvaluationError(
+                f"predictions {tuple(prediction.shape)}, targets {tuple(target.shape)}; accepted: equal shapes"
+            )
         each = ((prediction - target) ** 2).mean(1)
         default = getattr(task.loss, "__qualname__", "").startswith("Task.regression")
         return {"prediction": prediction, "target": target, **losses(task, outputs, targets, each, default)}
