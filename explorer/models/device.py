@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..core.errors import UnsupportedError
+from ..core.message import say
 
 
 def devices() -> list[str]:
@@ -25,10 +26,18 @@ def pick(device: str | torch.device | None) -> torch.device:
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise UnsupportedError(f"device={device!r}; accepted: {', '.join(devices())}") from None
+        raise UnsupportedError(
+            say("device={device!r}; accepted: {devices}", device=device, devices=", ".join(devices()))
+        ) from None
     missing = wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count()
     if missing or wanted.type not in {name.partition(":")[0] for name in devices()}:
-        raise UnsupportedError(f"device={device!r} is not available to this torch; accepted: {', '.join(devices())}")
+        raise UnsupportedError(
+            say(
+                "device={device!r} is not available to this torch; accepted: {devices}",
+                device=device,
+                devices=", ".join(devices()),
+            )
+        )
     return wanted
 
 

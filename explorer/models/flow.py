@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from ..core.message import say
 from .ledger import FIXED, Ledger, compact, touches
 
 Marks = list[Tensor]
@@ -38,7 +39,7 @@ class Flow(fx.Interpreter):
         from . import flow_functions, flow_modules
 
         if node.op == "output":
-            self._block_inputs(node, "its units reach the model's output")
+            self._block_inputs(node, say("its units reach the model's output"))
             return []
         if node.op == "placeholder" or not node.all_input_nodes and node.op != "get_attr":
             return []
@@ -58,7 +59,7 @@ class Flow(fx.Interpreter):
                 return rule(self, node, value)
         name = str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         what = f"{name} ({type(self.fetch_attr(name)).__name__})" if node.op == "call_module" else name
-        self._block_inputs(node, f"its units pass through {what}")
+        self._block_inputs(node, say("its units pass through {what}", what=what))
         return []
 
     def _parameter(self, name: str, value: Any) -> Marks:
@@ -161,7 +162,7 @@ class Flow(fx.Interpreter):
                             self.ledger.unite(mark, other)
                             met = True
                     if not met and any(other_size[d] > 1 for d in dims):
-                        self.ledger.block(mark, "they are combined with values that stay")
+                        self.ledger.block(mark, say("they are combined with values that stay"))
                 if not any(touches(done, dims) for done in out):
                     out.append(mark)
         return out

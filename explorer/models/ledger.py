@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.message import say
+
 FIXED = -1  # an entry that belongs to no unit
 
 
@@ -52,7 +54,7 @@ class Ledger:
             if one == other:
                 continue
             if FIXED in (one, other):
-                self._block(max(one, other), "they are combined with values that stay")
+                self._block(max(one, other), say("they are combined with values that stay"))
                 continue
             root, leaf = self.find(one), self.find(other)
             if root != leaf:

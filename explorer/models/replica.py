@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import UnsupportedError
+from ..core.errors import UnsupportedError, cause
+from ..core.message import say
 from .norms import over_survivors
 
 
@@ -27,8 +28,12 @@ def share(module: nn.Module) -> nn.Module:
         return copy.deepcopy(module, memo).eval()
     except Exception as error:  # a weight computed from others, a lock, an open file
         raise UnsupportedError(
-            f"{type(module).__name__} cannot be copied ({type(error).__name__}: {str(error)[:120]}); accepted: a module that "
-            "copy.deepcopy copies; make computed weights permanent first (torch.nn.utils.prune.remove, remove_weight_norm)"
+            say(
+                "{type} cannot be copied ({cause}); accepted: a module that copy.deepcopy copies; make computed weights "
+                "permanent first (torch.nn.utils.prune.remove, remove_weight_norm)",
+                type=type(module).__name__,
+                cause=cause(error, 120),
+            )
         ) from error
 
 

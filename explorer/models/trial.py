@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import cause
+from ..core.message import say
 from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
 from .structure import Cut
@@ -58,7 +60,7 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
 def why_not(subject: Subject, cut: Cut) -> str | None:
     """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason."""
     if cut.group.units < 2:
-        return "it has a single unit, and at least one stays"
+        return say("it has a single unit, and at least one stays")
     return _try(subject, cut, torch.arange(0, cut.group.units, 2)) or _try(subject, cut, torch.arange(1, cut.group.units, 2))
 
 
@@ -87,8 +89,10 @@ def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
             reference = subject.task.forward(masked, inputs)
         gap = difference(reference, subject.task.forward(removed, inputs))
     except Exception as error:
-        where = f" in {running[-1]}" if running else ""
-        return f"the forward pass fails{where} once units are removed ({type(error).__name__}: {str(error)[:120]})"
+        why = cause(error, 120)
+        if running:
+            return say("the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why)
+        return say("the forward pass fails once units are removed ({why})", why=why)
     if gap > EXACT:
-        return f"removing its units is not the same as masking them (difference {gap:.1e})"
+        return say("removing its units is not the same as masking them (difference {gap:.1e})", gap=gap)
     return None
