@@ -12,7 +12,7 @@ from torch import nn
 
 from ..core.errors import cause
 from ..core.layers import Group
-from ..core.message import say
+from ..core.message import Message, say
 from .layers import CONVOLUTIONS, TRANSPOSED
 from .structure import Cut, Slice
 from .task import to_device
@@ -62,9 +62,9 @@ def _groups(graph: Any, names: dict[nn.Module, str]) -> Iterator[tuple[str, Any]
         yield names[module], group
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
+def propose(subject: Subject) -> tuple[list[Cut], dict[str, Message]]:
     """Groups of channels and neurons that look removable, in forward order; and why others do not."""
-    refused: dict[str, str] = {}
+    refused: dict[str, Message] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -77,21 +77,22 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     cuts = []
     for root, group in groups:
-        if isinstance(group, str):
+        if isinstance(group, Message):
             refused[f"{root}.weight"] = group
             continue
-        cut, why, producers = _read(group, names, rank)
-        if cut:
-            cuts.append(cut)
+        found, producers = _read(group, names, rank)
+        if isinstance(found, Cut):
+            cuts.append(found)
         else:
-            refused.update({name: why for name in producers if name in rank})
+            refused.update({name: found for name in producers if name in rank})
     return sorted(cuts, key=lambda cut: rank[cut.group.producers[0]]), refused
 
 
-def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tuple[Cut | None, str, list[str]]:
+def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tuple[Cut | Message, list[str]]:
     """One of torch-pruning's groups as a Cut, or the reason why not, and its producers."""
     slices: dict[tuple[str, int, str], dict[int, list[int]]] = {}
-    why, seen = "", set()
+    why: Message | None = None
+    seen = set()
     for item in group:
         module, handler = item.dep.target.module, getattr(item.dep.handler, "__name__", "")
         output = handler.startswith("prune") and "out_channels" in handler
@@ -113,17 +114,17 @@ def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tupl
                 index[int(unit)].append(int(entry))
     producers = sorted((t for t, _, role in slices if role == "producer"), key=lambda t: rank.get(t, 0))
     if why:
-        return None, why, producers
+        return why, producers
     if not any(role == "consumer" for *_, role in slices):
-        return None, NO_CONSUMER, producers
+        return NO_CONSUMER, producers
     if not producers or any(tensor not in rank for tensor in producers):
-        return None, say("no layer produces its units"), producers
+        return say("no layer produces its units"), producers
     units = max(len(index) for index in slices.values())
     pieces_out = []
     for (tensor, dim, role), index in slices.items():
         widths = {len(entries) for entries in index.values()}
         if len(index) != units or len(widths) != 1:
-            return None, say("its units are spread unevenly over {tensor}", tensor=tensor), producers
+            return say("its units are spread unevenly over {tensor}", tensor=tensor), producers
         table = torch.tensor([index[u] for u in sorted(index)], dtype=torch.int64)  # [units, k]
         pieces_out.append(Slice(tensor, dim, table, role))
     pieces_out.sort(key=lambda s: ("producer", "follower", "consumer").index(s.role))
@@ -131,7 +132,7 @@ def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tupl
     owner = next(module for module, fqn in names.items() if fqn == name)
     members = tuple(dict.fromkeys([*producers, *(piece.tensor for piece in pieces_out)]))
     kind = "neuron" if isinstance(owner, nn.Linear) else "channel"
-    return Cut(Group(name, kind, units, tuple(producers), members), tuple(pieces_out)), "", producers
+    return Cut(Group(name, kind, units, tuple(producers), members), tuple(pieces_out)), producers
 
 
 def _pieces(module: nn.Module, output: bool) -> tuple[list[tuple[str, int, str]], str]:

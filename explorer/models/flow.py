@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from ..core.message import say
+from ..core.message import Message, say
 from .ledger import FIXED, Ledger, compact, touches
 
 Marks = list[Tensor]
@@ -78,7 +78,7 @@ class Flow(fx.Interpreter):
                 marks.append(ids.view(shape))
         return marks
 
-    def _block_inputs(self, node: fx.Node, reason: str) -> None:
+    def _block_inputs(self, node: fx.Node, reason: Message) -> None:
         for source in node.all_input_nodes:
             self.block(self.marks.get(source, []), reason)
 
@@ -93,7 +93,7 @@ class Flow(fx.Interpreter):
         """The real value of an argument; nodes within lists, tuples and slices are replaced, too."""
         return fx.node.map_arg(argument, lambda n: self.values[n])
 
-    def block(self, marks: Any, reason: str) -> None:
+    def block(self, marks: Any, reason: Message) -> None:
         """None of these units can go."""
         for one in marks:
             if isinstance(one, Tensor):
@@ -112,7 +112,7 @@ class Flow(fx.Interpreter):
                 return rows[:, 0]
         return None
 
-    def without(self, marks: Marks, dims: Sequence[int], reason: str, squeeze: bool = False) -> Marks:
+    def without(self, marks: Marks, dims: Sequence[int], reason: Message, squeeze: bool = False) -> Marks:
         """Marks after ``dims`` were summed or normalized over: what depended on them is blocked."""
         kept = []
         for mark in marks:
@@ -125,7 +125,7 @@ class Flow(fx.Interpreter):
             kept.append(mark)
         return kept
 
-    def collapse(self, marks: Marks, dim: int, reason: str) -> Marks:
+    def collapse(self, marks: Marks, dim: int, reason: Message) -> Marks:
         """Marks after ``dim`` was contracted with another activation: its units go together, if at all."""
         out = []
         for mark in marks:

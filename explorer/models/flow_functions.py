@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
-from ..core.message import say
+from ..core.message import Message, say
 from .ledger import FIXED, compact
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _name(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
-def _over(node: fx.Node) -> str:
+def _over(node: fx.Node) -> Message:
     return say("{name} runs over its units", name=_name(node))
 
 

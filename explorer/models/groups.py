@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..core.layers import Group
-from ..core.message import say
+from ..core.message import Message, say
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .calls import calls
 from .flow import Flow
@@ -48,7 +48,7 @@ def follow(subject: Subject) -> Ledger:
     return flow.ledger
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
+def propose(subject: Subject) -> tuple[list[Cut], dict[str, Message]]:
     """Groups that look removable, in forward order; and why others do not."""
     ledger = follow(subject)
     modules = dict(subject.module.named_modules())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..core.layers import Group
-from ..core.message import say
+from ..core.message import Message, say
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -59,7 +59,7 @@ class Structure:
     """cuts: group name -> Cut. refused: layer name -> why its units cannot be removed."""
 
     cuts: Mapping[str, Cut]
-    refused: Mapping[str, str]
+    refused: Mapping[str, Message]
 
 
 def find_structure(subject: Subject) -> Structure:
@@ -94,7 +94,7 @@ def find_structure(subject: Subject) -> Structure:
     return Structure(cuts, {name: why for name, why in refused.items() if name not in produced})
 
 
-def _reason(kind: str) -> str:
+def _reason(kind: str) -> Message:
     if kind in ("rnn", "lstm", "gru"):
         return say("its hidden units could not be followed through the model")
     if kind == "attention":

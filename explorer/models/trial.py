@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import cause
-from ..core.message import say
+from ..core.message import Message, say
 from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
 from .structure import Cut
@@ -57,7 +57,7 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
-def why_not(subject: Subject, cut: Cut) -> str | None:
+def why_not(subject: Subject, cut: Cut) -> Message | None:
     """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason."""
     if cut.group.units < 2:
         return say("it has a single unit, and at least one stays")
@@ -73,7 +73,7 @@ def _running(module: nn.Module, names: list[str]) -> None:
 
 
 @torch.no_grad()
-def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
+def _try(subject: Subject, cut: Cut, kept: Tensor) -> Message | None:
     dropped = gone([(cut, kept)])
     # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
     readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
