@@ -83,10 +83,14 @@ def unpack(text: str) -> Recipe:
         content = unpacker.decompress(raw, MAX_LINK)
     except (ValueError, binascii.Error, zlib.error) as error:
         raise RecipeError(
-            say("the link's recipe could not be read ({error}); it may have been cut short", error=str(error))
+            say(
+                "the link's recipe could not be read ({error}); it may have been cut short or changed", error=str(error)
+            )
         ) from None
     if unpacker.unconsumed_tail:
         raise RecipeError(say("the link's recipe is too long"))
+    if not unpacker.eof:
+        raise RecipeError(say("the link's recipe was cut short"))
     return Recipe.from_json(content)
 
 
