@@ -259,9 +259,8 @@ def parse(text: str) -> dict[str, Any]:
     try:
         spec = json.loads(text, parse_constant=lambda name: math.nan)
     except (ValueError, RecursionError) as error:
-        raise LoadError(
-            say("spec: not valid JSON ({why}); accepted: what export writes", why=cause(error, 120))
-        ) from None
+        why = cause(error, 120)
+        raise LoadError(say("spec: not valid JSON ({why}); accepted: what export writes", why=why)) from None
     if not isinstance(spec, dict) or spec.get("format") != FORMAT:
         raise LoadError(say('spec: no "format": "{format}"; accepted: what export writes', format=FORMAT))
     if spec.get("version") != VERSION:
