@@ -46,8 +46,8 @@ def reference(weight: Tensor, bits: int, scheme: str, axis: int | None) -> Tenso
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_layer_of_every_sample_is_quantized_as_torch_does(name: str) -> None:
-    subject = few(name)
+def test_every_layer_of_every_sample_is_quantized_as_torch_does(name: str, device: str) -> None:
+    subject = few(name, device=device)
     for bits, scheme, granularity in itertools.product((2, 3, 5, 8), SCHEMES, ("tensor", "channel")):
         recipe = Recipe().quantize("*", bits=bits, scheme=scheme, granularity=granularity)
         weights = effective_weights(subject, resolve(subject, recipe))
@@ -72,8 +72,8 @@ class Up(nn.Module):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_channels_of_transposed_convolutions_are_axis_1(scheme: str) -> None:
-    subject = tiny(Up(), (3, 4))
+def test_channels_of_transposed_convolutions_are_axis_1(scheme: str, device: str) -> None:
+    subject = tiny(Up(), (3, 4), device=device)
     plan = resolve(subject, Recipe().quantize("*", bits=3, scheme=scheme, granularity="channel"))
     weights = effective_weights(subject, plan)
     for layer in subject.layers:
@@ -89,7 +89,7 @@ def test_channels_of_transposed_convolutions_are_axis_1(scheme: str) -> None:
     st.sampled_from(SCHEMES),
     st.booleans(),
 )
-def test_any_tensor_is_quantized_as_torch_does(values: list[float], bits: int, scheme: str, channel: bool) -> None:
+def test_any_tensor_is_quantized_as_torch_does(device: str, values: list[float], bits: int, scheme: str, channel: bool) -> None:
     weight = torch.tensor(values).view(1, -1).repeat(2, 1)
     weight[1] = -weight[1] * 0.37
     axis = 0 if channel else None
@@ -105,7 +105,7 @@ def test_any_tensor_is_quantized_as_torch_does(values: list[float], bits: int, s
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("axis", [None, 0, 1])
 @pytest.mark.parametrize("bits", BITS)
-def test_zeros_and_constants(scheme: str, axis: int | None, bits: int) -> None:
+def test_zeros_and_constants(scheme: str, axis: int | None, bits: int, device: str) -> None:
     fit = registry["minmax"]().fit
     assert torch.equal(fit(torch.zeros(3, 4), bits, scheme, axis).fake_quantize(torch.zeros(3, 4)), torch.zeros(3, 4))
     assert (fit(torch.zeros(3, 4), bits, scheme, axis).scale == 1).all()
@@ -122,9 +122,9 @@ def test_zeros_and_constants(scheme: str, axis: int | None, bits: int) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_ranges_are_taken_from_the_pruned_weights(scheme: str, granularity: str) -> None:
+def test_ranges_are_taken_from_the_pruned_weights(scheme: str, granularity: str, device: str) -> None:
     """A criterion that prunes the largest weights shows it: the scale must come from what is left."""
-    subject = tiny()
+    subject = tiny(device=device)
     with torch.no_grad():
         subject.module.fc[1].weight[0, 0] = 100.0
     recipe = (
@@ -142,8 +142,8 @@ def test_ranges_are_taken_from_the_pruned_weights(scheme: str, granularity: str)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_soft_weights_are_quantized_after_they_were_attenuated(scheme: str) -> None:
-    subject = tiny()
+def test_soft_weights_are_quantized_after_they_were_attenuated(scheme: str, device: str) -> None:
+    subject = tiny(device=device)
     weight = subject.weight("fc.0.weight")
     recipe = Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=0.25).quantize("fc.0", bits=4, scheme=scheme)
     attenuated = torch.where(oracle_mask(weight, 0.5), weight, weight * 0.25)
@@ -167,10 +167,10 @@ def oracle_mask(weight: Tensor, sparsity: float) -> Tensor:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_weights_keep_their_dtype(dtype: torch.dtype, granularity: str) -> None:
-    x, y = tiny().task.batch("validation", range(64))
+def test_weights_keep_their_dtype(dtype: torch.dtype, granularity: str, device: str) -> None:
+    x, y = tiny(device=device).task.batch("validation", range(64))
     data = TensorDataset(x.to(dtype), y)
-    subject = Subject(tiny().module.to(dtype), Task.classification(validation=data))
+    subject = Subject(tiny(device=device).module.to(dtype), Task.classification(validation=data))
     recipe = (
         Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=0.5).quantize("*", bits=4, granularity=granularity)
         .prune("fc.1", sparsity=0.5, granularity="unit", mode="scale", factor=0.5).prune("fc.2", sparsity=0.5)
@@ -181,18 +181,18 @@ def test_weights_keep_their_dtype(dtype: torch.dtype, granularity: str) -> None:
         assert weight.dtype == dtype, name
         values = {round(v, 6) for v in weight[0].double().unique().tolist()}
         assert len(values) <= 16
-    report = evaluate(subject, recipe, device="cpu")
+    report = evaluate(subject, recipe, device=device)
     assert 0 < report.sparsity < 1 and report.metrics["loss"] > 0
     compressed = compress(subject, recipe)
     assert {p.dtype for p in compressed.parameters()} == {dtype}
 
 
-def test_unknown_quantizer_with_near_match() -> None:
+def test_unknown_quantizer_with_near_match(device: str) -> None:
     with pytest.raises(RecipeError, match="unknown quantizer 'minmx'; did you mean minmax"):
-        resolve(tiny(), Recipe().quantize("fc.0", bits=4, quantizer="minmx"))
+        resolve(tiny(device=device), Recipe().quantize("fc.0", bits=4, quantizer="minmx"))
 
 
-def test_levels_are_what_the_weights_become() -> None:
+def test_levels_are_what_the_weights_become(device: str) -> None:
     torch.manual_seed(0)
     weight = torch.randn(4, 50)
     for bits, scheme, axis in itertools.product((2, 4), SCHEMES, (None, 0)):

@@ -10,7 +10,7 @@ import explorer
 from explorer.compress.view import levels, smaller_matrix, sqnr, weight_matrix
 
 
-def test_the_picture_before_shows_what_goes_and_the_picture_after_what_is_left() -> None:
+def test_the_picture_before_shows_what_goes_and_the_picture_after_what_is_left(device: str) -> None:
     subject = explorer.load("vowels-lstm")
     plan = explorer.resolve(subject, explorer.Recipe().prune("lstm.weight_hh_l0", granularity="unit", sparsity=0.5))
     before, cut, step = weight_matrix(subject, plan, "lstm.weight_hh_l0")
@@ -21,12 +21,12 @@ def test_the_picture_before_shows_what_goes_and_the_picture_after_what_is_left()
     assert np.array_equal(after, module.lstm.weight_hh_l0.detach().numpy())
 
 
-def test_large_tensors_are_thinned() -> None:
+def test_large_tensors_are_thinned(device: str) -> None:
     values, _, step = weight_matrix(explorer.load("fashion-mlp"), explorer.resolve(explorer.load("fashion-mlp"), explorer.Recipe()), "fc1.weight")
     assert step == 4 and values.shape == (75, 196)
 
 
-def test_levels_are_those_of_the_widest_channel_and_the_error_is_signal_over_noise() -> None:
+def test_levels_are_those_of_the_widest_channel_and_the_error_is_signal_over_noise(device: str) -> None:
     subject = explorer.load("fashion-mlp")
     plan = explorer.resolve(subject, explorer.Recipe().quantize("fc3.weight", bits=3, granularity="channel"))
     weight = subject.weight("fc3.weight")

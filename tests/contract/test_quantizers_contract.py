@@ -16,7 +16,7 @@ CASES = list(itertools.product(quantizers(), (2, 3, 4, 8), ("symmetric", "affine
 
 
 @pytest.mark.parametrize("quantizer", quantizers())
-def test_help_has_a_title_a_formula_and_a_source(quantizer: str) -> None:
+def test_help_has_a_title_a_formula_and_a_source(quantizer: str, device: str) -> None:
     text = registry.help(quantizer)
     assert len(text) >= 200 and registry[quantizer].title
     assert re.search(r"Source: .*\d{4}", text, re.S) and "scale" in text and text.splitlines()[0].endswith(".")
@@ -48,7 +48,7 @@ def test_what_every_quantizer_holds(quantizer: str, bits: int, scheme: str, axis
 
 @pytest.mark.parametrize("quantizer", quantizers())
 @pytest.mark.parametrize("scheme", ["symmetric", "affine"])
-def test_more_bits_are_closer(quantizer: str, scheme: str) -> None:
+def test_more_bits_are_closer(quantizer: str, scheme: str, device: str) -> None:
     weight = torch.randn(8, 100, generator=torch.Generator().manual_seed(1))
     errors = []
     for bits in range(2, 9):
@@ -62,10 +62,10 @@ def test_more_bits_are_closer(quantizer: str, scheme: str) -> None:
 
 @pytest.mark.parametrize("quantizer", quantizers())
 def test_a_quantizer_quantizes_in_a_recipe(quantizer: str, device: str) -> None:
-    subject = tiny()
+    subject = tiny(device=device)
     recipe = Recipe().prune("*", sparsity=0.5).quantize("*", bits=3, quantizer=quantizer)
     expected = resolve(subject, recipe)
-    moved = Subject(tiny().module.to(device), subject.task)
+    moved = Subject(tiny(device=device).module.to(device), subject.task)
     for name, layer in resolve(moved, recipe).layers.items():
         found = layer.apply(moved.weight(name)).cpu()
         assert torch.allclose(found, expected.layers[name].apply(subject.weight(name)), atol=1e-6)

@@ -23,7 +23,7 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", sample_models.SAMPLES)
-def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: str) -> None:
+def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: str, device: str) -> None:
     subject = subject_of(name)
     recipe = recipe_of(subject, "all")
     plan = explorer.resolve(subject, recipe)
@@ -31,7 +31,7 @@ def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: s
     model = onnx.load_from_string(graph.onnx)
     nodes = {node.name: node for node in model.graph.node}
     assert len(nodes) == len(model.graph.node) and set(graph.marks) <= set(nodes)
-    counted = explorer.evaluate(subject, recipe).counts.layers
+    counted = explorer.evaluate(subject, recipe, device=device).counts.layers
     found = set()
     for node, mark in graph.marks.items():
         layers = [counted[layer] for layer in mark["layers"]]
@@ -56,13 +56,13 @@ def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: s
 
 
 @pytest.mark.parametrize(("name", "count"), [("fashion-mlp", 6), ("fashion-lenet5", 8), ("bikes-mlp", 5)])
-def test_simple_models_have_simple_pictures(subject_of, recipe_of, name: str, count: int) -> None:
+def test_simple_models_have_simple_pictures(subject_of, recipe_of, name: str, count: int, device: str) -> None:
     subject = subject_of(name)
     graph = annotated(subject, explorer.resolve(subject, recipe_of(subject, "all")))
     assert len(onnx.load_from_string(graph.onnx).graph.node) == count
 
 
-def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of) -> None:
+def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of, device: str) -> None:
     subject = subject_of("fashion-resnet")
     plan = explorer.resolve(subject, recipe_of(subject, "all"))
     model = onnx.load_from_string(annotated(subject, plan).onnx)
@@ -72,7 +72,7 @@ def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of) -> None:
     assert not any(word in model.SerializeToString() for word in (b"stack_trace", b".py", b"torch.nn"))
 
 
-def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     data = TensorDataset(torch.randn(8, 3), torch.arange(8) % 2)
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     subject = explorer.Subject(net, explorer.Task.classification(validation=data))
@@ -90,7 +90,7 @@ def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.M
     assert len(calls) == 2
 
 
-def test_large_weights_are_left_out_of_the_picture(subject_of, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_weights_are_left_out_of_the_picture(subject_of, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(module_under_test, "PICTURE", 50_000)
     subject = subject_of("fashion-mlp")
     graph = annotated(subject, explorer.resolve(subject, explorer.Recipe().prune("fc3", sparsity=0.25)))
@@ -99,7 +99,7 @@ def test_large_weights_are_left_out_of_the_picture(subject_of, monkeypatch: pyte
     assert dims["fc1.weight"] == (300, 784) and len(graph.marks) == 3
 
 
-def test_folding_remembers_where_entries_come_from() -> None:
+def test_folding_remembers_where_entries_come_from(device: str) -> None:
     h = onnx.helper
     one = onnx.numpy_helper.from_array
     import numpy as np

@@ -131,7 +131,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Any]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_specs_are_refused_and_run_nothing(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_specs_are_refused_and_run_nothing(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.chdir(tmp_path)
     spec, weights = copy.deepcopy(_honest())
     HOSTILE[case](spec, weights)
@@ -142,7 +142,7 @@ def test_hostile_specs_are_refused_and_run_nothing(case: str, tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]  # no canary
 
 
-def test_the_honest_spec_loads(tmp_path: Path) -> None:
+def test_the_honest_spec_loads(tmp_path: Path, device: str) -> None:
     spec, weights = _honest()
     save_file(weights, tmp_path / "model.safetensors", {SPEC_KEY: json.dumps(spec)})
     assert explorer.load_exported(tmp_path / "model.safetensors")(torch.randn(2, 3)).shape == (2, 2)
@@ -151,12 +151,12 @@ def test_the_honest_spec_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "[" * 100_000, '{"format": NaN}', '{"a": ' * 3000 + "1" + "}" * 3000]
 )
-def test_texts_that_are_no_spec(text: str) -> None:
+def test_texts_that_are_no_spec(text: str, device: str) -> None:
     with pytest.raises(LoadError):
         parse(text)
 
 
-def test_damaged_files(tmp_path: Path) -> None:
+def test_damaged_files(tmp_path: Path, device: str) -> None:
     spec, weights = _honest()
     whole = save(weights, {SPEC_KEY: json.dumps(spec)})
     path = tmp_path / "model.safetensors"
@@ -174,7 +174,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         explorer.load_exported(path)
 
 
-def test_damaged_zips(tmp_path: Path) -> None:
+def test_damaged_zips(tmp_path: Path, device: str) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(b"PK no zip")
     with pytest.raises(LoadError, match="cannot be read"):

@@ -20,10 +20,10 @@ HALF = {
 
 
 @pytest.mark.parametrize("name", HALF)
-def test_a_smaller_model_comes_back_from_its_program(name: str, tmp_path: Path) -> None:
+def test_a_smaller_model_comes_back_from_its_program(name: str, tmp_path: Path, device: str) -> None:
     subject = explorer.load(name)
     recipe = explorer.Recipe().prune(HALF[name], granularity="unit", sparsity=0.5)
-    bundle = explorer.export(subject, recipe, tmp_path / "出 out", formats=["pt2"])
+    bundle = explorer.export(subject, recipe, tmp_path / "出 out", formats=["pt2"], device=device)
     module = explorer.compress(subject, recipe)
     loaded = torch.export.load(bundle.folder / "model.pt2").module()
     assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in module.parameters())

@@ -29,7 +29,7 @@ MATRIX = [
 
 
 @pytest.mark.parametrize(("name", "kind"), MATRIX)
-def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, name: str, kind: str) -> None:
+def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, name: str, kind: str, device: str) -> None:
     bundle, subject = exported(name, kind), subject_of(name)
     assert bundle.checks["model.safetensors"] <= 1e-6 and bundle.checks["model.onnx"] <= 1e-4
     assert bundle.notes == ()
@@ -51,7 +51,7 @@ def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, na
 
 
 @pytest.mark.parametrize("exporter", sorted(registry))
-def test_every_registered_exporter_keeps_the_contract(exporter: str, subject_of, recipe_of, tmp_path: Path) -> None:
+def test_every_registered_exporter_keeps_the_contract(exporter: str, subject_of, recipe_of, tmp_path: Path, device: str) -> None:
     subject, entry = subject_of("bikes-mlp"), registry[exporter]()
     plan = explorer.resolve(subject, recipe_of(subject, "all"))
     module = explorer.compress(subject, plan)
@@ -67,11 +67,11 @@ def test_every_registered_exporter_keeps_the_contract(exporter: str, subject_of,
     assert entry.title and "Source:" in registry.help(exporter)
 
 
-def test_what_is_registered() -> None:
+def test_what_is_registered(device: str) -> None:
     assert explorer.exporters() == tuple(sorted(registry)) and {"onnx", "safetensors"} <= set(registry)
 
 
-def test_a_fresh_process_without_the_sample_code_gives_the_same_outputs(exported, subject_of, tmp_path: Path) -> None:
+def test_a_fresh_process_without_the_sample_code_gives_the_same_outputs(exported, subject_of, tmp_path: Path, device: str) -> None:
     jobs = []
     for name in NAMES:
         x = subject_of(name).example(3)
@@ -102,7 +102,7 @@ def test_a_fresh_process_without_the_sample_code_gives_the_same_outputs(exported
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_onnx_file_is_plain_dynamic_and_stripped(exported, name: str) -> None:
+def test_onnx_file_is_plain_dynamic_and_stripped(exported, name: str, device: str) -> None:
     path = exported(name).folder / "model.onnx"
     model = onnx.load(path)
     onnx.checker.check_model(model)
@@ -117,14 +117,14 @@ def test_onnx_file_is_plain_dynamic_and_stripped(exported, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "op", "count"), [("vowels-rnn", "RNN", 2), ("vowels-lstm", "LSTM", 2), ("surnames-gru", "GRU", 1)]
 )
-def test_recurrent_layers_stay_operators(exported, name: str, op: str, count: int) -> None:
+def test_recurrent_layers_stay_operators(exported, name: str, op: str, count: int, device: str) -> None:
     model = onnx.load(exported(name).folder / "model.onnx")
     assert sum(node.op_type == op for node in model.graph.node) == count
     assert len(model.graph.node) < 90  # time is not unrolled
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_exporting_leaves_the_subject_alone(exported, subject_of, name: str) -> None:
+def test_exporting_leaves_the_subject_alone(exported, subject_of, name: str, device: str) -> None:
     exported(name)
     module, stored = subject_of(name).module, load_file(sample_models.weights_path(name))
     assert all(torch.equal(tensor, stored[key]) for key, tensor in module.state_dict().items())

@@ -110,7 +110,7 @@ def _flat(value: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_many_kinds_of_models_come_back(case: str) -> None:
+def test_many_kinds_of_models_come_back(case: str, device: str) -> None:
     make, inputs = CASES[case]
     module = make().eval()
     spec, weights = trace(module, Call((inputs(2),), {}))
@@ -128,7 +128,7 @@ def test_many_kinds_of_models_come_back(case: str) -> None:
         assert again.decoder.weight is again.embedding.weight
 
 
-def test_tracing_does_not_disturb_other_threads() -> None:
+def test_tracing_does_not_disturb_other_threads(device: str) -> None:
     module, call = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval(), Call((torch.randn(2, 3),), {})
     other, x = Images().eval(), torch.randn(2, 1, 8, 8)
     with torch.no_grad():
@@ -136,7 +136,7 @@ def test_tracing_does_not_disturb_other_threads() -> None:
     problems: list[object] = []
     done = threading.Event()
 
-    def evaluate() -> None:
+    def evaluate(device=device) -> None:
         while not done.is_set():
             try:
                 with torch.no_grad():
@@ -144,7 +144,7 @@ def test_tracing_does_not_disturb_other_threads() -> None:
             except Exception as error:
                 problems.append(error)
 
-    def export() -> None:
+    def export(device=device) -> None:
         for _ in range(30):
             trace(module, call)
 
@@ -159,7 +159,7 @@ def test_tracing_does_not_disturb_other_threads() -> None:
     assert problems == [] and nn.Module.__call__ is before
 
 
-def test_what_has_no_faithful_graph_is_said() -> None:
+def test_what_has_no_faithful_graph_is_said(device: str) -> None:
     class Own(nn.Linear):
         pass
 

@@ -9,21 +9,21 @@ import torch
 from explorer.models.memo import Memo, nbytes
 
 
-def test_computes_once_and_keeps() -> None:
+def test_computes_once_and_keeps(device: str) -> None:
     memo, calls = Memo(), []
     for _ in range(3):
         assert memo.get("a", lambda: calls.append(1) or 7) == 7
     assert len(calls) == 1
 
 
-def test_bytes_are_counted_in_nested_values() -> None:
+def test_bytes_are_counted_in_nested_values(device: str) -> None:
     tensor = torch.zeros(10)
     assert nbytes(tensor) == 40
     assert nbytes((tensor, [tensor], {"a": tensor})) == 120
     assert nbytes(SimpleNamespace(a=tensor, b={"c": tensor})) >= 80
 
 
-def test_least_recently_used_go_first() -> None:
+def test_least_recently_used_go_first(device: str) -> None:
     memo = Memo(budget=1000)
     for key in "abc":
         memo.get(key, lambda: torch.zeros(100))  # 400 bytes each
@@ -33,28 +33,28 @@ def test_least_recently_used_go_first() -> None:
     assert memo.peek("c") is None and memo.peek("b") is not None and memo.used == 800
 
 
-def test_replacing_an_entry_does_not_count_it_twice() -> None:
+def test_replacing_an_entry_does_not_count_it_twice(device: str) -> None:
     memo = Memo(budget=1000)
     for _ in range(5):
         memo.put("a", torch.zeros(100))
     assert memo.used == 400
 
 
-def test_one_value_over_the_budget_is_kept_alone() -> None:
+def test_one_value_over_the_budget_is_kept_alone(device: str) -> None:
     memo = Memo(budget=100)
     memo.put("small", torch.zeros(5))
     assert len(memo.get("big", lambda: torch.zeros(1000))) == 1000
     assert memo.peek("small") is None and memo.used == 4000
 
 
-def test_exceptions_are_not_kept() -> None:
+def test_exceptions_are_not_kept(device: str) -> None:
     memo = Memo()
     with pytest.raises(ZeroDivisionError):
         memo.get("a", lambda: 1 / 0)
     assert memo.get("a", lambda: 3) == 3
 
 
-def test_identical_work_in_flight_is_done_once() -> None:
+def test_identical_work_in_flight_is_done_once(device: str) -> None:
     memo, entered, release, calls, results = Memo(), threading.Event(), threading.Event(), [], []
 
     def compute() -> int:
@@ -75,7 +75,7 @@ def test_identical_work_in_flight_is_done_once() -> None:
     assert results == [5] * 6 and len(calls) == 1
 
 
-def test_those_who_wait_for_a_failure_try_themselves() -> None:
+def test_those_who_wait_for_a_failure_try_themselves(device: str) -> None:
     memo, entered, release, calls, results = Memo(), threading.Event(), threading.Event(), [], []
 
     def compute() -> int:
@@ -103,7 +103,7 @@ def test_those_who_wait_for_a_failure_try_themselves() -> None:
     assert sorted(map(str, results)) == ["5", "5", "failed"] and len(calls) == 2
 
 
-def test_many_threads_many_keys() -> None:
+def test_many_threads_many_keys(device: str) -> None:
     memo, wrong = Memo(budget=4000), []
 
     def work(offset: int) -> None:

@@ -14,7 +14,7 @@ from tests.contract.nets import CharLM, state, unchanged
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_swapped_recurrent_weights_are_really_used(layer: type[nn.Module], bidirectional: bool) -> None:
+def test_swapped_recurrent_weights_are_really_used(layer: type[nn.Module], bidirectional: bool, device: str) -> None:
     torch.manual_seed(0)
     module = layer(3, 4, 2, batch_first=True, bidirectional=bidirectional)
     x = torch.randn(2, 5, 3)
@@ -31,7 +31,7 @@ def test_swapped_recurrent_weights_are_really_used(layer: type[nn.Module], bidir
             assert torch.allclose(replica.module(x)[0], plain, atol=1e-7)
 
 
-def test_weights_are_restored_after_an_exception() -> None:
+def test_weights_are_restored_after_an_exception(device: str) -> None:
     module = nn.Linear(3, 2)
     replica = Replica(module)
     with pytest.raises(ZeroDivisionError), replica.weights({"weight": torch.zeros(2, 3)}):
@@ -42,7 +42,7 @@ def test_weights_are_restored_after_an_exception() -> None:
     assert torch.equal(replica.module.weight, module.weight)
 
 
-def test_the_original_is_never_written_to() -> None:
+def test_the_original_is_never_written_to(device: str) -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)).train()
     before = state(module)
     replica = Replica(module)
@@ -51,7 +51,7 @@ def test_the_original_is_never_written_to() -> None:
     assert unchanged(module, before) and module.training and module[1].training
 
 
-def test_a_copy_shares_parameters_not_buffers_and_keeps_ties() -> None:
+def test_a_copy_shares_parameters_not_buffers_and_keeps_ties(device: str) -> None:
     module = CharLM(tie=True)
     copied = share(module)
     assert not copied.training and module.training
@@ -64,7 +64,7 @@ def test_a_copy_shares_parameters_not_buffers_and_keeps_ties() -> None:
     assert share(norm).running_mean.data_ptr() != norm.running_mean.data_ptr()
 
 
-def test_another_dtype_is_a_copy() -> None:
+def test_another_dtype_is_a_copy(device: str) -> None:
     module = nn.Linear(3, 2)
     replica = Replica(module, dtype=torch.float64)
     assert replica.module.weight.dtype == torch.float64 and module.weight.dtype == torch.float32
@@ -72,7 +72,7 @@ def test_another_dtype_is_a_copy() -> None:
         assert masked.weight.dtype == torch.float64 and masked.weight.sum() == 6
 
 
-def test_threads_never_see_each_others_weights() -> None:
+def test_threads_never_see_each_others_weights(device: str) -> None:
     module = nn.Linear(8, 1, bias=False)
     replica, wrong = Replica(module), []
     x = torch.ones(1, 8)
@@ -91,14 +91,14 @@ def test_threads_never_see_each_others_weights() -> None:
     assert not wrong and torch.equal(replica.module.weight, module.weight)
 
 
-def test_a_module_that_cannot_be_copied_says_what_to_do() -> None:
+def test_a_module_that_cannot_be_copied_says_what_to_do(device: str) -> None:
     pruned = nn.Sequential(nn.Linear(2, 2))
     torch.nn.utils.prune.l1_unstructured(pruned[0], "weight", 0.5)
     with pytest.raises(UnsupportedError, match="Sequential cannot be copied.*accepted: .*remove"):
         share(pruned)
 
 
-def test_those_who_wait_take_turns() -> None:
+def test_those_who_wait_take_turns(device: str) -> None:
     """Somebody who holds the replica again and again must not starve another: a drag would wait for a full run."""
     replica = Replica(nn.Linear(2, 2))
     turns: list[str] = []

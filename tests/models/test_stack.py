@@ -68,7 +68,7 @@ def _check(module: Any, stack: RecurrentStack) -> None:
 
 
 @pytest.mark.parametrize("form", MIX)
-def test_stack_equals_torch(form: Any) -> None:
+def test_stack_equals_torch(form: Any, device: str) -> None:
     module, stack = _made(form)
     with torch.no_grad():
         _check(module, stack)
@@ -77,7 +77,7 @@ def test_stack_equals_torch(form: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_stack_equals_torch_in_every_form(form: Any) -> None:
+def test_stack_equals_torch_in_every_form(form: Any, device: str) -> None:
     with torch.no_grad():
         _check(*_made(form))
 
@@ -111,7 +111,7 @@ def _masked(root: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
 
 
 @pytest.mark.parametrize("form", [form for i, form in enumerate(FORMS) if form[1] == 2 or i % 4 == 0])
-def test_layers_of_different_sizes_equal_masked_ones(form: Any) -> None:
+def test_layers_of_different_sizes_equal_masked_ones(form: Any, device: str) -> None:
     module, _ = _made(form)
     tags = [f"l{i}{s}" for i in range(module.num_layers) for s in ("", "_reverse")[: 1 + module.bidirectional]]
     tag = tags[len(tags) // 2]
@@ -155,7 +155,7 @@ def test_layers_of_different_sizes_equal_masked_ones(form: Any) -> None:
                 assert difference(a[..., stays] if i == at else a, b) <= EXACT
 
 
-def test_dropout_between_layers_acts_in_training_alone() -> None:
+def test_dropout_between_layers_acts_in_training_alone(device: str) -> None:
     stack = RecurrentStack("GRU", 5, (6, 4), dropout=0.5, batch_first=True).double()
     for parameter in stack.parameters():
         nn.init.uniform_(parameter, -0.5, 0.5)
@@ -165,7 +165,7 @@ def test_dropout_between_layers_acts_in_training_alone() -> None:
     assert difference(stack(x)[0], stack(x)[0]) == 0
 
 
-def test_attributes_are_those_of_the_original() -> None:
+def test_attributes_are_those_of_the_original(device: str) -> None:
     stack = RecurrentStack("LSTM", 5, (6, 4, 6, 6), bidirectional=True, batch_first=True, proj_sizes=(3, 3, 3, 3))
     stack.flatten_parameters()
     assert (stack.num_layers, stack.bidirectional, stack.batch_first) == (2, True, True)
@@ -186,12 +186,12 @@ def test_attributes_are_those_of_the_original() -> None:
         (("GRU", 5, (6,), True, False, 0.0, False, "tanh", (3,)), "of LSTM only"),
     ],
 )
-def test_sizes_that_do_not_fit_are_refused(arguments: Any, message: str) -> None:
+def test_sizes_that_do_not_fit_are_refused(arguments: Any, message: str, device: str) -> None:
     with pytest.raises(ValueError, match=message):
         RecurrentStack(*arguments)
 
 
-def test_inputs_that_do_not_fit_are_refused() -> None:
+def test_inputs_that_do_not_fit_are_refused(device: str) -> None:
     stack = RecurrentStack("GRU", 5, (6, 4))
     with pytest.raises(ValueError, match="4 dims"):
         stack(torch.zeros(1, 1, 2, 5))
@@ -199,7 +199,7 @@ def test_inputs_that_do_not_fit_are_refused() -> None:
         stack(torch.zeros(3, 2, 5), torch.zeros(2, 2, 6))
 
 
-def test_reversing_packed_data_is_its_own_inverse() -> None:
+def test_reversing_packed_data_is_its_own_inverse(device: str) -> None:
     index = backwards(torch.tensor([4, 3, 3, 1, 1]))
     assert torch.equal(index[index], torch.arange(12))
     assert index.tolist() != list(range(12))

@@ -14,7 +14,7 @@ def data(n: int = 10) -> TensorDataset:
     return TensorDataset(torch.randn(n, 4), torch.randint(0, 3, (n,)))
 
 
-def test_splits_and_their_names() -> None:
+def test_splits_and_their_names(device: str) -> None:
     task = Task.classification(train=data(), validation=data(5))
     assert set(task.splits) == {"train", "validation"} and len(task.dataset("validation")) == 5
     with pytest.raises(TaskError, match="did you mean train"):
@@ -23,7 +23,7 @@ def test_splits_and_their_names() -> None:
         task.splits["validation"] = data()  # type: ignore[index]
 
 
-def test_examples_repeat_a_small_split_and_come_from_train() -> None:
+def test_examples_repeat_a_small_split_and_come_from_train(device: str) -> None:
     train = data(3)
     task = Task.classification(train=train, validation=data(5))
     found = task.example(7)
@@ -31,7 +31,7 @@ def test_examples_repeat_a_small_split_and_come_from_train() -> None:
     assert Task.classification(validation=train).example(2).shape == (2, 4)
 
 
-def test_bulk_reading_is_used_where_there_is_one() -> None:
+def test_bulk_reading_is_used_where_there_is_one(device: str) -> None:
     class Bulk(TensorDataset):
         asked: list[list[int]] = []
 
@@ -46,7 +46,7 @@ def test_bulk_reading_is_used_where_there_is_one() -> None:
     )
 
 
-def test_inputs_become_arguments() -> None:
+def test_inputs_become_arguments(device: str) -> None:
     add = type("Add", (nn.Module,), {"forward": lambda self, a, b=0: a - b})()
     assert call(add, torch.tensor(3)) == 3
     assert call(add, (torch.tensor(3), torch.tensor(1))) == call(add, [torch.tensor(3), torch.tensor(1)]) == 2
@@ -61,13 +61,13 @@ def test_moving_keeps_the_form_and_casts_floats_only(device: str) -> None:
     assert isinstance(moved["a"], tuple) and isinstance(moved["a"][1], list)
 
 
-def test_lower_is_better() -> None:
+def test_lower_is_better(device: str) -> None:
     assert {"loss", "perplexity", "rmse"} <= Task.regression(validation=data()).lower_is_better
     custom = Task(splits={"validation": data()}, score=lambda o, t: {}, lower_is_better=["wer"])
     assert custom.lower_is_better == {"wer", "loss"}
 
 
-def test_the_difference_is_relative_above_one_and_absolute_below() -> None:
+def test_the_difference_is_relative_above_one_and_absolute_below(device: str) -> None:
     a = torch.tensor([1000.0, 1.0])
     assert difference(a, a + torch.tensor([0.0, 0.5])) == pytest.approx(0.0005)
     assert difference(a / 1e4, a / 1e4 + 0.25) == pytest.approx(0.25)

@@ -89,22 +89,22 @@ def exact(case: Case, most: int = 100) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_removing_equals_masking(case: Case) -> None:
+def test_removing_equals_masking(case: Case, device: str) -> None:
     exact(case)
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
-def test_recurrent_layers_of_every_setting(case: Case) -> None:
+def test_recurrent_layers_of_every_setting(case: Case, device: str) -> None:
     exact(case, most=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REST, ids=lambda case: case.name)
-def test_recurrent_layers_of_every_depth(case: Case) -> None:
+def test_recurrent_layers_of_every_depth(case: Case, device: str) -> None:
     exact(case)
 
 
-def test_heads_are_the_attentions_heads() -> None:
+def test_heads_are_the_attentions_heads(device: str) -> None:
     found = {}
     for case in CASES:
         for group in case.subject().groups:
@@ -121,7 +121,7 @@ def test_heads_are_the_attentions_heads() -> None:
 
 
 @pytest.mark.parametrize("name", ["u-net skip", "residual", "dense concatenation", "conv -> lstm -> linear"])
-def test_training_mode_agrees_too(name: str) -> None:
+def test_training_mode_agrees_too(name: str, device: str) -> None:
     """Units of BatchNorm's batch statistics and of recurrent layers, without dropout."""
     subject = next(case for case in CASES if case.name == name).subject()
     plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
