@@ -62,10 +62,10 @@ def test_weights_that_are_not_finite_cannot_be_ranked(device: str) -> None:
 
 
 def test_quantiles_are_the_sorted_scores(device: str) -> None:
-    scores = torch.randperm(1025).float()
+    scores = torch.randperm(1025).float().to(device)
     found = quantiles(scores)
     assert len(found) == 513 and found == tuple(float(i) for i in range(0, 1025, 2))
-    assert quantiles(torch.tensor([2.0]))[0] == 2.0 and len(quantiles(torch.tensor([2.0, 1.0]))) == 513
+    assert quantiles(torch.tensor([2.0], device=device))[0] == 2.0 and len(quantiles(torch.tensor([2.0, 1.0], device=device))) == 513
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "vowels-rnn"])
@@ -76,7 +76,7 @@ def test_histograms_count_every_weight(name: str, device: str) -> None:
         w = subject.weight(layer.name)
         assert sum(signed.counts) == layer.numel == signed.entries and signed.signed
         assert signed.high == -signed.low == pytest.approx(w.abs().max().item())
-        expected = torch.histc(w, 161, signed.low, signed.high).long().tolist()
+        expected = torch.histc(w.cpu(), 161, signed.low, signed.high).long().tolist()
         assert list(signed.counts) == expected
         assert signed.quantiles[-1] == pytest.approx(w.abs().max().item()) and list(signed.quantiles) == sorted(
             signed.quantiles
@@ -105,4 +105,4 @@ def test_sorted_units(device: str) -> None:
         scores, order = sorted_units(subject, group.name)
         direct = importance(subject, "l1", granularity="unit")[group.name]
         assert list(scores) == sorted(scores) and sorted(order) == list(range(group.units))
-        assert torch.allclose(direct[list(order)], torch.tensor(scores))
+        assert torch.allclose(direct[list(order)].cpu(), torch.tensor(scores))

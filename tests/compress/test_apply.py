@@ -17,10 +17,10 @@ from tests.contract.nets import CNN_MLP, MLP, SAMPLES, classification, few, rand
 
 
 def gap(subject: Subject, recipe: Recipe) -> float:
-    """Masked run against the removed module, both in float64, relative as defined; and what must have changed."""
+    """Masked run against the removed module, both in float64 on the CPU, relative as defined; and what must have changed."""
     plan = resolve(subject, recipe)
-    module = compress(subject, recipe)
-    x = subject.example(16)
+    module = compress(subject, recipe).cpu()
+    x = subject.example(16).cpu()
     wide = x.double() if x.is_floating_point() else x
     with (
         torch.no_grad(),
@@ -65,7 +65,7 @@ def test_names_shapes_and_class_stay_unless_units_go(name: str, device: str) -> 
 def test_masking_any_layer_changes_the_output(name: str, device: str) -> None:
     subject = few(name, device=device)
     x = subject.example(8)
-    replica = Replica(subject.module)
+    replica = Replica(subject.module, device)
     with torch.no_grad():
         plain = replica.module(x).clone()
         for layer in subject.layers:
@@ -147,6 +147,7 @@ def nets(draw: st.DrawFn) -> tuple[Net, int]:
 def test_masked_equals_removed_in_random_networks(device: str, made: tuple[Net, int], data: st.DataObject) -> None:
     """Whatever is offered as a group can be removed exactly; what cannot be is refused before, with a reason."""
     net, seed = made
+    net.to(device)
     subject = Subject(net, classification((2, 6, 6), n=16, seed=seed))
     before = state(net)
     groups = subject.groups
@@ -188,7 +189,7 @@ def test_a_compressed_module_can_be_trained_and_copied(device: str) -> None:
 
     subject = tiny(device=device)
     module = copy.deepcopy(compress(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))).train()
-    F.cross_entropy(module(subject.example(4)), torch.tensor([0, 1, 2, 0])).backward()
+    F.cross_entropy(module(subject.example(4)), torch.tensor([0, 1, 2, 0], device=device)).backward()
     torch.optim.SGD(module.parameters(), 0.1).step()
     assert all(p.grad is not None for p in module.parameters())
 

@@ -11,7 +11,7 @@ from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.subject import Subject
-from tests.contract.nets import MLP, few, tiny
+from tests.contract.nets import MLP, batch, few, tiny
 
 FIRST, SECOND, THIRD = "fc.0.weight", "fc.1.weight", "fc.2.weight"
 
@@ -241,7 +241,7 @@ def test_pruning_everything_away_shows_the_true_figures(device: str) -> None:
     subject = tiny(device=device)
     report = evaluate(subject, Recipe().prune("*", threshold=1e9), device=device)
     assert report.sparsity == 1 and report.counts.zeros_left == 1
-    x, y = subject.task.batch("validation", range(64))
+    y = batch(subject)[1]
     answer = int(subject.module.fc[2].bias.argmax())
     assert report.metrics["accuracy"] == pytest.approx((y == answer).float().mean().item())
     everything = Recipe().prune("*", threshold=1e9, granularity="unit").prune("*", threshold=1e9).quantize("*", bits=2)

@@ -13,7 +13,7 @@ from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.subject import Subject
-from tests.contract.nets import CNN_MLP, RECURRENT, HardView, few, randomize, state, tiny, unchanged
+from tests.contract.nets import CNN_MLP, RECURRENT, HardView, few, randomize, sample, state, tiny, unchanged
 
 
 class Residual(nn.Module):
@@ -226,7 +226,7 @@ def test_single_recurrent_layers_lose_units(layer: type[nn.Module], device: str)
     assert exact(subject, Recipe().prune("fc", sparsity=0.5, granularity="unit")).fc.weight.shape == (3, 6)
 
 
-def test_shrinking_units_is_no_recipe(device: str) -> None:
+def test_shrinking_units_is_no_recipe() -> None:
     with pytest.raises(RecipeError, match="shrink"):
         Recipe().prune("a", sparsity=0.5, granularity="unit", mode="shrink")
 
@@ -252,7 +252,7 @@ def test_randomized_batchnorm_is_removed_with_its_units(device: str) -> None:
 
 
 def test_unit_counts_are_rounded_to_a_multiple_and_kept_above_a_floor(device: str) -> None:
-    subject = explorer.load("vowels-lstm")
+    subject = sample("vowels-lstm", device)
     recipe = Recipe().prune("lstm", granularity="unit", sparsity=0.4, multiple=8)
     assert {name: len(kept) for name, kept in explorer.resolve(subject, recipe).kept.items()} == {"lstm.l0": 40, "lstm.l1": 40}
     recipe = Recipe().prune("lstm", granularity="unit", threshold=1e9, at_least=5)

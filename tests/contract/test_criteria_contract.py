@@ -21,7 +21,7 @@ def compatible(subject: Subject, criterion: str) -> list[str]:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_help_has_a_title_a_formula_and_a_source(criterion: str, device: str) -> None:
+def test_help_has_a_title_a_formula_and_a_source(criterion: str) -> None:
     text = registry.help(criterion)
     assert len(text) >= 200 and registry[criterion].title
     assert re.search(r"Source: .*\d{4}", text, re.S) and "score" in text.lower() and text.splitlines()[0].endswith(".")
@@ -89,10 +89,8 @@ def test_gradients_that_were_there_stay(criterion: str, device: str) -> None:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_scores_follow_the_weights_to_their_device(criterion: str, device: str) -> None:
-    subject = tiny(device=device)
+    subject, moved = tiny(), tiny(device=device)
     expected = importance(subject, criterion, layers=compatible(subject, criterion), samples=32)
-    subject.module.to(device)
-    moved = Subject(subject.module, subject.task)
     found = importance(moved, criterion, layers=compatible(moved, criterion), samples=32)
     for name, scores in found.items():
         assert scores.device.type == device and torch.allclose(scores.cpu(), expected[name], rtol=1e-4, atol=1e-6)

@@ -20,7 +20,7 @@ from explorer.models.subject import Subject
 from tests.contract.nets import MLP, SAMPLES, CharLM, few, language, tiny
 
 
-def test_representations_by_hand(device: str) -> None:
+def test_representations_by_hand() -> None:
     found = representations(numel=100, nonzero=10, rows=5)
     assert found == {"dense": 400, "bitmap": 13 + 40, "csr": 10 * 4 + 6 * 4 + 40}
     four = representations(100, 10, 5, bits=4, overhead=25)
@@ -163,7 +163,7 @@ class Plain(nn.Module):
         self.fc, self.table = nn.Linear(6, 3), torch.randn(1, 6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(x[x.sum(1) > -1e9] + self.table)
+        return self.fc((x[x.sum(1) > -1e9].cpu() + self.table).to(x.device))
 
 
 class NoProduct(nn.Module):
@@ -187,11 +187,11 @@ def test_where_meta_fails_there_is_a_count_or_a_reason_never_zero(module: nn.Mod
 
 def test_counting_is_not_disturbed_by_other_threads(device: str) -> None:
     """torch's counter hooks every module of the process; what others run meanwhile must not enter the count."""
-    subject, stop = Subject(CharLM(), language()), threading.Event()
+    subject, stop = Subject(CharLM().to(device), language()), threading.Event()
     base = count(subject, {})
 
     def others() -> None:
-        model, x = CharLM(), torch.zeros(2, 7, dtype=torch.long)
+        model, x = CharLM().to(device), torch.zeros(2, 7, dtype=torch.long, device=device)
         with torch.no_grad():
             while not stop.is_set():
                 model(x)

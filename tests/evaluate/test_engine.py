@@ -16,22 +16,19 @@ from explorer.evaluate.engine import engine
 from explorer.evaluate.evaluator import evaluate, stream
 from explorer.models.device import devices, pick
 from explorer.models.subject import Subject
-from explorer.models.task import Task
+from explorer.models.task import Task, to_device
 from tests.contract.nets import MLP, classification, few, tiny
 
-CPU = torch.device("cpu")
-
-
 @pytest.fixture
-def big() -> Subject:
+def big(device: str) -> Subject:
     torch.manual_seed(0)
-    return Subject(MLP(), classification((6,), n=1500), "big")
+    return Subject(MLP().to(device), classification((6,), n=1500), "big")
 
 
 @pytest.fixture
-def calls(big: Subject) -> Iterator[list[int]]:
+def calls(big: Subject, device: str) -> Iterator[list[int]]:
     """The batch sizes of all forward passes from here on."""
-    run, seen = engine(big, CPU), []
+    run, seen = engine(big, torch.device(device)), []
     hook = run.replica.module.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     yield seen
     hook.remove()
@@ -47,7 +44,7 @@ def test_two_identical_evaluations_cost_one(big: Subject, calls: list[int], devi
     assert sum(calls) == 2 * 1500 and again.metrics == first.metrics
     evaluate(big, RECIPE.quantize("fc.1", bits=4), device=device)
     assert sum(calls) == 3 * 1500  # the original's answers are shared
-    assert engine(big, CPU).chunks == len(calls)
+    assert engine(big, torch.device(device)).chunks == len(calls)
 
 
 def test_equal_plans_share_their_answers(big: Subject, calls: list[int], device: str) -> None:
@@ -89,8 +86,8 @@ def test_threads_with_different_recipes_do_not_mix(big: Subject, device: str) ->
 
 def test_one_subject_has_one_engine_a_device(device: str) -> None:
     subject = tiny(device=device)
-    assert engine(subject, CPU) is engine(subject, CPU)
-    assert engine(subject, CPU) is not engine(tiny(device=device), CPU)
+    assert engine(subject, torch.device(device)) is engine(subject, torch.device(device))
+    assert engine(subject, torch.device(device)) is not engine(tiny(device=device), torch.device(device))
 
 
 def test_cancel_stops_within_a_chunk(big: Subject, calls: list[int], device: str) -> None:
@@ -136,12 +133,12 @@ def test_a_stream_sharpens_to_what_evaluate_says(big: Subject, recipe: Recipe, d
 
 
 def test_a_prefix_of_the_stream_judges_its_own_samples(big: Subject, device: str) -> None:
-    run = engine(big, CPU)
+    run = engine(big, torch.device(device))
     run.ensure(engines.Plan({}, {}), "validation", 64)
     run.rate = 1600.0  # 64 samples fit 40 ms
     reports = list(stream(big, RECIPE, device=device))
     assert [report.n for report in reports] == [64, 256, 1500]
-    data, x = run.data("validation"), big.task.batch("validation", run.data("validation").order[:64].tolist())
+    data, x = run.data("validation"), to_device(big.task.batch("validation", run.data("validation").order[:64].tolist()), device)
     with torch.no_grad():
         right = big.module(x[0]).argmax(1) == x[1]
     before = reports[0].metrics["accuracy"] - reports[0].change("accuracy").value
@@ -177,7 +174,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch, device: str) -
     subject.memo.budget = 50_000
     for i in range(40):
         evaluate(subject, Recipe().prune("*", sparsity=i / 41), device=device).to_dict()
-    assert len(engine(subject, CPU)._seen) <= 5 and subject.memo.used <= 50_000
+    assert len(engine(subject, torch.device(device))._seen) <= 5 and subject.memo.used <= 50_000
 
 
 class Misbehaving(nn.Module):
@@ -239,7 +236,7 @@ def test_weights_that_are_not_finite(device: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 31, 33])
 def test_small_splits(n: int, device: str) -> None:
     x = torch.randn(n, 6)
-    subject = Subject(MLP(), Task.classification(validation=TensorDataset(x, torch.zeros(n, dtype=torch.long))))
+    subject = Subject(MLP().to(device), Task.classification(validation=TensorDataset(x, torch.zeros(n, dtype=torch.long))))
     report = evaluate(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"), device=device)
     assert report.n == report.total == n and 0 <= report.figure("accuracy").low <= report.metrics["accuracy"]
     assert [r.n for r in stream(subject, device=device)][-1] == n
@@ -293,8 +290,8 @@ def test_shuffled_targets_of_a_wrapper_do_not_confuse_the_order(device: str) -> 
         def __getitem__(self, i: int) -> tuple[Tensor, int]:
             return torch.full((6,), float(i)), i % 3
 
-    subject = Subject(MLP(), Task.classification(validation=Wrapped()))
+    subject = Subject(MLP().to(device), Task.classification(validation=Wrapped()))
     assert evaluate(subject, device=device).n == 40
     one_hot = TensorDataset(torch.randn(40, 6), torch.eye(3)[torch.arange(40) % 3])
     with pytest.raises(EvaluationError, match="targets"):
-        evaluate(Subject(MLP(), Task.classification(validation=one_hot)), device=device)
+        evaluate(Subject(MLP().to(device), Task.classification(validation=one_hot)), device=device)

@@ -150,7 +150,8 @@ def test_changed_of_a_regression_is_the_largest_first(device: str) -> None:
     report = evaluate(subject, Recipe().prune("*", sparsity=0.5), device=device)
     x, y = batch(subject, 48)
     with torch.no_grad():
-        before, after = subject.copy()(x)[:, 0], compress(subject, report.recipe)(x)[:, 0]
+        before, after = subject.copy()(x)[:, 0].cpu(), compress(subject, report.recipe)(x)[:, 0].cpu()
+    y = y.cpu()
     gaps = (after - before).abs()
     assert [c.index for c in report.changed] == gaps.argsort(descending=True).tolist()
     first = report.changed[0]
@@ -227,5 +228,5 @@ def test_outputs_of_a_wrong_shape_say_so(kind: str, outputs: Tensor, targets: Te
         judged(device, outputs, targets, kind)
 
 
-def test_unknown_kinds_are_judged_by_their_own_score(device: str) -> None:
+def test_unknown_kinds_are_judged_by_their_own_score() -> None:
     assert type(metrics_of("custom")).__name__ == "Custom"

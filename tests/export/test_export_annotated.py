@@ -48,21 +48,21 @@ def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: s
         assert props[f"{prefix}scheme"] == "symmetric, per channel"
     assert found == {layer.name for layer in subject.layers}
     session = onnxruntime.InferenceSession(graph.onnx, providers=["CPUExecutionProvider"])
-    x = subject.example(3)
+    x = subject.example(3).cpu()
     with torch.no_grad():  # the weights shown are the plan's, not the original's
-        expected = explorer.compress(subject, recipe)(x)
+        expected = explorer.compress(subject, recipe).cpu()(x)
     shown = torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
     assert (shown - expected).abs().max() <= 1e-4 * max(1.0, expected.abs().max().item())
 
 
 @pytest.mark.parametrize(("name", "count"), [("fashion-mlp", 6), ("fashion-lenet5", 8), ("bikes-mlp", 5)])
-def test_simple_models_have_simple_pictures(subject_of, recipe_of, name: str, count: int, device: str) -> None:
+def test_simple_models_have_simple_pictures(subject_of, recipe_of, name: str, count: int) -> None:
     subject = subject_of(name)
     graph = annotated(subject, explorer.resolve(subject, recipe_of(subject, "all")))
     assert len(onnx.load_from_string(graph.onnx).graph.node) == count
 
 
-def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of, device: str) -> None:
+def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of) -> None:
     subject = subject_of("fashion-resnet")
     plan = explorer.resolve(subject, recipe_of(subject, "all"))
     model = onnx.load_from_string(annotated(subject, plan).onnx)
@@ -74,7 +74,7 @@ def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of, device: str) 
 
 def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     data = TensorDataset(torch.randn(8, 3), torch.arange(8) % 2)
-    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).to(device)
     subject = explorer.Subject(net, explorer.Task.classification(validation=data))
     calls = []
     honest = onnx_graph.to_onnx
@@ -90,7 +90,7 @@ def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.M
     assert len(calls) == 2
 
 
-def test_large_weights_are_left_out_of_the_picture(subject_of, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_large_weights_are_left_out_of_the_picture(subject_of, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module_under_test, "PICTURE", 50_000)
     subject = subject_of("fashion-mlp")
     graph = annotated(subject, explorer.resolve(subject, explorer.Recipe().prune("fc3", sparsity=0.25)))
@@ -99,7 +99,7 @@ def test_large_weights_are_left_out_of_the_picture(subject_of, monkeypatch: pyte
     assert dims["fc1.weight"] == (300, 784) and len(graph.marks) == 3
 
 
-def test_folding_remembers_where_entries_come_from(device: str) -> None:
+def test_folding_remembers_where_entries_come_from() -> None:
     h = onnx.helper
     one = onnx.numpy_helper.from_array
     import numpy as np

@@ -69,7 +69,7 @@ def test_pruned_attention_round_trips_in_every_format(subject: Subject, tmp_path
 
 
 @pytest.mark.parametrize("argument", [{"num_heads": -1}, {"head_dim": 2**31 - 1}, {"kdim": 3}, {"bias": "x" * 200}], ids=str)
-def test_hostile_sizes_are_refused(subject: Subject, argument: dict[str, object], device: str) -> None:
+def test_hostile_sizes_are_refused(subject: Subject, argument: dict[str, object]) -> None:
     module = explorer.compress(subject, explorer.Recipe().prune("attn", sparsity=0.5, granularity="unit")).cpu()
     spec, weights = trace(module, Call((subject.example(2).cpu(),), {}))
     spec["modules"]["attn"]["arguments"] |= argument
@@ -78,7 +78,7 @@ def test_hostile_sizes_are_refused(subject: Subject, argument: dict[str, object]
 
 
 @pytest.mark.parametrize("layers", [[], [3], [{"module": None}], [{"type": "Linear"}], {"module": None}, [{"module": {}}] * 2000], ids=lambda x: str(x)[:20])
-def test_layers_that_are_none_are_refused(subject: Subject, layers: object, device: str) -> None:
+def test_layers_that_are_none_are_refused(subject: Subject, layers: object) -> None:
     module = explorer.compress(subject, explorer.Recipe().prune("encoder", sparsity=0.5, granularity="unit")).cpu()
     spec, weights = trace(module, Call((subject.example(2).cpu(),), {}))
     spec["modules"]["encoder"]["arguments"]["layers"] = layers

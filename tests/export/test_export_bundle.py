@@ -20,7 +20,7 @@ from explorer.export.exporters import safetensors as writer
 from explorer.export.exporters.onnx import Onnx, open_session
 
 
-def test_contents(exported, device: str) -> None:
+def test_contents(exported) -> None:
     bundle = exported("fashion-lenet5")
     names = {"model.safetensors", "model.onnx", "masks.safetensors", "recipe.json", "report.json", "README.md"}
     assert set(bundle.files) == names == {path.name for path in bundle.folder.iterdir()}
@@ -45,10 +45,10 @@ def test_recipe_and_report_read_back(exported, subject_of, recipe_of, device: st
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-resnet", "vowels-rnn"])
-def test_masks_are_the_plans_in_the_compressed_shapes(exported, subject_of, recipe_of, name: str, device: str) -> None:
+def test_masks_are_the_plans_in_the_compressed_shapes(exported, subject_of, recipe_of, name: str) -> None:
     subject = subject_of(name)
     recipe = recipe_of(subject, "all")
-    plan, module = explorer.resolve(subject, recipe), explorer.compress(subject, recipe)
+    plan, module = explorer.resolve(subject, recipe), explorer.compress(subject, recipe).cpu()
     masks = safetensors.torch.load_file(exported(name).folder / "masks.safetensors")
     assert set(masks) == set(plan.masks) == {layer.name for layer in subject.layers}
     weights = dict(module.named_parameters())
@@ -77,10 +77,10 @@ def test_readme_says_what_was_measured(exported, subject_of, device: str) -> Non
         assert part in text, part
 
 
-def test_readme_snippets_run(exported, subject_of, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_readme_snippets_run(exported, subject_of, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = exported("fashion-mlp")
     monkeypatch.chdir(bundle.folder)
-    x = subject_of("fashion-mlp").example(3)
+    x = subject_of("fashion-mlp").example(3).cpu()
     text = (bundle.folder / "README.md").read_text(encoding="utf-8")
     loading = text.partition("## Load it")[2].partition("## How it was made")[0]
     blocks = [part.partition("```")[0] for part in loading.split("```python\n")[1:]]
@@ -91,9 +91,9 @@ def test_readme_snippets_run(exported, subject_of, monkeypatch: pytest.MonkeyPat
         assert (seen["module"](x) - torch.from_numpy(seen["outputs"])).abs().max() < 1e-4
 
 
-def _subject(module: nn.Module, shape: tuple[int, ...] = (3,)) -> explorer.Subject:
-    data = TensorDataset(torch.randn(8, *shape), torch.arange(8) % 2)
-    return explorer.Subject(module, explorer.Task.classification(validation=data), "mine")
+def _subject(module: nn.Module, device: str) -> explorer.Subject:
+    data = TensorDataset(torch.randn(8, 3), torch.arange(8) % 2)
+    return explorer.Subject(module.to(device), explorer.Task.classification(validation=data), "mine")
 
 
 class Branching(nn.Module):
@@ -109,7 +109,7 @@ class Branching(nn.Module):
 
 
 def test_weights_only_where_the_model_cannot_be_traced(tmp_path: Path, device: str) -> None:
-    subject = _subject(Branching())
+    subject = _subject(Branching(), device)
     bundle = explorer.export(subject, explorer.Recipe().prune("fc", sparsity=0.5), tmp_path / "out", ["safetensors"], device=device)
     assert "weights only" in bundle.notes[0] and "cannot be traced" in bundle.notes[0]
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def test_weights_only_where_the_model_cannot_be_traced(tmp_path: Path, device: s
 
 
 def test_a_file_that_computes_something_else_is_never_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    subject = _subject(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    subject = _subject(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), device)
     honest = writer.save_file
 
     def off(weights: dict, path: Path, metadata: dict) -> None:
@@ -135,10 +135,10 @@ def test_a_file_that_computes_something_else_is_never_handed_out(tmp_path: Path,
 
 
 def test_a_wrong_onnx_file_is_never_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    subject = _subject(nn.Sequential(nn.Linear(3, 2)))
-    other = _subject(nn.Sequential(nn.Linear(3, 2)))
+    subject = _subject(nn.Sequential(nn.Linear(3, 2)), device)
+    other = _subject(nn.Sequential(nn.Linear(3, 2)), device)
     honest = Onnx.write
-    monkeypatch.setattr(Onnx, "write", lambda self, s, p, m, f: honest(self, other, p, other.module, f))
+    monkeypatch.setattr(Onnx, "write", lambda self, s, p, m, f: honest(self, other, p, other.copy().cpu(), f))
     (tmp_path / "out").mkdir()
     with pytest.raises(VerificationError, match=r"model\.onnx"):
         explorer.export(subject, explorer.Recipe(), tmp_path / "out", ["onnx"], device=device)
@@ -146,7 +146,7 @@ def test_a_wrong_onnx_file_is_never_handed_out(tmp_path: Path, monkeypatch: pyte
 
 
 def test_where_it_may_write(tmp_path: Path, device: str) -> None:
-    subject = _subject(nn.Linear(3, 2))
+    subject = _subject(nn.Linear(3, 2), device)
     full, file, empty = tmp_path / "full", tmp_path / "file", tmp_path / "空 folder"
     full.mkdir()
     empty.mkdir()
@@ -163,7 +163,7 @@ def test_where_it_may_write(tmp_path: Path, device: str) -> None:
 
 
 def test_bad_requests(tmp_path: Path, device: str) -> None:
-    subject = _subject(nn.Linear(3, 2))
+    subject = _subject(nn.Linear(3, 2), device)
     with pytest.raises(RecipeError, match="did you mean safetensors"):
         explorer.export(subject, explorer.Recipe(), tmp_path / "out", ["safetensor"], device=device)
     with pytest.raises(RecipeError, match="no format"):
@@ -174,7 +174,7 @@ def test_bad_requests(tmp_path: Path, device: str) -> None:
 
 
 def test_progress_and_cancel(tmp_path: Path, device: str) -> None:
-    subject = _subject(nn.Linear(3, 2))
+    subject = _subject(nn.Linear(3, 2), device)
     seen: list[tuple[int, int]] = []
     explorer.export(
         subject, explorer.Recipe(), tmp_path / "a", "safetensors", progress=lambda d, t: seen.append((d, t)), device=device)
@@ -210,7 +210,7 @@ def test_tasks_with_several_inputs(kind: str, tmp_path: Path, device: str) -> No
         score=lambda outputs, targets: {"first": outputs[0][:, 0]},
         **({"forward": lambda module, i: module(i[0], more=i[1], scale=2.0)} if kind == "own forward" else {}),
     )
-    subject = explorer.Subject(TwoInputs(), task)
+    subject = explorer.Subject(TwoInputs().to(device), task)
     bundle = explorer.export(subject, explorer.Recipe().prune("a", sparsity=0.5), tmp_path / "out", device=device)
     assert bundle.notes == () and bundle.report.n == 6 and max(bundle.checks.values()) < 1e-6
     session = open_session(tmp_path / "out" / "model.onnx")
@@ -218,7 +218,7 @@ def test_tasks_with_several_inputs(kind: str, tmp_path: Path, device: str) -> No
     assert [one.name for one in session.get_inputs()] == names
     assert [one.name for one in session.get_outputs()] == ["output", "output_2"]
     x, more = torch.randn(3, 3), torch.randn(3, 2)
-    loaded, module = explorer.load_exported(tmp_path / "out"), explorer.compress(subject, bundle.report.recipe)
+    loaded, module = explorer.load_exported(tmp_path / "out"), explorer.compress(subject, bundle.report.recipe).cpu()
     scale = {"scale": 2.0} if kind == "own forward" else {}
     assert torch.equal(loaded(x, more=more, **scale)[1], module(x, more, **scale)[1])
     assert annotated(subject, explorer.resolve(subject, bundle.report.recipe)).marks

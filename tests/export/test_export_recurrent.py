@@ -75,7 +75,7 @@ SLOW = (0, 2, 5)  # what the newer ONNX exporter takes long for
     ("name", "targets", "kind", "bits"),
     [pytest.param(*row, marks=pytest.mark.slow if i in SLOW else ()) for i, row in enumerate(SAMPLES)],
 )
-def test_samples(subject_of: Any, tmp_path: Path, name: str, targets: Any, kind: type[nn.Module], bits: int, device: str) -> None:
+def test_samples(subject_of: Any, tmp_path: Path, name: str, targets: Any, kind: type[nn.Module], bits: int) -> None:
     subject, recipe = subject_of(name), cut(targets, bits)
     model = exported(subject, recipe, tmp_path)
     short = name.rpartition("-")[2]
@@ -109,7 +109,7 @@ def test_nets_around_recurrent_layers(net: str, tmp_path: Path, device: str) -> 
     ("name", "targets"),
     [("vowels-rnn", ["rnn.weight_hh_l0"]), pytest.param("surnames-gru", ["gru.weight_hh_l0"], marks=pytest.mark.slow)],
 )
-def test_every_layer_of_a_stack_has_its_node(subject_of: Any, name: str, targets: Any, device: str) -> None:
+def test_every_layer_of_a_stack_has_its_node(subject_of: Any, name: str, targets: Any) -> None:
     subject = subject_of(name)
     graph = annotated(subject, explorer.resolve(subject, cut(targets)))
     nodes = {node.name: node for node in onnx.load_from_string(graph.onnx).graph.node}
@@ -150,16 +150,16 @@ class Returning(nn.Module):
         return self.rnn(x)
 
 
-def _spec() -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _spec(device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     module = Returning()
     for parameter in module.parameters():
         nn.init.normal_(parameter)
-    spec, weights = trace(module, Call((torch.randn(2, 3, 5),), {}))
+    spec, weights = trace(module.to(device), Call((torch.randn(2, 3, 5).to(device),), {}))
     return json.loads(json.dumps(spec)), weights
 
 
 def test_a_stack_comes_back_from_its_spec(device: str) -> None:
-    spec, weights = _spec()
+    spec, weights = _spec(device)
     again = rebuild(spec, weights)
     module = Returning()
     module.load_state_dict(weights)
@@ -180,7 +180,7 @@ def test_a_stack_comes_back_from_its_spec(device: str) -> None:
     ],
 )
 def test_hostile_sizes_of_a_stack_are_refused(key: str, value: Any, message: str, device: str) -> None:
-    spec, weights = _spec()
+    spec, weights = _spec(device)
     spec["modules"]["rnn"]["arguments"][key] = value
     with pytest.raises(LoadError, match=message):
         rebuild(spec, weights)

@@ -113,7 +113,8 @@ def _flat(value: Any) -> list[Tensor]:
 def test_many_kinds_of_models_come_back(case: str, device: str) -> None:
     make, inputs = CASES[case]
     module = make().eval()
-    spec, weights = trace(module, Call((inputs(2),), {}))
+    spec, weights = trace(module.to(device), Call((inputs(2).to(device),), {}))
+    module.cpu()  # where files are loaded
     again = rebuild(parse(json.dumps(spec, allow_nan=False)), weights)
     assert inputs_of(again) == ["x"]
     for n in (1, 2, 5):
@@ -129,14 +130,14 @@ def test_many_kinds_of_models_come_back(case: str, device: str) -> None:
 
 
 def test_tracing_does_not_disturb_other_threads(device: str) -> None:
-    module, call = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval(), Call((torch.randn(2, 3),), {})
-    other, x = Images().eval(), torch.randn(2, 1, 8, 8)
+    module, call = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval().to(device), Call((torch.randn(2, 3).to(device),), {})
+    other, x = Images().eval().to(device), torch.randn(2, 1, 8, 8).to(device)
     with torch.no_grad():
         expected = other(x)["a"]
     problems: list[object] = []
     done = threading.Event()
 
-    def evaluate(device=device) -> None:
+    def evaluate() -> None:
         while not done.is_set():
             try:
                 with torch.no_grad():
@@ -144,7 +145,7 @@ def test_tracing_does_not_disturb_other_threads(device: str) -> None:
             except Exception as error:
                 problems.append(error)
 
-    def export(device=device) -> None:
+    def export() -> None:
         for _ in range(30):
             trace(module, call)
 
@@ -167,7 +168,8 @@ def test_what_has_no_faithful_graph_is_said(device: str) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.fft.fft(x).real
 
+    call = Call((torch.randn(2, 3).to(device),), {})
     with pytest.raises(UnsupportedError, match="fft"):
-        trace(Calls(), Call((torch.randn(2, 3),), {}))
-    spec, _ = trace(nn.Sequential(Own(3, 2)), Call((torch.randn(2, 3),), {}))
+        trace(Calls(), call)
+    spec, _ = trace(nn.Sequential(Own(3, 2)).to(device), call)
     assert [node["op"] for node in spec["graph"]] == ["input", "tensor", "tensor", "function", "output"]

@@ -17,7 +17,10 @@ from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.samples import load, samples
 from explorer.models.subject import Subject
-from tests.contract.nets import SAMPLES, CharLM, classification, few, language, state, tiny, unchanged
+from tests.contract.nets import SAMPLES, CharLM, batch, classification, few, language, state, tiny, unchanged
+
+
+TASK = classification((6,))
 
 
 class Backwards(nn.Module):
@@ -68,7 +71,7 @@ def test_norms_biases_vectors_and_integers_are_no_layers(device: str) -> None:
 
 
 def test_tied_weights_are_one_layer(device: str) -> None:
-    subject = Subject(CharLM(tie=True), language(), "tied")
+    subject = Subject(CharLM(tie=True).to(device), language(), "tied")
     names = [layer.name for layer in subject.layers]
     assert "embedding.weight" in names and "head.weight" not in names
     report = evaluate(subject, Recipe().prune("embedding", threshold=1e9), device=device)
@@ -115,7 +118,7 @@ def test_the_users_module_is_never_touched(training: bool, device: str) -> None:
     module = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(64, 3)
     )
-    module.train(training)
+    module.to(device).train(training)
     module[3].eval()
     module[0].bias.requires_grad_(False)
     module[5].weight.grad = torch.ones_like(module[5].weight)
@@ -143,7 +146,7 @@ def test_evaluating_uses_eval_mode_also_for_a_training_module(device: str) -> No
     module = nn.Sequential(nn.Linear(6, 64), nn.Dropout(0.9), nn.Linear(64, 3)).train()
     subject = tiny(module, device=device)
     figure = evaluate(subject, device=device).metrics["loss"]
-    x, y = subject.task.batch("validation", range(64))
+    x, y = batch(subject)
     with torch.no_grad():
         assert figure == pytest.approx(F.cross_entropy(module.eval()(x), y).item(), rel=1e-5)
 
@@ -227,19 +230,19 @@ def test_opening_a_subject_within_inference_mode(device: str) -> None:
 
 
 @pytest.mark.parametrize("module", [None, "resnet", {}, lambda x: x])
-def test_what_is_no_module(module: Any, device: str) -> None:
+def test_what_is_no_module(module: Any) -> None:
     with pytest.raises(LoadError, match="nn.Module"):
-        Subject(module, classification((6,)))
+        Subject(module, TASK)
 
 
 def test_what_is_no_task(device: str) -> None:
     with pytest.raises(LoadError, match="Task"):
-        Subject(nn.Linear(2, 2), {"validation": []})  # type: ignore[arg-type]
+        Subject(nn.Linear(2, 2).to(device), {"validation": []})  # type: ignore[arg-type]
 
 
 def test_uninitialized_parameters(device: str) -> None:
     with pytest.raises(LoadError, match="0.weight is not initialized"):
-        Subject(nn.Sequential(nn.LazyLinear(3)), classification((6,)))
+        Subject(nn.Sequential(nn.LazyLinear(3)).to(device), TASK)
 
 
 def test_a_module_without_parameters_can_be_evaluated(device: str) -> None:
@@ -249,7 +252,7 @@ def test_a_module_without_parameters_can_be_evaluated(device: str) -> None:
     assert 0 <= report.metrics["accuracy"] <= 1
 
 
-def test_unknown_sample_with_near_match(device: str) -> None:
+def test_unknown_sample_with_near_match() -> None:
     with pytest.raises(LoadError, match="did you mean fashion-resnet"):
         load("fashion-resnt")
     for wrong in ("", "../../etc/passwd", None, 3):
@@ -257,7 +260,7 @@ def test_unknown_sample_with_near_match(device: str) -> None:
             load(wrong)  # type: ignore[arg-type]
 
 
-def test_samples_are_shared(device: str) -> None:
+def test_samples_are_shared() -> None:
     assert len(samples()) == 9
     assert load("bikes-mlp") is load("bikes-mlp")
 

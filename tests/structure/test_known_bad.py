@@ -96,7 +96,7 @@ def test_a_sigmoid_of_nothing_is_not_nothing(device: str) -> None:
     module, gap = halved(subject, "0")
     kept = resolve(subject, Recipe().prune("0", sparsity=0.5, granularity="unit")).kept["0"]
     with torch.no_grad():
-        rows = {"0.weight": torch.zeros(8, 6).index_copy(0, kept, net[0].weight[kept])}
+        rows = {"0.weight": torch.zeros(8, 6, device=device).index_copy(0, kept.to(device), net[0].weight[kept])}
         x = subject.example(8)
         assert gap <= 1e-5 and (nn.utils.stateless.functional_call(net, rows, (x,)) - module(x)).abs().max() > 0.05
 
@@ -115,7 +115,7 @@ def test_swapped_weights_of_recurrent_layers_are_not_ignored(kind: type[nn.Modul
         before = subject.copy()(x)
         for name in ("rnn.weight_ih_l0", "rnn.weight_hh_l0_reverse"):
             swapped = {name: torch.zeros_like(subject.weight(name))}
-            with Replica(subject.module, torch.device("cpu"), None).weights(swapped) as masked:
+            with Replica(subject.module, torch.device(device), None).weights(swapped) as masked:
                 assert (masked(x) - before).abs().max() > 1e-4
 
 
