@@ -76,7 +76,7 @@ def test_ties_and_rounding_are_torchs(device: str, values: list[int], sparsity: 
     ("n", "sparsity", "k"), [(5, 0.5, 2), (3, 0.5, 2), (7, 0.5, 4), (10, 0.25, 2), (10, 0.35, 4), (1, 0.5, 0)]
 )
 def test_half_goes_to_even(n: int, sparsity: float, k: int, device: str) -> None:
-    assert int((~by_sparsity([torch.rand(n, device=device)], [None], sparsity)[0]).sum()) == k == round(sparsity * n)
+    assert int((~by_sparsity([torch.rand(n).to(device)], [None], sparsity)[0]).sum()) == k == round(sparsity * n)
 
 
 def test_a_threshold_prunes_what_is_at_or_below_it(device: str) -> None:
@@ -97,7 +97,7 @@ def test_a_threshold_prunes_what_is_at_or_below_it(device: str) -> None:
 @pytest.mark.parametrize("shape", [(3, 8), (2, 5), (2, 9, 3, 3), (4, 2), (1, 16, 1)])
 def test_n_of_m_against_brute_force(n: int, m: int, shape: tuple[int, ...], device: str) -> None:
     torch.manual_seed(0)
-    scores = torch.rand(shape, device=device)
+    scores = torch.rand(shape).to(device)
     mask = by_pattern(scores, n, m)
     rest = [range(size) for d, size in enumerate(shape) if d != 1]
     for index in itertools.product(*rest):
@@ -119,7 +119,7 @@ def test_n_of_m_keeps_n_also_among_ties(device: str) -> None:
 @pytest.mark.parametrize("shape", [(8, 12), (5, 7), (3, 2, 3, 3)])
 def test_blocks_against_brute_force(rows: int, columns: int, shape: tuple[int, ...], device: str) -> None:
     torch.manual_seed(0)
-    scores = torch.rand(shape, device=device)
+    scores = torch.rand(shape).to(device)
     matrix = scores.reshape(shape[0], -1)
     sums = block_sums(scores, rows, columns)
     down, across = -(-matrix.shape[0] // rows), -(-matrix.shape[1] // columns)
@@ -127,7 +127,7 @@ def test_blocks_against_brute_force(rows: int, columns: int, shape: tuple[int, .
     for i, j in itertools.product(range(down), range(across)):
         block = matrix[i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
         assert sums[i, j].item() == pytest.approx(block.sum().item(), rel=1e-5)
-    chosen = torch.rand(down, across, device=device) > 0.5
+    chosen = torch.rand(down, across).to(device) > 0.5
     entries = expand_blocks(chosen, rows, columns, shape).reshape(matrix.shape)
     for i, j in itertools.product(range(matrix.shape[0]), range(matrix.shape[1])):
         assert entries[i, j] == chosen[i // rows, j // columns]
