@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).resolve().parent
 # files, or single tests, that compute on the CPU wherever models are, with the reason
 ON_THE_CPU = {
@@ -71,7 +69,9 @@ def tensors_of(path: Path) -> set[str]:
 def fixtures_over(name: str, path: Path) -> set[str]:
     """Fixtures that a file sees and that depend on one."""
     seen = [path, *(folder / "conftest.py" for folder in path.parents if folder.is_relative_to(TESTS))]
-    needs = {one.name: arguments(one) for file in seen if file.exists() for one in functions(file) if one.decorator_list}
+    needs = {
+        one.name: arguments(one) for file in seen if file.exists() for one in functions(file) if one.decorator_list
+    }
     return closure({name}, needs)
 
 
@@ -82,8 +82,8 @@ def closure(found: set[str], needs: dict[str, set[str]]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if file not in ON_THE_CPU])
-def test_what_touches_tensors_runs_on_every_device(file: str) -> None:
+def complaints(file: str) -> Iterator[str]:
+    """What is wrong with the tests of a file."""
     path = TESTS / file
     tensors, over = tensors_of(path), fixtures_over("device", path)
     elsewhere = fixtures_over("browser", path)  # the app is another process, on the device that it picks
@@ -91,9 +91,28 @@ def test_what_touches_tensors_runs_on_every_device(file: str) -> None:
         if not test.name.startswith("test_") or f"{file}::{test.name}" in ON_THE_CPU:
             continue
         used, given = names(test.body), arguments(test)
-        if not given & elsewhere:
-            assert given & over or not used & tensors, f"{file}: {test.name} must take device: it uses {used & tensors}"
-        assert "device" in used or "device" not in given, f"{file}: {test.name} takes device and does not use it"
+        if used & tensors and not given & (over | elsewhere):
+            yield f"{file}: {test.name} uses {', '.join(sorted(used & tensors))}: it must take the fixture device"
+        if "device" in given - used:
+            yield f"{file}: {test.name} takes device and does not use it"
+
+
+def test_what_touches_tensors_runs_on_every_device() -> None:
+    found = [line for file in FILES if file not in ON_THE_CPU for line in complaints(file)]
+    assert not found, "\n".join(found)
+
+
+def test_a_test_that_forgets_its_device_is_found(tmp_path: Path) -> None:
+    """Directly, through a helper, and with a device that is never used."""
+    path = tmp_path / "test_it.py"
+    path.write_text(
+        "import torch\nfrom tests.contract.nets import tiny\n\n"
+        "def made():\n    return torch.ones(2)\n\n"
+        "def test_a():\n    tiny()\n\ndef test_b():\n    made()\n\ndef test_c(device):\n    tiny()\n\n"
+        "def test_d(device):\n    tiny(device=device)\n\ndef test_e():\n    assert 1\n",
+        encoding="utf-8",
+    )
+    assert [line.split()[1] for line in complaints(str(path))] == ["test_a", "test_b", "test_c"]
 
 
 def test_what_stays_on_the_cpu_is_there() -> None:

@@ -65,7 +65,10 @@ def test_quantiles_are_the_sorted_scores(device: str) -> None:
     scores = torch.randperm(1025).float().to(device)
     found = quantiles(scores)
     assert len(found) == 513 and found == tuple(float(i) for i in range(0, 1025, 2))
-    assert quantiles(torch.tensor([2.0], device=device))[0] == 2.0 and len(quantiles(torch.tensor([2.0, 1.0], device=device))) == 513
+    assert (
+        quantiles(torch.tensor([2.0], device=device))[0] == 2.0
+        and len(quantiles(torch.tensor([2.0, 1.0], device=device))) == 513
+    )
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "vowels-rnn"])

@@ -90,7 +90,9 @@ def test_channels_of_transposed_convolutions_are_axis_1(scheme: str, device: str
     st.sampled_from(SCHEMES),
     st.booleans(),
 )
-def test_any_tensor_is_quantized_as_torch_does(device: str, values: list[float], bits: int, scheme: str, channel: bool) -> None:
+def test_any_tensor_is_quantized_as_torch_does(
+    device: str, values: list[float], bits: int, scheme: str, channel: bool
+) -> None:
     weight = torch.tensor(values, device=device).view(1, -1).repeat(2, 1)
     weight[1] = -weight[1] * 0.37
     axis = 0 if channel else None

@@ -87,7 +87,10 @@ def test_scales_of_transposed_convolutions_are_counted_along_their_channels(devi
 
 def test_buffers_and_norms_are_counted(device: str) -> None:
     subject = tiny(
-        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)), (1, 6, 6), device=device)
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)),
+        (1, 6, 6),
+        device=device,
+    )
     report = evaluate(subject, device=device)
     assert report.parameters == 36 + 4 + 8 + 192 + 3 and report.bytes == 4 * (report.parameters + 4 + 4 + 1)
     cut = evaluate(subject, Recipe().prune("0", sparsity=0.5, granularity="unit"), device=device)
@@ -98,7 +101,9 @@ def test_macs_by_hand(device: str) -> None:
     assert evaluate(tiny(device=device), device=device).macs == 48 + 40 + 15
     conv = tiny(
         nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(24, 3)),
-        (1, 6, 6), device=device)
+        (1, 6, 6),
+        device=device,
+    )
     assert evaluate(conv, device=device).macs == 4 * 9 * 16 + 6 * 2 * 9 * 4 + 72
     units = evaluate(tiny(device=device), Recipe().prune("fc.0", sparsity=0.5, granularity="unit"), device=device)
     assert units.macs == 24 + 20 + 15
@@ -179,7 +184,9 @@ class NoProduct(nn.Module):
     ("module", "shape", "macs"),
     [(Lengths(), (5, 3), 5 * (48 + 64) + 12), (Plain(), (6,), 18), (NoProduct(), (6,), None)],
 )
-def test_where_meta_fails_there_is_a_count_or_a_reason_never_zero(module: nn.Module, shape: Any, macs: int | None, device: str) -> None:
+def test_where_meta_fails_there_is_a_count_or_a_reason_never_zero(
+    module: nn.Module, shape: Any, macs: int | None, device: str
+) -> None:
     report = evaluate(tiny(module, shape, device=device), device=device)
     assert report.macs == macs and report.metrics["accuracy"] >= 0
     assert bool(report.counts.macs_reason) == (macs is None)

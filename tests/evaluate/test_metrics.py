@@ -36,7 +36,9 @@ class Given(nn.Module):
 
 def judged(device: str, outputs: Tensor, targets: Tensor, kind: str, **more: Any) -> dict[str, float]:
     data = TensorDataset(outputs, targets)
-    return dict(evaluate(Subject(Given().to(device), getattr(Task, kind)(validation=data, **more)), device=device).metrics)
+    return dict(
+        evaluate(Subject(Given().to(device), getattr(Task, kind)(validation=data, **more)), device=device).metrics
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -110,7 +110,9 @@ class Branching(nn.Module):
 
 def test_weights_only_where_the_model_cannot_be_traced(tmp_path: Path, device: str) -> None:
     subject = _subject(Branching(), device)
-    bundle = explorer.export(subject, explorer.Recipe().prune("fc", sparsity=0.5), tmp_path / "out", ["safetensors"], device=device)
+    bundle = explorer.export(
+        subject, explorer.Recipe().prune("fc", sparsity=0.5), tmp_path / "out", ["safetensors"], device=device
+    )
     assert "weights only" in bundle.notes[0] and "cannot be traced" in bundle.notes[0]
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert bundle.notes[0] in text and "**Validation only**" in text and bundle.report.split == "validation"
@@ -120,7 +122,9 @@ def test_weights_only_where_the_model_cannot_be_traced(tmp_path: Path, device: s
     assert set(stored) == {"fc.weight", "fc.bias", "scale"} and int((stored["fc.weight"] == 0).sum()) == 3
 
 
-def test_a_file_that_computes_something_else_is_never_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_a_file_that_computes_something_else_is_never_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     subject = _subject(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), device)
     honest = writer.save_file
 
@@ -177,11 +181,19 @@ def test_progress_and_cancel(tmp_path: Path, device: str) -> None:
     subject = _subject(nn.Linear(3, 2), device)
     seen: list[tuple[int, int]] = []
     explorer.export(
-        subject, explorer.Recipe(), tmp_path / "a", "safetensors", progress=lambda d, t: seen.append((d, t)), device=device)
+        subject,
+        explorer.Recipe(),
+        tmp_path / "a",
+        "safetensors",
+        progress=lambda d, t: seen.append((d, t)),
+        device=device,
+    )
     assert seen[0] == (0, 1000) and seen[-1] == (1000, 1000) and [d for d, _ in seen] == sorted(d for d, _ in seen)
     asked = iter([False] * 3)
     with pytest.raises(Cancelled):
-        explorer.export(subject, explorer.Recipe(), tmp_path / "b", "safetensors", cancel=lambda: next(asked, True), device=device)
+        explorer.export(
+            subject, explorer.Recipe(), tmp_path / "b", "safetensors", cancel=lambda: next(asked, True), device=device
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

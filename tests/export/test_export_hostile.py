@@ -131,7 +131,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Any]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_specs_are_refused_and_run_nothing(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_hostile_specs_are_refused_and_run_nothing(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     spec, weights = copy.deepcopy(_honest(device))
     HOSTILE[case](spec, weights)

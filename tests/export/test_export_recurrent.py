@@ -84,7 +84,11 @@ def test_samples(subject_of: Any, tmp_path: Path, name: str, targets: Any, kind:
 
 
 NETS = {
-    "rnn-both": (lambda device: of(Last(nn.RNN, "pair", both=True, nonlinearity="relu"), device), ["rnn.weight_hh_l0_reverse"], 3),
+    "rnn-both": (
+        lambda device: of(Last(nn.RNN, "pair", both=True, nonlinearity="relu"), device),
+        ["rnn.weight_hh_l0_reverse"],
+        3,
+    ),
     "gru-both": (lambda device: of(Last(nn.GRU, "pair", both=True), device), ["rnn.weight_hh_l1"], 3),
     "lstm-no-bias": (lambda device: of(Last(nn.LSTM, "final", layers=3, bias=False), device), ["rnn.weight_hh_l1"], 3),
     "whole-state": (lambda device: of(Last(nn.GRU, "all", both=True), device), ["*"], 2),

@@ -130,7 +130,10 @@ def test_many_kinds_of_models_come_back(case: str, device: str) -> None:
 
 
 def test_tracing_does_not_disturb_other_threads(device: str) -> None:
-    module, call = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval().to(device), Call((torch.randn(2, 3).to(device),), {})
+    module, call = (
+        nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval().to(device),
+        Call((torch.randn(2, 3).to(device),), {}),
+    )
     other, x = Images().eval().to(device), torch.randn(2, 1, 8, 8).to(device)
     with torch.no_grad():
         expected = other(x)["a"]

@@ -37,7 +37,10 @@ def test_weights_are_restored_after_an_exception(device: str) -> None:
     with pytest.raises(ZeroDivisionError), replica.weights({"weight": torch.zeros(2, 3, device=device)}):
         1 / 0  # noqa: B018
     assert torch.equal(replica.module.weight, module.weight)
-    with pytest.raises(KeyError), replica.weights({"weight": torch.zeros(2, 3, device=device), "nope": torch.zeros(1, device=device)}):
+    with (
+        pytest.raises(KeyError),
+        replica.weights({"weight": torch.zeros(2, 3, device=device), "nope": torch.zeros(1, device=device)}),
+    ):
         pass
     assert torch.equal(replica.module.weight, module.weight)
 

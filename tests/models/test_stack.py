@@ -169,7 +169,9 @@ def test_dropout_between_layers_acts_in_training_alone(device: str) -> None:
 
 
 def test_attributes_are_those_of_the_original(device: str) -> None:
-    stack = RecurrentStack("LSTM", 5, (6, 4, 6, 6), bidirectional=True, batch_first=True, proj_sizes=(3, 3, 3, 3)).to(device)
+    stack = RecurrentStack("LSTM", 5, (6, 4, 6, 6), bidirectional=True, batch_first=True, proj_sizes=(3, 3, 3, 3)).to(
+        device
+    )
     stack.flatten_parameters()
     assert (stack.num_layers, stack.bidirectional, stack.batch_first) == (2, True, True)
     assert (stack.hidden_size, stack.proj_size, stack.input_size) == ((6, 4, 6, 6), 3, 5)

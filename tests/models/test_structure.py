@@ -14,8 +14,14 @@ def groups(name: str, device: str) -> dict[str, tuple[str, int, tuple[str, ...]]
 
 
 def test_groups_of_the_samples(device: str) -> None:
-    assert groups("fashion-mlp", device) == {"fc1": ("neuron", 300, ("fc1.weight",)), "fc2": ("neuron", 100, ("fc2.weight",))}
-    assert groups("bikes-mlp", device) == {"fc1": ("neuron", 128, ("fc1.weight",)), "fc2": ("neuron", 64, ("fc2.weight",))}
+    assert groups("fashion-mlp", device) == {
+        "fc1": ("neuron", 300, ("fc1.weight",)),
+        "fc2": ("neuron", 100, ("fc2.weight",)),
+    }
+    assert groups("bikes-mlp", device) == {
+        "fc1": ("neuron", 128, ("fc1.weight",)),
+        "fc2": ("neuron", 64, ("fc2.weight",)),
+    }
     assert groups("fashion-lenet5", device) == {
         "conv1": ("channel", 20, ("conv1.weight",)),
         "conv2": ("channel", 50, ("conv2.weight",)),

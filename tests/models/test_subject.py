@@ -19,7 +19,6 @@ from explorer.models.samples import load, samples
 from explorer.models.subject import Subject
 from tests.contract.nets import SAMPLES, CharLM, batch, classification, few, language, state, tiny, unchanged
 
-
 TASK = classification((6,))
 
 

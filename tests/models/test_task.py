@@ -50,7 +50,11 @@ def test_bulk_reading_is_used_where_there_is_one(device: str) -> None:
 def test_inputs_become_arguments(device: str) -> None:
     add = type("Add", (nn.Module,), {"forward": lambda self, a, b=0: a - b})()
     assert call(add, torch.tensor(3, device=device)) == 3
-    assert call(add, (torch.tensor(3, device=device), torch.tensor(1, device=device))) == call(add, [torch.tensor(3, device=device), torch.tensor(1, device=device)]) == 2
+    assert (
+        call(add, (torch.tensor(3, device=device), torch.tensor(1, device=device)))
+        == call(add, [torch.tensor(3, device=device), torch.tensor(1, device=device)])
+        == 2
+    )
     assert call(add, {"b": torch.tensor(1, device=device), "a": torch.tensor(3, device=device)}) == 2
 
 
@@ -74,8 +78,13 @@ def test_the_difference_is_relative_above_one_and_absolute_below(device: str) ->
     assert difference(a / 1e4, a / 1e4 + 0.25) == pytest.approx(0.25)
     assert difference((a, {"b": a}), (a, {"b": a})) == 0
     assert (
-        difference(a, a[:1]) == difference((a,), (a, a)) == difference(a, torch.full((2,), torch.nan, device=device)) == float("inf")
+        difference(a, a[:1])
+        == difference((a,), (a, a))
+        == difference(a, torch.full((2,), torch.nan, device=device))
+        == float("inf")
     )
     assert difference(None, None) == float("inf")
     assert len(tensors({"a": (a, [a, 3]), "b": torch.ones(2, dtype=torch.int64)})) == 3
-    assert difference(torch.tensor([3, 4], device=device), torch.tensor([3, 5], device=device)) == pytest.approx(0.25)  # class indices count too
+    assert difference(torch.tensor([3, 4], device=device), torch.tensor([3, 5], device=device)) == pytest.approx(
+        0.25
+    )  # class indices count too

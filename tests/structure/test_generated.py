@@ -185,5 +185,7 @@ def test_generated_networks(device: str, made: tuple[nn.Module, tuple[int, ...]]
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.2, 0.3, 0.5, 0.7, 0.99]))
-def test_many_generated_networks(device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
+def test_many_generated_networks(
+    device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float
+) -> None:
     check(made, seed, sparsity, device)

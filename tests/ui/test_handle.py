@@ -60,7 +60,7 @@ def test_the_clients_fraction_is_the_exact_sparsity(name: str, layer: str, devic
     error = max(0.002, 1.01 / score.numel())
     for part in (0.03, 0.2, 0.5, 0.81, 0.97):
         t = edits.rounded(float(score.flatten().sort().values[int(part * (score.numel() - 1))]))
-        assert fraction(shown["q"], t, shown["n"]) == pytest.approx(float((score <= t).double().mean()), abs=error)
+        assert fraction(shown["q"], t, shown["n"]) == pytest.approx(float((score <= t).cpu().double().mean()), abs=error)
 
 
 @pytest.mark.parametrize("criterion", ["l1", "l2", "random"])
@@ -106,7 +106,7 @@ def test_a_rule_by_sparsity_puts_the_handle_where_it_cuts(name: str, sparsity: f
     layer = max(subject.layers, key=lambda layer: layer.numel)
     recipe = Recipe().prune(layer.name, sparsity=sparsity)
     at, _ = handle.threshold_of(recipe, subject, layer, Settings(), explorer.resolve(subject, recipe))
-    below = float((subject.weight(layer.name).abs() <= at).double().mean())
+    below = float((subject.weight(layer.name).abs() <= at).cpu().double().mean())
     assert below == pytest.approx(sparsity, abs=max(0.002, 1.5 / layer.numel))
 
 
@@ -119,7 +119,7 @@ def test_a_global_cut_puts_each_layers_handle_at_its_own_share(device: str) -> N
     exact = float(everywhere.sort().values[round(0.7 * everywhere.numel()) - 1])
     for name, t in at.items():
         score = subject.weight(name).abs()
-        assert float((score <= t).double().mean()) == pytest.approx(float((score <= exact).double().mean()), abs=0.004)
+        assert float((score <= t).cpu().double().mean()) == pytest.approx(float((score <= exact).cpu().double().mean()), abs=0.004)
 
 
 @pytest.mark.parametrize("given,kept", [(0.0, 0.05), (None, 0.5), (0.333, 0.33), (2.0, 0.95)])
@@ -153,7 +153,7 @@ def test_levels_are_those_that_the_weights_take(bits: int, scheme: str, device: 
     plan = explorer.resolve(subject, recipe)
     values = plan.layers["conv1.weight"].apply(subject.weight("conv1.weight")).unique()
     assert len(shown["levels"]) == (2**bits - 1 if scheme == "symmetric" else 2**bits)
-    gaps = (values[:, None] - torch.tensor(shown["levels"])[None]).abs().min(1).values
+    gaps = (values[:, None] - torch.tensor(shown["levels"], device=device)[None]).abs().min(1).values
     assert float(gaps.max()) < 1e-5
     assert math.isfinite(shown["readout"]["sqnr"])
     assert draw(subject, "conv1.weight", Settings(), Recipe())["levels"] is None
