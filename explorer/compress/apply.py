@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..core.errors import EvaluationError, VerificationError, cause
 from ..core.message import joined, say
 from ..core.recipe import Recipe
+from ..models.device import exact, precise
 from ..models.removal import remove
 from ..models.replica import Replica
 from ..models.subject import Subject
@@ -54,7 +55,8 @@ def verify(subject: Subject, plan: Plan, module: nn.Module, samples: int = VERIF
     inputs = to_device(subject.task.example(samples), _device(module))
     gap = _gap(subject, plan, module, inputs, None)
     if gap > TOLERANCE:
-        gap = _gap(subject, plan, copy.deepcopy(module).double(), inputs, torch.float64)
+        wide = copy.deepcopy(module).to(precise(_device(module))).double()
+        gap = _gap(subject, plan, wide, inputs, torch.float64)
     if gap > TOLERANCE:
         cut = joined([say("{group} ({count} stay)", group=g, count=len(kept)) for g, kept in plan.kept.items()], ", ")
         raise VerificationError(
@@ -90,9 +92,10 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     inputs = to_device(inputs, _device(module), dtype)
     replica = Replica(subject.module, _device(module), dtype)
     try:
-        with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
-            reference = subject.task.forward(masked, inputs)
-        result = subject.task.forward(module, inputs)
+        with exact(replica.device):
+            with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
+                reference = subject.task.forward(masked, inputs)
+            result = subject.task.forward(module, inputs)
     except Exception as error:
         raise EvaluationError(
             say("{subject}: forward failed on real inputs: {cause}", subject=subject.name, cause=cause(error))

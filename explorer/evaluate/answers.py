@@ -14,7 +14,7 @@ from ..compress.resolve import resolve
 from ..core.errors import TaskError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..models.device import pick
+from ..models.device import exact, pick
 from ..models.subject import Subject
 from ..models.task import to_device
 from .engine import engine
@@ -83,7 +83,7 @@ def answers(subject: Subject, recipe: Recipe, inputs: Any, top: int = 5, device:
     batch = to_device(subject.task.collate([(inputs, 0)])[0], run.device)
     out = []
     for weights, norms in (({}, {}), (effective_weights(subject, plan), plan.norms)):
-        with run.replica.weights(weights, norms) as module:
+        with exact(run.device), run.replica.weights(weights, norms) as module:
             out.append(_read(subject, subject.task.forward(module, batch), top))
     return Answers(out[0], out[1])
 

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from ..compress.apply import effective_weights
 from ..compress.plan import Plan
 from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
 from ..core.message import say
+from ..models.device import exact
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.trial import tensors
@@ -109,7 +109,7 @@ class Engine:
         with self.replica.weights(weights, plan.norms) as module:
             began = time.perf_counter()
             try:
-                with _exact(self.device):
+                with exact(self.device):
                     outputs = self.subject.task.forward(module, inputs)
             except ExplorerError:
                 raise
@@ -172,13 +172,6 @@ class Engine:
                         split=data.split,
                     )
                 )
-
-
-def _exact(device: torch.device) -> AbstractContextManager[Any]:
-    """On CUDA, float32 means float32: convolutions would otherwise round their inputs to TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
 
 
 _engines_lock = threading.Lock()

@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 from ..core.errors import TaskError, cause, near
 from ..core.message import say
 from ..core.report import LOWER_IS_BETTER
+from .device import place
 
 Score = Callable[[Any, Any], Mapping[str, Any]]
 DISPLAYS = ("image", "sequence", "text", "table")
@@ -31,7 +32,7 @@ def call(module: nn.Module, inputs: Any) -> Any:
 def to_device(value: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Any:
     """Tensors within nested tuples, lists and dicts moved to ``device``; floating ones to ``dtype`` if given."""
     if isinstance(value, Tensor):
-        return value.to(device, dtype if value.is_floating_point() else None)
+        return place(value, device, dtype)
     if isinstance(value, dict):
         return {key: to_device(one, device, dtype) for key, one in value.items()}
     if isinstance(value, (tuple, list)):

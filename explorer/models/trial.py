@@ -43,7 +43,8 @@ def difference(reference: Any, other: Any) -> float:
             return float("inf")
         if not a.numel():
             continue
-        gap = (a.double() - b.double().to(a.device)).abs().max().item() / max(1.0, a.double().abs().max().item())
+        a, b = a.cpu().double(), b.cpu().double()
+        gap = (a - b).abs().max().item() / max(1.0, a.abs().max().item())
         worst = max(worst, gap if gap == gap else float("inf"))
     return worst
 
@@ -78,7 +79,7 @@ def _try(subject: Subject, cut: Cut, kept: Tensor) -> Message | None:
     # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
     readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
     inputs = to_device(subject.example(2), "cpu", torch.float64)
-    masked = copy.deepcopy(subject.copy()).to("cpu", torch.float64)
+    masked = copy.deepcopy(subject.copy()).cpu().double()
     removed = copy.deepcopy(masked)
     running: list[str] = []
     try:

@@ -32,7 +32,7 @@ class Custom(Metrics):
         for name, value in scored.items():
             parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
             for suffix, part in zip(("", "/"), parts, strict=False):
-                column = torch.as_tensor(part)
+                column = torch.as_tensor(part).cpu()  # where float64 exists
                 if column.ndim != 1 or len(parts) > 2:
                     raise EvaluationError(
                         say(
@@ -52,7 +52,7 @@ class Custom(Metrics):
         if task.loss is not None and "loss" not in out:
             value, n = task.loss(outputs, targets), len(next(iter(out.values())))
             if isinstance(value, (tuple, list)):
-                out["loss"], out["loss/"] = (torch.as_tensor(part).double() for part in value)
+                out["loss"], out["loss/"] = (torch.as_tensor(part).cpu().double() for part in value)
             else:  # one value a batch
                 out |= {"loss": torch.full((n,), float(value)), BATCH: torch.ones(n, dtype=torch.bool)}
             if not intervals.finite(out["loss"]):

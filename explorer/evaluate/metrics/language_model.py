@@ -42,7 +42,7 @@ class LanguageModel(Metrics):
         nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
         counted = targets != -100
         hits = (logits.argmax(-1) == targets) & counted
-        return {"nll": nll.view(targets.shape).double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
+        return {"nll": nll.view(targets.shape).cpu().double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
 
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
         tokens, n = columns["tokens"], len(columns["tokens"])
