@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core.recipe import Recipe
+from ..models.device import precise
 from ..models.quantized import Watcher
 from ..models.sites import rounded
 from ..models.subject import Subject
@@ -52,8 +53,9 @@ class _Tally:
 
     def see(self, x: Tensor) -> None:
         x = x.detach().float()
-        self.signal += float(x.double().square().sum())
-        self.noise += float((self.codes.fake_quantize(x) - x).double().square().sum())
+        there = precise(x.device)
+        self.signal += float(x.to(there).double().square().sum())
+        self.noise += float((self.codes.fake_quantize(x) - x).to(there).double().square().sum())
         self.n += x.numel()
 
 
@@ -62,8 +64,8 @@ def weight_loss(subject: Subject, plan: Plan, name: str) -> Loss | None:
     mine = plan.layers.get(name)
     if mine is None or mine.codes is None:
         return None
-    before = mine.before_quantization(subject.weight(name)).double()
-    noise = (before - effective_weights(subject, plan)[name].double()).square()
+    before = mine.before_quantization(subject.weight(name)).cpu().double()
+    noise = (before - effective_weights(subject, plan)[name].cpu().double()).square()
     n = max(before.numel(), 1)
     return Loss(mine.codes.bits, before.square().sum().item() / n, noise.sum().item() / n, before.numel())
 

@@ -48,10 +48,10 @@ def quantile(rows: Tensor, q: float) -> Tensor:
     """[slices]: the quantile of the entries of each row that are not zero, linear between neighbours; 0 where all are."""
     ordered = torch.where(rows == 0, torch.inf, rows).sort(1).values
     count = (rows != 0).sum(1)
-    place = q * (count - 1).clamp(min=0).double()
-    below, above = place.floor().long(), place.ceil().long()
+    place = q * (count - 1).clamp(min=0).cpu().double()
+    below, above, part = (one.to(rows.device) for one in (place.floor().long(), place.ceil().long(), place.frac().float()))
     first, second = (ordered.gather(1, index[:, None])[:, 0] for index in (below, above))
-    found = first + (second - first) * (place - below).to(rows.dtype)
+    found = first + (second - first) * part
     return torch.where(count > 0, found, torch.zeros_like(found))
 
 

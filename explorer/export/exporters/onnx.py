@@ -45,7 +45,14 @@ class Onnx(Exporter):
             )  # fmt: skip
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if size > LARGEST:
-            raise ExportError(f"{subject.name}: {size:,} bytes of weights; one ONNX file holds at most {LARGEST:,}")
+            raise ExportError(
+                say(
+                    "{subject}: {size:,} bytes of weights; one ONNX file holds at most {largest:,}",
+                    subject=subject.name,
+                    size=size,
+                    largest=LARGEST,
+                )
+            )
         model = strip(to_onnx(subject, module, calls(subject, module, (2,))[0]))
         (folder / self.filename).write_bytes(model.SerializeToString())
         return Written((self.filename,))
@@ -85,4 +92,6 @@ def open_session(path: Path):  # type: ignore[no-untyped-def]
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"{path.name}: ONNX Runtime refuses the file ({str(error)[:200]})") from None
+        raise ExportError(
+            say("{path}: ONNX Runtime refuses the file ({error})", path=path.name, error=str(error)[:200])
+        ) from None
