@@ -30,6 +30,8 @@ _PUBLIC = {
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "quantizers": "explorer.compress.quantizers",
+    "observers": "explorer.compress.observers",
+    "quantization_error": "explorer.compress.errors",
     "exporters": "explorer.export.exporters",
     "explain": "explorer.measure.explain",
     "Explanation": "explorer.core.explanation",
@@ -74,6 +76,8 @@ __all__ = [
     "load",
     "load_exported",
     "load_packed",
+    "observers",
+    "quantization_error",
     "quantizers",
     "resolve",
     "samples",
@@ -99,6 +103,8 @@ if TYPE_CHECKING:
     from .analysis.criteria import criteria
     from .analysis.importance import importance
     from .compress.apply import compress
+    from .compress.errors import quantization_error
+    from .compress.observers import observers
     from .compress.plan import Plan
     from .compress.quantizers import quantizers
     from .compress.resolve import resolve

@@ -19,7 +19,12 @@ from .slices import Slices
 
 
 def with_inputs(
-    subject: Subject, plan: Plan, rules: tuple[Rule, ...], holds: Mapping[str, Mapping[str, int]], progress: Progress, cancel: Cancel
+    subject: Subject,
+    plan: Plan,
+    rules: tuple[Rule, ...],
+    holds: Mapping[str, Mapping[str, int]],
+    progress: Progress,
+    cancel: Cancel,
 ) -> Plan:
     """``plan`` with the rounding of activations that the rules ask for.
 

@@ -62,7 +62,9 @@ def calibrate(
 
 
 @torch.no_grad()
-def _calibrate(subject: Subject, bare: Plan, samples: int, progress: Progress, cancel: Cancel) -> Mapping[str, Statistics]:
+def _calibrate(
+    subject: Subject, bare: Plan, samples: int, progress: Progress, cancel: Cancel
+) -> Mapping[str, Statistics]:
     module = build(subject, bare)
     found = {name: Statistics(name) for name, reason in sites(subject).items() if reason is None}
     with rounded(module, {name: Watcher(one.see) for name, one in found.items()}):
@@ -77,7 +79,13 @@ def _calibrate(subject: Subject, bare: Plan, samples: int, progress: Progress, c
 
 
 def run(
-    subject: Subject, module: nn.Module, samples: int, progress: Progress, cancel: Cancel, which: int = 0, passes: int = 1
+    subject: Subject,
+    module: nn.Module,
+    samples: int,
+    progress: Progress,
+    cancel: Cancel,
+    which: int = 0,
+    passes: int = 1,
 ) -> Iterator[None]:
     """Run ``module`` over the calibration samples, in batches; yields after each. ``which`` of how many passes this is."""
     indices = chosen_samples(subject, samples)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..core.errors import RecipeError
 from ..core.message import say
-from ..core.rules import Quantize
+from ..core.rules import Quantize, wrong
 from .codes import Codes
 from .quantizers import registry
 from .slices import slices_of
@@ -19,29 +19,18 @@ def check_rule(rule: Quantize) -> None:
     where = f"quantize({', '.join(rule.targets)[:200]})"
     if rule.bits not in quantizer.bits:
         accepted = ", ".join(map(str, quantizer.bits))
-        raise RecipeError(
-            say(
-                "{where}: {name} has bits {accepted}, not {bits}",
-                where=where,
-                name=rule.quantizer,
-                accepted=accepted,
-                bits=rule.bits,
-            )
-        )
-    if rule.scheme not in quantizer.schemes:
-        raise RecipeError(
-            say(
-                "{where}: scheme={scheme} with {name}; accepted: {accepted}",
-                where=where, scheme=repr(rule.scheme), name=rule.quantizer, accepted=", ".join(quantizer.schemes),
-            )
-        )  # fmt: skip
-    if rule.granularity not in quantizer.granularities:
-        raise RecipeError(
-            say(
-                "{where}: granularity={granularity} with {name}; accepted: {accepted}",
-                where=where, granularity=repr(rule.granularity), name=rule.quantizer, accepted=", ".join(quantizer.granularities),
-            )
-        )  # fmt: skip
+        what = say("{name} has bits {accepted}, not {bits}", name=rule.quantizer, accepted=accepted, bits=rule.bits)
+        raise wrong(where, what)
+    for field, value, listed in (
+        ("scheme", rule.scheme, quantizer.schemes),
+        ("granularity", rule.granularity, quantizer.granularities),
+    ):
+        if value not in listed:
+            what = say(
+                "{field}={value!r} with {name}; accepted: {accepted}",
+                field=field, value=value, name=rule.quantizer, accepted=", ".join(listed),
+            )  # fmt: skip
+            raise wrong(where, what)
 
 
 def fit_weight(layer: str, kind: str, weight: Tensor, axis: int, rule: Quantize) -> Codes:

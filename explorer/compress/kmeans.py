@@ -10,6 +10,7 @@ ROUNDS = 1000
 
 def ordered(rows: Tensor) -> tuple[Tensor, Tensor]:
     """(float64 [slices, n] ascending with infinity for zeros, which are pruned and take no part; [slices] how many take part)."""
+    rows = rows.cpu()  # float64 is to be had there, and a search over sorted values needs no more
     return torch.where(rows == 0, torch.inf, rows.double()).sort(1).values, (rows != 0).sum(1)
 
 

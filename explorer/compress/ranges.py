@@ -48,14 +48,20 @@ def quantile(rows: Tensor, q: float) -> Tensor:
     """[slices]: the quantile of the entries of each row that are not zero, linear between neighbours; 0 where all are."""
     ordered = torch.where(rows == 0, torch.inf, rows).sort(1).values
     count = (rows != 0).sum(1)
-    place = q * (count - 1).clamp(min=0).double()
-    below, above = place.floor().long(), place.ceil().long()
+    place = q * (count - 1).clamp(min=0).cpu().double()
+    below, above, part = (one.to(rows.device) for one in (place.floor().long(), place.ceil().long(), place.frac().float()))
     first, second = (ordered.gather(1, index[:, None])[:, 0] for index in (below, above))
-    found = first + (second - first) * (place - below).to(rows.dtype)
+    found = first + (second - first) * part
     return torch.where(count > 0, found, torch.zeros_like(found))
 
 
-FACTORS = torch.linspace(1.0, 0.01, 100).tolist()  # of the full range: the clipping ranges that a search tries
+FACTORS = torch.linspace(1.0, 0.01, 100).tolist()  # of the largest size: the thresholds that a search tries
+
+
+def clipped(least: Tensor, most: Tensor, factor: Tensor | float) -> tuple[Tensor, Tensor]:
+    """The range [least, most] cut to [-t, t] with t = factor * max(|least|, |most|)."""
+    t = torch.maximum(least.abs(), most.abs()) * factor
+    return torch.maximum(least, -t), torch.minimum(most, t)
 
 
 def divergence(counts: Tensor, centers: Tensor, codes: Uniform, least: Tensor, most: Tensor) -> Tensor:

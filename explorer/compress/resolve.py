@@ -11,6 +11,7 @@ from torch import Tensor
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
 from ..core.errors import RecipeError
+from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
@@ -38,10 +39,22 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
     ``cancel()`` is asked, and :class:`EvaluationError` and :class:`Cancelled` may be raised.
     """
     if not isinstance(subject, Subject):
-        raise RecipeError(f"subject is {type(subject).__name__}; accepted: what explorer.load(name) or explorer.Subject(...) returns")
+        raise RecipeError(
+            say(
+                "subject is {type}; accepted: what explorer.load(name) or explorer.Subject(...) returns",
+                type=type(subject).__name__,
+            )
+        )
     if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe is {type(recipe).__name__}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)")
-    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe, progress, cancel))
+        raise RecipeError(
+            say(
+                "recipe is {type}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)",
+                type=type(recipe).__name__,
+            )
+        )
+    return subject.memo.get(
+        ("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe, progress, cancel)
+    )
 
 
 def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:

@@ -52,7 +52,10 @@ class Statistics:
         self._batch.clear()
         if not bool(torch.isfinite(ends).all()):
             raise EvaluationError(
-                say("{layer}: what enters it holds NaN or infinity; accepted for calibration: finite activations", layer=self.name)
+                say(
+                    "{layer}: what enters it holds NaN or infinity; accepted for calibration: finite activations",
+                    layer=self.name,
+                )
             )
         self.lows.append(float(ends[:, 0].min()))
         self.highs.append(float(ends[:, 1].max()))
@@ -79,7 +82,11 @@ class Statistics:
         if absolute:
             reach = max(-self.low, self.high)
             centers = ((edges[1:] + edges[:-1]) / 2).abs()
-            places = (centers * (BINS / reach)).long().clamp(0, BINS - 1) if reach > 0 else torch.zeros(BINS, dtype=torch.long)
+            places = (
+                (centers * (BINS / reach)).long().clamp(0, BINS - 1)
+                if reach > 0
+                else torch.zeros(BINS, dtype=torch.long)
+            )
             counts = torch.zeros(BINS, dtype=torch.float64).scatter_add_(0, places, counts)
             edges = torch.linspace(0, reach, BINS + 1, dtype=torch.float64)
         below = torch.nn.functional.pad(counts.cumsum(0), (1, 0))

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..models.removal import select
 from ..models.subject import Subject
-from .apply import effective_weights
+from .build import effective_weights
+from .errors import weight_loss
 from .plan import Plan
 
 LIMIT = 256  # rows and columns drawn
@@ -54,10 +55,5 @@ def levels(subject: Subject, plan: Plan, name: str) -> list[float] | None:
 
 def sqnr(subject: Subject, plan: Plan, name: str) -> float | None:
     """Signal-to-quantization-noise ratio in dB of the layer's (pruned) weights; None if not quantized or empty."""
-    mine = plan.layers.get(name)
-    if mine is None or mine.codes is None:
-        return None
-    before = mine.before_quantization(subject.weight(name)).double()
-    noise = (before - effective_weights(subject, plan)[name].double()).square().sum().item()
-    signal = before.square().sum().item()
-    return None if signal == 0 else float("inf") if noise == 0 else 10 * float(np.log10(signal / noise))
+    found = weight_loss(subject, plan, name)
+    return None if found is None else found.sqnr

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.errors import UnsupportedError
+from ..core.message import say
 from ..models.attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from ..models.quantized import QUANTIZED
 from ..models.stack import RecurrentStack
 
 _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
@@ -84,7 +87,9 @@ _ATTENTION = _same("embed_dim", "num_heads", "dropout", "add_zero_attn", "kdim",
 def _activation(module: Any) -> str:
     found = {nn.functional.relu: "relu", nn.functional.gelu: "gelu"}.get(module.activation)
     if found is None:
-        raise ValueError(f"its activation is {module.activation!r}, neither relu nor gelu")
+        raise UnsupportedError(
+            say("its activation is {activation!r}, neither relu nor gelu", activation=module.activation)
+        )
     return found
 
 
@@ -163,4 +168,6 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.Upsample: _same("size", "scale_factor", "mode", "align_corners"),
     nn.PixelShuffle: _same("upscale_factor"),
 }
+_INPUTS: dict[str, Callable[[Any], Any]] = _same("inputs")
+MODULES |= {made: {**MODULES[cls], **_INPUTS} for cls, made in QUANTIZED.items() if cls in MODULES}  # they round their inputs
 BY_NAME = {cls.__name__: cls for cls in MODULES}

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from ..compress.apply import compress
+from ..compress.build import build
 from ..compress.plan import Plan
 from ..core.report import LayerCount
 from ..evaluate.costs import counts
@@ -42,7 +42,7 @@ def annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
 
 
 def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
-    model = skeleton(subject, plan, compress(subject, plan).to("cpu"))
+    model = skeleton(subject, plan, build(subject, plan.without_inputs()).to("cpu"))
     sources = fold(model)
     tidy(model, {name for name, found in sources.items() if found & {layer.name for layer in subject.layers}})
     _name_nodes(model)

@@ -20,15 +20,16 @@ from torch import Tensor, nn
 from ..compress.apply import compress
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
-from ..core.errors import Cancelled, ExplorerError, ExportError, RecipeError, VerificationError
+from ..core.errors import Cancelled, ExportError, RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.evaluator import evaluate
 from ..models.removal import select
 from ..models.subject import Subject
-from .agreement import LEAST, Agreement, compare
+from .agreement import Agreement
 from .exporters import Exporter, registry
+from .writing import agreement, meant, write
 
 FORMATS = ("safetensors", "onnx")
 
@@ -66,7 +67,11 @@ class Bundle:
                 file.write(self.zip_bytes())
         except OSError as error:
             raise ExportError(
-                f"{path}: the zip cannot be written ({error.strerror}); move what is there away"
+                say(
+                    "{path}: the zip cannot be written ({reason}); move what is there away",
+                    path=path,
+                    reason=error.strerror,
+                )
             ) from None
         return path
 
@@ -79,12 +84,12 @@ class _Steps:
 
     def at(self, share: float, what: str) -> None:
         if self.cancel is not None and self.cancel():
-            raise Cancelled(f"export cancelled before {what}; nothing was left behind")
+            raise Cancelled(say("export cancelled before {what}; nothing was left behind", what=what))
         if self.progress is not None:
             self.progress(round(1000 * share), 1000)
 
     def within(self, start: float, stop: float) -> Callable[[int, int], None]:
-        return lambda done, total: self.at(start + (stop - start) * done / max(total, 1), "the evaluation's end")
+        return lambda done, total: self.at(start + (stop - start) * done / max(total, 1), say("the evaluation's end"))
 
 
 def export(
@@ -109,7 +114,7 @@ def export(
     chosen = _formats(formats)
     _must_be_free(folder)
     steps = _Steps(progress, cancel)
-    steps.at(0, "compressing")
+    steps.at(0, say("compressing"))
     plan = resolve(subject, recipe)
     module = compress(subject, plan).to("cpu")
     splits = [name for name in ("validation", "test") if name in subject.task.splits]
@@ -125,17 +130,17 @@ def export(
         agreements: dict[str, Agreement] = {}
         for i, (name, exporter) in enumerate(chosen.items()):
             start = 0.5 + 0.45 * i / len(chosen)
-            steps.at(start, f"writing {name}")
-            mine, model = _meant(exporter, subject, recipe, plan, module)
-            checks |= _write(exporter, name, subject, mine, model, place, notes)
+            steps.at(start, say("writing {name}", name=name))
+            mine, model = meant(exporter, subject, recipe, plan, module)
+            checks |= write(exporter, name, subject, mine, model, place, notes)
             used[exporter.title] = exporter.usage(subject, model)
             if exporter.simulated:
                 share = steps.within(start, start + 0.45 / len(chosen))
-                agreements[exporter.filename] = _agreement(exporter, subject, mine, model, place, cancel, share)
-        steps.at(0.95, "writing the report")
+                agreements[exporter.filename] = agreement(exporter, subject, mine, model, place, cancel, share)
+        steps.at(0.95, say("writing the report"))
         _companions(subject, recipe, plan, module, reports, checks, tuple(notes), used, place, agreements)
         files = {path.name: path.stat().st_size for path in sorted(place.iterdir())}
-        steps.at(1, "moving the folder into place")
+        steps.at(1, say("moving the folder into place"))
         _move(place, folder)
     return Bundle(folder, files, checks, reports[splits[-1]][1], tuple(notes), agreements)
 
@@ -143,16 +148,18 @@ def export(
 def _formats(formats: str | Sequence[str]) -> dict[str, Exporter]:
     names = (formats,) if isinstance(formats, str) else tuple(formats)
     if not names:
-        raise RecipeError(f"no format; accepted: one or more of {', '.join(registry)}")
+        raise RecipeError(say("no format; accepted: one or more of {formats}", formats=", ".join(registry)))
     return {name: registry[name]() for name in names}
 
 
 def _must_be_free(folder: Path) -> None:
     if folder.is_dir():
         if any(folder.iterdir()):
-            raise ExportError(f"{folder}: the folder is not empty; accepted: a new folder or an empty one")
+            raise ExportError(
+                say("{folder}: the folder is not empty; accepted: a new folder or an empty one", folder=folder)
+            )
     elif folder.exists() or folder.is_symlink():
-        raise ExportError(f"{folder}: this is a file; accepted: a new folder or an empty one")
+        raise ExportError(say("{folder}: this is a file; accepted: a new folder or an empty one", folder=folder))
 
 
 @contextmanager
@@ -164,7 +171,9 @@ def _workplace(folder: Path) -> Iterator[Path]:
         try:
             place.mkdir(parents=True)
         except OSError as error:
-            raise ExportError(f"{folder}: cannot be created ({error.strerror or error})") from None
+            raise ExportError(
+                say("{folder}: cannot be created ({reason})", folder=folder, reason=error.strerror or str(error))
+            ) from None
         yield place
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -175,53 +184,6 @@ def _workplace(folder: Path) -> Iterator[Path]:
                 break
         raise
     shutil.rmtree(place, ignore_errors=True)
-
-
-def _meant(exporter: Exporter, subject: Subject, recipe: Recipe, plan: Plan, module: nn.Module) -> tuple[Plan, nn.Module]:
-    """What the format stands for: the recipe's plan and module, or those of the recipe that it adds rules to."""
-    meant = exporter.meaning(subject, recipe)
-    if meant == recipe:
-        return plan, module
-    mine = resolve(subject, meant)
-    return mine, compress(subject, mine).to("cpu")
-
-
-def _agreement(
-    exporter: Exporter, subject: Subject, plan: Plan, module: nn.Module, place: Path,
-    cancel: Callable[[], bool] | None, progress: Callable[[int, int], object],
-) -> Agreement:  # fmt: skip
-    """The file beside its simulation on validation. Raises :class:`VerificationError` for a classifier that disagrees."""
-    found = compare(subject, plan, exporter.loaded(place), cancel=cancel, progress=progress)
-    if subject.task.kind == "classification" and found.same is not None and found.same < LEAST:
-        raise VerificationError(
-            say(
-                "{name}: {file} predicts another class than its simulation for {share:.1%} of the {split} samples; accepted: {most:.0%}. "
-                "Nothing was exported.",
-                name=subject.name, file=exporter.filename, share=1 - found.same, split=found.split, most=1 - LEAST,
-            )
-        )  # fmt: skip
-    return found
-
-
-def _write(
-    exporter: Exporter, name: str, subject: Subject, plan: Plan, module: nn.Module, place: Path, notes: list[str]
-) -> dict[str, float]:
-    try:
-        written = exporter.write(subject, plan, module, place)
-        gap = exporter.verify(subject, plan, module, place)
-    except ExplorerError as error:
-        if isinstance(error, (ExportError, VerificationError, Cancelled)):
-            raise
-        raise ExportError(f"{subject.name}, {name}: {error}") from error
-    except Exception as error:  # a full disk, a library that gives up
-        raise ExportError(f"{subject.name}, {name}: {type(error).__name__}: {str(error)[:200]}") from error
-    if not gap <= exporter.tolerance:
-        raise VerificationError(
-            f"{subject.name}: {written.files[0]} computes something else than the compressed module: relative "
-            f"difference {gap:.1e}, accepted: {exporter.tolerance:.0e}. Nothing was exported."
-        )
-    notes.extend(written.notes)
-    return {written.files[0]: gap}
 
 
 def masks_of(plan: Plan) -> dict[str, Tensor]:
@@ -290,4 +252,6 @@ def _move(place: Path, folder: Path) -> None:
                 path.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        raise ExportError(
+            say("{folder}: cannot be written ({reason})", folder=folder, reason=error.strerror or str(error))
+        ) from None

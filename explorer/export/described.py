@@ -6,7 +6,8 @@ import json
 
 from torch import Tensor, nn
 
-from ..core.errors import UnsupportedError
+from ..core.errors import UnsupportedError, cause
+from ..core.message import say
 from ..models.calls import calls, gap
 from ..models.subject import Subject
 from .files import REASON_KEY, SPEC_KEY
@@ -22,11 +23,10 @@ def described(subject: Subject, module: nn.Module, tolerance: float) -> tuple[di
         made = calls(subject, module, SIZES)
         spec, weights = trace(module, made[1])
         if gap(module, rebuild(spec, weights), made, tolerance) > tolerance:
-            raise UnsupportedError("what was traced does not compute the same at other batch sizes")
+            raise UnsupportedError(say("what was traced does not compute the same at other batch sizes"))
         text = json.dumps(spec, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     except Exception as error:  # a model without a faithful trace is still worth its weights
-        why = str(error) if isinstance(error, UnsupportedError) else f"{type(error).__name__}: {error}"
-        return plain_tensors(module), {REASON_KEY: why[:500]}
+        return plain_tensors(module), {REASON_KEY: str(cause(error, 500))}
     return weights, {SPEC_KEY: text}
 
 
@@ -34,8 +34,13 @@ def weights_only(filename: str, metadata: dict[str, str]) -> tuple[str, ...]:
     """The note of a file that nothing can be rebuilt from."""
     if REASON_KEY not in metadata:
         return ()
+    why = metadata[REASON_KEY]
     return (
-        f"{filename} holds weights only, because the model could not be written as a graph: {metadata[REASON_KEY]}",
+        say(
+            "{file} holds weights only, because the model could not be written as a graph: {why}",
+            file=filename,
+            why=why,
+        ),
     )
 
 

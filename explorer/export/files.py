@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import LoadError
+from ..core.errors import LoadError, cause
 from ..core.message import say
 from .packing import container
 from .rebuild import parse, rebuild
@@ -39,7 +39,7 @@ def _unzipped(path: Path) -> bytes:
                 )
             return archive.read(found[0])
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise LoadError(say("{path}: the zip cannot be read ({error})", path=path, error=error)) from None
+        raise LoadError(say("{path}: the zip cannot be read ({error})", path=path, error=str(error))) from None
 
 
 def _header(data: bytes, where: object) -> dict[str, str]:
@@ -48,12 +48,12 @@ def _header(data: bytes, where: object) -> dict[str, str]:
 
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(len(data) - 8, HEADER_LIMIT):
-        raise LoadError(f"{where}: truncated, or no safetensors file")
+        raise LoadError(say("{where}: truncated, or no safetensors file", where=where))
     try:
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
         return {str(key): str(value) for key, value in metadata.items()}
     except (ValueError, AttributeError, RecursionError):
-        raise LoadError(f"{where}: its header is no safetensors header") from None
+        raise LoadError(say("{where}: its header is no safetensors header", where=where)) from None
 
 
 def _content(path: Path, names: tuple[str, ...]) -> bytes:
@@ -80,17 +80,18 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         return safetensors.torch.load(data), _header(data, path)
     except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
-        raise LoadError(f"{path}: cannot be read as safetensors ({type(error).__name__}: {str(error)[:160]})") from None
+        raise LoadError(
+            say("{path}: cannot be read as safetensors ({cause})", path=path, cause=cause(error, 160))
+        ) from None
 
 
 def _packed(path: Path, data: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         tensors, metadata = container.loads(data)
     except LoadError as error:
-        raise LoadError(say("{path}: {error}", path=path, error=error.args[0])) from None
+        raise LoadError(say("{path}: {error}", path=path, error=error.message)) from None
     except Exception as error:  # a file made to break the reader is still only a file that cannot be loaded
-        why = f"{type(error).__name__}: {str(error)[:160]}"
-        raise LoadError(say("{path}: malformed ({why})", path=path, why=why)) from None
+        raise LoadError(say("{path}: malformed ({why})", path=path, why=cause(error, 160))) from None
     return tensors, {str(key): str(value) for key, value in metadata.items()}
 
 
@@ -118,14 +119,18 @@ def load_exported(path: str | Path) -> nn.Module:
     """
     weights, metadata = read(path)
     if SPEC_KEY not in metadata:
-        why = metadata.get(REASON_KEY, "it was not written by this package")
+        why = metadata.get(REASON_KEY, say("it was not written by this package"))
         raise LoadError(
-            f"{path}: weights only, nothing to rebuild the module from ({why}); load them into your own class"
+            say(
+                "{path}: weights only, nothing to rebuild the module from ({why}); load them into your own class",
+                path=path,
+                why=why,
+            )
         )
     try:
         with torch.no_grad():
             return rebuild(parse(metadata[SPEC_KEY]), weights)
     except LoadError as error:
-        raise LoadError(f"{path}: {error}") from None
+        raise LoadError(say("{path}: {error}", path=path, error=error.message)) from None
     except Exception as error:  # a file made to break the reader is still only a file that cannot be loaded
-        raise LoadError(f"{path}: the spec is malformed ({type(error).__name__}: {str(error)[:160]})") from None
+        raise LoadError(say("{path}: the spec is malformed ({cause})", path=path, cause=cause(error, 160))) from None

@@ -16,14 +16,14 @@ from torch import nn
 from ..compress.apply import compress
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
-from ..core.errors import Cancelled, ExplorerError, VerificationError
+from ..core.errors import Cancelled, ExplorerError
 from ..core.explanation import FileSize
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..export.agreement import compare
 from ..export.exporters import Exporter, registry
 from ..export.files import load_exported
 from ..export.session import SessionModule, open_session
+from ..export.writing import agreement, write
 from ..models.subject import Subject
 
 ORT, TORCH = "ONNX Runtime", "PyTorch"
@@ -85,7 +85,7 @@ def artefacts(
                 raise
             except ExplorerError as error:
                 if what == "compressed":
-                    sizes.append(_failed(name, str(error)))
+                    sizes.append(_failed(name, error.message))
                 continue
             made.append(one)
             if what == "original":
@@ -105,23 +105,13 @@ def _make(
     exporter = registry[name]()
     plan = resolve(subject, exporter.meaning(subject, recipe))
     module = compress(subject, plan).to("cpu")
-    written = exporter.write(subject, plan, module, place)
-    gap = exporter.verify(subject, plan, module, place)
-    if not gap <= exporter.tolerance:
-        raise VerificationError(
-            say(
-                "{file} computes something else than the compressed module ({gap})",
-                file=written.files[0],
-                gap=f"{gap:.1e}",
-            )
-        )
-    same = None
-    if exporter.simulated:
-        same = compare(subject, plan, exporter.loaded(place), cancel=cancel).same
+    notes: list[str] = []
+    write(exporter, name, subject, plan, module, place, notes)
+    same = agreement(exporter, subject, plan, module, place, cancel, None).same if exporter.simulated else None
     data = (place / exporter.filename).read_bytes()
     size = FileSize(
         name, exporter.filename, len(data), gzipped(data), before.bytes if before else len(data),
-        before.gzip if before else gzipped(data), same, written.notes,
+        before.gzip if before else gzipped(data), same, tuple(notes),
     )  # fmt: skip
     return Artefact(
         what, name, ORT if name.startswith("onnx") else TORCH, size, _opened(exporter, name, plan, module, place)

@@ -75,16 +75,28 @@ def _tables(plan: Plan, seen: Explanation) -> Iterator[Surprise]:
         part = seen.layers[name]
         saved = _saved(seen, name, codes.bits)
         if codes.overhead >= saved > 0:
-            text = "{layer}: its scales or codebooks take {overhead:,} bytes, {bits} instead of 32 bits save {saved:,}: quantizing it makes it no smaller."
             yield Surprise(
                 "table-larger-than-savings",
-                say(text, layer=name, overhead=codes.overhead, bits=codes.bits, saved=saved),
+                say(
+                    "{layer}: its scales or codebooks take {overhead:,} bytes, {bits} instead of 32 bits save {saved:,}: quantizing it makes it no smaller.",
+                    layer=name,
+                    overhead=codes.overhead,
+                    bits=codes.bits,
+                    saved=saved,
+                ),
                 name,
             )
         elif codes.overhead > 0.25 * part.total > 0 and part.scales + part.codebooks:
             share = (part.scales + part.codebooks) / part.total
-            text = "{layer}: {share:.0%} of its bytes are scales or codebooks; fewer of them (a scale a tensor or larger groups) would make it smaller."
-            yield Surprise("table-large", say(text, layer=name, share=share), name)
+            yield Surprise(
+                "table-large",
+                say(
+                    "{layer}: {share:.0%} of its bytes are scales or codebooks; fewer of them (a scale a tensor or larger groups) would make it smaller.",
+                    layer=name,
+                    share=share,
+                ),
+                name,
+            )
 
 
 def _saved(seen: Explanation, name: str, bits: int) -> int:
@@ -98,14 +110,17 @@ def _indices(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surpri
     """Too few zeros to pay for saying where they are."""
     for name, layer in counts(subject, plan).layers.items():
         if name in plan.masks and layer.zeros_left >= 0.01 and seen.layers[name].form == "dense":
-            text = (
-                "{layer}: {share:.0%} zeros do not pay for a list of where they are (a bit a weight, at least): storing all {entries:,} entries "
-                "at {bits} bits is the smallest."
-            )
             bits = layer.bits if seen.layers[name].scales + seen.layers[name].codebooks else FP32
             yield Surprise(
                 "indices-cost-more",
-                say(text, layer=name, share=layer.zeros_left, entries=layer.remaining, bits=bits),
+                say(
+                    "{layer}: {share:.0%} zeros do not pay for a list of where they are (a bit a weight, at least): storing all {entries:,} entries "
+                    "at {bits} bits is the smallest.",
+                    layer=name,
+                    share=layer.zeros_left,
+                    entries=layer.remaining,
+                    bits=bits,
+                ),
                 name,
             )
 
@@ -121,12 +136,15 @@ def _graph(seen: Explanation) -> Iterator[Surprise]:
                 * _kept(seen)
             )
             if one.bytes > 2 * weights:
-                text = (
-                    "{file} has {bytes:,} bytes, of which weights are about {weights:,}: the rest is the graph (operators, names, shapes), which "
-                    "no quantization makes smaller."
-                )
                 yield Surprise(
-                    "graph-larger-than-weights", say(text, file=one.file, bytes=one.bytes, weights=round(weights))
+                    "graph-larger-than-weights",
+                    say(
+                        "{file} has {bytes:,} bytes, of which weights are about {weights:,}: the rest is the graph (operators, names, shapes), which "
+                        "no quantization makes smaller.",
+                        file=one.file,
+                        bytes=one.bytes,
+                        weights=round(weights),
+                    ),
                 )
 
 
@@ -139,12 +157,15 @@ def _floats(seen: Explanation) -> Iterator[Surprise]:
     for batch in _batches(seen)[:1] if quantized else ():
         plain, four = seen.latency("compressed", "onnx", batch), seen.latency("compressed", "onnx-int4", batch)
         if plain and four and four.median > plain.median * (1 + SAME):
-            text = (
-                "4-bit weights are made floats again whenever the model runs: a batch of {batch} takes {four} instead of {plain}. They save memory and "
-                "disk, and time only where reading weights is what takes it (large language models)."
-            )
             yield Surprise(
-                "int4-not-faster", say(text, batch=batch, four=_time(four.median), plain=_time(plain.median))
+                "int4-not-faster",
+                say(
+                    "4-bit weights are made floats again whenever the model runs: a batch of {batch} takes {four} instead of {plain}. They save memory and "
+                    "disk, and time only where reading weights is what takes it (large language models).",
+                    batch=batch,
+                    four=_time(four.median),
+                    plain=_time(plain.median),
+                ),
             )
 
 
@@ -159,17 +180,27 @@ def _slower(seen: Explanation) -> Iterator[Surprise]:
         return
     first, last = min(gains), max(gains)
     if gains[last] > 1 + 2 * SAME and gains[first] < 1 + SAME and first != last:
-        text = (
-            "8-bit integers gain {many:.2f}x at a batch of {last} and {one:.2f}x at {first}: so small a run is mostly calls and rounding of inputs, "
-            "not products. The batch is too small to show what the kernels gain."
+        yield Surprise(
+            "batch-too-small",
+            say(
+                "8-bit integers gain {many:.2f}x at a batch of {last} and {one:.2f}x at {first}: so small a run is mostly calls and rounding of inputs, "
+                "not products. The batch is too small to show what the kernels gain.",
+                many=gains[last],
+                one=gains[first],
+                last=last,
+                first=first,
+            ),
         )
-        yield Surprise("batch-too-small", say(text, many=gains[last], one=gains[first], last=last, first=first))
     elif gains[last] < 1 + SAME:
-        text = (
-            "8-bit integers take {ratio:.2f}x the time of fp32 at a batch of {batch}: rounding the inputs costs more here than the products save, "
-            "or operators without an integer kernel (GRU, RNN, normalization) take most of the time."
+        yield Surprise(
+            "int8-not-faster",
+            say(
+                "8-bit integers take {ratio:.2f}x the time of fp32 at a batch of {batch}: rounding the inputs costs more here than the products save, "
+                "or operators without an integer kernel (GRU, RNN, normalization) take most of the time.",
+                ratio=1 / gains[last],
+                batch=last,
+            ),
         )
-        yield Surprise("int8-not-faster", say(text, ratio=1 / gains[last], batch=last))
 
 
 def _small(seen: Explanation) -> Iterator[Surprise]:
@@ -177,8 +208,14 @@ def _small(seen: Explanation) -> Iterator[Surprise]:
     short = [one for one in seen.latencies if one.engine == "ONNX Runtime" and one.median < CALL]
     if short:
         one = min(short, key=lambda item: item.median)
-        text = "A batch of {batch} takes {time}: at this length the call itself is a large part, and fewer products hardly show."
-        yield Surprise("call-dominates", say(text, batch=one.batch, time=_time(one.median)))
+        yield Surprise(
+            "call-dominates",
+            say(
+                "A batch of {batch} takes {time}: at this length the call itself is a large part, and fewer products hardly show.",
+                batch=one.batch,
+                time=_time(one.median),
+            ),
+        )
     for one in seen.latencies:
         before = seen.latency("original", one.format, one.batch)
         if (
@@ -187,9 +224,17 @@ def _small(seen: Explanation) -> Iterator[Surprise]:
             and _overlap(one, before)
             and abs(one.median / before.median - 1) > 2 * SAME
         ):
-            text = "{format}, batch {batch}: the quartiles of the two overlap ({a} and {b}), so this difference may be the machine's noise."
             span = [f"{_time(item.low)} to {_time(item.high)}" for item in (one, before)]
-            yield Surprise("spread-hides-it", say(text, format=one.format, batch=one.batch, a=span[0], b=span[1]))
+            yield Surprise(
+                "spread-hides-it",
+                say(
+                    "{format}, batch {batch}: the quartiles of the two overlap ({a} and {b}), so this difference may be the machine's noise.",
+                    format=one.format,
+                    batch=one.batch,
+                    a=span[0],
+                    b=span[1],
+                ),
+            )
 
 
 def _overlap(a: Latency, b: Latency) -> bool:
@@ -202,11 +247,16 @@ def _removed(seen: Explanation) -> Iterator[Surprise]:
     batch = _batches(seen)[-1:] or [0]
     before, after = seen.latency("original", "onnx", batch[0]), seen.latency("compressed", "onnx", batch[0])
     if fewer > 1.2 and before and after and before.median / after.median < 0.8 * fewer:
-        text = (
-            "{fewer:.1f}x fewer multiply-accumulates make a batch of {batch} only {gain:.1f}x faster: what is not a product (normalization, "
-            "activations, moving data) stays, and narrow layers use the processor's vectors less well."
+        yield Surprise(
+            "macs-are-not-time",
+            say(
+                "{fewer:.1f}x fewer multiply-accumulates make a batch of {batch} only {gain:.1f}x faster: what is not a product (normalization, "
+                "activations, moving data) stays, and narrow layers use the processor's vectors less well.",
+                fewer=fewer,
+                batch=batch[0],
+                gain=before.median / after.median,
+            ),
         )
-        yield Surprise("macs-are-not-time", say(text, fewer=fewer, batch=batch[0], gain=before.median / after.median))
 
 
 def _problems(seen: Explanation) -> Iterator[Surprise]:

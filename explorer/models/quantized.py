@@ -26,6 +26,8 @@ class FakeQuantize(nn.Module):
 
     def __init__(self, low: int = 0, high: int = 255) -> None:
         super().__init__()
+        if type(low) is not int or type(high) is not int or not -128 <= low <= 0 < high <= 255:
+            raise ValueError(f"codes {low!r} to {high!r}; accepted: whole numbers from -128 to 255 around 0")
         self.low, self.high = low, high
         self.scale: Tensor
         self.zero_point: Tensor
@@ -34,6 +36,9 @@ class FakeQuantize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         wide = x if x.element_size() >= 4 else x.float()  # half precision cannot hold x / scale
+        if torch.compiler.is_exporting():  # torch.export has no place for the kernel
+            codes = torch.clamp(torch.round(wide * (1.0 / self.scale)) + self.zero_point, self.low, self.high)
+            return ((codes - self.zero_point) * self.scale).to(x.dtype)
         found = torch.fake_quantize_per_tensor_affine(wide, self.scale.float(), self.zero_point, self.low, self.high)
         return found.to(x.dtype)
 
@@ -90,7 +95,9 @@ def _watched(module: nn.Module) -> bool:
     return isinstance(module, (Watcher, nn.Identity))
 
 
-def step(mode: str, act: str, gates: Tensor, state: list[Tensor], w: Tensor, b: Tensor | None, q: nn.Module) -> list[Tensor]:
+def step(
+    mode: str, act: str, gates: Tensor, state: list[Tensor], w: Tensor, b: Tensor | None, q: nn.Module
+) -> list[Tensor]:
     """One time step: gates [N, G * H] of the input, state h (and c of an LSTM) [N, H] -> the next state.
 
     ``q`` rounds the h that is multiplied by ``w``; what a GRU passes on unmultiplied stays as it is. Equations: torch.nn.LSTM,
@@ -127,11 +134,15 @@ class QuantizedStack(QuantizedInputs, RecurrentStack):
             states.append(final)
         return outs[0] if self.directions == 1 else torch.cat(outs, -1), states
 
-    def _direction(self, x: Tensor, batches: Tensor | None, index: int, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _direction(
+        self, x: Tensor, batches: Tensor | None, index: int, state: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
         tag = self.tags[index]
         qi, qh, qr = (self.quantizer(f"weight_{name}_{tag}") for name in ("ih", "hh", "hr"))
         x = qi(x)
-        if _watched(qh) and isinstance(qr, nn.Identity):  # nothing to round in between: the kernel, and its states seen afterwards
+        if _watched(qh) and isinstance(
+            qr, nn.Identity
+        ):  # nothing to round in between: the kernel, and its states seen afterwards
             out, final = self._kernel(x, batches, index, [one.unsqueeze(0) for one in state], False)
             qh(state[0])
             qh(out)
@@ -143,7 +154,15 @@ class QuantizedStack(QuantizedInputs, RecurrentStack):
         outs = []
         for part in parts:
             n = len(part)  # packed sequences end one after the other, the shortest first
-            new = step(self.mode, self.nonlinearity, part, [s[:n] for s in state], getattr(self, f"weight_hh_{tag}"), bias[1], qh)
+            new = step(
+                self.mode,
+                self.nonlinearity,
+                part,
+                [s[:n] for s in state],
+                getattr(self, f"weight_hh_{tag}"),
+                bias[1],
+                qh,
+            )
             if self.proj_sizes:
                 new[0] = F.linear(qr(new[0]), getattr(self, f"weight_hr_{tag}"))
             outs.append(new[0])
@@ -189,6 +208,22 @@ class _Attention(QuantizedInputs):
     What enters the output projection is rounded by ``out_proj``, a module of its own. Scores and their softmax are no
     product with a weight, and stay as they are.
     """
+
+    def __init__(self, *args: Any, inputs: Mapping[str, tuple[int, int]] | None = None, **kwargs: Any) -> None:
+        own = dict(inputs or {})
+        out = own.pop("out_proj_weight", None)
+        super().__init__(*args, inputs=own, **kwargs)
+        if out is not None:
+            me: Any = self
+            me.out_proj.__class__ = quantized_class(type(me.out_proj))
+            me.out_proj.input_quantizers = nn.ModuleDict({"weight": FakeQuantize(*out)})
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, int]]:
+        """{name of a weight: (lowest, highest code)}; ``out_proj_weight`` stands for that of the output projection."""
+        me: Any = self
+        out = me.out_proj.inputs if isinstance(me.out_proj, QuantizedInputs) else {}
+        return super().inputs | {f"out_proj_{name}": codes for name, codes in out.items()}
 
     _projections, _attend, _mask = PrunedAttention._projections, PrunedAttention._attend, PrunedAttention._mask
 

@@ -13,6 +13,11 @@ from .attention import PrunedAttention
 from .quantized import QuantizedInputs, quantized_class
 
 ATTENTION = (nn.MultiheadAttention, PrunedAttention)
+# attributes by which these take a fused kernel, which passes by the layers inside; 0 keeps them from it
+FUSED: dict[type[nn.Module], str] = {
+    nn.TransformerEncoderLayer: "activation_relu_or_gelu",
+    nn.TransformerEncoder: "use_nested_tensor",
+}
 
 
 def refusal(module: nn.Module, name: str) -> str | None:
@@ -27,7 +32,9 @@ def _refusal(root: nn.Module, owner: str, local: str) -> str | None:
     kind = type(module).__name__
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return say("an embedding reads indices, which are no activation")
-    if quantized_class(type(module)) is None or not local.startswith(("weight", "in_proj", "q_proj", "k_proj", "v_proj")):
+    if quantized_class(type(module)) is None or not local.startswith(
+        ("weight", "in_proj", "q_proj", "k_proj", "v_proj")
+    ):
         return say("what a {kind} multiplies by it cannot be told", kind=kind)
     parent: Any = root.get_submodule(owner.rpartition(".")[0]) if owner else None
     for one in (module, parent):
@@ -75,10 +82,10 @@ def attach(module: nn.Module, inputs: Mapping[str, nn.Module]) -> list[tuple[nn.
                 if isinstance(parent, ATTENTION):  # its own forward would pass by the module that projects the output
                     become(parent)
     for child in module.modules():
-        if isinstance(child, nn.TransformerEncoderLayer) and any(isinstance(one, QuantizedInputs) for one in child.modules()):
-            fused = child.__dict__.get("activation_relu_or_gelu", 0)
-            if fused:  # its fused kernel would pass by all of them; 0 says that there is none for this activation
-                child.__dict__["activation_relu_or_gelu"], child.__dict__["_fused_activation"] = 0, fused
+        for cls, flag in FUSED.items():
+            value = child.__dict__.get(flag)
+            if value and isinstance(child, cls) and any(isinstance(one, QuantizedInputs) for one in child.modules()):
+                child.__dict__[flag], child.__dict__[f"_before_{flag}"] = type(value)(0), value
     return before
 
 
@@ -88,8 +95,9 @@ def detach(module: nn.Module, before: list[tuple[nn.Module, type[nn.Module]]]) -
         del one.input_quantizers
         one.__class__ = cls
     for child in module.modules():
-        if "_fused_activation" in child.__dict__:
-            child.__dict__["activation_relu_or_gelu"] = child.__dict__.pop("_fused_activation")
+        for flag in FUSED.values():
+            if f"_before_{flag}" in child.__dict__:
+                child.__dict__[flag] = child.__dict__.pop(f"_before_{flag}")
 
 
 @contextmanager

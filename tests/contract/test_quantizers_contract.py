@@ -12,7 +12,6 @@ from explorer.compress.resolve import resolve
 from explorer.compress.slices import Slices
 from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
-from explorer.models.subject import Subject
 from tests.contract.nets import tiny
 
 SHAPE = (6, 50)
@@ -144,9 +143,8 @@ def test_a_quantizer_quantizes_in_a_recipe(quantizer: str, granularity: str, dev
         return
     recipe = Recipe().prune("*", sparsity=0.5).prune("fc.0", granularity="unit", sparsity=0.3)
     recipe = recipe.quantize("*", bits=bits, quantizer=quantizer, granularity=granularity, group_size=size)
-    subject = tiny()
+    subject, moved = tiny(), tiny(device=device)
     expected = resolve(subject, recipe)
-    moved = Subject(tiny().module.to(device), subject.task)
     for name, layer in resolve(moved, recipe).layers.items():
         found = layer.apply(moved.weight(name)).cpu()
         assert torch.allclose(found, expected.layers[name].apply(subject.weight(name)), atol=1e-6)

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 import explorer
 import sample_models
 from explorer.core.errors import Cancelled, VerificationError
-from explorer.export import bundle as bundles
+from explorer.export import agreement
 from explorer.export.agreement import compare
 from explorer.export.exporters import registry
 from explorer.export.integer.recipes import int4_recipe, int8_recipe
@@ -225,4 +225,4 @@ def test_comparing_can_be_cancelled(subject_of, tmp_path: Path) -> None:
         compare(subject, plan, entry.loaded(tmp_path), cancel=lambda: True)
     told: list[tuple[int, int]] = []
     compare(subject, plan, entry.loaded(tmp_path), progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (24, 24) and bundles.LEAST == 0.99
+    assert told[-1] == (24, 24) and agreement.LEAST == 0.99

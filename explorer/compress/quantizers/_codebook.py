@@ -22,6 +22,6 @@ class Codebook(Quantizer):
     def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:
         values, count = ordered(slices.rows(weight).float())
         k = 2**bits
-        centers = lloyd(values, count, type(self).start(values, count, k)).float()
+        centers = lloyd(values, count, type(self).start(values, count, k)).float().to(weight.device)
         edges = (centers[:, 1:] + centers[:, :-1]) / 2
         return Table(bits, "codebook", slices, centers, edges, stored=4 * k, sparse=True)

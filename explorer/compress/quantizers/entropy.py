@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..codes import Codes
-from ..ranges import FACTORS, divergence, reach, uniform
+from ..ranges import FACTORS, clipped, divergence, reach, uniform
 from ..slices import Slices
 from . import Quantizer, registry
 
@@ -15,10 +15,11 @@ BINS, FEWER = 2048, 512  # of a tensor, and of each slice where there are severa
 class Entropy(Quantizer):
     """Uniform quantization over the range that keeps most of the distribution's information (KL divergence).
 
-    Of the full range of the (pruned) weights times 1.00, 0.99, ... 0.01, the one with the smallest KL(P || Q) is taken: P is
-    the histogram (2048 bins, 512 where there are several slices; of |w| for symmetric) clipped to the range, Q what is left of it
-    when bins that share a code are merged. Scale, zero point and codes follow from the range as for min-max: scale = range / (2^b - 1) (symmetric: half of
-    it / (2^(b-1) - 1)); one a tensor, channel or gate; a group has too few weights for a distribution. Bits: 2 to 8.
+    Of the thresholds t = 1.00, 0.99, ... 0.01 times max|w|, the one with the smallest KL(P || Q) is taken, and the range of the
+    (pruned) weights cut to [-t, t]: P is the histogram (2048 bins, 512 where there are several slices; of |w| for symmetric)
+    clipped to the range, Q what is left of it when bins that share a code are merged. Scale, zero point and codes follow from
+    the range as for min-max: scale = range / (2^b - 1) (symmetric: half of it / (2^(b-1) - 1)); one a tensor, channel or gate; a
+    group has too few weights for a distribution. Bits: 2 to 8.
     Source: Migacz 2017, 8-bit inference with TensorRT, NVIDIA GTC S7310.
     """
 
@@ -39,8 +40,8 @@ class Entropy(Quantizer):
         best = torch.full_like(most, torch.inf)
         factor = torch.ones_like(most)
         for one in FACTORS:
-            tried = uniform(least * one, most * one, bits, scheme, slices)
-            found = divergence(counts, centers, tried, least * one, most * one)
+            low, high = clipped(least, most, one)
+            found = divergence(counts, centers, uniform(low, high, bits, scheme, slices), low, high)
             factor = torch.where(found < best, one, factor)
             best = torch.minimum(best, found)
-        return uniform(least * factor, most * factor, bits, scheme, slices)
+        return uniform(*clipped(least, most, factor), bits, scheme, slices)

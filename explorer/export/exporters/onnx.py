@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...compress.plan import Plan
 from ...core.errors import ExportError
+from ...core.message import say
 from ...models.calls import calls
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
@@ -34,9 +35,25 @@ class Onnx(Exporter):
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         from ..onnx_graph import strip, to_onnx
 
+        if plan.inputs:
+            accepted = "onnx-int8, safetensors" if "onnx-int8" in registry else "safetensors"
+            raise ExportError(
+                say(
+                    "{subject}: this recipe quantizes activations, which a graph of float operators would round at other places; "
+                    "accepted: {accepted}, or the recipe without its activation rules",
+                    subject=subject.name, accepted=accepted,
+                )
+            )  # fmt: skip
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if size > LARGEST:
-            raise ExportError(f"{subject.name}: {size:,} bytes of weights; one ONNX file holds at most {LARGEST:,}")
+            raise ExportError(
+                say(
+                    "{subject}: {size:,} bytes of weights; one ONNX file holds at most {largest:,}",
+                    subject=subject.name,
+                    size=size,
+                    largest=LARGEST,
+                )
+            )
         model = strip(to_onnx(subject, module, calls(subject, module, (2,))[0]))
         (folder / self.filename).write_bytes(model.SerializeToString())
         return Written((self.filename,))

@@ -73,8 +73,13 @@ class IntegerOnnx(Exporter):
         if floats:
             notes.append(say("{file}: stored as floats: {layers}", file=self.filename, layers=", ".join(floats)))
         if bare:
-            text = "{file}: activations computed in floats, since its operators round none: {layers}"
-            notes.append(say(text, file=self.filename, layers=", ".join(bare)))
+            notes.append(
+                say(
+                    "{file}: activations computed in floats, since its operators round none: {layers}",
+                    file=self.filename,
+                    layers=", ".join(bare),
+                )
+            )
         return tuple(notes)
 
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
