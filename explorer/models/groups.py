@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from ..core.layers import Group
+from . import branches
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from .branches import Way
 from .calls import calls
 from .flow import Flow
 from .flow_attention import ATTENTION
@@ -47,9 +49,16 @@ def follow(subject: Subject) -> Ledger:
     return flow.ledger
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
-    """Groups that look removable, in forward order; and why others do not."""
-    ledger = follow(subject)
+def propose(subject: Subject) -> tuple[list[Cut], dict[str, str], list[Way]]:
+    """Groups that look removable, in forward order; why others do not; and ways through the model on which to try them.
+
+    Without ways the task's own forward is tried. Raises where the module does not run.
+    """
+    ways: list[Way] = []
+    try:
+        ledger = follow(subject)
+    except Exception:  # torch.fx cannot trace every model; what real calls compute can always be recorded
+        ledger, ways = branches.follow(subject, _leaf, _aliases(subject.module))
     modules = dict(subject.module.named_modules())
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     heads = {ledger.find(unit) for marks in ledger.heads for unit in marks.unique().tolist() if unit != FIXED}
@@ -73,7 +82,7 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
             refused.update({name: why for name in producers})
             continue
         cuts.append(_cut(family, members, units, producers, modules, members[0] in heads))
-    return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused
+    return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused, ways
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..core.layers import Group
+from ..core.message import say
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -65,17 +66,18 @@ def find_structure(subject: Subject) -> Structure:
     """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
     import torch
 
-    from . import coupling, groups
+    from . import groups
     from .trial import why_not
 
     with torch.inference_mode(False):  # whatever mode the caller is in
         try:
-            proposed, refused = groups.propose(subject)
-        except Exception:  # any model may come here; where torch.fx cannot trace, the couplings are read off autograd
-            proposed, refused = coupling.propose(subject)
+            proposed, refused, ways = groups.propose(subject)
+        except Exception as error:  # any model may come here; one that does not run has no groups, and says why
+            why = say("its units could not be followed ({error})", error=f"{type(error).__name__}: {str(error)[:120]}")
+            return Structure({}, {layer.name: why for layer in subject._plain_layers})
     cuts: dict[str, Cut] = {}
     for cut in proposed:
-        reason = why_not(subject, cut)
+        reason = why_not(subject, cut, ways)
         if reason is None:
             cuts[cut.group.name] = cut
         else:

@@ -16,10 +16,11 @@ from explorer.core.errors import UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts, remaining_shape
 from explorer.evaluate.macs import count
+from explorer.models.groups import follow
 from explorer.models.subject import Subject
 from explorer.models.trial import difference
 from tests.contract.nets import state, unchanged
-from tests.structure.zoo import CASES, RECURRENT, Case
+from tests.structure.zoo import CASES, RECURRENT, UNTRACEABLE, Case
 
 CHOSEN = [
     case for case in RECURRENT if "2 layers" in case.name and ("no bias" in case.name) != ("time first" in case.name)
@@ -90,6 +91,13 @@ def exact(case: Case, most: int = 100) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_removing_equals_masking(case: Case) -> None:
+    exact(case)
+
+
+@pytest.mark.parametrize("case", UNTRACEABLE, ids=lambda case: case.name)
+def test_what_cannot_be_traced_has_the_groups_that_are_certain(case: Case) -> None:
+    with pytest.raises(Exception, match=r".+"):
+        follow(case.subject())
     exact(case)
 
 
