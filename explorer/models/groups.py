@@ -49,16 +49,17 @@ def follow(subject: Subject) -> Ledger:
     return flow.ledger
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, str], list[Way]]:
-    """Groups that look removable, in forward order; why others do not; and ways through the model on which to try them.
-
-    Without ways the task's own forward is tried. Raises where the module does not run.
-    """
-    ways: list[Way] = []
+def look(subject: Subject) -> tuple[Ledger, list[Way]]:
+    """The units of any module that runs, and ways through it on which to try them: none where it was traced."""
     try:
-        ledger = follow(subject)
+        return follow(subject), []
     except Exception:  # torch.fx cannot trace every model; what real calls compute can always be recorded
-        ledger, ways = branches.follow(subject, _leaf, _aliases(subject.module))
+        return branches.follow(subject, _leaf, _aliases(subject.module))
+
+
+def propose(subject: Subject, ledger: Ledger | None = None) -> tuple[list[Cut], dict[str, str]]:
+    """Groups that look removable, in forward order; and why others do not."""
+    ledger = ledger or follow(subject)
     modules = dict(subject.module.named_modules())
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     heads = {ledger.find(unit) for marks in ledger.heads for unit in marks.unique().tolist() if unit != FIXED}
@@ -82,7 +83,7 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str], list[Way]]:
             refused.update({name: why for name in producers})
             continue
         cuts.append(_cut(family, members, units, producers, modules, members[0] in heads))
-    return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused, ways
+    return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused
 
 
 def _aliases(module: nn.Module) -> dict[str, str]:

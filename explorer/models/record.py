@@ -10,6 +10,7 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -60,17 +61,19 @@ class _Recorder(Decisions):
         self._scope: list[str] = []
         self._inside = 0  # of a leaf, whose own operations are not written down
         self._constants = 0
+        self._hooks: list[Any] = []
         self._hook("", module, leaf)
 
     def _hook(self, name: str, module: nn.Module, leaf: Leaf) -> None:
         if leaf(module) and not (module._forward_hooks or module._forward_pre_hooks):
-            module.register_forward_pre_hook(lambda *_: self._enter())
-            module.register_forward_hook(lambda m, args, kwargs, value: self._leave(name, m, args, kwargs, value), with_kwargs=True)
+            self._hooks.append(module.register_forward_pre_hook(lambda *_: self._enter()))
+            leave = partial(self._leave, name)
+            self._hooks.append(module.register_forward_hook(leave, with_kwargs=True))
             return
         for child_name, child in module.named_children():
             self._hook(f"{name}.{child_name}" if name else child_name, child, leaf)
-        module.register_forward_pre_hook(lambda m, args, kwargs: self._begin(name, args, kwargs), with_kwargs=True)
-        module.register_forward_hook(lambda m, args, value: self._end(value))
+        self._hooks.append(module.register_forward_pre_hook(partial(self._begin, name), with_kwargs=True))
+        self._hooks.append(module.register_forward_hook(lambda m, args, value: self._end(value)))
 
     # scopes and leaves
 
@@ -79,7 +82,7 @@ class _Recorder(Decisions):
             seen = self.record.visible.setdefault(self._scope[-1], set())
             fx.node.map_arg(self._argument(values), lambda node: seen.add(node))
 
-    def _begin(self, name: str, args: Any, kwargs: Any) -> None:
+    def _begin(self, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
         if not self._inside:
             self._scope.append(name)
             self._see(args, kwargs)
@@ -189,11 +192,14 @@ class _Recorder(Decisions):
                 raise
             self.record.raised = _raised_here(error)
             self.record.broken = None if self.record.raised else f"{type(error).__name__}: {str(error)[:120]}"
+        finally:
+            for hook in self._hooks:
+                hook.remove()
         return self.record
 
 
 def record(module: nn.Module, call: Call, leaf: Leaf, forced: Sequence[bool] = ()) -> Record:
-    """Run ``module`` (a copy: hooks stay on it) and write down what it computes, down to modules for which ``leaf`` is true.
+    """Run ``module`` (a copy: constants are left on it) and write down what it computes, down to modules for which ``leaf`` is true.
 
     forced: outcomes of its first decisions on data. Where these make it fail, the graph ends there; else its errors pass.
     """

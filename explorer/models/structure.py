@@ -71,7 +71,8 @@ def find_structure(subject: Subject) -> Structure:
 
     with torch.inference_mode(False):  # whatever mode the caller is in
         try:
-            proposed, refused, ways = groups.propose(subject)
+            ledger, ways = groups.look(subject)
+            proposed, refused = groups.propose(subject, ledger)
         except Exception as error:  # any model may come here; one that does not run has no groups, and says why
             why = say("its units could not be followed ({error})", error=f"{type(error).__name__}: {str(error)[:120]}")
             return Structure({}, {layer.name: why for layer in subject._plain_layers})

@@ -148,7 +148,7 @@ CASES = [
     Case("layer norm", conv.LayerNormNet, (6,), {"a": (N, 8), "fc": (N, 5)}, HEAD),
 ]
 
-TWO = {"a": (N, 8), "left": (N, 5)}
+TWO = {"a": (N, 8), "right": (N, 5)}
 UNTRACEABLE = [
     Case("branch on the length", control.BySize, (5, 4), {**{f"lstm.l{i}{s}": (H, 6) for i in (0, 1) for s in ("", "_reverse")}, "fc": (N, 5)}, HEAD),
     Case("branch on the length, long", control.BySize, (12, 4), None, HEAD),
@@ -157,14 +157,14 @@ UNTRACEABLE = [
     Case("rnn cell in a loop of any length", lambda: control.LoopedCell("RNN"), (5, 4), {"cell": (H, 6)}, HEAD),
     Case("branch on data", control.ByData, (6,), TWO, HEAD),
     Case("branch on data that mixes units", lambda: control.ByData("softmax"), (6,), {"a": (N, 8)}, {"left.weight": "softmax"}),
-    Case("branch on a number that no sample takes", lambda: control.ByData("item"), (6,), {"left": (N, 5)}, {"a.weight": "values that"}),
+    Case("branch on a number that no sample takes", lambda: control.ByData("item"), (6,), {**TWO, "a": (N, 4)}, HEAD),
     Case("branch on a number that is lost", lambda: control.ByData("float"), (6,), {}, {"a.weight": "plain numbers", "left.weight": "plain"}),
-    Case("branch on the units", lambda: control.ByData("units"), (6,), {"left": (N, 5)}, {"a.weight": "all runs over its units"}),
-    Case("branch that no sample takes", lambda: control.ByData("rare"), (6,), {"left": (N, 5)}, {"a.weight": "fails once units are removed"}),
+    Case("branch on the units", lambda: control.ByData("units"), (6,), {"right": (N, 5)}, {"a.weight": "all runs over its units"}),
+    Case("branch that no sample takes", lambda: control.ByData("rare"), (6,), {"right": (N, 5)}, {"a.weight": "fails once units are removed"}),
     Case("checks on data", lambda: control.ByData("checked"), (6,), TWO, HEAD),
     Case("layer that no sample reaches", control.Unused, (5, 4), {"block.fc1": (N, 7)}, {"embed.weight": "long.weight"}),
     Case("early exit", control.EarlyExit, (5, 4), {**BLOCK, "block.self_attn": ("head", 3), "block.linear1": (N, 9)}, HEAD),
-    Case("keywords, packed sequences, a state", control.Packed, None, {"gru.l0": (H, 6)}, HEAD, inputs=keywords),
+    Case("keywords, packed sequences, a state", control.Packed, None, {"start": (N, 6)}, HEAD, inputs=keywords),
 ]  # fmt: skip
 
 
