@@ -55,7 +55,9 @@ def follow(subject: Subject, leaf: Leaf, aliases: dict[str, str]) -> tuple[Ledge
         one = queue.pop(0)
         made = record(subject.copy().cpu(), one.call, leaf, one.forced)
         if made.broken:
-            doubts[one.scope] = say("the branch at {where} could not be looked at ({error})", where=one.where, error=made.broken)
+            doubts[one.scope] = say(
+                "the branch at {where} could not be looked at ({error})", where=one.where, error=made.broken
+            )
         if (code := str(made.graph)) in known:
             continue
         known.add(code)
@@ -69,7 +71,9 @@ def follow(subject: Subject, leaf: Leaf, aliases: dict[str, str]) -> tuple[Ledge
         queue += _turned(one, made, turned)
     for left in queue:
         if left.forced:
-            doubts[left.scope] = say("the branch at {where} has more ways than the {ways} that were looked at", where=left.where, ways=WAYS)
+            doubts[left.scope] = say(
+                "the branch at {where} has more ways than the {ways} that were looked at", where=left.where, ways=WAYS
+            )
     doubts |= _unseen(subject, found)
     for made, flow in found:
         for scope, why in doubts.items():
@@ -115,14 +119,18 @@ def _unseen(subject: Subject, found: list[tuple[Record, Flow]]) -> dict[str, str
         scope = name.rpartition(".")[0]
         while scope not in ran:
             scope = scope.rpartition(".")[0]
-        doubts.setdefault(scope, say("none of the inputs that were looked at uses {name}, which another branch may use", name=name))
+        doubts.setdefault(
+            scope, say("none of the inputs that were looked at uses {name}, which another branch may use", name=name)
+        )
     return doubts
 
 
 def _calls(subject: Subject) -> list[Call]:
     """How the task calls the module on a batch and on single samples."""
     module, seen = subject.copy().cpu(), []  # type: ignore[var-annotated]
-    hook = module.register_forward_pre_hook(lambda _, args, kwargs: seen.append(Call(tuple(args), dict(kwargs))), with_kwargs=True)
+    hook = module.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(Call(tuple(args), dict(kwargs))), with_kwargs=True
+    )
     task = subject.task
     split = "train" if "train" in task.splits else "validation"
     count = len(task.dataset(split))

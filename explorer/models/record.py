@@ -54,7 +54,7 @@ class _Recorder(Decisions):
 
     def __init__(self, module: nn.Module, leaf: Leaf, forced: Sequence[bool]) -> None:
         super().__init__(forced)
-        self.record = Record(module, fx.Graph(module))
+        self.record = Record(module, fx.Graph())
         self._names = {id(t): name for name, t in [*module.named_buffers(), *module.named_parameters()]}
         self._nodes: dict[int, fx.Node] = {}
         self._alive: list[Any] = []  # an id is of use as long as its tensor lives
@@ -215,7 +215,11 @@ def _holds_tensors(value: Any) -> bool:
 def _target(func: Any, name: str, args: Any) -> tuple[str, Any, Any]:
     """(op, target, arguments) of a torch function as a trace would have written it: operators by their plain names."""
     if name == "__get__":
-        return "call_function", getattr, (args[0], getattr(func.__self__, "__name__", "") or func.__self__.fget.__name__)
+        return (
+            "call_function",
+            getattr,
+            (args[0], getattr(func.__self__, "__name__", "") or func.__self__.fget.__name__),
+        )
     bare = name.strip("_")
     if name.startswith("__") and name.endswith("__"):
         if hasattr(operator, name):

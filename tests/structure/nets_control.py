@@ -17,7 +17,11 @@ class BySize(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lstm, self.fc, self.head = nn.LSTM(4, 6, 2, batch_first=True, bidirectional=True), nn.Linear(12, 5), nn.Linear(5, 3)
+        self.lstm, self.fc, self.head = (
+            nn.LSTM(4, 6, 2, batch_first=True, bidirectional=True),
+            nn.Linear(12, 5),
+            nn.Linear(5, 3),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         h, _ = self.lstm(x)
@@ -101,7 +105,12 @@ class EarlyExit(nn.Module):
     def __init__(self, width: int = 12) -> None:
         super().__init__()
         self.embed, self.position = nn.Linear(4, width), nn.Parameter(torch.zeros(20, width))
-        self.norm, self.attn, self.fc1, self.fc2 = nn.LayerNorm(width), Attention("matmul", width), nn.Linear(width, 10), nn.Linear(10, width)
+        self.norm, self.attn, self.fc1, self.fc2 = (
+            nn.LayerNorm(width),
+            Attention("matmul", width),
+            nn.Linear(width, 10),
+            nn.Linear(10, width),
+        )
         self.block = nn.TransformerEncoderLayer(width, 3, 9, 0.0, batch_first=True, norm_first=True)
         self.head = nn.Linear(width, 3)
 
@@ -121,7 +130,11 @@ class Packed(nn.Module):
 
     def __init__(self, width: int = 4) -> None:
         super().__init__()
-        self.gru, self.start, self.head = nn.GRU(width, 6, batch_first=True, bidirectional=True), nn.Linear(width, 12), nn.Linear(12, 3)
+        self.gru, self.start, self.head = (
+            nn.GRU(width, 6, batch_first=True, bidirectional=True),
+            nn.Linear(width, 12),
+            nn.Linear(12, 3),
+        )
 
     def forward(self, *, sequences: Tensor, lengths: Tensor, context: Tensor | None = None) -> dict[str, Tensor]:
         state = None

@@ -60,10 +60,16 @@ def keywords(n: int = 16, length: int = 6) -> Task:
     generator = torch.Generator().manual_seed(0)
     data = []
     for i in range(n):
-        tensors = {"sequences": torch.randn(length, 4, generator=generator), "context": torch.randn(4, generator=generator)}
+        tensors = {
+            "sequences": torch.randn(length, 4, generator=generator),
+            "context": torch.randn(4, generator=generator),
+        }
         data.append(({**tensors, "lengths": torch.tensor(1 + i % length)}, i % 3))
     return Task.classification(
-        train=data, validation=data, test=data, loss=lambda outputs, y: nn.functional.cross_entropy(outputs["logits"], y)
+        train=data,
+        validation=data,
+        test=data,
+        loss=lambda outputs, y: nn.functional.cross_entropy(outputs["logits"], y),
     )
 
 
