@@ -66,7 +66,7 @@ def find_structure(subject: Subject) -> Structure:
     """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
     import torch
 
-    from . import groups
+    from . import equal_heads, groups
     from .trial import why_not
 
     with torch.inference_mode(False):  # whatever mode the caller is in
@@ -77,12 +77,17 @@ def find_structure(subject: Subject) -> Structure:
             why = say("its units could not be followed ({error})", error=f"{type(error).__name__}: {str(error)[:120]}")
             return Structure({}, {layer.name: why for layer in subject._plain_layers})
     cuts: dict[str, Cut] = {}
+    alone: list[Cut] = []
     for cut in proposed:
         reason = why_not(subject, cut, ways)
         if reason is None:
             cuts[cut.group.name] = cut
         else:
+            alone.append(cut)
             refused.update({name: reason for name in cut.group.producers})
+    for cut in equal_heads.together(alone, subject.module):
+        if why_not(subject, cut, ways) is None:
+            cuts[cut.group.name] = cut
     produced = {name for cut in cuts.values() for name in cut.group.producers}
     follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
     for layer in subject._plain_layers:

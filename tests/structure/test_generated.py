@@ -162,7 +162,7 @@ def round_trip(subject: Subject, plan: Plan, module: nn.Module, name: str) -> No
     exporter = registry[name]()
     with tempfile.TemporaryDirectory() as folder:
         written = exporter.write(subject, plan, module, Path(folder))
-        assert written.notes == (), written.notes  # the structure lies in the file, too
+        assert not any("weights only" in note for note in written.notes)  # the structure lies in the file, too
         assert exporter.verify(subject, plan, module, Path(folder)) <= exporter.tolerance
         if name == "safetensors":
             loaded = load_exported(folder)

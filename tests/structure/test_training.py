@@ -65,7 +65,9 @@ def agree(subject: Subject) -> None:
         assert difference([select(left[name].detach(), dims)], [tensor.detach()]) <= 1e-9, name
 
 
-@pytest.mark.parametrize("case", [c for c in [*CASES, *CHOSEN, *UNTRACEABLE] if c.groups != {}], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", [c for c in [*CASES, *CHOSEN, *UNTRACEABLE] if c.groups != {}], ids=lambda case: case.name
+)
 def test_every_architecture(case: Case) -> None:
     agree(case.subject())
 

@@ -124,4 +124,21 @@ def test_heads_are_the_attentions_heads() -> None:
         )},
         "nn.TransformerEncoderLayer": {("encoder.self_attn", 3)},
         "decoder with cross attention": {("attn", 3), ("cross", 3)},
+        "equal heads in all layers": {("layers.0", 3)},
     }  # fmt: skip
+
+
+def test_layers_that_share_a_number_of_heads_lose_equally_many() -> None:
+    subject = next(case for case in CASES if case.name == "equal heads in all layers").subject()
+    group = next(group for group in subject.groups if group.kind == "head")
+    assert group.producers == tuple(f"layers.{i}.{name}.weight" for i in (0, 1) for name in "qkv")
+    small = compress(subject, Recipe().prune("layers.1.q", sparsity=0.34, granularity="unit"))
+    assert small.num_heads == 2 and {len(layer["q"].weight) for layer in small.layers} == {8}
+    assert subject.module.num_heads == 3
+
+
+def test_tied_weights_stay_tied_and_their_layers_know_their_size() -> None:
+    subject = next(case for case in CASES if case.name == "tied-embedding language model").subject()
+    small = compress(subject, Recipe().prune("embedding", sparsity=0.5, granularity="unit"))
+    assert small.head.weight is small.embedding.weight and small.head.weight.shape == (11, 3)
+    assert small.embedding.embedding_dim == small.head.in_features == 3

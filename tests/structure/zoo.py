@@ -150,6 +150,9 @@ CASES = [
         HEAD,
     ),
     Case("grouped queries", lambda: transformer.Encoder("grouped"), (5, 4), BLOCK, HEAD),
+    Case(
+        "equal heads in all layers", transformer.EqualHeads, (5, 4), {"embed": (W, 12), "layers.0": ("head", 3)}, HEAD
+    ),
     Case("group norm", conv.GroupNormNet, (2, 8, 8), {"a": (C, 2), "fc": (N, 5)}, HEAD),
     Case("layer norm", conv.LayerNormNet, (6,), {"a": (N, 8), "fc": (N, 5)}, HEAD),
 ]
