@@ -115,8 +115,10 @@ def _unseen(subject: Subject, found: list[tuple[Record, Flow]]) -> dict[str, str
             doubts[scope] = say("{name}() makes plain numbers of data, on which the forward may branch", name=name)
     used = set().union(*(made.used for made, _ in found))
     ran = {""}.union(*(made.visible for made, _ in found))
-    for name in dict(subject.module.named_parameters()).keys() - used:
+    for name, _ in subject.module.named_parameters():
         scope = name.rpartition(".")[0]
+        if name in used:
+            continue
         while scope not in ran:
             scope = scope.rpartition(".")[0]
         doubts.setdefault(

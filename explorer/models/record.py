@@ -65,15 +65,12 @@ class _Recorder(Decisions):
         self._hook("", module, leaf)
 
     def _hook(self, name: str, module: nn.Module, leaf: Leaf) -> None:
-        if leaf(module) and not (module._forward_hooks or module._forward_pre_hooks):
-            self._hooks.append(module.register_forward_pre_hook(lambda *_: self._enter()))
-            leave = partial(self._leave, name)
-            self._hooks.append(module.register_forward_hook(leave, with_kwargs=True))
-            return
-        for child_name, child in module.named_children():
+        whole = leaf(module) and not (module._forward_hooks or module._forward_pre_hooks)
+        for child_name, child in module.named_children():  # of a leaf, too: a forward may call them by themselves
             self._hook(f"{name}.{child_name}" if name else child_name, child, leaf)
-        self._hooks.append(module.register_forward_pre_hook(partial(self._begin, name), with_kwargs=True))
-        self._hooks.append(module.register_forward_hook(lambda m, args, value: self._end(value)))
+        before, after = (self._enter, self._leave) if whole else (self._begin, self._end)
+        self._hooks.append(module.register_forward_pre_hook(partial(before, name), with_kwargs=True))
+        self._hooks.append(module.register_forward_hook(partial(after, name), with_kwargs=True))
 
     # scopes and leaves
 
@@ -87,12 +84,12 @@ class _Recorder(Decisions):
             self._scope.append(name)
             self._see(args, kwargs)
 
-    def _end(self, value: Any) -> None:
+    def _end(self, name: str, module: nn.Module, args: Any, kwargs: Any, value: Any) -> None:
         if not self._inside:
             self._scope.pop()
             self._see(value)
 
-    def _enter(self) -> None:
+    def _enter(self, *_: Any) -> None:
         self._inside += 1
 
     def _leave(self, name: str, module: nn.Module, args: Any, kwargs: Any, value: Any) -> None:

@@ -146,6 +146,32 @@ def test_recording_leaves_the_module_as_it_was() -> None:
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
 
 
+def test_layers_in_containers_and_within_other_layers_are_followed() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnns = nn.ModuleDict({"a": nn.LSTM(4, 12, batch_first=True)})
+            self.encoder = nn.TransformerEncoder(
+                nn.TransformerEncoderLayer(12, 3, 10, 0.0, batch_first=True), 2, enable_nested_tensor=False
+            )
+            self.head = nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.rnns["a"](x)[0]
+            for layer in self.encoder.layers[: 2 if x.shape[1] > 2 else 1]:
+                h = layer(h)
+            return self.head(h.mean(1))
+
+    subject = tiny(randomize(Net()), (5, 4))
+    found = {g.name: (g.kind, g.units) for g in subject.groups}
+    layers = {
+        f"encoder.layers.{i}.{part}": one
+        for i in (0, 1)
+        for part, one in (("self_attn", ("head", 3)), ("linear1", ("neuron", 10)))
+    }
+    assert found == layers | {"rnns.a.l0": ("width", 12)}  # the stream that both layers write
+
+
 def test_a_task_that_calls_its_module_twice_is_followed_through_both_calls() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
