@@ -50,7 +50,9 @@ class Pt2(Exporter):
                 program = torch.export.export(copy.deepcopy(module), call.args, call.kwargs, dynamic_shapes=named)
                 torch.export.save(program, folder / self.filename)
         except Exception as error:  # torch.export gives up in many ways
-            raise ExportError(f"{subject.name}: torch.export cannot export it ({type(error).__name__}: {str(error)[:200]})") from None
+            raise ExportError(
+                f"{subject.name}: torch.export cannot export it ({type(error).__name__}: {str(error)[:200]})"
+            ) from None
         return Written((self.filename,), ("model.pt2 holds pickled data: load it only where you trust who made it.",))
 
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
@@ -65,5 +67,9 @@ def _by_name(module: nn.Module, shapes: tuple[tuple[Any, ...], dict[str, Any]]) 
     """{argument of forward: dynamic dims}."""
     import inspect
 
-    names = [n for n, p in inspect.signature(module.forward).parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    names = [
+        n
+        for n, p in inspect.signature(module.forward).parameters.items()
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    ]
     return dict(zip(names, shapes[0], strict=False)) | shapes[1]
