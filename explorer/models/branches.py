@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..core.message import say
+from ..core.message import Message, say
 from .calls import Call
 from .decisions import Decisions
 from .flow import Flow
@@ -48,7 +48,7 @@ def follow(subject: Subject, leaf: Leaf, aliases: dict[str, str]) -> tuple[Ledge
     known: set[str] = set()
     found: list[tuple[Record, Flow]] = []
     ways: list[Way] = []
-    doubts: dict[str, str] = {}  # {scope: why what it has in hand stays}
+    doubts: dict[str, Message] = {}  # {scope: why what it has in hand stays}
     queue = [_Next(call, (), "", "") for call in _calls(subject)]
     turned: set[tuple[str, ...]] = set()  # ways that are known or in the queue, by what they decide
     while queue and len(found) < WAYS:
@@ -107,9 +107,9 @@ def _turned(one: _Next, made: Record, known: set[tuple[str, ...]]) -> list[_Next
     return new
 
 
-def _unseen(subject: Subject, found: list[tuple[Record, Flow]]) -> dict[str, str]:
+def _unseen(subject: Subject, found: list[tuple[Record, Flow]]) -> dict[str, Message]:
     """{scope: why it may do what none of the recorded ways showed}."""
-    doubts: dict[str, str] = {}
+    doubts: dict[str, Message] = {}
     for made, _ in found:
         for scope, name in made.unwatched.items():
             doubts[scope] = say("{name}() makes plain numbers of data, on which the forward may branch", name=name)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..core.layers import Group
+from ..core.message import Message, say
 from . import branches
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .branches import Way
@@ -58,7 +59,7 @@ def look(subject: Subject) -> tuple[Ledger, list[Way]]:
         return branches.follow(subject, _leaf, _aliases(subject.module))
 
 
-def propose(subject: Subject, ledger: Ledger | None = None) -> tuple[list[Cut], dict[str, str]]:
+def propose(subject: Subject, ledger: Ledger | None = None) -> tuple[list[Cut], dict[str, Message]]:
     """Groups that look removable, in forward order; and why others do not."""
     ledger = ledger or follow(subject)
     modules = dict(subject.module.named_modules())
@@ -79,7 +80,7 @@ def propose(subject: Subject, ledger: Ledger | None = None) -> tuple[list[Cut], 
             continue
         why = next((r for r in map(ledger.reason, members) if r), None)
         if why is None and not any(role == "consumer" for *_, role, _ in family):
-            why = "its units reach the model's output"
+            why = say("its units reach the model's output")
         if why is not None:
             refused.update({name: why for name in producers})
             continue

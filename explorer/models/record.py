@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..core.errors import cause
 from .calls import Call
 from .decisions import METADATA, Decisions, Watched
 
@@ -43,10 +44,7 @@ class Record:
 
 
 def on_data(*values: Any) -> None:
-    """Stands in a graph where a forward turns tensors into Python values."""
-
-
-on_data.__name__ = "a decision or a number in Python"
+    """Stands in a graph where a forward turns tensors into Python values, be it to branch on them."""
 
 
 class _Recorder(Decisions):
@@ -188,7 +186,7 @@ class _Recorder(Decisions):
             if not self.forced:
                 raise
             self.record.raised = _raised_here(error)
-            self.record.broken = None if self.record.raised else f"{type(error).__name__}: {str(error)[:120]}"
+            self.record.broken = None if self.record.raised else cause(error, 120)
         finally:
             for hook in self._hooks:
                 hook.remove()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..core.errors import cause
 from ..core.layers import Group
-from ..core.message import say
+from ..core.message import Message, say
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -59,7 +60,7 @@ class Structure:
     """cuts: group name -> Cut. refused: layer name -> why its units cannot be removed."""
 
     cuts: Mapping[str, Cut]
-    refused: Mapping[str, str]
+    refused: Mapping[str, Message]
 
 
 def find_structure(subject: Subject) -> Structure:
@@ -74,7 +75,7 @@ def find_structure(subject: Subject) -> Structure:
             ledger, ways = groups.look(subject)
             proposed, refused = groups.propose(subject, ledger)
         except Exception as error:  # any model may come here; one that does not run has no groups, and says why
-            why = say("its units could not be followed ({error})", error=f"{type(error).__name__}: {str(error)[:120]}")
+            why = say("its units could not be followed ({error})", error=cause(error, 120))
             return Structure({}, {layer.name: why for layer in subject._plain_layers})
     cuts: dict[str, Cut] = {}
     alone: list[Cut] = []
@@ -92,17 +93,20 @@ def find_structure(subject: Subject) -> Structure:
     follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
     for layer in subject._plain_layers:
         if layer.name in follows:
-            refused.setdefault(layer.name, f"it has no units of its own: its entries go with the units of {follows[layer.name]}")
+            refused.setdefault(
+                layer.name,
+                say("it has no units of its own: its entries go with the units of {group}", group=follows[layer.name]),
+            )
         elif layer.name not in produced:
             refused.setdefault(layer.name, _reason(layer.kind))
     return Structure(cuts, {name: why for name, why in refused.items() if name not in produced})
 
 
-def _reason(kind: str) -> str:
+def _reason(kind: str) -> Message:
     if kind in ("rnn", "lstm", "gru"):
-        return "its hidden units could not be followed through the model"
+        return say("its hidden units could not be followed through the model")
     if kind == "attention":
-        return "its heads could not be followed through the model"
+        return say("its heads could not be followed through the model")
     if kind == "embedding":
-        return "its width is not removable in this release"
-    return "it produces no units that another layer consumes"
+        return say("its width is not removable in this release")
+    return say("it produces no units that another layer consumes")

@@ -35,8 +35,8 @@ def described(cuts: list[Cut]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("case", BOTH, ids=lambda case: case.name)
-def test_a_recorded_model_has_the_groups_of_the_traced_one(case: Case) -> None:
-    subject = case.subject()
+def test_a_recorded_model_has_the_groups_of_the_traced_one(case: Case, device: str) -> None:
+    subject = case.subject(device)
     recorded, ways = branches.follow(subject, _leaf, _aliases(subject.module))
     traced, _ = propose(subject, follow(subject))
     found, _ = propose(subject, recorded)
@@ -67,30 +67,30 @@ CHOICES: list[tuple[str, Callable[[Tensor], bool]]] = [
 
 
 @pytest.mark.parametrize("choose", [pytest.param(choose, id=name) for name, choose in CHOICES])
-def test_both_ways_are_recorded_though_the_data_take_one(choose: Callable[[Tensor], bool]) -> None:
-    subject = tiny(Chooses(choose))
+def test_both_ways_are_recorded_though_the_data_take_one(choose: Callable[[Tensor], bool], device: str) -> None:
+    subject = tiny(Chooses(choose), device=device)
     _, ways = branches.follow(subject, _leaf, {})
     assert sorted(way.outcomes[-1] for way in ways) == [False, True]
-    module = subject.copy().double()
+    module = subject.copy().cpu().double()
     x = ways[0].call.args[0].double()
     plain, other = (way(module) for way in ways)
     assert torch.equal(plain, module.b(torch.tanh(module.a(x)))) and not choose(x)
     assert not torch.equal(plain, other)
 
 
-def test_a_forced_way_is_taken_whatever_the_data_say() -> None:
-    x = torch.ones(3)
+def test_a_forced_way_is_taken_whatever_the_data_say(device: str) -> None:
+    x = torch.ones(3, device=device)
     with Decisions((False, True)) as decided:
         assert not x.sum() > 0 and bool(x.sum() < 0) and x.sum() > 0
     assert [outcome for _, outcome in decided.made] == [False, True, True]
     assert all(where.startswith("test_record.py:") for where, _ in decided.made)
     with Decisions((False,)) as shapes:  # nothing of this depends on the data
         assert x.shape == (3,) and x.dim() == 1 and x.is_floating_point() and len(x) == 3 and x.is_contiguous()
-        nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).eval()(torch.ones(1, 3, 4))
+        nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).to(device).eval()(torch.ones(1, 3, 4, device=device))
     assert shapes.made == []
 
 
-def test_what_a_branch_raises_is_told_from_what_fails_in_it() -> None:
+def test_what_a_branch_raises_is_told_from_what_fails_in_it(device: str) -> None:
     class Net(nn.Module):
         def __init__(self, fails: bool) -> None:
             super().__init__()
@@ -104,18 +104,18 @@ def test_what_a_branch_raises_is_told_from_what_fails_in_it() -> None:
                 raise ValueError("too large")
             return self.b(torch.tanh(h))
 
-    call = Call((torch.randn(2, 6),), {})
-    raised, failed = (record(Net(fails).eval(), call, _leaf, (True,)) for fails in (False, True))
+    call = Call((torch.randn(2, 6).to(device),), {})
+    raised, failed = (record(Net(fails).to(device).eval(), call, _leaf, (True,)) for fails in (False, True))
     assert raised.raised and raised.broken is None
     assert not failed.raised and "view" in str(failed.broken) or "shape" in str(failed.broken)
-    assert [g.name for g in tiny(Net(False)).groups] == ["a"]
-    refused = tiny(Net(True)).structure.refused["a.weight"]
+    assert [g.name for g in tiny(Net(False), device=device).groups] == ["a"]
+    refused = tiny(Net(True), device=device).structure.refused["a.weight"]
     assert "could not be looked at" in refused and "test_record.py:" in refused
     with pytest.raises(RuntimeError):  # without force, its errors are the model's own
-        record(Net(False).eval(), Call((torch.randn(2, 5),), {}), _leaf)
+        record(Net(False).to(device).eval(), Call((torch.randn(2, 5).to(device),), {}), _leaf)
 
 
-def test_more_ways_than_are_looked_at_keep_what_the_deciding_forward_has_in_hand() -> None:
+def test_more_ways_than_are_looked_at_keep_what_the_deciding_forward_has_in_hand(device: str) -> None:
     class Inner(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -135,18 +135,18 @@ def test_more_ways_than_are_looked_at_keep_what_the_deciding_forward_has_in_hand
                 h = self.inner(h) if x[0, column] > 0 else torch.relu(h)
             return self.b(h)
 
-    subject = tiny(randomize(Steps()))
+    subject = tiny(randomize(Steps()), device=device)
     assert [(g.name, g.units) for g in subject.groups] == [("inner.fc1", 5)]
     assert "more ways" in subject.structure.refused["a.weight"]
 
 
-def test_recording_leaves_the_module_as_it_was() -> None:
-    module = Chooses(lambda x: bool(x.sum() > 0)).eval()
-    record(module, Call((torch.randn(2, 6),), {}), _leaf)
+def test_recording_leaves_the_module_as_it_was(device: str) -> None:
+    module = Chooses(lambda x: bool(x.sum() > 0)).to(device).eval()
+    record(module, Call((torch.randn(2, 6).to(device),), {}), _leaf)
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
 
 
-def test_layers_in_containers_and_within_other_layers_are_followed() -> None:
+def test_layers_in_containers_and_within_other_layers_are_followed(device: str) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -162,7 +162,7 @@ def test_layers_in_containers_and_within_other_layers_are_followed() -> None:
                 h = layer(h)
             return self.head(h.mean(1))
 
-    subject = tiny(randomize(Net()), (5, 4))
+    subject = tiny(randomize(Net()), (5, 4), device)
     found = {g.name: (g.kind, g.units) for g in subject.groups}
     layers = {
         f"encoder.layers.{i}.{part}": one
@@ -172,7 +172,7 @@ def test_layers_in_containers_and_within_other_layers_are_followed() -> None:
     assert found == layers | {"rnns.a.l0": ("width", 12)}  # the stream that both layers write
 
 
-def test_a_task_that_calls_its_module_twice_is_followed_through_both_calls() -> None:
+def test_a_task_that_calls_its_module_twice_is_followed_through_both_calls(device: str) -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -182,5 +182,5 @@ def test_a_task_that_calls_its_module_twice_is_followed_through_both_calls() -> 
             return self.b(torch.sigmoid(self.a(x)))
 
     task = classification((6,), n=8, forward=lambda module, x: module(x) + module(-x))
-    subject = Subject(randomize(Two()), task, "two calls")
+    subject = Subject(randomize(Two()).to(device), task, "two calls")
     assert [(g.name, g.units) for g in subject.groups] == [("a", 4)]

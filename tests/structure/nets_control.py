@@ -37,7 +37,7 @@ class LoopedCell(nn.Module):
         self.cell, self.head = getattr(nn, f"{kind}Cell")(4, 6), nn.Linear(6, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = torch.zeros(len(x), self.cell.hidden_size)
+        h = torch.zeros(len(x), self.cell.hidden_size, device=x.device)
         c, total = torch.zeros_like(h), 0
         for t in range(x.shape[1]):
             if isinstance(self.cell, nn.LSTMCell):

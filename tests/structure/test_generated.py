@@ -170,9 +170,11 @@ def round_trip(subject: Subject, plan: Plan, module: nn.Module, name: str) -> No
             assert {n: p.shape for n, p in loaded.named_parameters()} == sizes
 
 
-def check(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float, files: tuple[str, ...] = ()) -> None:
+def check(
+    made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float, device: str, files: tuple[str, ...] = ()
+) -> None:
     module, shape = made
-    subject = Subject(randomize(module, seed), classification(shape, n=12, seed=seed), "generated")
+    subject = Subject(randomize(module, seed).to(device), classification(shape, n=12, seed=seed), "generated")
     before, digest = state(subject.module), subject.digest
     proposed, _ = propose(subject)
     for cut in proposed:  # the flow is right by itself: the trial finds nothing to refuse in these nets
@@ -198,25 +200,29 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.3, 0.5, 0.99]))
-def test_generated_networks(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
-    check(made, seed, sparsity, ("safetensors",))
+def test_generated_networks(device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
+    check(made, seed, sparsity, device, ("safetensors",))
 
 
 @settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5))
-def test_generated_networks_in_onnx_runtime(made: tuple[nn.Module, tuple[int, ...]], seed: int) -> None:
-    check(made, seed, 0.5, ("onnx",))
+def test_generated_networks_in_onnx_runtime(device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int) -> None:
+    check(made, seed, 0.5, device, ("onnx",))
 
 
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.2, 0.5, 0.99]))
-def test_many_generated_networks_in_files(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
-    check(made, seed, sparsity, ("safetensors", "onnx", "pt2"))
+def test_many_generated_networks_in_files(
+    device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float
+) -> None:
+    check(made, seed, sparsity, device, ("safetensors", "onnx", "pt2"))
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.2, 0.3, 0.5, 0.7, 0.99]))
-def test_many_generated_networks(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
-    check(made, seed, sparsity)
+def test_many_generated_networks(
+    device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float
+) -> None:
+    check(made, seed, sparsity, device)

@@ -33,7 +33,7 @@ def without_dropout(module: nn.Module) -> nn.Module:
             child.p = 0.0
         if isinstance(getattr(child, "dropout", None), float):  # of recurrent and attention modules
             child.dropout = 0.0
-    return module.double().train()
+    return module.cpu().double().train()
 
 
 def state_after(subject: Subject, module: nn.Module) -> tuple[list[Tensor], dict[str, Tensor]]:
@@ -68,19 +68,19 @@ def agree(subject: Subject) -> None:
 @pytest.mark.parametrize(
     "case", [c for c in [*CASES, *CHOSEN, *UNTRACEABLE] if c.groups != {}], ids=lambda case: case.name
 )
-def test_every_architecture(case: Case) -> None:
-    agree(case.subject())
+def test_every_architecture(case: Case, device: str) -> None:
+    agree(case.subject(device))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [c for c in RECURRENT if c not in CHOSEN], ids=lambda case: case.name)
-def test_every_recurrent_layer(case: Case) -> None:
-    agree(case.subject())
+def test_every_recurrent_layer(case: Case, device: str) -> None:
+    agree(case.subject(device))
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_sample(name: str) -> None:
-    subject = few(name)
+def test_every_sample(name: str, device: str) -> None:
+    subject = few(name, device=device)
     before = copy.deepcopy(subject.module.state_dict())
     agree(subject)
     assert all(torch.equal(before[key], value) for key, value in subject.module.state_dict().items())

@@ -34,9 +34,9 @@ class Case:
     kind: str = "classification"
     inputs: Callable[[], Task] | None = None  # for what is neither [N, *shape] nor token indices
 
-    def subject(self) -> Subject:
+    def subject(self, device: str) -> Subject:
         torch.manual_seed(0)
-        module = randomize(self.make())
+        module = randomize(self.make()).to(device)
         return Subject(module, self.task(), self.name)
 
     def task(self) -> Task:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...compress.plan import Plan
-from ...core.errors import ExportError
+from ...core.errors import ExportError, cause
+from ...core.message import say
 from ...models.calls import calls
 from ...models.subject import Subject
 from ...models.trial import difference
@@ -51,7 +52,7 @@ class Pt2(Exporter):
                 torch.export.save(program, folder / self.filename)
         except Exception as error:  # torch.export gives up in many ways
             raise ExportError(
-                f"{subject.name}: torch.export cannot export it ({type(error).__name__}: {str(error)[:200]})"
+                say("{subject}: torch.export cannot export it ({cause})", subject=subject.name, cause=cause(error, 200))
             ) from None
         return Written((self.filename,), ("model.pt2 holds pickled data: load it only where you trust who made it.",))
 
@@ -67,9 +68,5 @@ def _by_name(module: nn.Module, shapes: tuple[tuple[Any, ...], dict[str, Any]]) 
     """{argument of forward: dynamic dims}."""
     import inspect
 
-    names = [
-        n
-        for n, p in inspect.signature(module.forward).parameters.items()
-        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-    ]
+    names = [n for n, p in inspect.signature(module.forward).parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
     return dict(zip(names, shapes[0], strict=False)) | shapes[1]
