@@ -81,7 +81,7 @@ def main() -> None:
     ):
         lines += ["", f"## {title}", "", HEAD]
         for case in cases:
-            lines.append(row(case.subject()))
+            lines.append(row(case.subject("cpu")))
             print(lines[-1], flush=True)
     above = TARGET.read_text(encoding="utf-8").partition(MARK)[0]
     TARGET.write_text("\n".join([above + MARK, *lines, ""]), encoding="utf-8")
