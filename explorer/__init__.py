@@ -35,6 +35,8 @@ _PUBLIC = {
     "exporters": "explorer.export.exporters",
     "explain": "explorer.measure.explain",
     "Explanation": "explorer.core.explanation",
+    "joint_map": "explorer.studies.joint_map",
+    "joint_cells": "explorer.studies.joint_map",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
@@ -73,6 +75,8 @@ __all__ = [
     "export",
     "exporters",
     "importance",
+    "joint_cells",
+    "joint_map",
     "load",
     "load_exported",
     "load_packed",
@@ -131,3 +135,4 @@ if TYPE_CHECKING:
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task
+    from .studies.joint_map import joint_cells, joint_map

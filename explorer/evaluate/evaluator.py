@@ -95,6 +95,32 @@ def glance(
     return _report(run, recipe, plan, split, n, before, after)
 
 
+def look(
+    subject: Subject,
+    recipe: Recipe,
+    n: int,
+    *,
+    split: str = "validation",
+    precision: str = "full",
+    device: str | torch.device | None = None,
+    cancel: Cancel = None,
+) -> Report:
+    """A Report over the first ``n`` samples in stratified order, or all where there are fewer."""
+    plan = resolve(subject, recipe)
+    run = _engine(subject, split, precision, device)
+    n = min(n, run.data(split).total)
+    before = run.ensure(ORIGINAL, split, n, cancel)
+    after = run.ensure(plan, split, n, cancel) if plan.layers else before
+    return _report(run, recipe, plan, split, n, before, after)
+
+
+def stages(
+    subject: Subject, *, split: str = "validation", precision: str = "full", device: str | torch.device | None = None
+) -> list[int]:
+    """Sample counts of answers that sharpen: as many as fit 40 ms, four times as many, all."""
+    return _stages(_engine(subject, split, precision, device), split)
+
+
 def _stages(run: Engine, split: str) -> list[int]:
     """Sample counts of the three answers, on chunk edges."""
     data = run.data(split)

@@ -1,0 +1,1 @@
+"""Many recipes looked at together: maps and scans."""
