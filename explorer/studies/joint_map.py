@@ -122,6 +122,7 @@ def _cells(
             found[row, column] = (float(sparsity), width, made)
     for row in range(len(bits)):  # whatever is wrong with a number of bits is said now
         resolve(subject, found[row, 0][2])
+    resolve(subject, found[0, len(sparsities) - 1][2])
     return found
 
 
