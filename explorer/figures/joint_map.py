@@ -36,27 +36,39 @@ def joint_map(
     }
     words |= dict(texts or {})
     values: list[list[float | None]] = [[None] * len(sparsities) for _ in bits]
+    labels = [[""] * len(sparsities) for _ in bits]
     for (row, column), cell in cells.items():
         values[row][column] = cell.value if cell.value == cell.value else None
+        labels[row][column] = _label(cell, percent)
     seen = [v for row in values for v in row if v is not None]
     best_first = [palette.kept, palette.panel] if lower_is_better else [palette.panel, palette.kept]
     figure = go.Figure(
         go.Heatmap(
             z=values, x=list(range(len(sparsities))), y=list(range(len(bits))), zmin=min(seen, default=0), zmax=max(seen, default=1),
             colorscale=[[0, best_first[0]], [1, best_first[1]]], showscale=False, xgap=2, ygap=2, hoverinfo="skip",
+            text=labels, texttemplate="%{text}", textfont={"size": 11},
         )
     )  # fmt: skip
     best = frontier(cells.values(), lower_is_better)
-    figure.add_scatter(
-        x=[one.column for one in best], y=[one.row for one in best], mode="markers", name=words["frontier"], hoverinfo="skip",
-        marker={"symbol": "square-open", "size": ROW - 8, "color": palette.cut, "line": {"width": 2.5}}, showlegend=True,
+    for one in best:
+        figure.add_shape(
+            type="rect",
+            x0=one.column - 0.47,
+            x1=one.column + 0.47,
+            y0=one.row - 0.44,
+            y1=one.row + 0.44,
+            line={"color": palette.cut, "width": 2.5},
+        )
+    figure.add_scatter(  # stands in the legend for the shapes
+        x=[None], y=[None], mode="markers", name=words["frontier"], showlegend=True,
+        marker={"symbol": "square-open", "size": 16, "color": palette.cut, "line": {"width": 2.5}},
     )  # fmt: skip
     known = [cells[at] for at in sorted(cells)]
     shown = "%{customdata[0]:.2%}" if percent else "%{customdata[0]:.4g}"
     figure.add_scatter(
-        x=[one.column for one in known], y=[one.row for one in known], mode="markers+text", showlegend=False,
+        x=[one.column for one in known], y=[one.row for one in known], mode="markers", showlegend=False,
         marker={"symbol": "square", "size": ROW - 6, "color": palette.kept, "opacity": 0},
-        text=[_label(one, percent) for one in known], textfont={"size": 11, "color": palette.ink},
+        selected={"marker": {"opacity": 0}}, unselected={"marker": {"opacity": 0}},
         customdata=[[one.value, one.bytes, one.n, one.sparsity, one.bits, one.row, one.column] for one in known],
         hovertemplate=(
             f"{words['sparsity']} %{{customdata[3]:.0%}} · %{{customdata[4]}} {words['bits']}<br><b>{shown}</b> · %{{customdata[2]:,}} {words['samples']}"

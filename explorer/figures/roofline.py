@@ -51,11 +51,11 @@ def roofline(
             x=[before.intensity, after.intensity], y=[(before.flops or 0) / GIGA, (after.flops or 0) / GIGA], mode="lines",
             line={"color": palette.line, "width": 1, "dash": "dot"}, hoverinfo="skip", showlegend=False,
         )  # fmt: skip
-    calm(figure, palette, 360)
+    calm(figure, palette, 320)
     figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 0, "y": 1.08})
     figure.data[0].showlegend = False
     lows = [(one.flops or 0) / GIGA for one in points] or [roof.bound(low) / GIGA]
-    figure.update_xaxes(type="log", title={"text": x}, range=[log10(low), log10(high)])
+    figure.update_xaxes(type="log", dtick=1, title={"text": x}, range=[log10(low), log10(high)])
     figure.update_yaxes(
         type="log",
         title={"text": y},

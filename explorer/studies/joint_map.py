@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 BITS = (2, 3, 4, 5, 6, 8, UNQUANTIZED)
+FIRST = 512  # samples of the first pass over all cells, at most
 Cancel = Callable[[], bool] | None
 Progress = Callable[[int, int], object] | None
 
@@ -134,7 +135,9 @@ def _evaluate(
     cancel: Cancel,
 ) -> Iterator[Cell]:
     order = refining(1 + max(row for row, _ in cells), 1 + max(column for _, column in cells))
-    for n in stages(subject, split=split, device=device):
+    first, *_, total = stages(subject, split=split, device=device)
+    passes = sorted({min(first, FIRST), min(4 * FIRST, total), total})
+    for n in passes:
         for row, column in order:
             if cancel is not None and cancel():
                 raise Cancelled(say("{name}: the map was cancelled", name=subject.name))

@@ -19,6 +19,7 @@ from ..state import Workspace
 from .scoreboard import metric_name
 
 NAME = "joint"
+TICK = 1.5  # seconds between two drawings of the map
 ALL = "*"
 
 
@@ -44,7 +45,7 @@ def render(space: Workspace, subject: Subject) -> None:
         st.rerun()
     if job is None or job.key[0] != subject.name:
         return
-    st.fragment(_draw, run_every=jobs.TICK if busy else None)(space, subject, job)
+    st.fragment(_draw, run_every=TICK if busy else None)(space, subject, job)
 
 
 def _start(space: Workspace, subject: Subject, layers: str) -> None:
@@ -84,12 +85,10 @@ def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
             percent=fmt.is_fraction(metric),
             texts=words,
         )
-        event: Any = st.plotly_chart(
-            figure,
-            key=f"joint-chart-{space.generation}",
-            on_select="rerun",
-            selection_mode="points",
-            config={"displayModeBar": False},
+        # a chart that can be clicked is made anew with every change, and would flicker while the map fills
+        click: Any = {} if job.running else {"on_select": "rerun", "selection_mode": "points"}
+        event = st.plotly_chart(
+            figure, key=f"joint-{job.running}-{space.generation}", config={"displayModeBar": False}, **click
         )
     with right:
         st.markdown(f"**{_('all layers') if layers == ALL else layers}** · {metric_name(metric) if metric else ''}")
@@ -100,9 +99,11 @@ def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
                 "Each cell: the metric and the kilobytes counted; ~ on a part of the samples. Outlined: no other cell is smaller and as good."
             )
         )
-        chosen = _chosen(event, known)
+        chosen = None if job.running else _chosen(event, known)
         if chosen is not None:
             _offer(space, chosen)
+        elif not job.running:
+            st.caption(_("Click a cell to take its recipe."))
     if not job.running and st.session_state.get("joint-drawn") != id(job):
         st.session_state["joint-drawn"] = id(job)
         st.rerun()  # once more, without the timer

@@ -69,6 +69,8 @@ def _show(seen: Explanation) -> None:
     with left:
         _sizes(seen)
         _latencies(seen)
+        if seen.roofline is not None:
+            _roof(seen)
     with right:
         st.markdown(f"**{_('What may surprise')}**")
         texts = list(dict.fromkeys(translated(one.text) for one in seen.surprises))
@@ -76,8 +78,6 @@ def _show(seen: Explanation) -> None:
             "\n".join(f"- {text}" for text in texts) or _("Nothing: size and speed are what the counts suggest.")
         )
         _energy(seen)
-        if seen.roofline is not None:
-            _roof(seen)
 
 
 def _sizes(seen: Explanation) -> None:
@@ -107,11 +107,11 @@ def _sizes(seen: Explanation) -> None:
 def _latencies(seen: Explanation) -> None:
     batches = sorted({one.batch for one in seen.latencies})
     rows = list(dict.fromkeys((one.what, one.format, one.engine, one.device) for one in seen.latencies))
-    table: dict[str, list[str]] = {_("runs"): [_variant(*row[:2]) for row in rows], _("in"): [row[2] for row in rows]}
+    table: dict[str, list[str]] = {_("runs"): [_variant(*row) for row in rows]}
     for batch in batches:
         found = [_of(seen, row, batch) for row in rows]
-        table[_("batch {n}: median (quartiles), ms", n=batch)] = [_span(one) for one in found]
-        table[_("faster, {n}", n=batch)] = [_ratio(seen, one) for one in found]
+        table[_("batch {n}, ms", n=batch)] = [_span(one) for one in found]
+        table[_("faster at {n}", n=batch)] = [_ratio(seen, one) for one in found]
     macs = f"{fmt.count(seen.macs_before)} → {fmt.count(seen.macs)}" if seen.macs and seen.macs_before else "?"
     st.markdown(f"**{_('Speed')}** · {_('multiply-accumulates a sample')}: {macs} ({kind_name('counted')})")
     st.dataframe(table, hide_index=True, key="speed-times")
@@ -120,14 +120,15 @@ def _latencies(seen: Explanation) -> None:
         runs = min(one.runs for one in seen.latencies)
         st.caption(
             _(
-                "Measured in turn on {device}, {threads} threads, at least {runs} runs each; faster: than the original in the same engine.",
+                "Medians and quartiles, measured in turn on {device}, {threads} threads, at least {runs} runs each; faster: than the original in the "
+                "same engine.",
                 device=" + ".join(dict.fromkeys(one.device for one in seen.latencies)), threads=first.threads, runs=runs,
             )
         )  # fmt: skip
 
 
-def _variant(what: str, format: str) -> str:
-    return _("original") + f" ({format})" if what == "original" else format
+def _variant(what: str, format: str, engine: str, device: str) -> str:
+    return f"{_('original') if what == 'original' else format} · {engine}"
 
 
 def _of(seen: Explanation, row: tuple[str, str, str, str], batch: int) -> Latency | None:
@@ -138,7 +139,9 @@ def _of(seen: Explanation, row: tuple[str, str, str, str], batch: int) -> Latenc
 
 
 def _span(one: Latency | None) -> str:
-    return "" if one is None else f"{1e3 * one.median:.3f} ({1e3 * one.low:.3f}–{1e3 * one.high:.3f})"
+    return (
+        "" if one is None else "{} ({}–{})".format(*(fmt.significant(1e3 * t) for t in (one.median, one.low, one.high)))
+    )
 
 
 def _ratio(seen: Explanation, one: Latency | None) -> str:
