@@ -58,6 +58,7 @@ def roofline(
     figure.update_xaxes(type="log", dtick=1, title={"text": x}, range=[log10(low), log10(high)])
     figure.update_yaxes(
         type="log",
+        dtick=1,
         title={"text": y},
         range=[log10(min(*lows, roof.bound(low) / GIGA) / 2), log10(roof.peak / GIGA * 2)],
     )

@@ -135,7 +135,8 @@ def _evaluate(
     cancel: Cancel,
 ) -> Iterator[Cell]:
     order = refining(1 + max(row for row, _ in cells), 1 + max(column for _, column in cells))
-    first, *_, total = stages(subject, split=split, device=device)
+    known = stages(subject, split=split, device=device)
+    first, total = known[0], known[-1]
     passes = sorted({min(first, FIRST), min(4 * FIRST, total), total})
     for n in passes:
         for row, column in order:

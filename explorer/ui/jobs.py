@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
-from explorer.core.errors import Cancelled, ExplorerError
+from explorer.core.errors import Cancelled, ExplorerError, cause
+from explorer.core.message import say
 
 TICK = 0.6  # seconds between two looks
 
@@ -34,6 +36,9 @@ class Job:
             pass
         except ExplorerError as error:
             self.error = error
+        except Exception as error:  # a thread has nobody else to tell
+            traceback.print_exc()
+            self.error = ExplorerError(say("{cause}", cause=cause(error, 200)))
 
     def _progress(self, done: int, total: int) -> None:
         self.done, self.total = done, total

@@ -92,6 +92,13 @@ def test_other_layers_keep_their_rules(subject: Subject) -> None:
     assert "0.weight" not in plan.layers and plan.codes["2.weight"].bits == 6
 
 
+def test_a_split_that_fits_the_first_look_is_seen_once(subject: Subject) -> None:
+    few = TensorDataset(*(t[:20] for t in subject.task.dataset("validation").tensors))
+    small = Subject(subject.module, explorer.Task.classification(validation=few), "few")
+    seen = list(explorer.joint_cells(small, sparsities=(0.0, 0.5), bits=(4,)))
+    assert [cell.n for cell in seen] == [20, 20] and all(cell.complete for cell in seen)
+
+
 def test_the_pareto_column_and_progress(subject: Subject) -> None:
     told: list[tuple[int, int]] = []
     table = explorer.joint_map(subject, "2", sparsities=(0.0, 0.5), bits=(2, 8), progress=lambda *at: told.append(at))

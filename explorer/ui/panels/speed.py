@@ -92,16 +92,17 @@ def _sizes(seen: Explanation) -> None:
     )
     st.caption(shown)
     files = [one for one in seen.files if not one.problem]
-    st.dataframe(
-        {
-            _("file"): [one.file for one in files],
-            _("bytes on disk (measured)"): [f"{one.bytes:,}" for one in files],
-            _("smaller"): [f"{one.before / max(1, one.bytes):.2f}×" for one in files],
-            _("after gzip"): [f"{one.gzip:,}" for one in files],
-            _("answers as simulated"): ["" if one.agreement is None else fmt.percent(one.agreement, 2) for one in files],
-        },
-        hide_index=True, key="speed-sizes",
-    )  # fmt: skip
+    table = {
+        _("file"): [one.file for one in files],
+        _("bytes on disk (measured)"): [f"{one.bytes:,}" for one in files],
+        _("smaller"): [f"{one.before / max(1, one.bytes):.2f}×" for one in files],
+        _("after gzip"): [f"{one.gzip:,}" for one in files],
+    }
+    if any(one.agreement is not None for one in files):
+        table[_("answers as simulated")] = [
+            "" if one.agreement is None else fmt.percent(one.agreement, 2) for one in files
+        ]
+    st.dataframe(table, hide_index=True, key="speed-sizes")
 
 
 def _latencies(seen: Explanation) -> None:
@@ -110,8 +111,9 @@ def _latencies(seen: Explanation) -> None:
     table: dict[str, list[str]] = {_("runs"): [_variant(*row) for row in rows]}
     for batch in batches:
         found = [_of(seen, row, batch) for row in rows]
-        table[_("batch {n}, ms", n=batch)] = [_span(one) for one in found]
-        table[_("faster at {n}", n=batch)] = [_ratio(seen, one) for one in found]
+        unit, scale = ("ms", 1e3) if max(one.median for one in found if one) >= 1e-3 else ("µs", 1e6)
+        table[_("batch {n}, {unit}", n=batch, unit=unit)] = [_span(one, scale) for one in found]
+        table[_("faster, {n}", n=batch)] = [_ratio(seen, one) for one in found]
     macs = f"{fmt.count(seen.macs_before)} → {fmt.count(seen.macs)}" if seen.macs and seen.macs_before else "?"
     st.markdown(f"**{_('Speed')}** · {_('multiply-accumulates a sample')}: {macs} ({kind_name('counted')})")
     st.dataframe(table, hide_index=True, key="speed-times")
@@ -120,7 +122,7 @@ def _latencies(seen: Explanation) -> None:
         runs = min(one.runs for one in seen.latencies)
         st.caption(
             _(
-                "Medians and quartiles, measured in turn on {device}, {threads} threads, at least {runs} runs each; faster: than the original in the "
+                "Medians and quartiles, measured in turn on {device}; threads: {threads}, runs: {runs} or more; faster: than the original in the "
                 "same engine.",
                 device=" + ".join(dict.fromkeys(one.device for one in seen.latencies)), threads=first.threads, runs=runs,
             )
@@ -138,9 +140,11 @@ def _of(seen: Explanation, row: tuple[str, str, str, str], batch: int) -> Latenc
     )
 
 
-def _span(one: Latency | None) -> str:
+def _span(one: Latency | None, scale: float) -> str:
     return (
-        "" if one is None else "{} ({}–{})".format(*(fmt.significant(1e3 * t) for t in (one.median, one.low, one.high)))
+        ""
+        if one is None
+        else "{} ({}–{})".format(*(fmt.significant(scale * t) for t in (one.median, one.low, one.high)))
     )
 
 
