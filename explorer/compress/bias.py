@@ -32,6 +32,8 @@ def corrected(
     the BatchNorm right behind it; one with neither (and attention's fused projections) stays as it is.
     Source: Nagel et al. 2019, arXiv 1906.04721, section 4.2, eq. 15 to 17 (measured instead of derived).
     """
+    if not any(BIAS_CORRECTION in kinds for kinds in holds.values()):
+        return plan
     named = dict(subject.module.named_parameters(remove_duplicate=False))
     norms = {chain.producer: chain.norm for chain in chains(subject) if chain.norm}
     goals: dict[str, tuple[str, float]] = {}

@@ -151,9 +151,7 @@ def _pieces(module: nn.Module, output: bool) -> tuple[list[tuple[str, int, str]]
         return ([("weight", 0, "producer"), *bias] if output else [("weight", 1, "consumer")]), ""
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         affine = [(name, 0, "follower") for name in ("weight", "bias") if getattr(module, name) is not None]
-        running = [
-            (name, 0, "follower") for name in ("running_mean", "running_var") if getattr(module, name) is not None
-        ]
+        running = [(name, 0, "follower") for name in ("running_mean", "running_var") if getattr(module, name) is not None]
         return [*affine, *running], ""
     if not list(module.parameters(recurse=False)) and not list(module.buffers(recurse=False)):
         return [], ""

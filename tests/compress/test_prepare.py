@@ -134,7 +134,9 @@ def test_bias_correction_takes_the_mean_error_off(device: str) -> None:
                 module.n1 if layer == "c1" else module.get_submodule(layer)
             )  # c1 has no bias: its norm takes the shift
             last.register_forward_hook(
-                lambda m, i, o, name=name: seen.__setitem__(name, o.detach().movedim(1, -1).flatten(0, -2).mean(0))
+                lambda m, i, o, name=name, seen=seen: seen.__setitem__(
+                    name, o.detach().movedim(1, -1).flatten(0, -2).mean(0)
+                )
             )
             module(x)
         scale = float(seen["exact"].abs().max())
