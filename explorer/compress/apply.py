@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from ..models.device import exact, precise
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import to_device
-from ..models.trial import TOLERANCE, difference
+from ..models.trial import TOLERANCE, Double, difference
 from .build import build, effective_weights
 from .plan import Plan
 from .resolve import resolve
@@ -68,7 +69,7 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     inputs = to_device(inputs, _device(module), dtype)
     replica = Replica(subject.module, _device(module), dtype)
     try:
-        with exact(replica.device):
+        with exact(replica.device), Double() if replica.dtype == torch.float64 else nullcontext():
             with replica.weights(effective_weights(subject, plan), plan.norms, plan.roundings()) as masked:
                 reference = subject.task.forward(masked, inputs)
             result = subject.task.forward(module, inputs)

@@ -58,7 +58,8 @@ def rule(target: Any) -> Callable[..., Any] | None:
         return product
     more: dict[str, Callable[..., Any]] = {
         "stack": stack, "max": extreme, "min": extreme, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
-        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad,
+        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad, "PackedSequence": flow_recurrent.packed, "on_data": on_data,
+        "_pack_padded_sequence": lambda *given: (flow_recurrent.pack(*given), []), "_pad_packed_sequence": flow_recurrent.pad,
     }  # fmt: skip
     return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
 
@@ -207,6 +208,12 @@ def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     if isinstance(bias, fx.Node) and (shifts := flow.along(flow.of(bias), 0)) is not None:
         flow.ledger.unite(shifts, rows)
     return [*kept, rows.view(*[1] * (value.ndim - 1), -1)]
+
+
+def on_data(flow: Flow, node: fx.Node, value: Any) -> Marks:
+    """Where a recorded forward leaves torch: nobody sees what Python does with a value."""
+    flow.block([flow.of(a) for a in _tensors(node)], say("the forward makes Python values of them, or branches on them"))
+    return []
 
 
 def _parts(flow: Flow, node: fx.Node) -> list[tuple[Tensor, Marks]]:
