@@ -55,7 +55,7 @@ def _popover(scene: Scene, rule: Quantize | None) -> None:
 
 def _select(scene: Scene, label: str, explained: str, name: str, options: Sequence[Any], value: Any, names: Mapping[Any, str], off: bool = False) -> Any:
     """A labelled select box; returns its key."""
-    key = f"{name}-{scene.key}"
+    key = f"quantize-{name}-{scene.key}"
     row(label, explained, lambda: st.selectbox(
         label, options, index=list(options).index(value), format_func=lambda one: names.get(one, str(one)), key=key,
         label_visibility="collapsed", width=190, disabled=off, on_change=_changed, args=(scene, name, key),

@@ -10,6 +10,7 @@ import streamlit as st
 
 import explorer
 from explorer.compress.apply import known_gap
+from explorer.compress.plan import Plan
 from explorer.core.errors import ExplorerError
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
@@ -153,9 +154,9 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
         text += " · " + escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
-        names = {False: _("weights"), True: _("activations")}
+        shown = {False: _("weights"), True: _("activations")}
         st.segmented_control(
-            _("Histogram of"), [False, True], default=space.activations, format_func=names.__getitem__, key=f"what-{space.generation}",
+            _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
             label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
         )  # fmt: skip
         space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
