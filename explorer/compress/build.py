@@ -14,7 +14,10 @@ from .plan import Plan
 
 
 def effective_weights(subject: Subject, plan: Plan) -> dict[str, Tensor]:
-    """{layer: tensor of the *original* shape} that the compressed model computes with; removed entries are zero."""
+    """{FQN: tensor of the *original* shape} that the compressed model computes with; removed entries of layers are zero.
+
+    Layers, and biases and norms where they change.
+    """
 
     version = subject.version  # once: it looks at every tensor of the module
 
@@ -24,7 +27,7 @@ def effective_weights(subject: Subject, plan: Plan) -> dict[str, Tensor]:
             return subject.weight(name)
         return subject.memo.get(("weight", version, name, mine.digest), lambda: mine.apply(subject.weight(name)))
 
-    return {name: one(name) for name in plan.layers}
+    return {name: one(name) for name in plan.layers} | dict(plan.tensors)
 
 
 @torch.no_grad()
@@ -34,9 +37,9 @@ def build(subject: Subject, plan: Plan) -> nn.Module:
     Where activations are rounded a module's class is a subclass that does it (:mod:`explorer.models.quantized`).
     """
     module = copy.deepcopy(subject.module).eval()
-    parameters = dict(module.named_parameters(remove_duplicate=False))
+    held = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     for name, weight in effective_weights(subject, plan).items():
-        parameters[name].data = weight.detach() + 0.0  # a copy, without the negative zeros that masking leaves
+        held[name].data = weight.detach() + 0  # a copy, without the negative zeros that masking leaves
     if plan.dropped:
         remove(module, {name: dict(dims) for name, dims in plan.dropped.items()})
     if plan.inputs:

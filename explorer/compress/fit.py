@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..core.checks import wrong
 from ..core.errors import RecipeError
 from ..core.message import say
-from ..core.rules import Quantize, wrong
+from ..core.rules import Quantize
 from .codes import Codes
 from .quantizers import registry
 from .slices import slices_of

@@ -34,13 +34,15 @@ class LayerPlan:
     """What happens to one weight tensor, in this order; everything in the *original* shape.
 
     mask: bool, True where the weight stays (False also for entries of removed units). gain: float factors of soft
-    scaling. shrink: threshold t of sign(w) max(|w| - t, 0). codes: fake quantization, of the tensor as it remains.
+    scaling. shrink: threshold t of sign(w) max(|w| - t, 0). rescale: factors, broadcasting to the shape, of BatchNorm folding
+    and equalization. codes: fake quantization, of the tensor as it remains.
     dropped: {dim: indices of removed units}. inputs: fake quantization of the activation that this weight multiplies.
     """
 
     mask: Tensor | None = None
     gain: Tensor | None = None
     shrink: float | None = None
+    rescale: Tensor | None = None
     codes: Codes | None = None
     dropped: Mapping[int, Tensor] = field(default_factory=dict)
     inputs: Uniform | None = None
@@ -55,6 +57,8 @@ class LayerPlan:
             state.update(b"gain" + self.gain.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         if self.shrink is not None:
             state.update(f"shrink{self.shrink!r}".encode())
+        if self.rescale is not None:
+            state.update(b"rescale" + self.rescale.float().cpu().contiguous().numpy().tobytes())
         if self.codes is not None:
             state.update(f"codes{self.codes.digest}".encode())
         return state.hexdigest()
@@ -62,16 +66,24 @@ class LayerPlan:
     @property
     def changes_weight(self) -> bool:
         """Whether the weight is another one at all."""
-        return not (self.mask is None and self.gain is None and self.shrink is None and self.codes is None)
+        return not (
+            self.mask is None
+            and self.gain is None
+            and self.shrink is None
+            and self.rescale is None
+            and self.codes is None
+        )
 
     def before_quantization(self, weight: Tensor) -> Tensor:
-        """Mask, scale or shrink a weight of the original shape."""
+        """Mask, scale or shrink a weight of the original shape, and rescale what is left."""
         if self.mask is not None:
             weight = weight * self.mask
         if self.gain is not None:
             weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:
             weight = torch.nn.functional.softshrink(weight, self.shrink)
+        if self.rescale is not None:
+            weight = (weight * self.rescale).to(weight.dtype)
         return weight
 
     def apply(self, weight: Tensor) -> Tensor:
@@ -92,12 +104,14 @@ class Plan:
 
     layers: {layer: LayerPlan} of the layers that change. kept: {group: indices of the units that stay}, of the groups
     that are cut. dropped: {tensor FQN: {dim: indices that go}}; a norm stands there by its module's FQN, with dim -1.
+    tensors: {FQN: value, in the original shape} of biases and norms that folding, equalization or bias correction change.
     """
 
     layers: Mapping[str, LayerPlan]
     kept: Mapping[str, Tensor]
     dropped: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
     protected: frozenset[str] = frozenset()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -157,6 +171,8 @@ class Plan:
         for name in sorted(self.layers):
             inputs = self.layers[name].inputs
             state.update(f"{name}={self.layers[name].digest}{inputs.digest if inputs else ''};".encode())
+        for name in sorted(self.tensors):
+            state.update(f"{name}=".encode() + self.tensors[name].float().cpu().contiguous().numpy().tobytes())
         for name in sorted(self.kept):
             state.update(f"{name}:".encode() + self.kept[name].numpy().tobytes())
         return state.hexdigest()

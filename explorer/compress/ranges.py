@@ -49,7 +49,9 @@ def quantile(rows: Tensor, q: float) -> Tensor:
     ordered = torch.where(rows == 0, torch.inf, rows).sort(1).values
     count = (rows != 0).sum(1)
     place = q * (count - 1).clamp(min=0).cpu().double()
-    below, above, part = (one.to(rows.device) for one in (place.floor().long(), place.ceil().long(), place.frac().float()))
+    below, above, part = (
+        one.to(rows.device) for one in (place.floor().long(), place.ceil().long(), place.frac().float())
+    )
     first, second = (ordered.gather(1, index[:, None])[:, 0] for index in (below, above))
     found = first + (second - first) * part
     return torch.where(count > 0, found, torch.zeros_like(found))

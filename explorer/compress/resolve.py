@@ -19,12 +19,14 @@ from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
 from .activations import with_inputs
+from .bias import corrected
 from .calibrate import Cancel, Progress
 from .codes import Codes
 from .fit import check_rule, fit_weight
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .observers import registry as observers
 from .plan import LayerPlan, Plan
+from .prepare import prepared
 from .units import groups_of, kept_units, soft_gains
 
 
@@ -72,18 +74,26 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
     _weights(subject, recipe, holds, living, masks, shrinks, gains)
+    pruned = {
+        name: LayerPlan(
+            masks.get(name, living.get(name)), gains.get(name), shrinks.get(name), dropped=dropped.get(name, {})
+        )
+        for name in shapes
+    }
+    factors, tensors = prepared(subject, holds, lambda name: pruned[name].before_quantization(subject.weight(name)))
     layers = {}
     for name in shapes:
         codes = None
-        mask = masks.get(name, living.get(name))
-        bare = LayerPlan(mask, gains.get(name), shrinks.get(name), dropped=dropped.get(name, {}))
+        bare = replace(pruned[name], rescale=factors.get(name))
         if WEIGHT_QUANTIZE in holds[name]:
             rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
             assert isinstance(rule, Quantize)
             codes = _codes(subject, name, rule, bare)
-        if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
-            layers[name] = replace(bare, codes=codes)
-    return with_inputs(subject, Plan(layers, kept, dropped, protected), recipe.rules, holds, progress, cancel)
+        bare = replace(bare, codes=codes)
+        if bare.changes_weight:
+            layers[name] = bare
+    plan = corrected(subject, Plan(layers, kept, dropped, protected, tensors), holds, progress, cancel)
+    return with_inputs(subject, plan, recipe.rules, holds, progress, cancel)
 
 
 def _units(

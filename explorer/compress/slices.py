@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.checks import shown
 from ..core.errors import RecipeError
 from ..core.message import say
-from ..core.rules import shown
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of rows of a recurrent matrix
 

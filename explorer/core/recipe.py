@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from .checks import as_targets
 from .errors import RecipeError
 from .message import say
-from .rules import ACTIVATION_QUANTIZE, ALIASES, KINDS, Clear, Keep, Prune, Quantize, Rule, as_targets
+from .rules import ACTIVATION_QUANTIZE, ALIASES, KINDS, Clear, Keep, Prepare, Prune, Quantize, Rule
 
 Targets = str | Sequence[str]
 
@@ -90,8 +91,20 @@ class Recipe:
             Quantize(as_targets(targets), bits, quantizer, scheme, granularity, group_size, what, clip, samples)
         )
 
+    def prepare(self, step: Literal["fold", "equalize", "bias-correction"], targets: Targets = "*") -> Recipe:
+        """Make layers easier to quantize. Raises :class:`RecipeError`.
+
+        step "fold": a BatchNorm is folded into the layer in front of it, so that the weights which are rounded are those that
+        an inference engine computes with. "equalize": the ranges of channels are evened out between a layer and the next
+        (cross-layer equalization), both among the targets, with ReLU, pooling and BatchNorm at most between them; folds too.
+        "bias-correction": the mean error that rounding weights adds to a layer's output, on 128 train samples, is taken off its
+        bias; a constant cannot make up for an error that comes and goes with the input (empty background), so compare. The first two leave the model's function as it is. They come after pruning, whose scores and thresholds are
+        those of the original weights, and before quantization.
+        """
+        return self._with(Prepare(as_targets(targets), step))
+
     def clear(self, targets: Targets, kind: str | None = None) -> Recipe:
-        """Undo earlier rules for the targets: of one kind (prune, quantize, keep, or one of the four), or all."""
+        """Undo earlier rules for the targets: of one kind (prune, quantize, prepare, keep, or one of a finer kind), or all."""
         if kind is None:
             kinds: tuple[str, ...] = (*KINDS, "keep")
         elif kind in ALIASES:
@@ -139,6 +152,9 @@ class Recipe:
         for rule in self.rules:
             targets: Any = rule.targets[0] if len(rule.targets) == 1 else list(rule.targets)
             arguments = [repr(targets)]
+            if isinstance(rule, Prepare):
+                lines.append(f"    .prepare({rule.step!r}, {targets!r})")
+                continue
             if isinstance(rule, Clear):
                 everything = set(rule.kinds) == {*KINDS, "keep"}
                 alias = next((k for k, v in ALIASES.items() if set(v) == set(rule.kinds)), None)

@@ -170,5 +170,7 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.PixelShuffle: _same("upscale_factor"),
 }
 _INPUTS: dict[str, Callable[[Any], Any]] = _same("inputs")
-MODULES |= {made: {**MODULES[cls], **_INPUTS} for cls, made in QUANTIZED.items() if cls in MODULES}  # they round their inputs
+MODULES |= {
+    made: {**MODULES[cls], **_INPUTS} for cls, made in QUANTIZED.items() if cls in MODULES
+}  # they round their inputs
 BY_NAME = {cls.__name__: cls for cls in MODULES}

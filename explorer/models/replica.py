@@ -50,7 +50,7 @@ class Replica:
     def __init__(self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> None:
         self.device, self.dtype = torch.device(device), dtype
         self.module = share(module)._apply(self.convert)
-        self._parameters = dict(self.module.named_parameters())
+        self._parameters = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
         self.lock = threading.RLock()
 
@@ -65,7 +65,7 @@ class Replica:
         norms: Mapping[str, Tensor] | None = None,
         inputs: Mapping[str, nn.Module] | None = None,
     ) -> Iterator[nn.Module]:
-        """Within the block the module computes with ``replaced`` {parameter FQN: tensor of the parameter's shape}.
+        """Within the block the module computes with ``replaced`` {FQN of a parameter or buffer: tensor of its shape}.
 
         norms: {FQN of a norm: indices of removed units}; its statistics are taken over the others. inputs: {weight FQN:
         module applied to what the weight multiplies}.

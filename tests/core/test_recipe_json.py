@@ -48,9 +48,9 @@ def test_corrupt_at_every_byte() -> None:
 
 RULES: list[tuple[dict[str, Any], str]] = [
     ({}, "rule=None"),
-    ({"rule": "trim", "targets": ["a"]}, "prune, quantize, clear, keep"),
-    ({"rule": ["prune"], "targets": ["a"]}, "prune, quantize, clear, keep"),
-    ({"rule": {"a": 1}, "targets": ["a"]}, "prune, quantize, clear, keep"),
+    ({"rule": "trim", "targets": ["a"]}, "prune, quantize, prepare, clear, keep"),
+    ({"rule": ["prune"], "targets": ["a"]}, "prune, quantize, prepare, clear, keep"),
+    ({"rule": {"a": 1}, "targets": ["a"]}, "prune, quantize, prepare, clear, keep"),
     ({"rule": "prune", "targets": ["a"], "sparsity": 0.5, "colour": 1}, "colour"),
     ({"rule": "prune", "sparsity": 0.5}, "targets"),
     ({"rule": "prune", "targets": "a", "sparsity": 0.5}, "list"),

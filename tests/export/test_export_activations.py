@@ -35,7 +35,7 @@ def test_a_rebuilt_model_rounds_its_activations_too(name: str, tmp_path: Path) -
     assert torch.equal(loaded(x), module(x))
     plain = explorer.compress(subject, recipe.clear("*", kind="activation-quantize"))
     assert not torch.equal(module(x), plain(x)) and any(isinstance(one, QuantizedInputs) for one in loaded.modules())
-    assert "what='activation'" in (tmp_path / "out" / "README.md").read_text()
+    assert "what='activation'" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_model_whose_spec_has_no_place_for_it_is_exported_as_weights(tmp_path: Path) -> None:

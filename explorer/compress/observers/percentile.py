@@ -13,7 +13,7 @@ class Percentile(Observer):
     Affine: low and high are the 0.005th and the 99.995th percentile; symmetric: high = -low is the 99.99th percentile of |x|;
     from a histogram of 2048 bins, linear within a bin, widened to include 0. Scale, zero point and codes as for min-max:
     scale = (high - low) / (2^b - 1). A side on which nothing lies stays at 0 (after a ReLU).
-    Source: Li et al. 2019, arXiv 1810.05723, section 3; Wu et al. 2020, arXiv 2004.09602, section 4.1.
+    Source: Wu et al. 2020, arXiv 2004.09602, section 4; McKinstry et al. 2018, arXiv 1809.04191.
     """
 
     title = "percentile"

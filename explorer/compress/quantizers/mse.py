@@ -17,7 +17,7 @@ class MeanSquaredError(Quantizer):
     slice by itself; the range of the (pruned) weights is cut to [-t, t]. Scale, zero point and codes follow from the range as for min-max:
     scale = range / (2^b - 1) (symmetric: half of it / (2^(b-1) - 1)); one a tensor, channel, group or gate. At few bits it
     clips a good part of the tails. Bits: 2 to 8.
-    Source: Nagel et al. 2021, arXiv 2106.08295, eq. 14; Banner et al. 2019, arXiv 1810.05723.
+    Source: Nagel et al. 2021, arXiv 2106.08295, section 3.1; Banner et al. 2019, arXiv 1810.05723.
     """
 
     title = "least squares"

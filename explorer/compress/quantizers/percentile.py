@@ -18,7 +18,7 @@ class Percentile(Quantizer):
     runs from the 0.05th to the 99.95th percentile, widened to include 0. Scale, zero point and codes follow from the range
     as for min-max: scale = range / (2^b - 1) (symmetric: half of it / (2^(b-1) - 1)); one a tensor, channel, group or gate.
     A range without its outliers has finer steps. Bits: 2 to 8.
-    Source: Li et al. 2019, arXiv 1810.05723, section 3; McKinstry et al. 2019, arXiv 1809.04191.
+    Source: McKinstry et al. 2018, arXiv 1809.04191, section 3; Wu et al. 2020, arXiv 2004.09602, section 4.
     """
 
     title = "percentile"

@@ -15,7 +15,7 @@ class Ternary(Quantizer):
     A threshold D = 0.7 mean|w| separates zero from the others, the scale a is the mean of |w| over |w| > D; both means over the
     weights that are not pruned. Codes: -1, 0, 1; scale: one a tensor, channel, group or gate; no zero point. Weights
     between -D and D become zeros, so it prunes as well. Bits: 2, of which three of the four codes are used.
-    Source: Li et al. 2016 (TWN), arXiv 1605.04711, eq. 5 and 6.
+    Source: Li et al. 2016 (TWN), arXiv 1605.04711, section 2.
     """
 
     title = "ternary"
