@@ -12,7 +12,7 @@ from ..core.errors import Cancelled, RecipeError
 from ..core.joint import UNQUANTIZED, Cell, frontier
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.rules import shown
+from ..core.checks import shown
 from ..core.targets import select
 from ..evaluate.evaluator import look, stages
 from ..models.subject import Subject
