@@ -144,6 +144,9 @@ def inspect(name: Name, recipe: RecipeFile = None) -> None:
     ]
     if units:
         _show(_table("Groups of units that are removed together", ("group", "kind", "units", "kept", "tensors"), units))
+    for group in subject.groups:
+        if group.about:
+            typer.echo(f"{group.name}: {'; '.join(group.about)}")
     typer.echo(_counted(seen.parameters, seen.nonzero, seen.sparsity, seen.bytes, seen.macs))
 
 

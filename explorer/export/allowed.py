@@ -16,7 +16,7 @@ _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
     "operator": (operator, "add sub mul truediv floordiv mod pow neg matmul eq ne lt le gt ge and_ or_ invert getitem"),
     "torch": (
         torch,
-        "abs add addmm all amax amin any arange argmax argmin baddbmm bmm cat chunk clamp concat cos "
+        "abs add addmm all amax amin any arange argmax argmin baddbmm bmm cat channel_shuffle chunk clamp concat cos "
         "cosine_similarity cumsum diff div dot einsum eq erf exp expm1 eye flatten flip floor full full_like gather "
         "ge gt hstack index_select isnan le lerp linspace log log1p log_softmax logical_and logical_not logical_or "
         "logsumexp lt masked_fill matmul max maximum mean min minimum mm mul narrow ne neg norm ones ones_like outer "
@@ -162,5 +162,7 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.Unflatten: _same("dim", "unflattened_size"),
     nn.Upsample: _same("size", "scale_factor", "mode", "align_corners"),
     nn.PixelShuffle: _same("upscale_factor"),
+    nn.PixelUnshuffle: _same("downscale_factor"),
+    nn.ChannelShuffle: _same("groups"),
 }
 BY_NAME = {cls.__name__: cls for cls in MODULES}

@@ -123,10 +123,10 @@ def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tupl
             return None, f"its units are spread unevenly over {tensor}", producers
         table = torch.tensor([index[u] for u in sorted(index)], dtype=torch.int64)  # [units, k]
         pieces_out.append(Slice(tensor, dim, table, role))
-    pieces_out.sort(key=lambda s: ("producer", "follower", "consumer").index(s.role))
+    pieces_out.sort(key=lambda s: ("producer", "follower", "consumer", "attribute").index(s.role))
     name = producers[0].rpartition(".")[0]
     owner = next(module for module, fqn in names.items() if fqn == name)
-    members = tuple(dict.fromkeys([*producers, *(piece.tensor for piece in pieces_out)]))
+    members = tuple(dict.fromkeys([*producers, *(piece.tensor for piece in pieces_out if piece.role != "attribute")]))
     kind = "neuron" if isinstance(owner, nn.Linear) else "channel"
     return Cut(Group(name, kind, units, tuple(producers), members), tuple(pieces_out)), "", producers
 
@@ -138,7 +138,7 @@ def _pieces(module: nn.Module, output: bool) -> tuple[list[tuple[str, int, str]]
         transposed = isinstance(module, TRANSPOSED)
         if module.groups > 1:
             if module.groups == module.in_channels == module.out_channels and not transposed:
-                return ([("weight", 0, "follower"), *bias] if output else []), ""
+                return ([("weight", 0, "follower"), ("groups", 0, "attribute"), *bias] if output else []), ""
             return [], "a grouped convolution"
         if output:
             return [("weight", 1 if transposed else 0, "producer"), *bias], ""

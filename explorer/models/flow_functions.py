@@ -24,7 +24,7 @@ ELEMENTWISE = frozenset(
 MOVEMENT = frozenset(
     "view reshape flatten unflatten permute transpose t movedim moveaxis swapaxes squeeze unsqueeze expand select narrow getitem "
     "chunk split split_with_sizes tensor_split unbind roll flip repeat repeat_interleave gather index_select take_along_dim "
-    "pixel_shuffle pixel_unshuffle rot90 diagonal unfold".split()
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle rot90 diagonal unfold".split()
 )
 POOLS = frozenset(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
@@ -38,7 +38,7 @@ PRODUCTS = frozenset("matmul bmm baddbmm mm".split())
 
 def rule(target: Any) -> Callable[..., Any] | None:
     """The rule of a function or method, or None where it is not understood."""
-    from . import flow_recurrent
+    from . import flow_conv, flow_recurrent
 
     name = target if isinstance(target, str) else getattr(target, "__name__", "")
     if name in ELEMENTWISE:
@@ -55,6 +55,8 @@ def rule(target: Any) -> Callable[..., Any] | None:
         return lambda flow, node, value: []
     if name in PRODUCTS:
         return product
+    if name in flow_conv.FUNCTIONS:
+        return flow_conv.function
     more: dict[str, Callable[..., Any]] = {
         "stack": stack, "max": extreme, "min": extreme, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
         "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad,
@@ -81,14 +83,57 @@ def movement(flow: Flow, node: fx.Node, value: Any) -> Any:
     before = flow.value(source)
     if not isinstance(before, Tensor) or not held:
         return []
-    rest, kwargs = flow.value(node.args[1:]), flow.value(node.kwargs)
+    rest, kwargs, name = flow.value(node.args[1:]), flow.value(node.kwargs), _name(node)
 
     def run(marks: Tensor) -> Any:
         if isinstance(node.target, str):
             return getattr(marks, node.target)(*rest, **kwargs)
         return node.target(marks, *rest, **kwargs)  # type: ignore[operator]
 
-    return flow.moved(before, held, run)
+    if name in ("chunk", "tensor_split", "split"):
+        even(flow, before, held, value, node)
+    found = flow.moved(before, held, run)
+    if "channel_shuffle" in name:
+        even_groups(flow, before, held, int(rest[0] if rest else kwargs["groups"]))
+    elif isinstance(value, Tensor) and _shuffles(node, before, value):
+        even_groups(flow, before, held, value.shape[1])
+    return found
+
+
+def even(flow: Flow, before: Tensor, marks: Marks, value: Any, node: fx.Node) -> None:
+    """Parts of one size stay so: what stands at the same position of each of them goes together."""
+    found = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
+    dim = int(flow.value(found)) % before.ndim
+    if len({part.shape[dim] for part in value}) == 1:
+        for mark in marks:
+            if mark.shape[dim] > 1:
+                parts = mark.unflatten(dim, (len(value), -1))
+                flow.ledger.unite(parts.narrow(dim, 0, 1), parts)
+
+
+def even_groups(flow: Flow, before: Tensor, marks: Marks, groups: int) -> None:
+    """Groups of channels that are shuffled stay equally wide."""
+    for mark in marks:
+        if before.ndim > 1 and mark.shape[1] > 1:
+            parts = mark.unflatten(1, (groups, -1))
+            flow.ledger.unite(parts.narrow(1, 0, 1), parts)
+
+
+def _shuffles(node: fx.Node, before: Tensor, value: Tensor) -> bool:
+    """Whether a view is the first step of ``view(n, g, c // g, ...).transpose(1, 2).reshape(n, c, ...)``."""
+    if _name(node) not in ("view", "reshape") or value.ndim != before.ndim + 1 or value.shape[1] * value.shape[2] != before.shape[1]:
+        return False
+    turned = _only_user(node)
+    if turned is None or _name(turned) not in ("transpose", "swapaxes") or turned.args[1:] not in ((1, 2), (2, 1)):
+        return False
+    last = _only_user(turned)
+    if last is not None and _name(last) == "contiguous":
+        last = _only_user(last)
+    return last is not None and _name(last) in ("view", "reshape", "flatten")
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def positional(flow: Flow, node: fx.Node, value: Any) -> Any:

@@ -72,7 +72,7 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
         if why is not None:
             refused.update({name: why for name in producers})
             continue
-        cuts.append(_cut(family, members, units, producers, modules, members[0] in heads))
+        cuts.append(_cut(family, members, units, producers, modules, members[0] in heads, ledger.notes))
     return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused
 
 
@@ -101,6 +101,7 @@ def _cut(
     producers: list[str],
     modules: dict[str, nn.Module],
     heads: bool,
+    notes: dict[str, str],
 ) -> Cut:
     first = next((t, d, r) for t, d, r, _ in family if r == "producer" and t == producers[0])
     members = sorted(members, key=lambda unit: units[unit][first])
@@ -121,7 +122,8 @@ def _cut(
         slices += _counts_of_heads(slices, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
     owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role not in ("attribute", "norm"))]))
-    return Cut(Group(name, kind, len(members), tuple(producers), owned), tuple(slices))
+    about = tuple(notes[tensor] for tensor in dict.fromkeys(s.tensor for s in slices) if tensor in notes)
+    return Cut(Group(name, kind, len(members), tuple(producers), owned, about), tuple(slices))
 
 
 def _kind(module: nn.Module) -> str:

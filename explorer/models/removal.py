@@ -57,7 +57,7 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         if NORM in dims:  # a norm itself: its weight and bias are tensors like others
             resize(old, len(dims[NORM].unique()))
             continue
-        if isinstance(old, int):  # a number of heads, by which a forward reshapes
+        if isinstance(old, int):  # a number of heads, by which a forward reshapes, or of a convolution's groups
             setattr(owners[owner], name, old - len(dims[0].unique()))
         elif isinstance(old, nn.Parameter):
             if id(old) not in tied:
@@ -112,12 +112,11 @@ def _resize_recurrent(root: nn.Module, module: Any) -> None:
 
 def _resize(module: nn.Module) -> None:
     if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)):
-        first, second = module.weight.shape[:2]
-        transposed = isinstance(module, TRANSPOSED)
-        if module.groups > 1:  # depthwise: one filter a channel
-            module.groups = module.in_channels = module.out_channels = first
+        first, second = module.weight.shape[:2]  # of channels, those of one group stand on one of the sides
+        if isinstance(module, TRANSPOSED):
+            module.in_channels, module.out_channels = first, second * module.groups
         else:
-            module.in_channels, module.out_channels = (first, second) if transposed else (second, first)
+            module.in_channels, module.out_channels = second * module.groups, first
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Embedding):

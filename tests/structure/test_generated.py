@@ -31,7 +31,7 @@ class Part:
     flag: bool  # a bias, a direction, a norm: whatever the part has two of
 
 
-IMAGE = ("conv", "norm", "residual", "concat", "depthwise", "pool", "gate", "transposed")
+IMAGE = ("conv", "norm", "residual", "concat", "depthwise", "pool", "gate", "transposed", "grouped")
 TIME = ("conv", "norm", "residual", "concat", "lstm", "gru", "rnn", "linear")
 WIDE = ("attention", "feed forward", "linear")
 FLAT = ("linear", "norm", "residual", "concat", "gate", "twice")
@@ -61,6 +61,12 @@ class Layer(nn.Module):
             self.a, self.out_width = make(width, part.width), width + part.width
         elif kind == "depthwise":
             self.a, self.out_width = make(width, width, groups=width), width
+        elif kind == "grouped":  # width is whatever came before: the groups are its divisors
+            groups = max(g for g in (1, 2, 3) if width % g == 0)
+            self.out_width = groups * part.width
+            self.a = (nn.ConvTranspose2d if part.act % 2 else nn.Conv2d)(
+                width, self.out_width, 3, padding=1, groups=groups, bias=part.flag
+            )
         elif kind == "transposed":
             self.a = nn.ConvTranspose2d(width, part.width, 3, padding=1, bias=part.flag)
         elif kind == "pool":
@@ -83,7 +89,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kind, act = self.part.kind, self.act
-        if kind in ("conv", "depthwise", "transposed") or kind == "linear" and self.rank == 1:
+        if kind in ("conv", "depthwise", "transposed", "grouped") or kind == "linear" and self.rank == 1:
             return act(self.a(x))
         if kind == "linear":
             return act(self.a(x.transpose(1, 2))).transpose(1, 2)

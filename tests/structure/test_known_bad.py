@@ -49,6 +49,16 @@ def test_depthwise_filters_before_a_pooled_map_that_is_flattened() -> None:
     assert gap <= 1e-5 and module[1].groups == module[1].out_channels == 4 and module[5].weight.shape == (3, 64)
 
 
+@pytest.mark.parametrize("groups", [2, 8])
+def test_channels_of_grouped_convolutions_are_not_shifted_into_another_group(groups: int) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(2, 16, 3), nn.Sigmoid(), nn.Conv2d(16, 24, 3, groups=groups), nn.Sigmoid(), nn.Flatten(), nn.Linear(384, 3)
+    )
+    module, gap = halved(tiny(randomize(net), (2, 8, 8)))
+    assert gap <= 1e-5 and module[2].groups == min(groups, 4) and module[2].out_channels == 12 == module[5].in_features // 16
+    assert module[2].weight.shape[1] * module[2].groups == module[2].in_channels == 8 == module[0].out_channels
+
+
 def test_heads_of_a_module_go_and_not_only_its_neurons() -> None:
     subject = tiny(randomize(ModuleEncoder()), (5, 4))
     module, gap = halved(subject, "encoder.self_attn.in_proj_weight")

@@ -13,6 +13,7 @@ from explorer.models.subject import Subject
 from explorer.models.task import Task
 from tests.contract.nets import classification, language, randomize
 from tests.structure import nets_conv as conv
+from tests.structure import nets_grouped as grouped
 from tests.structure import nets_sequence as sequence
 from tests.structure import nets_transformer as transformer
 
@@ -53,6 +54,7 @@ def tokens(n: int = 16, length: int = 6, vocabulary: int = 11) -> Task:
 
 H, C, N, W = "hidden", "channel", "neuron", "width"
 BLOCK = {"embed": (W, 12), "attn": ("head", 3), "fc1": (N, 10)}
+SHUFFLED = {"stem": (C, 4), "unit1.conv1": (C, 3), "unit2.conv1": (C, 3)}
 HEAD = {"head.weight": "its units reach the model's output"}
 
 CASES = [
@@ -65,10 +67,34 @@ CASES = [
         {"stem": (C, 6), "point1": (C, 8), "point2": (C, 6)},
         HEAD,
     ),
+    Case("depthwise with a multiplier", grouped.DepthwiseMultiplier, (2, 8, 8), {"stem": (C, 4), "fc": (N, 6)}, HEAD),
     Case(
-        "depthwise with a multiplier", conv.DepthwiseMultiplier, (2, 8, 8), {"fc": (N, 6)}, {"stem.weight": "grouped"}
+        "transposed depthwise with a multiplier",
+        lambda: grouped.DepthwiseMultiplier(True),
+        (2, 8, 8),
+        {"stem": (C, 4), "fc": (N, 6)},
+        HEAD,
     ),
-    Case("grouped convolution", conv.Grouped, (2, 8, 8), {"c": (C, 6)}, {"a.weight": "grouped", "b.weight": "grouped"}),
+    Case("grouped convolution", grouped.Grouped, (2, 8, 8), {"a": (C, 4), "b": (C, 6), "c": (C, 6)}, HEAD),
+    Case("grouped and transposed", grouped.GroupedImage, (2, 8, 8), {"a": (C, 4), "b": (C, 3)}, HEAD),
+    Case("resnext-like", grouped.ResNeXt, (2, 8, 8), {"stem": (C, 6), "conv1": (C, 8)}, HEAD),
+    Case(
+        "resnext-like, few groups",
+        lambda: grouped.ResNeXt(2, 8),
+        (2, 8, 8),
+        {"stem": (C, 6), "conv1": (C, 8), "conv2": (C, 8)},
+        HEAD,
+    ),
+    Case("shufflenet-like", grouped.ShuffleNet, (2, 8, 8), SHUFFLED, HEAD),
+    Case("shufflenet-like, nn.ChannelShuffle", lambda: grouped.ShuffleNet("module"), (2, 8, 8), SHUFFLED, HEAD),
+    Case("shufflenet v2-like", grouped.SplitShuffle, (2, 8, 8), {"stem": (C, 4), "conv1": (C, 4)}, HEAD),
+    Case(
+        "shufflenet v2-like, channel_shuffle",
+        lambda: grouped.SplitShuffle("function"),
+        (2, 8, 8),
+        {"stem": (C, 4), "conv1": (C, 4)},
+        HEAD,
+    ),
     Case(
         "dense concatenation", conv.DenseNet, (2, 8, 8), {"stem": (C, 4), "a": (C, 3), "b": (C, 3), "c": (C, 5)}, HEAD
     ),

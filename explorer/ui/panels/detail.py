@@ -128,7 +128,8 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     else:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
-        text += " · " + escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        goes = escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        text += " · " + (f'<abbr class="x-term" title="{escape("; ".join(group.about))}">{goes}</abbr>' if group.about else goes)
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
         space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
