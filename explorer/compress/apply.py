@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import EvaluationError, VerificationError
+from ..core.message import say
 from ..core.recipe import Recipe
-from ..models.removal import remove
+from ..models.removal import remaining_shape, remove
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import to_device
@@ -55,7 +57,7 @@ def verify(subject: Subject, plan: Plan, module: nn.Module, samples: int = VERIF
     if gap > TOLERANCE:
         gap = _gap(subject, plan, copy.deepcopy(module).double(), inputs, torch.float64)
     if gap > TOLERANCE:
-        cut = ", ".join(f"{name} ({len(kept)} stay)" for name, kept in plan.kept.items()) or "no units"
+        cut = ", ".join([*(f"{name} ({len(kept)} stay)" for name, kept in plan.kept.items()), *plan.removed]) or "no units"
         raise VerificationError(
             f"{subject.name}: the compressed module differs from the masked original by {gap:.1e} "
             f"(accepted: {TOLERANCE:.0e}); cut: {cut}. Nothing was returned."
@@ -105,10 +107,12 @@ def compress(subject: Subject, recipe: Recipe | Plan) -> nn.Module:
     """
     plan = recipe if isinstance(recipe, Plan) else resolve(subject, recipe)
     module = build(subject, plan)
-    if plan.kept:
-        before = sum(p.numel() for p in subject.module.parameters())
-        after = sum(p.numel() for p in module.parameters())
-        if after >= before:
-            raise VerificationError(f"{subject.name}: {len(plan.kept)} groups were cut, yet no parameter went")
+    if plan.structural:
+        shapes = {name: remaining_shape(tuple(p.shape), plan.dropped.get(name, {})) for name, p in subject.module.named_parameters()}
+        planned, left = sum(map(math.prod, shapes.values())), sum(p.numel() for p in module.parameters())
+        if left != planned:
+            raise VerificationError(
+                say("{subject}: {left} parameters are left, where the plan leaves {planned}", subject=subject.name, left=left, planned=planned)
+            )
     verify(subject, plan, module)
     return module

@@ -11,11 +11,12 @@ from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
 from ..core.errors import RecipeError
 from ..core.recipe import Recipe
-from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
+from ..core.rules import LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
+from .depth import blocks_of, blocks_that_go
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .plan import LayerPlan, Plan
 from .quantizers import registry as quantizers
@@ -25,7 +26,7 @@ from .units import groups_of, kept_units, soft_gains
 def resolve(subject: Subject, recipe: Recipe) -> Plan:
     """Masks, kept units, scales and zero points of a recipe for a subject.
 
-    Units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
+    Blocks and units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
     """
@@ -44,7 +45,11 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
         elif isinstance(rule, Quantize):
             quantizers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
+    removed, whole = _blocks(subject, recipe, holds, protected)
+    holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
+    for name, dims in whole.items():
+        dropped[name] = dims
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
@@ -60,7 +65,23 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             codes = _codes(subject, name, rule, bare)
         if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
             layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
-    return Plan(layers, kept, dropped, protected)
+    return Plan(layers, kept, dropped, protected, removed)
+
+
+def _blocks(
+    subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]
+) -> tuple[tuple[str, ...], dict[str, dict[int, Tensor]]]:
+    """(names of the blocks that go, dropped entries) of all layer-prune rules."""
+    names: list[str] = []
+    dropped: dict[str, dict[int, Tensor]] = {}
+    if any(LAYER_PRUNE in kinds for kinds in holds.values()):
+        for index, blocks in blocks_of(subject, recipe.rules, holds, protected).items():
+            rule = recipe.rules[index]
+            assert isinstance(rule, Prune)
+            for block in blocks_that_go(subject, rule, blocks):
+                names.append(block.group.name)
+                dropped |= block.dropped()
+    return tuple(name for name in subject.depth.blocks if name in names), dropped
 
 
 def _units(

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from .errors import RecipeError
+from .message import say
 
-WEIGHT_PRUNE, UNIT_PRUNE = "weight-prune", "unit-prune"
+WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE = "weight-prune", "unit-prune", "layer-prune"
 WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
-KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
-ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
+KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
+ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -103,8 +104,8 @@ class Prune:
         if not isinstance(self.criterion, str) or not isinstance(self.granularity, str):
             raise RecipeError(f"{where}: criterion and granularity are names, got {shown(self.criterion)}, {shown(self.granularity)}")
         fixed = pattern(self.granularity)
-        if not (self.granularity in ("weight", "unit") or fixed or block(self.granularity)):
-            accepted = 'weight, unit, a pattern such as "2:4" or a block such as "4x1"'
+        if not (self.granularity in ("weight", "unit", "layer") or fixed or block(self.granularity)):
+            accepted = 'weight, unit, layer, a pattern such as "2:4" or a block such as "4x1"'
             raise RecipeError(f"{where}: granularity={shown(self.granularity)}; accepted: {accepted}")
         if fixed:
             if fixed[0] >= fixed[1]:
@@ -133,13 +134,15 @@ class Prune:
                 raise RecipeError(f"{where}: {name}={value!r}; accepted: a whole number from 1")
             if value > 1 and self.granularity != "unit":
                 raise RecipeError(f"{where}: {name}= counts units; accepted with granularity='unit' only")
+        if self.granularity == "layer" and self.mode != "hard":
+            raise RecipeError(say("{where}: mode={mode!r}; accepted with granularity='layer': hard", where=where, mode=self.mode))
         if self.mode == "shrink" and (self.granularity != "weight" or self.criterion != "l1"):
             raise RecipeError(f"{where}: mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'")
 
     @property
     def kind(self) -> str:
-        """``unit-prune`` for structured pruning, else ``weight-prune``."""
-        return UNIT_PRUNE if self.granularity == "unit" else WEIGHT_PRUNE
+        """``unit-prune`` and ``layer-prune`` for structured pruning, else ``weight-prune``."""
+        return {"unit": UNIT_PRUNE, "layer": LAYER_PRUNE}.get(self.granularity, WEIGHT_PRUNE)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ POOLS = frozenset(
 )
 REDUCTIONS = frozenset("sum mean amax amin prod std var norm logsumexp any all".split())
 SOFT = frozenset("softmax log_softmax softmin normalize".split())
-SIZES = frozenset("size dim numel ndimension is_floating_point device shape len".split())
+SIZES = frozenset("new_zeros new_ones new_full new_empty size dim numel ndimension is_floating_point device shape len".split())
 PRODUCTS = frozenset("matmul bmm baddbmm mm".split())
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
+from .absent import GONE, Absent
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
 from .norms import NORM, resize
@@ -28,16 +29,26 @@ def gone(cuts: Iterable[tuple[Cut, Tensor]]) -> dict[str, dict[int, Tensor]]:
     return out
 
 
-def alive(shape: tuple[int, ...], dropped: dict[int, Tensor]) -> Tensor:
+def alive(shape: tuple[int, ...], dropped: Mapping[int, Tensor]) -> Tensor:
     """Bool tensor of ``shape``: False for entries that go when ``dropped`` {dim: indices} are removed."""
-    mask = torch.ones(shape, dtype=torch.bool)
+    mask = torch.full(shape, GONE not in dropped)
     for dim, index in dropped.items():
-        mask.index_fill_(dim, index, False)
+        if dim != GONE:
+            mask.index_fill_(dim, index.cpu(), False)
     return mask
+
+
+def remaining_shape(shape: tuple[int, ...], dims: Mapping[int, Tensor]) -> tuple[int, ...]:
+    """The shape after the dropped indices of each dim are gone; of a tensor that goes whole, without any entry."""
+    if GONE in dims:
+        return (0,) * max(len(shape), 1)
+    return tuple(size - (len(dims[d].unique()) if d in dims else 0) for d, size in enumerate(shape))
 
 
 def select(tensor: Tensor, dropped: dict[int, Tensor]) -> Tensor:
     """``tensor`` without the dropped indices of each dim, contiguous."""
+    if GONE in dropped:
+        return tensor.new_empty((0,) * max(tensor.ndim, 1))
     for dim, index in dropped.items():
         stays = torch.ones(tensor.shape[dim], dtype=torch.bool)
         stays[index] = False
@@ -47,6 +58,7 @@ def select(tensor: Tensor, dropped: dict[int, Tensor]) -> Tensor:
 
 def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     """Shrink ``module`` in place (call it on a copy): tensors, then the attributes that state their sizes."""
+    dropped = take_out(module, dropped)
     owners = dict(module.named_modules())
     tied: dict[int, nn.Parameter] = {}
     touched: dict[str, nn.Module] = {}
@@ -82,6 +94,27 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
             PrunedEncoder.become(owner_module)
 
 
+def take_out(root: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, Tensor]]:
+    """Put an :class:`Absent` in the place of modules that go whole. Returns what is to be dropped elsewhere."""
+    gone = {name: dims[GONE].tolist() for name, dims in dropped.items() if GONE in dims and len(dims[GONE])}
+    prefixes = tuple(f"{name}." for name in gone)
+    for name, form in gone.items():
+        if name.startswith(prefixes):
+            continue  # a branch within a branch that goes
+        old = root.get_submodule(name)
+        made = Absent.like(old, form)
+        for parent in list(root.modules()):
+            for key, child in parent._modules.items():
+                if child is old:
+                    parent._modules[key] = made
+                    if isinstance(parent, nn.TransformerEncoderLayer):
+                        PrunedEncoderLayer.become(parent)
+    for parent in list(root.modules()) if gone else ():
+        if isinstance(parent, nn.TransformerEncoder) and any(type(one) is PrunedEncoderLayer for one in parent.layers):
+            PrunedEncoder.become(parent)
+    return {name: dims for name, dims in dropped.items() if GONE not in dims and not name.startswith(prefixes)} if gone else dropped
+
+
 def _resize_attention(root: nn.Module, old: nn.Module) -> None:
     """nn.MultiheadAttention ties the size of a head to its width: another module takes its place, wherever it stands."""
     if old is root:
@@ -92,7 +125,7 @@ def _resize_attention(root: nn.Module, old: nn.Module) -> None:
             if child is old:
                 parent._modules[key] = made
                 if type(parent) is nn.TransformerEncoderLayer:
-                    parent.__class__ = PrunedEncoderLayer
+                    PrunedEncoderLayer.become(parent)
 
 
 def _resize_recurrent(root: nn.Module, module: Any) -> None:

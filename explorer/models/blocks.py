@@ -1,0 +1,185 @@
+"""Blocks that can go whole: the branches of residual additions, each tried on real inputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..core.layers import Group
+from ..core.message import say
+from .absent import GONE, form_of, shaped
+from .attention import PrunedEncoderLayer
+from .calls import Call, calls
+from .flow_attention import ENCODER, ENCODER_LAYER
+from .residual import branches, stack
+from .trace import trace
+
+if TYPE_CHECKING:
+    from .subject import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A branch that can go. group: its name, layers and tensors; one unit. modules: {FQN: form of what it answers}, the
+    outermost modules that only this branch calls. term: the value of the traced graph that the branch adds, where it is traced."""
+
+    group: Group
+    modules: dict[str, tuple[int, ...]]
+    term: str | None = None
+
+    def dropped(self) -> dict[str, dict[int, Tensor]]:
+        """As part of what a plan drops: tensors stand with nothing, modules with the form of their answer."""
+        gone = {name: {GONE: torch.empty(0, dtype=torch.int64)} for name in self.group.members}
+        return gone | {name: {GONE: torch.tensor(form)} for name, form in self.modules.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Depth:
+    """blocks: {name: Block} in forward order. refused: {layer: why the branch it is in must stay}."""
+
+    blocks: Mapping[str, Block]
+    refused: Mapping[str, str]
+
+
+def find_blocks(subject: Subject) -> Depth:
+    """Branches whose removal was tried on real inputs, in float64, and equals leaving them out of the sum."""
+    from .groups import _leaf
+    from .trial_blocks import why_not
+
+    refused: dict[str, str] = {}
+    with torch.inference_mode(False):
+        try:
+            copied = subject.copy().cpu()
+            (call,) = calls(subject, copied, (3,))
+            module, graph = trace(copied, call, _leaf)
+            found = [*branches(graph, module), *_encoder_layers(graph, module)]
+            forms = _forms(copied, call, {name for modules, _ in found for name in modules})
+        except Exception as error:  # any model may come here
+            why = say("the model cannot be traced ({error})", error=f"{type(error).__name__}: {str(error)[:120]}")
+            return Depth({}, {layer.name: why for layer in subject._plain_layers})
+        made = [
+            block for modules, term in found if (block := _block(subject, modules, term, forms, refused)) is not None
+        ]
+        kept = []
+        for block in made:
+            reason = why_not(subject, block, module, graph, call)
+            if reason is not None and (other := _reshaped(block, module, graph)) is not None:
+                block, reason = other, why_not(subject, other, module, graph, call)
+            if reason is None:
+                kept.append(block)
+            else:
+                refused.update(dict.fromkeys(block.group.producers, reason))
+    inside = {name for block in kept for name in block.group.producers}
+    for layer in subject._plain_layers:
+        if layer.name not in inside:
+            refused.setdefault(layer.name, say("no addition around it leaves a value that could pass it by"))
+    return Depth(_named(subject, kept), {name: why for name, why in refused.items() if name not in inside})
+
+
+def _encoder_layers(graph: fx.Graph, root: nn.Module) -> Iterator[tuple[tuple[str, ...], str | None]]:
+    """Attention and feed-forward network of every nn.TransformerEncoderLayer, which is not traced into."""
+    for node in graph.nodes:
+        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        prefix = f"{node.target}." if node.target else ""
+        layers: dict[str, Any] = {}
+        if isinstance(module, ENCODER):
+            layers = {f"{prefix}layers.{i}.": layer for i, layer in enumerate(module.layers)}
+        elif isinstance(module, ENCODER_LAYER):
+            layers = {prefix: module}
+        for at, layer in layers.items():
+            if type(layer) in (ENCODER_LAYER, PrunedEncoderLayer):
+                yield (f"{at}self_attn", *([f"{at}norm1"] if layer.norm_first else [])), None
+                yield (f"{at}linear1", f"{at}linear2", *([f"{at}norm2"] if layer.norm_first else [])), None
+
+
+def _forms(module: nn.Module, call: Call, names: set[str]) -> dict[str, tuple[int, ...] | None]:
+    """What modules answer, seen in one call."""
+    forms: dict[str, tuple[int, ...] | None] = {}
+
+    def note(name: str, _: nn.Module, __: Any, output: Any) -> None:
+        forms[name] = form_of(output)
+
+    watched = copy.deepcopy(module)
+    for name in names:
+        watched.get_submodule(name).register_forward_hook(partial(note, name))
+    call(watched)
+    return forms
+
+
+def _block(
+    subject: Subject, modules: tuple[str, ...], term: str | None, forms: Mapping[str, Any], refused: dict[str, str]
+) -> Block | None:
+    """A branch as a block, if it has layers; or None, with the reason noted for each of them."""
+    inside = tuple(f"{name}." for name in modules)
+    layers = tuple(layer.name for layer in subject._plain_layers if layer.name.startswith(inside))
+    held = [
+        *subject.module.named_parameters(remove_duplicate=False),
+        *subject.module.named_buffers(remove_duplicate=False),
+    ]
+    members = [name for name, _ in held if name.startswith(inside)]
+    shared = {id(t) for name, t in held if name.startswith(inside)} & {
+        id(t) for name, t in held if not name.startswith(inside)
+    }
+    strange = [name for name in modules if forms.get(name) is None]
+    if not layers:
+        return None
+    if shared or strange:
+        why = (
+            say("{name} is tied to a layer outside of its branch", name=next(n for n, t in held if id(t) in shared))
+            if shared
+            else ""
+        )
+        why = why or say("{name} returns something else than tensors", name=strange[0])
+        refused.update(dict.fromkeys(layers, why))
+        return None
+    first = {name: None for name in [*layers, *members]}
+    return Block(Group(modules[0], "block", 1, layers, tuple(first)), {name: forms[name] for name in modules}, term)
+
+
+def _reshaped(block: Block, root: nn.Module, graph: fx.Graph) -> Block | None:
+    """The block with zeros of full size in it, where code between its modules reshapes what they answer.
+
+    What the last of them answer stays of size 1, so that it fits to whatever width the sum has.
+    """
+    last, seen = set(), set()
+    queue = [node for node in graph.nodes if node.name == block.term]
+    while queue:
+        node = queue.pop()
+        own = next((name for name in stack(node) if name in block.modules), None)
+        if own is not None:
+            last.add(own)
+        else:
+            queue += [one for one in node.all_input_nodes if one not in seen]
+            seen.update(node.all_input_nodes)
+    forms = {
+        name: shaped(root.get_submodule(name), form[0]) for name, form in block.modules.items() if name not in last
+    }
+    if block.term is None or not forms or any(form is None for form in forms.values()):
+        return None
+    return replace(block, modules=block.modules | {name: form for name, form in forms.items() if form})  # type: ignore[operator]
+
+
+def _named(subject: Subject, blocks: list[Block]) -> dict[str, Block]:
+    """{name: block} in forward order: the innermost module around all of its layers, or else its first layer's."""
+    order = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
+    unique = {frozenset(block.modules): block for block in blocks}
+    ordered = sorted(unique.values(), key=lambda block: (order[block.group.producers[0]], -len(block.group.producers)))
+    common = []
+    for block in ordered:
+        owners = [name.split(".")[:-1] for name in block.group.producers]
+        same = [parts[0] for parts in zip(*owners, strict=False) if len(set(parts)) == 1]
+        common.append(".".join(same))
+    out: dict[str, Block] = {}
+    for block, name in zip(ordered, common, strict=True):
+        clash = not name or common.count(name) > 1 or any(other.startswith(f"{name}.") for other in common)
+        name = block.group.producers[0].rpartition(".")[0] if clash or name in out else name
+        while name in out:
+            name += "+"
+        out[name] = replace(block, group=replace(block.group, name=name))
+    return out
