@@ -13,6 +13,7 @@ from ..core.errors import RecipeError
 from ..core.recipe import Recipe
 from ..core.rules import LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
+from ..models.blocks import Block
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
@@ -45,11 +46,13 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
         elif isinstance(rule, Quantize):
             quantizers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
-    removed, whole = _blocks(subject, recipe, holds, protected)
+    removed = _blocks(subject, recipe, holds, protected)
+    whole = {name for block in removed for name in block.group.members}
     holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
-    for name, dims in whole.items():
-        dropped[name] = dims
+    units = dict(dropped)
+    for block in removed:
+        dropped |= block.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
@@ -65,23 +68,19 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             codes = _codes(subject, name, rule, bare)
         if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
             layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
-    return Plan(layers, kept, dropped, protected, removed)
+    return Plan(layers, kept, dropped, protected, tuple(block.group.name for block in removed))
 
 
-def _blocks(
-    subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]
-) -> tuple[tuple[str, ...], dict[str, dict[int, Tensor]]]:
-    """(names of the blocks that go, dropped entries) of all layer-prune rules."""
-    names: list[str] = []
-    dropped: dict[str, dict[int, Tensor]] = {}
-    if any(LAYER_PRUNE in kinds for kinds in holds.values()):
-        for index, blocks in blocks_of(subject, recipe.rules, holds, protected).items():
-            rule = recipe.rules[index]
-            assert isinstance(rule, Prune)
-            for block in blocks_that_go(subject, rule, blocks):
-                names.append(block.group.name)
-                dropped |= block.dropped()
-    return tuple(name for name in subject.depth.blocks if name in names), dropped
+def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
+    """The blocks that go by all layer-prune rules, in forward order."""
+    if not any(LAYER_PRUNE in kinds for kinds in holds.values()):
+        return []
+    gone: set[str] = set()
+    for index, blocks in blocks_of(subject, recipe.rules, holds, protected).items():
+        rule = recipe.rules[index]
+        assert isinstance(rule, Prune)
+        gone |= {block.group.name for block in blocks_that_go(subject, rule, blocks)}
+    return [block for name, block in subject.depth.blocks.items() if name in gone]
 
 
 def _units(

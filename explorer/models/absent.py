@@ -54,6 +54,13 @@ def shaped(module: nn.Module, rank: int) -> tuple[int, ...] | None:
     return None
 
 
+def narrowed(form: tuple[int, ...], gone: int) -> tuple[int, ...]:
+    """A form whose answer has ``gone`` channels less."""
+    if form[0] == STRIDED:
+        return (STRIDED, form[1] - gone, *form[2:])
+    return (*form[:3], form[3] - gone) if form[0] == SHAPED and form[3] else form
+
+
 def silence(output: Any) -> Any:
     """A module's answer with every tensor in it zero."""
     if isinstance(output, Tensor):

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from ..core.layers import Group
 from ..core.message import say
-from .absent import GONE, form_of, shaped
+from .absent import GONE, SHAPED, form_of, narrowed, shaped
 from .attention import PrunedEncoderLayer
 from .calls import Call, calls
 from .flow_attention import ENCODER, ENCODER_LAYER
@@ -33,10 +33,16 @@ class Block:
     modules: dict[str, tuple[int, ...]]
     term: str | None = None
 
-    def dropped(self) -> dict[str, dict[int, Tensor]]:
-        """As part of what a plan drops: tensors stand with nothing, modules with the form of their answer."""
+    def dropped(self, units: Mapping[str, Mapping[int, Tensor]] | None = None) -> dict[str, dict[int, Tensor]]:
+        """As part of what a plan drops: tensors stand with nothing, modules with the form of their answer.
+
+        units: what else a plan drops; where answers have full size, they become as narrow as the rows of their weight.
+        """
         gone = {name: {GONE: torch.empty(0, dtype=torch.int64)} for name in self.group.members}
-        return gone | {name: {GONE: torch.tensor(form)} for name, form in self.modules.items()}
+        for name, form in self.modules.items():
+            rows = (units or {}).get(f"{name}.weight", {}).get(0)
+            gone[name] = {GONE: torch.tensor(narrowed(form, 0 if rows is None else len(rows.unique())))}
+        return gone
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +65,7 @@ def find_blocks(subject: Subject) -> Depth:
             (call,) = calls(subject, copied, (3,))
             module, graph = trace(copied, call, _leaf)
             found = [*branches(graph, module), *_encoder_layers(graph, module)]
-            forms = _forms(copied, call, {name for modules, _ in found for name in modules})
+            forms, same = _forms(copied, call, {name for modules, _ in found for name in modules})
         except Exception as error:  # any model may come here
             why = say("the model cannot be traced ({error})", error=f"{type(error).__name__}: {str(error)[:120]}")
             return Depth({}, {layer.name: why for layer in subject._plain_layers})
@@ -69,8 +75,10 @@ def find_blocks(subject: Subject) -> Depth:
         kept = []
         for block in made:
             reason = why_not(subject, block, module, graph, call)
-            if reason is not None and (other := _reshaped(block, module, graph)) is not None:
-                block, reason = other, why_not(subject, other, module, graph, call)
+            for other in _sized(block, module, graph, same) if reason is not None else ():
+                if why_not(subject, other, module, graph, call) is None:
+                    block, reason = other, None
+                    break
             if reason is None:
                 kept.append(block)
             else:
@@ -98,18 +106,21 @@ def _encoder_layers(graph: fx.Graph, root: nn.Module) -> Iterator[tuple[tuple[st
                 yield (f"{at}linear1", f"{at}linear2", *([f"{at}norm2"] if layer.norm_first else [])), None
 
 
-def _forms(module: nn.Module, call: Call, names: set[str]) -> dict[str, tuple[int, ...] | None]:
-    """What modules answer, seen in one call."""
+def _forms(module: nn.Module, call: Call, names: set[str]) -> tuple[dict[str, tuple[int, ...] | None], set[str]]:
+    """What modules answer, seen in one call; and those that answer in the shape of what they are given."""
     forms: dict[str, tuple[int, ...] | None] = {}
+    same: set[str] = set()
 
-    def note(name: str, _: nn.Module, __: Any, output: Any) -> None:
+    def note(name: str, _: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         forms[name] = form_of(output)
+        if isinstance(output, Tensor) and inputs and getattr(inputs[0], "shape", None) == output.shape:
+            same.add(name)
 
     watched = copy.deepcopy(module)
     for name in names:
         watched.get_submodule(name).register_forward_hook(partial(note, name))
     call(watched)
-    return forms
+    return forms, same
 
 
 def _block(
@@ -142,11 +153,22 @@ def _block(
     return Block(Group(modules[0], "block", 1, layers, tuple(first)), {name: forms[name] for name in modules}, term)
 
 
-def _reshaped(block: Block, root: nn.Module, graph: fx.Graph) -> Block | None:
-    """The block with zeros of full size in it, where code between its modules reshapes what they answer.
+def _sized(block: Block, root: nn.Module, graph: fx.Graph, same: set[str]) -> Iterator[Block]:
+    """The block with zeros of full size: within the branch, where code between its modules reshapes what they answer; then for
+    the last of them, too, where the sum is added to its answer in place. same: modules whose output has their input's shape."""
+    last = _last(block, graph)
+    for ends in (set(), last):
+        forms = {}
+        for name in [name for name in block.modules if name not in last or name in ends]:
+            rank = block.modules[name][0]
+            form = shaped(root.get_submodule(name), rank) or ((SHAPED, rank, 0, 0) if name in same else None)
+            forms[name] = form if rank >= 0 else None
+        if block.term is not None and forms and all(forms.values()):
+            yield replace(block, modules=block.modules | forms)  # type: ignore[arg-type]
 
-    What the last of them answer stays of size 1, so that it fits to whatever width the sum has.
-    """
+
+def _last(block: Block, graph: fx.Graph) -> set[str]:
+    """The modules between which and the sum there is no other one."""
     last, seen = set(), set()
     queue = [node for node in graph.nodes if node.name == block.term]
     while queue:
@@ -157,12 +179,7 @@ def _reshaped(block: Block, root: nn.Module, graph: fx.Graph) -> Block | None:
         else:
             queue += [one for one in node.all_input_nodes if one not in seen]
             seen.update(node.all_input_nodes)
-    forms = {
-        name: shaped(root.get_submodule(name), form[0]) for name, form in block.modules.items() if name not in last
-    }
-    if block.term is None or not forms or any(form is None for form in forms.values()):
-        return None
-    return replace(block, modules=block.modules | {name: form for name, form in forms.items() if form})  # type: ignore[operator]
+    return last
 
 
 def _named(subject: Subject, blocks: list[Block]) -> dict[str, Block]:
