@@ -47,12 +47,12 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             quantizers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
     removed = _blocks(subject, recipe, holds, protected)
-    whole = {name for block in removed for name in block.group.members}
+    whole = {name for branch in removed for name in branch.group.members}
     holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
     units = dict(dropped)
-    for block in removed:
-        dropped |= block.dropped(units)
+    for branch in removed:
+        dropped |= branch.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
@@ -68,7 +68,7 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             codes = _codes(subject, name, rule, bare)
         if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
             layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
-    return Plan(layers, kept, dropped, protected, tuple(block.group.name for block in removed))
+    return Plan(layers, kept, dropped, protected, tuple(branch.group.name for branch in removed))
 
 
 def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:

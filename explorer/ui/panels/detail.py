@@ -122,7 +122,14 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     shape = " × ".join(map(str, layer.shape))
     text = f"{shape} · " + _("{n} weights", n=f"{layer.numel:,}")
     group = next((g for g in subject.groups if g.name == layer.group), None)
-    if group is None:
+    if controls.current(space, subject, layer).granularity == "layer":
+        around = [g.name for g in subject.blocks if layer.name in g.producers]
+        why = subject.depth.refused.get(layer.name, "")
+        text += " · " + (
+            escape(_("in the removable block {name}", name=", ".join(around))) if around
+            else f'<abbr class="x-term" title="{escape(why)}">{escape(_("in no removable block"))}</abbr>'
+        )  # fmt: skip
+    elif group is None:
         why = subject.structure.refused.get(layer.name, "")
         text += f' · <abbr class="x-term" title="{escape(why)}">{escape(_("no removable units"))}</abbr>'
     else:
