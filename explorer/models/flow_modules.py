@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from .flow_attention import ATTENTION, ENCODER, ENCODER_LAYER, attention, encoder, encoder_layer, norm
 from .flow_conv import convolution
-from .flow_functions import keep_place
+from .flow_functions import halves, keep_place
 from .flow_recurrent import CELLS, RECURRENT, cell, recurrent
 from .layers import CONVOLUTIONS, TRANSPOSED
 
@@ -34,7 +34,7 @@ def rule(module: nn.Module) -> Callable[..., Any] | None:
     for types, found in (
         (SAME, same), (nn.PReLU, prelu), (POOLS, pool), (CONVOLUTIONS, convolution), (TRANSPOSED, convolution), (nn.Linear, linear),
         (nn.Embedding, embedding), (BATCH_NORMS, batch_norm), (nn.LayerNorm, layer_norm), (nn.RMSNorm, layer_norm),
-        (nn.GroupNorm, group_norm),
+        (nn.GroupNorm, group_norm), (nn.GLU, glu),
         (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), (nn.PixelUnshuffle, moved), (nn.ChannelShuffle, moved),
         ((nn.Softmax, nn.LogSoftmax), softmax),
         (RECURRENT, recurrent), (CELLS, cell), (ENCODER_LAYER, encoder_layer), (ENCODER, encoder), (ATTENTION, attention),
@@ -89,6 +89,10 @@ def moved(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -
     before, marks = _input(flow, node)
     found: Marks = flow.moved(before, marks, module)
     return found
+
+
+def glu(flow: Flow, name: str, module: nn.GLU, node: fx.Node, value: Any) -> Marks:
+    return halves(flow, _input(flow, node)[1], module.dim % value.ndim)
 
 
 def softmax(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Marks:

@@ -16,6 +16,7 @@ from .calls import calls
 from .flow import Flow
 from .flow_attention import ATTENTION
 from .flow_recurrent import CELLS, RECURRENT
+from .layers import kind_of
 from .ledger import FIXED, Ledger
 from .norms import LAST
 from .stack import RecurrentStack
@@ -112,12 +113,14 @@ def _cut(
     owner, _, parameter = producers[0].rpartition(".")
     module = modules[owner]
     layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
-    kind = "head" if heads else _kind(module)
+    kind = "head" if heads else _kind(module, len(getattr(module, parameter).shape))
     if len(producers) > 1 and any(s.role == "norm" and isinstance(modules[s.tensor], LAST) for s in slices):
         kind = "width"  # of a residual stream: what several layers write and each normalizes before it reads
     name = f"{owner}.{layer[1]}" if layer else owner
     name += ".proj" if layer and parameter.startswith("weight_hr") else ""
-    if kind == "head" and not isinstance(module, ATTENTION):
+    if kind_of(module, parameter) == "other":
+        name = producers[0]  # a parameter used by itself
+    if kind == "head" and not isinstance(module, ATTENTION) and kind_of(module, parameter) != "other":
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
         slices += _counts_of_heads(slices, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
@@ -126,12 +129,12 @@ def _cut(
     return Cut(Group(name, kind, len(members), tuple(producers), owned, about), tuple(slices))
 
 
-def _kind(module: nn.Module) -> str:
+def _kind(module: nn.Module, rank: int) -> str:
     if isinstance(module, (*RECURRENT, *CELLS)):
         return "hidden"
     if isinstance(module, ATTENTION):
         return "head"
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) or rank == 2 and not isinstance(module, nn.Embedding):
         return "neuron"
     return "width" if isinstance(module, nn.Embedding) else "channel"
 

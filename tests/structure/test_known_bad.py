@@ -141,3 +141,36 @@ def test_states_that_are_averaged_over_time_do_not_leak() -> None:
     """An LSTM unit whose rows are zero still emits something: it must not be read."""
     _, gap = halved(tiny(randomize(MeanOverTime()), (6, 4)))
     assert gap <= 1e-5
+
+
+def test_statistics_taken_by_a_function_are_refused_since_nobody_can_take_them_over_the_survivors() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x)
+            return self.b(torch.sigmoid(F.layer_norm(h, h.shape[-1:])))
+
+    subject = tiny(randomize(Plain()))
+    assert not subject.groups and "layer_norm takes its statistics over them" in subject.structure.refused["a.weight"]
+
+
+@pytest.mark.parametrize("how", ["vector", "computed", "constant"])
+def test_products_that_are_not_followed_are_refused(how: str) -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.w = nn.Linear(6, 8), nn.Linear(8, 3), nn.Parameter(torch.ones(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.sigmoid(self.a(x))
+            if how == "vector":
+                return self.b(h * (h @ self.w[0])[:, None])
+            if how == "computed":
+                return self.b(torch.sigmoid(h @ torch.softmax(self.w, 0)))
+            return self.b(torch.sigmoid(torch.einsum("bi,ij->bj", h, torch.ones(8, 8))))
+
+    subject = tiny(randomize(Product()))
+    assert "a" not in [group.name for group in subject.groups] and subject.structure.refused["a.weight"]

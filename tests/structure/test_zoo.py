@@ -116,6 +116,7 @@ def test_heads_are_the_attentions_heads() -> None:
             "separate q, k, v with a mask", "grouped queries",
         )},
         "nn.TransformerEncoderLayer": {("encoder.self_attn", 3)},
+        "einsum": {("q", 3)},
         "decoder with cross attention": {("attn", 3), ("cross", 3)},
     }  # fmt: skip
 

@@ -13,6 +13,7 @@ from explorer.models.subject import Subject
 from explorer.models.task import Task
 from tests.contract.nets import classification, language, randomize
 from tests.structure import nets_conv as conv
+from tests.structure import nets_functional as functional
 from tests.structure import nets_grouped as grouped
 from tests.structure import nets_sequence as sequence
 from tests.structure import nets_transformer as transformer
@@ -112,6 +113,14 @@ CASES = [
     Case("gated linear unit", conv.Gated, (6,), {"both": (N, 5)}, HEAD),
     Case("pixel shuffle", conv.Shuffle, (1, 6, 6), {"a": (C, 2), "b": (C, 4)}, HEAD),
     Case("functional layers", conv.Functional, (6,), {"a": (N, 8), "b": (N, 5)}),
+    Case("products with parameters", functional.Products, (6,), {"a": (N, 8), "b": (N, 5), "c": (N, 7)}),
+    Case("einsum", functional.Einsum, (5, 4), {"q": ("head", 3), "v": (C, 4), "out": (C, 12)}),
+    Case(
+        "functions on parameters",
+        functional.Functional,
+        (2, 8, 8),
+        {"filters": (C, 3), "grouped": (C, 4), "gate": (C, 5), "head": (N, 3)},
+    ),
     Case("conv -> lstm -> linear", sequence.ConvLSTM, (3, 10), {"conv": (C, 6), "lstm.l0": (H, 5)}, HEAD),
     Case("encoder-decoder gru with a shared state", sequence.EncoderDecoder, (6, 4), {"encoder.l0": (H, 6)}, HEAD),
     Case("lstm cell in a loop", sequence.Cells, (5, 4), {"cell": (H, 6)}, HEAD),
