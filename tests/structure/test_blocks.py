@@ -6,12 +6,17 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
+import explorer
 from explorer.analysis.importance import importance
+from explorer.cli import app
 from explorer.compress.apply import compress, effective_weights, verify
 from explorer.compress.plan import Plan
 from explorer.compress.resolve import resolve
+from explorer.compress.view import smaller_matrix
 from explorer.core.errors import RecipeError, UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts
@@ -64,8 +69,9 @@ def check(subject: Subject, plan: Plan, reference: Tensor | None = None) -> nn.M
 
 
 @pytest.mark.parametrize("case", DEPTH, ids=lambda case: case.name)
-def test_taking_a_branch_out_equals_leaving_it_out_of_the_sum(case: Deep) -> None:
-    subject = case.subject()
+def test_taking_a_branch_out_equals_leaving_it_out_of_the_sum(case: Deep, device: str) -> None:
+    made = case.subject()
+    subject = Subject(made.module.to(device), made.task, made.name)
     before, digest = state(subject.module), subject.digest
     found = {name: " ".join(sorted(block.modules)) for name, block in subject.depth.blocks.items()}
     assert found == {name: " ".join(sorted(modules.split())) for name, modules in case.blocks}
@@ -187,6 +193,25 @@ def test_half_the_blocks_of_a_sample_go(name: str) -> None:
     report = evaluate(subject, recipe, split="validation", device="cpu")
     again = evaluate(Subject(module, subject.task, "again"), Recipe(), split="validation", device="cpu")
     assert report.metrics == pytest.approx(again.metrics, abs=1e-5) and report.parameters == again.parameters
+
+
+def test_an_export_says_which_blocks_are_gone(tmp_path) -> None:
+    subject = few("fashion-resnet")
+    recipe = Recipe().prune("*", sparsity=0.3, granularity="layer")
+    (gone,) = resolve(subject, recipe).removed
+    bundle = explorer.export(subject, recipe, tmp_path / "out", "safetensors", device="cpu")
+    assert f"passes them by: {gone}." in (bundle.folder / "README.md").read_text("utf-8")
+    assert not [name for name in load_file(bundle.folder / "masks.safetensors") if name.startswith(f"{gone}.conv")]
+    assert not [name for name in load_file(bundle.folder / "model.safetensors") if name.startswith(f"{gone}.conv")]
+    values, cut, _ = smaller_matrix(subject, resolve(subject, recipe), f"{gone}.conv1.weight")
+    assert values.shape == cut.shape == (1, 1)
+
+
+def test_the_command_line_lists_blocks(tmp_path) -> None:
+    (tmp_path / "recipe.json").write_text(Recipe().prune("b3", **ALL).to_json())
+    shown = CliRunner().invoke(app, ["inspect", "fashion-resnet", "--recipe", str(tmp_path / "recipe.json")]).stdout
+    lines = [line for line in shown.partition("Blocks that can be removed")[2].splitlines() if "conv1.weight" in line]
+    assert len(lines) == 3 and ["removed" in line for line in lines] == [False, False, True]
 
 
 def test_the_removed_module_trains_and_agrees_with_the_masked_one() -> None:

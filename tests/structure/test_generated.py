@@ -176,6 +176,13 @@ def check(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -
             assert (
                 sum(p.numel() for p in smaller.parameters()) == expected < sum(p.numel() for p in module.parameters())
             )
+    if subject.blocks:
+        every = Recipe().prune("*", threshold=1e9, granularity="layer")
+        plan = resolve(subject, every.prune("*", sparsity=sparsity, granularity="unit"))
+        assert set(plan.removed) == {group.name for group in subject.blocks}
+        smaller = compress(subject, plan)
+        assert verify(subject, plan, smaller, 6) <= 1e-5
+        assert sum(p.numel() for p in smaller.parameters()) == counts(subject, plan).parameters
     assert unchanged(subject.module, before) and subject.digest == digest
 
 
