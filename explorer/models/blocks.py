@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,7 +87,7 @@ def find_blocks(subject: Subject) -> Depth:
     inside = {name for block in kept for name in block.group.producers}
     for layer in subject._plain_layers:
         if layer.name not in inside:
-            refused.setdefault(layer.name, say("no addition around it leaves a value that could pass it by"))
+            refused.setdefault(layer.name, say("no addition around it leaves a value that could pass it by, or it is used outside of its branch, too"))
     return Depth(_named(subject, kept), {name: why for name, why in refused.items() if name not in inside})
 
 
@@ -183,20 +184,24 @@ def _last(block: Block, graph: fx.Graph) -> set[str]:
 
 
 def _named(subject: Subject, blocks: list[Block]) -> dict[str, Block]:
-    """{name: block} in forward order: the innermost module around all of its layers, or else its first layer's."""
+    """{name: block} in forward order: the innermost module around all of its layers, or else its first layer's own."""
     order = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     unique = {frozenset(block.modules): block for block in blocks}
     ordered = sorted(unique.values(), key=lambda block: (order[block.group.producers[0]], -len(block.group.producers)))
-    common = []
-    for block in ordered:
-        owners = [name.split(".")[:-1] for name in block.group.producers]
-        same = [parts[0] for parts in zip(*owners, strict=False) if len(set(parts)) == 1]
-        common.append(".".join(same))
+    around = [_around(block.group.producers) for block in ordered]
     out: dict[str, Block] = {}
-    for block, name in zip(ordered, common, strict=True):
-        clash = not name or common.count(name) > 1 or any(other.startswith(f"{name}.") for other in common)
-        name = block.group.producers[0].rpartition(".")[0] if clash or name in out else name
+    for block, name in zip(ordered, around, strict=True):
+        layers = set(block.group.producers)
+        if not name or around.count(name) > 1 or any(other.startswith(f"{name}.") for other in around):
+            inner = {one for other in ordered if layers > set(other.group.producers) for one in other.group.producers}
+            name = next((one for one in block.group.producers if one not in inner), block.group.producers[0]).rpartition(".")[0]
         while name in out:
             name += "+"
         out[name] = replace(block, group=replace(block.group, name=name))
     return out
+
+
+def _around(layers: tuple[str, ...]) -> str:
+    """The innermost module around all of some layers; their own where they have one in common."""
+    owners = zip(*(name.split(".")[:-1] for name in layers), strict=False)
+    return ".".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, owners))

@@ -19,6 +19,7 @@ from .flow_recurrent import CELLS, RECURRENT
 from .layers import kind_of
 from .ledger import FIXED, Ledger
 from .norms import LAST
+from .plain import PLAIN
 from .stack import RecurrentStack
 from .structure import Cut, Slice
 from .trace import trace
@@ -31,7 +32,7 @@ ROLES = ("producer", "follower", "consumer", "attribute", "norm")
 
 def _leaf(module: nn.Module) -> bool:
     own = isinstance(module, (PrunedAttention, PrunedEncoder, PrunedEncoderLayer, RecurrentStack))
-    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, (nn.Sequential, nn.TransformerDecoderLayer))
+    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, (nn.Sequential, nn.TransformerDecoderLayer, *PLAIN))
 
 
 def follow(subject: Subject) -> Ledger:

@@ -12,7 +12,7 @@ from ..core.errors import UnsupportedError
 from .absent import GONE, Absent
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
-from .norms import NORM, resize
+from .norms import LAST, NORM, resize
 from .stack import RecurrentStack
 from .structure import Cut
 
@@ -90,6 +90,8 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         if isinstance(owners[name], ATTENTION):
             _resize_attention(module, owners[name])
     for name, owner_module in owners.items():
+        if isinstance(owner_module, nn.Transformer) and isinstance(owner_module.decoder.norm, LAST):
+            owner_module.d_model = owner_module.decoder.norm.normalized_shape[0]  # which it checks its inputs by
         if type(owner_module) is nn.TransformerEncoder and any(f"{one}.".startswith(f"{name}." if name else "") for one in touched):
             PrunedEncoder.become(owner_module)
 

@@ -108,6 +108,44 @@ class Modules(nn.Module):
         return self.head(h.mean(1))
 
 
+class Seq2Seq(nn.Module):
+    """nn.Transformer, which reads its input forwards and backwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(4, 12), nn.Linear(12, 3)
+        self.both = nn.Transformer(12, 2, 1, 1, 10, 0.0, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        return self.head(self.both(h, h.flip(1)).mean(1))
+
+
+class ConvNeXt(nn.Module):
+    """Liu et al. 2022: channels last within the branch, scaled for each channel; the sum is made in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.depth, self.norm = (
+            nn.Conv2d(2, 6, 2, 2),
+            nn.Conv2d(6, 6, 3, padding=1, groups=6),
+            nn.LayerNorm(6),
+        )
+        self.fc1, self.fc2, self.scale = nn.Linear(6, 24), nn.Linear(24, 6), nn.Parameter(torch.ones(6))
+        self.mix = nn.Sequential(
+            nn.Conv2d(6, 8, 1), nn.BatchNorm2d(8), nn.ReLU6(True), nn.Conv2d(8, 6, 1), nn.BatchNorm2d(6)
+        )
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        h = self.scale * self.fc2(F.gelu(self.fc1(self.norm(self.depth(x).permute(0, 2, 3, 1)))))
+        x = x + h.permute(0, 3, 1, 2)
+        out = self.mix(x)
+        out += x
+        return self.head(out.mean((2, 3)))
+
+
 class ResidualLSTM(nn.Module):
     """Recurrent layers on top of each other, each added to what it reads (Kim et al. 2017, arXiv 1701.03360)."""
 

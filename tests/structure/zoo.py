@@ -13,6 +13,7 @@ from explorer.models.subject import Subject
 from explorer.models.task import Task
 from tests.contract.nets import classification, language, randomize
 from tests.structure import nets_conv as conv
+from tests.structure import nets_depth as depth
 from tests.structure import nets_functional as functional
 from tests.structure import nets_grouped as grouped
 from tests.structure import nets_sequence as sequence
@@ -160,6 +161,24 @@ CASES = [
         transformer.CrossDecoder,
         (5, 4),
         {**BLOCK, "memory": (N, 8), "cross": ("head", 3)},
+        HEAD,
+    ),
+    Case(
+        "nn.TransformerDecoder",
+        lambda: depth.Modules(True, decoder=True),
+        (5, 4),
+        {"embed": (W, 12)}
+        | {f"decoder.layers.{i}.{name}": ("head", 2) for i in (0, 1) for name in ("self_attn", "multihead_attn")}
+        | {f"decoder.layers.{i}.linear1": (N, 10) for i in (0, 1)},
+        HEAD,
+    ),
+    Case(
+        "nn.Transformer",
+        depth.Seq2Seq,
+        (5, 4),
+        {"embed": (W, 12)}
+        | {f"both.{at}": ("head", 2) for at in ("encoder.layers.0.self_attn", "decoder.layers.0.self_attn", "decoder.layers.0.multihead_attn")}
+        | {f"both.{at}.layers.0.linear1": (N, 10) for at in ("encoder", "decoder")},
         HEAD,
     ),
     Case("grouped queries", lambda: transformer.Encoder("grouped"), (5, 4), BLOCK, HEAD),

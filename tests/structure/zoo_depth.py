@@ -82,6 +82,39 @@ DEPTH = [
         encoder__layers__1__self_attn="encoder.layers.1.self_attn",
         encoder__layers__1__linear1="encoder.layers.1.linear1 encoder.layers.1.linear2",
     ),
+    deep(
+        "nn.TransformerDecoder, norm first",
+        lambda: depth.Modules(True, decoder=True),
+        (5, 4),
+        **{
+            f"decoder__layers__{i}__{name}": " ".join(f"decoder.layers.{i}.{module}" for module in modules.split())
+            for i in (0, 1)
+            for name, modules in (
+                ("self_attn", "norm1 self_attn dropout1"),
+                ("multihead_attn", "norm2 multihead_attn dropout2"),
+                ("linear1", "norm3 linear1 dropout linear2 dropout3"),
+            )
+        },
+    ),
+    deep(
+        "nn.Transformer",
+        depth.Seq2Seq,
+        (5, 4),
+        # only the first attention on the memory reads the encoder: it goes along
+        both__decoder__layers__0__multihead_attn="both.encoder both.decoder.layers.0.multihead_attn both.decoder.layers.0.dropout2",
+        both__encoder__layers__0__self_attn="both.encoder.layers.0.self_attn",
+        both__encoder__layers__0__linear1="both.encoder.layers.0.linear1 both.encoder.layers.0.linear2",
+        **{
+            f"both__decoder__layers__0__{name}": " ".join(
+                f"both.decoder.layers.0.{module}" for module in modules.split()
+            )
+            for name, modules in (
+                ("self_attn", "self_attn dropout1"),
+                ("linear1", "linear1 dropout linear2 dropout3"),
+            )
+        },
+    ),
+    deep("convnext-like", depth.ConvNeXt, (2, 8, 8), depth="depth norm fc1 fc2", mix="mix"),
     deep("residual recurrent layers", depth.ResidualLSTM, (5, 4), first="first", second="second", third="third"),
     deep("a residual within a residual", depth.Nested, (6,), a="a c d b", c="c d"),
 ]
