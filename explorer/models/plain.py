@@ -38,4 +38,4 @@ def simplify(module: nn.Module) -> None:
     """Give the Transformer containers within a copy a forward that can be traced into."""
     for child in module.modules():
         if type(child) in PLAIN:
-            child.forward = MethodType(PLAIN[type(child)], child)  # type: ignore[assignment,index]
+            child.forward = MethodType(PLAIN[type(child)], child)  # type: ignore[arg-type,method-assign,index]
