@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import EvaluationError, VerificationError
-from ..core.message import say
+from ..core.errors import EvaluationError, VerificationError, cause
+from ..core.message import joined, say
 from ..core.recipe import Recipe
+from ..models.device import exact, precise
 from ..models.removal import remaining_shape, remove
 from ..models.replica import Replica
 from ..models.subject import Subject
@@ -55,12 +56,20 @@ def verify(subject: Subject, plan: Plan, module: nn.Module, samples: int = VERIF
     inputs = to_device(subject.task.example(samples), _device(module))
     gap = _gap(subject, plan, module, inputs, None)
     if gap > TOLERANCE:
-        gap = _gap(subject, plan, copy.deepcopy(module).double(), inputs, torch.float64)
+        wide = copy.deepcopy(module).to(precise(_device(module))).double()
+        gap = _gap(subject, plan, wide, inputs, torch.float64)
     if gap > TOLERANCE:
-        cut = ", ".join([*(f"{name} ({len(kept)} stay)" for name, kept in plan.kept.items()), *plan.removed]) or "no units"
+        units = [say("{group} ({count} stay)", group=g, count=len(kept)) for g, kept in plan.kept.items()]
+        cut = joined([*units, *plan.removed], ", ")
         raise VerificationError(
-            f"{subject.name}: the compressed module differs from the masked original by {gap:.1e} "
-            f"(accepted: {TOLERANCE:.0e}); cut: {cut}. Nothing was returned."
+            say(
+                "{subject}: the compressed module differs from the masked original by {gap:.1e} (accepted: "
+                "{tolerance:.0e}); cut: {cut}. Nothing was returned.",
+                subject=subject.name,
+                gap=gap,
+                tolerance=TOLERANCE,
+                cut=cut or say("no units"),
+            )
         )
     return gap
 
@@ -85,11 +94,14 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     inputs = to_device(inputs, _device(module), dtype)
     replica = Replica(subject.module, _device(module), dtype)
     try:
-        with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
-            reference = subject.task.forward(masked, inputs)
-        result = subject.task.forward(module, inputs)
+        with exact(replica.device):
+            with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
+                reference = subject.task.forward(masked, inputs)
+            result = subject.task.forward(module, inputs)
     except Exception as error:
-        raise EvaluationError(f"{subject.name}: forward failed on real inputs: {type(error).__name__}: {error}") from error
+        raise EvaluationError(
+            say("{subject}: forward failed on real inputs: {cause}", subject=subject.name, cause=cause(error))
+        ) from error
     return difference(reference, result)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..core.errors import cause
 from ..core.layers import Group
 from ..core.message import say
 from .absent import GONE, SHAPED, form_of, narrowed, shaped
@@ -68,7 +69,7 @@ def find_blocks(subject: Subject) -> Depth:
             found = [*branches(graph, module), *_encoder_layers(graph, module)]
             forms, same = _forms(copied, call, {name for modules, _ in found for name in modules})
         except Exception as error:  # any model may come here
-            why = say("the model cannot be traced ({error})", error=f"{type(error).__name__}: {str(error)[:120]}")
+            why = say("the model cannot be traced ({error})", error=cause(error, 120))
             return Depth({}, {layer.name: why for layer in subject._plain_layers})
         made = [
             block for modules, term in found if (block := _block(subject, modules, term, forms, refused)) is not None
@@ -87,7 +88,12 @@ def find_blocks(subject: Subject) -> Depth:
     inside = {name for block in kept for name in block.group.producers}
     for layer in subject._plain_layers:
         if layer.name not in inside:
-            refused.setdefault(layer.name, say("no addition around it leaves a value that could pass it by, or it is used outside of its branch, too"))
+            refused.setdefault(
+                layer.name,
+                say(
+                    "no addition around it leaves a value that could pass it by, or it is used outside of its branch, too"
+                ),
+            )
     return Depth(_named(subject, kept), {name: why for name, why in refused.items() if name not in inside})
 
 
@@ -194,7 +200,9 @@ def _named(subject: Subject, blocks: list[Block]) -> dict[str, Block]:
         layers = set(block.group.producers)
         if not name or around.count(name) > 1 or any(other.startswith(f"{name}.") for other in around):
             inner = {one for other in ordered if layers > set(other.group.producers) for one in other.group.producers}
-            name = next((one for one in block.group.producers if one not in inner), block.group.producers[0]).rpartition(".")[0]
+            name = next(
+                (one for one in block.group.producers if one not in inner), block.group.producers[0]
+            ).rpartition(".")[0]
         while name in out:
             name += "+"
         out[name] = replace(block, group=replace(block.group, name=name))

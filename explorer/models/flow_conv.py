@@ -67,7 +67,9 @@ def function(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
         or isinstance(bias, fx.Node)
         and bias.op != "get_attr"
     ):
-        flow.block([flow.of(named.get(name)) for name in ("input", "weight", "bias")], "their weights are computed")
+        flow.block(
+            [flow.of(named.get(name)) for name in ("input", "weight", "bias")], say("their weights are computed")
+        )
         return []
     name, shape = str(weight.target), tuple(flow.value(weight).shape)
     shift = str(bias.target) if isinstance(bias, fx.Node) else None
@@ -84,7 +86,9 @@ def follow(
     dim = 1 if value.ndim == len(call.shape) else 0  # unbatched inputs have no batch dim
     inputs = flow.along(marks, dim)
     rest = flow.without(
-        [m for m in marks if m.shape[dim] == 1], range(dim + 1, value.ndim), f"its units pass through {call.name}"
+        [m for m in marks if m.shape[dim] == 1],
+        range(dim + 1, value.ndim),
+        say("its units pass through {name}", name=call.name),
     )
     (per_in, per_out), (in_dim, out_dim), ledger = call.channels, call.dims, flow.ledger
     held = {d: flow.along([m for m in weight or [] if m.shape[d] > 1], d) for d in (0, 1)}
@@ -98,7 +102,7 @@ def follow(
         if inputs is not None:
             own(in_dim, "consumer", inputs)
         elif held[in_dim] is not None:
-            ledger.block(held[in_dim], "they are combined with values that stay")  # type: ignore[arg-type]
+            ledger.block(held[in_dim], say("they are combined with values that stay"))  # type: ignore[arg-type]
         outputs = _fresh(flow, call, per_out)
         own(out_dim, "producer", outputs)
     elif per_in == per_out == 1 and inputs is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from ..core.message import Message, say
 from .ledger import FIXED, compact
 
 if TYPE_CHECKING:
@@ -154,13 +155,13 @@ def pad(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """Dims keep their place; along those that grow there must be no unit."""
     before, marks = flow.value(node.args[0]), flow.of(node.args[0])
     changed = [d for d in range(before.ndim) if before.shape[d] != value.shape[d]]
-    return flow.without(marks, changed, "its units pass through pad")
+    return flow.without(marks, changed, say("its units pass through {name}", name="pad"))
 
 
 def along_dim(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """cumsum and cumprod run along one dim."""
     found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
-    return flow.without(flow.of(node.args[0]), [int(flow.value(found))], f"{_name(node)} runs over its units")
+    return flow.without(flow.of(node.args[0]), [int(flow.value(found))], _over(node))
 
 
 def glu(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
@@ -183,7 +184,7 @@ def halves(flow: Flow, marks: Marks, dim: int) -> Marks:
 def keep_place(flow: Flow, before: Tensor, marks: Marks, after: Tensor, name: str) -> Marks:
     spatial = range(2, before.ndim) if before.ndim > 2 else [before.ndim - 1]
     changed = [d for d in range(before.ndim) if before.shape[d] != after.shape[d]]
-    return flow.without(marks, sorted({*spatial, *changed}), f"its units pass through {name}")
+    return flow.without(marks, sorted({*spatial, *changed}), say("its units pass through {name}", name=name))
 
 
 def _dims(node: fx.Node, flow: Flow, rank: int) -> list[int]:
@@ -200,7 +201,7 @@ def reduction(flow: Flow, node: fx.Node, value: Any) -> Marks:
     if not isinstance(before, Tensor) or not isinstance(value, Tensor):
         return []
     squeeze = value.ndim < before.ndim
-    return flow.without(flow.of(source), _dims(node, flow, before.ndim), f"{_name(node)} runs over its units", squeeze)
+    return flow.without(flow.of(source), _dims(node, flow, before.ndim), _over(node), squeeze)
 
 
 def extreme(flow: Flow, node: fx.Node, value: Any) -> Any:
@@ -209,9 +210,9 @@ def extreme(flow: Flow, node: fx.Node, value: Any) -> Any:
     if len(node.args) > 1 and isinstance(flow.value(node.args[1]), Tensor):
         return elementwise(flow, node, value)
     if isinstance(value, Tensor):  # over everything
-        return flow.without(flow.of(node.args[0]), range(before.ndim), f"{_name(node)} runs over its units", True)
+        return flow.without(flow.of(node.args[0]), range(before.ndim), _over(node), True)
     dims, squeeze = _dims(node, flow, before.ndim), value[0].ndim < before.ndim
-    kept = flow.without(flow.of(node.args[0]), dims, f"{_name(node)} runs over its units", squeeze)
+    kept = flow.without(flow.of(node.args[0]), dims, _over(node), squeeze)
     return (kept, kept)
 
 
@@ -219,12 +220,16 @@ def _name(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
+def _over(node: fx.Node) -> Message:
+    return say("{name} runs over its units", name=_name(node))
+
+
 def soft(flow: Flow, node: fx.Node, value: Any) -> Marks:
     source = node.args[0]
     before = flow.value(source)
     found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
     dim = found if isinstance(found, int) else -1
-    return flow.without(flow.of(source), [dim], f"{getattr(node.target, '__name__', node.target)} runs over its units") if isinstance(before, Tensor) else []
+    return flow.without(flow.of(source), [dim], _over(node)) if isinstance(before, Tensor) else []
 
 
 def _parts(flow: Flow, node: fx.Node) -> list[tuple[Tensor, Marks]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
+from ..core.message import say
 from .flow_attention import ATTENTION, ENCODER, ENCODER_LAYER, attention, encoder, encoder_layer, norm
 from .flow_conv import convolution
 from .flow_functions import halves, keep_place
@@ -96,7 +97,9 @@ def glu(flow: Flow, name: str, module: nn.GLU, node: fx.Node, value: Any) -> Mar
 
 
 def softmax(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Marks:
-    return flow.without(_input(flow, node)[1], [module.dim if module.dim is not None else -1], "softmax runs over its units")
+    return flow.without(
+        _input(flow, node)[1], [module.dim if module.dim is not None else -1], say("softmax runs over its units")
+    )
 
 
 def linear(flow: Flow, name: str, module: nn.Linear, node: fx.Node, value: Tensor) -> Marks:
@@ -127,14 +130,18 @@ def layer_norm(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor)
     marks = _input(flow, node)[1]
     dims = range(-len(module.normalized_shape), 0)
     if len(dims) > 1:
-        return flow.without(marks, dims, f"its units pass through {name} ({type(module).__name__})")
+        return flow.without(
+            marks, dims, say("its units pass through {name} ({type})", name=name, type=type(module).__name__)
+        )
     norm(flow, name, module, flow.along(marks, -1))
     return marks
 
 
 def group_norm(flow: Flow, name: str, module: nn.GroupNorm, node: fx.Node, value: Tensor) -> Marks:
     """Channels; where there are several groups, all channels of a group go together."""
-    marks = flow.without(_input(flow, node)[1], range(2, value.ndim), f"its units pass through {name} (GroupNorm)")
+    marks = flow.without(
+        _input(flow, node)[1], range(2, value.ndim), say("its units pass through {name} (GroupNorm)", name=name)
+    )
     ids = flow.along(marks, 1)
     if ids is not None and module.num_groups > 1:
         for group in ids.view(module.num_groups, -1):

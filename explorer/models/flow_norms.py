@@ -22,9 +22,9 @@ def channels(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
         if held is not None and ids is not None:
             flow.ledger.unite(held, ids)
         elif held is not None:
-            flow.ledger.block(held, "they are combined with values that stay")
+            flow.ledger.block(held, say("they are combined with values that stay"))
         elif ids is not None and isinstance(size := flow.value(one), Tensor) and size.numel() > 1:
-            flow.ledger.block(ids, "they are combined with values that stay")
+            flow.ledger.block(ids, say("they are combined with values that stay"))
     return marks
 
 
@@ -35,7 +35,7 @@ def statistics(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     first = node.args[1] if len(node.args) > 1 else next(iter(node.kwargs.values()))
     dims = range(1, value.ndim) if name == "group_norm" else range(-len(flow.value(first)), 0)
     for one in [*node.args[2:], *node.kwargs.values()]:
-        flow.block([flow.of(one)], "they are combined with values that stay")
+        flow.block([flow.of(one)], say("they are combined with values that stay"))
     return flow.without(
         flow.of(node.args[0]), dims, say("{name} takes its statistics over them, and is no module", name=name)
     )

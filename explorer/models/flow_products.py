@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from ..core.message import say
+
 if TYPE_CHECKING:
     from .flow import Flow, Marks
 
-STAY = "they are combined with values that stay"
-MULTIPLIED = "they are multiplied with other activations"
+STAY = say("they are combined with values that stay")
+MULTIPLIED = say("they are multiplied with other activations")
 
 
 def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
@@ -22,7 +24,7 @@ def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
         return weighted(flow, flow.of(arguments[0]), value, *held)
     first, second = (flow.value(a) for a in arguments)
     if first.ndim < 2 or second.ndim < 2:
-        flow.block([flow.of(a) for a in arguments], "its units pass through a product with a vector")
+        flow.block([flow.of(a) for a in arguments], say("its units pass through a product with a vector"))
         return []
     left = flow.collapse(flow.of(arguments[0]), -1, MULTIPLIED)
     right = flow.collapse(flow.of(arguments[1]), -2, MULTIPLIED)
@@ -38,7 +40,7 @@ def attention(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     flow.ledger.heads += [m for _, marks in inputs for m in marks if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
     mask = named.get("attn_mask")
     if isinstance(mask, fx.Node):
-        flow.block(flow.of(mask), "its units mask attention")
+        flow.block(flow.of(mask), say("its units mask attention"))
     return flow.merge([*inputs, (flow.value(v)[..., :1, :], flow.of(v))], value.shape)
 
 
@@ -90,7 +92,9 @@ def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
         or isinstance(bias, fx.Node)
         and bias.op != "get_attr"
     ):
-        flow.block([flow.of(named.get(name)) for name in ("input", "weight", "bias")], "their weights are computed")
+        flow.block(
+            [flow.of(named.get(name)) for name in ("input", "weight", "bias")], say("their weights are computed")
+        )
         return []
     return weighted(flow, flow.of(named["input"]), value, weight, 1, bias)
 
@@ -99,7 +103,7 @@ def addmm(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """bias + x @ W."""
     held = parameter(flow, node.args[2]) if len(node.args) == 3 and not node.kwargs else None
     if held is None:
-        flow._block_inputs(node, "its units pass through addmm")
+        flow._block_inputs(node, say("its units pass through {name}", name="addmm"))
         return []
     return weighted(flow, flow.of(node.args[1]), value, *held, bias=node.args[0])
 
@@ -110,7 +114,7 @@ def einsum(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     operands = list(given) if isinstance(given, (tuple, list)) else [given]
     labels = _labels(node.args[0], [flow.value(one).ndim for one in operands])
     if labels is None or len(operands) != 2:
-        flow._block_inputs(node, "its units pass through einsum")
+        flow._block_inputs(node, say("its units pass through {name}", name="einsum"))
         return []
     left, right, out = labels
     held = [_owned(flow, one) for one in operands]
@@ -121,14 +125,17 @@ def einsum(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
         dims = [side.find(label) for side in (left, right)]
         if -1 in dims:  # summed over, in one operand alone
             at = 1 if dims[0] == -1 else 0
-            kept[at] = flow.without(kept[at], [dims[at]], "einsum runs over its units")
+            kept[at] = flow.without(kept[at], [dims[at]], say("{name} runs over its units", name="einsum"))
         elif any(held):
             met = [flow.along(marks, d) for marks, d in zip(kept, dims, strict=True)]
             _read(flow, met, [(name, d) for name, d in zip(held, dims, strict=True) if name])
             kept = [[m for m in marks if m.shape[d] == 1] for marks, d in zip(kept, dims, strict=True)]
         else:
             kept = [flow.collapse(marks, d, MULTIPLIED) for marks, d in zip(kept, dims, strict=True)]
-            both = [[i for i, one in enumerate(side) if one in left and one in right and one in out] for side in (left, right)]
+            both = [
+                [i for i, one in enumerate(side) if one in left and one in right and one in out]
+                for side in (left, right)
+            ]
             for at in (0, 1):
                 flow.ledger.heads += [m for m in kept[at] if m.numel() > 1 and any(m.shape[d] > 1 for d in both[at])]
     for name, side, marks in zip(held, (left, right), kept, strict=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import fx, nn
 
+from ..core.errors import cause
 from ..core.message import say
 from .blocks import Block
 from .calls import Call
@@ -35,7 +36,7 @@ class _Without(fx.Interpreter):
 def why_not(subject: Subject, block: Block, module: nn.Module, graph: fx.Graph, call: Call) -> str | None:
     """None if taking the branch out equals holding it at zero, and both equal the sum without it; else the reason."""
     exact = call.to("cpu", torch.float64)
-    masked = copy.deepcopy(subject.copy()).to("cpu", torch.float64)
+    masked = copy.deepcopy(subject.copy()).cpu().double()
     removed = copy.deepcopy(masked)
     try:
         remove(removed, block.dropped())
@@ -50,11 +51,7 @@ def why_not(subject: Subject, block: Block, module: nn.Module, graph: fx.Graph, 
             without = _Without(copy.deepcopy(module).double(), graph, block.term).run(*given)
             gap = max(gap, difference(without, reference))
     except Exception as error:
-        return say(
-            "the forward pass fails without its branch ({error})", error=f"{type(error).__name__}: {str(error)[:120]}"
-        )
+        return say("the forward pass fails without its branch ({error})", error=cause(error, 120))
     if gap > EXACT:
-        return say(
-            "taking its branch out is not the same as leaving it out of the sum (difference {gap})", gap=f"{gap:.1e}"
-        )
+        return say("taking its branch out is not the same as leaving it out of the sum (difference {gap:.1e})", gap=gap)
     return None

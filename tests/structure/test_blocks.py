@@ -208,7 +208,7 @@ def test_an_export_says_which_blocks_are_gone(tmp_path) -> None:
 
 
 def test_the_command_line_lists_blocks(tmp_path) -> None:
-    (tmp_path / "recipe.json").write_text(Recipe().prune("b3", **ALL).to_json())
+    (tmp_path / "recipe.json").write_text(Recipe().prune("b3", **ALL).to_json(), encoding="utf-8")
     shown = CliRunner().invoke(app, ["inspect", "fashion-resnet", "--recipe", str(tmp_path / "recipe.json")]).stdout
     lines = [line for line in shown.partition("Blocks that can be removed")[2].splitlines() if "conv1.weight" in line]
     assert len(lines) == 3 and ["removed" in line for line in lines] == [False, False, True]
