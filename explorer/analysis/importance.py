@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import RecipeError, UnsupportedError, near
+from ..core.layers import Group
 from ..core.message import say
 from ..models.structure import Cut
 from ..models.subject import Subject
@@ -19,22 +20,26 @@ def importance(
     subject: Subject,
     criterion: str = "l1",
     *,
-    granularity: Literal["weight", "unit"] = "weight",
+    granularity: Literal["weight", "unit", "layer"] = "weight",
     layers: Sequence[str] | None = None,
     samples: int = 1024,
     seed: int = 0,
 ) -> dict[str, Tensor]:
     """Scores under a criterion; small means unimportant.
 
-    granularity "weight": {layer: Tensor of the weight's shape}; "unit": {group: Tensor [units]}.
-    layers: only these layers (or, for units, groups). samples, seed: for criteria that look at (train) data.
+    granularity "weight": {layer: Tensor of the weight's shape}; "unit": {group: Tensor [units]};
+    "layer": {removable block: Tensor [1]}, the mean a weight. layers: only these layers (or groups, or blocks). samples, seed: for criteria that look at (train) data.
     Raises :class:`RecipeError` for unknown names, :class:`UnsupportedError` where the criterion does not apply.
     """
     entry = registry[criterion]()
     if granularity == "weight":
         return weight_scores(subject, entry, _known(layers, [layer.name for layer in subject.layers]), samples, seed)
+    if granularity == "layer":
+        blocks = {group.name: group for group in subject.blocks}
+        chosen = _known(layers, list(blocks))
+        return {name: torch.tensor([block_score(subject, entry, blocks[name], samples, seed)]) for name in chosen}
     if granularity != "unit":
-        raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit", granularity=granularity))
+        raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit, layer", granularity=granularity))
     cuts = subject.structure.cuts
     chosen = _known(layers, list(cuts))
     return {name: unit_scores(subject, entry, cuts[name], samples, seed) for name in chosen}
@@ -73,3 +78,11 @@ def unit_scores(subject: Subject, entry: Criterion, cut: Cut, samples: int, seed
             moved = scores[piece.tensor].movedim(piece.dim, 0)
             rows.append(moved[piece.index.to(moved.device)].reshape(cut.group.units, -1))  # [units, k * rest]
     return entry.aggregate(torch.cat(rows, 1))
+
+
+def block_score(subject: Subject, entry: Criterion, group: Group, samples: int, seed: int) -> float:
+    """The criterion aggregated over all weights of a block, over what it gives for as many ones: a mean for a sum,
+    a root mean square for a root of squares. So blocks of different sizes compare."""
+    found = weight_scores(subject, entry, list(group.producers), samples, seed)
+    flat = torch.cat([found[name].reshape(1, -1).float().cpu() for name in group.producers], 1)
+    return float(entry.aggregate(flat) / entry.aggregate(torch.ones_like(flat)))

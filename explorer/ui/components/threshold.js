@@ -101,7 +101,7 @@ export function mount(root, { onChange }) {
   const width = () => W - (soft() ? 30 : 0);
   const top = () => (signed() ? d.hi : d.q[d.q.length - 1]);
   const x = (v) => ((v - d.lo) / (d.hi - d.lo || 1)) * width();
-  const limit = () => d.scores.length - 1; // at least one unit stays
+  const limit = () => d.scores.length - (d.all ? 0 : 1); // at least one unit stays; of blocks all may go
   const place = (sign = 1) => (units() ? (value.k / d.scores.length) * width() : x(sign * value.t));
   const share = () => (units() ? value.k / d.scores.length : value.t <= 0 && signed() ? 0 : fraction(d.q, value.t, d.n));
 

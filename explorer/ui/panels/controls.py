@@ -12,7 +12,7 @@ import streamlit as st
 import explorer
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, block, pattern
+from explorer.core.rules import LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, block, pattern
 from explorer.models.subject import Subject
 
 from .. import edits
@@ -46,7 +46,10 @@ class Scene:
 
 def current(space: Workspace, subject: Subject, layer: Layer) -> Settings:
     """The settings that the handle acts with."""
-    return edits.settings_of(space.live or space.history.present, subject.layers, layer, space.chosen)
+    chosen = space.chosen
+    if chosen.granularity == "layer" and not subject.blocks:  # chosen for another model
+        chosen = replace(chosen, granularity="weight")
+    return edits.settings_of(space.live or space.history.present, subject.layers, layer, chosen)
 
 
 def render(scene: Scene) -> None:
@@ -56,29 +59,41 @@ def render(scene: Scene) -> None:
     layer, settings, subject = scene.layer, scene.settings, scene.subject
     recipe = scene.space.history.present
     group = next((one for one in subject.groups if one.name == layer.group), None)
-    names = {"weight": _("weights"), "unit": unit_name(group.kind if group else ""), RUNS: RUNS}
+    depth = ["layer"] if subject.blocks else []
+    names = {"layer": _("blocks (depth)"), "weight": _("weights"), "unit": unit_name(group.kind if group else ""), RUNS: RUNS}
     shown = RUNS if pattern(settings.granularity) else settings.granularity
     blocks = [shown] if block(shown) else []
-    _choice(scene, _("Prune"), "granularity", ["weight", *(["unit"] if group else []), RUNS, *blocks], shown, names)
+    _choice(scene, _("Prune"), "granularity", ["weight", *(["unit"] if group else []), *depth, RUNS, *blocks], shown, names)
     if pattern(settings.granularity):
         _choice(scene, _("Pattern"), "pattern", list(dict.fromkeys([*PATTERNS, settings.granularity])), settings.granularity)
     if settings.granularity == "unit":
         _choice(scene, _("Multiple of"), "multiple", list(dict.fromkeys([*MULTIPLES, settings.multiple])), settings.multiple)
     modes = ["hard", "scale"] + (["shrink"] if settings.granularity == "weight" and settings.criterion == "l1" else [])
-    _choice(scene, _("Mode"), "mode", modes, settings.mode, {"hard": _("hard"), "scale": _("soft"), "shrink": _("shrink")})
+    if settings.granularity != "layer":
+        _choice(scene, _("Mode"), "mode", modes, settings.mode, {"hard": _("hard"), "scale": _("soft"), "shrink": _("shrink")})
     criteria = list(explorer.criteria())
     titles = {name: criterion_title(name) for name in criteria}
     _choice(scene, _("Ranked by"), "criterion", criteria, settings.criterion, titles, select=True)
-    _choice(scene, _("Applies to"), "scope", ["layer", "global"], settings.scope, {"layer": _("this layer"), "global": _("all layers")})
+    if settings.granularity != "layer":  # blocks are always ranked together
+        _choice(scene, _("Applies to"), "scope", ["layer", "global"], settings.scope, {"layer": _("this layer"), "global": _("all layers")})
     bits.render(scene)
     _where_from(scene)
-    ruled = any(edits.rule_for(recipe, subject.layers, layer.name, kind) for kind in (WEIGHT_PRUNE, UNIT_PRUNE, WEIGHT_QUANTIZE))
+    ruled = any(edits.rule_for(recipe, subject.layers, layer.name, kind) for kind in (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE, WEIGHT_QUANTIZE))
     with st.container(horizontal=True, gap="small"):
         st.button(
             _("Same for all like this"), key=f"like-{scene.key}", disabled=not ruled, on_click=lambda: scene.push(_like(scene)),
             help=_("Give every layer of the same kind this sparsity, pattern and bits."),
         )  # fmt: skip
-        st.button(_("Clear layer"), key=f"clear-{scene.key}", disabled=not ruled, on_click=lambda: scene.push(recipe.clear(layer.name)))
+        st.button(_("Clear layer"), key=f"clear-{scene.key}", disabled=not ruled, on_click=lambda: scene.push(_cleared(scene)))
+
+
+def _cleared(scene: Scene) -> Recipe:
+    """Without the layer's rules; where blocks are shown, without the cut of the block around it."""
+    recipe = scene.space.history.present
+    if scene.settings.granularity != "layer":
+        return recipe.clear(scene.layer.name)
+    around = [name for group in scene.subject.blocks if scene.layer.name in group.producers for name in group.producers]
+    return recipe.clear(list(dict.fromkeys(around)) or scene.layer.name, kind=LAYER_PRUNE)
 
 
 def unit_name(kind: str) -> str:
@@ -138,6 +153,8 @@ def _changed(scene: Scene, field: str, picked: Any) -> None:
     if field == "granularity" and picked == RUNS:
         picked = PATTERNS[0]
     new = replace(settings, **{"granularity" if field == "pattern" else field: picked})  # type: ignore[arg-type]
+    if new.granularity == "layer":
+        new = replace(new, mode="hard")
     if new.mode == "shrink" and (new.criterion != "l1" or new.granularity != "weight"):
         new = replace(new, mode="hard")
     scene.space.chosen = new
@@ -154,7 +171,7 @@ def _changed(scene: Scene, field: str, picked: Any) -> None:
 def _where_from(scene: Scene) -> None:
     """Say so when the layer follows a rule that was made for several layers, though not for all."""
     recipe, layers, name = scene.space.history.present, scene.subject.layers, scene.layer.name
-    shown = UNIT_PRUNE if scene.settings.granularity == "unit" else WEIGHT_PRUNE
+    shown = edits.kind_of(scene.settings.granularity)
     for kind in (shown, WEIGHT_QUANTIZE):
         rule = edits.rule_for(recipe, layers, name, kind)
         if rule is not None and rule.targets not in ((edits.ALL,), (name,)) and len(rule.targets) + ("*" in "".join(rule.targets)) > 1:
@@ -165,6 +182,8 @@ def _where_from(scene: Scene) -> None:
 def _fraction(scene: Scene, recipe: Recipe, granularity: str) -> float:
     """The fraction of the layer's units, or of its weights that remain, which the recipe cuts or attenuates."""
     plan = explorer.resolve(scene.subject, Recipe(tuple(r for r in recipe.rules if r.kind != "keep")))
+    if granularity == "layer":
+        return len(plan.removed) / max(len(scene.subject.blocks), 1)
     if granularity != "unit":
         return float(plan.cut_fraction(scene.layer.name))
     group = next((one for one in scene.subject.groups if one.name == scene.layer.group), None)

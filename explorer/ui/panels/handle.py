@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from explorer.analysis.criteria import registry as criteria
-from explorer.analysis.histogram import Histogram, histogram, sorted_units
+from explorer.analysis.histogram import Histogram, histogram, sorted_blocks, sorted_units
 from explorer.compress.plan import Plan
 from explorer.compress.view import levels, sqnr
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.core.report import Counts
 from explorer.core.rules import pattern
+from explorer.core.targets import effective
 from explorer.models.subject import Subject
 
 from .. import edits
@@ -38,6 +39,10 @@ def edit(recipe: Recipe, subject: Subject, layer: Layer, settings: Settings, val
         if k <= 0:
             return edits.clear_cut(recipe, layer, settings)
         return edits.cut(recipe, layer, settings, edits.unit_threshold(scores, k, settings.scope == "global"))
+    if settings.granularity == "layer":
+        scores, _names = sorted_blocks(subject, settings.criterion, effective(recipe.rules, subject.layers)[1])
+        k = min(int(value.get("k") or 0), len(scores))
+        return edits.cut(recipe, layer, settings, edits.unit_threshold(scores, k, False)) if k > 0 else edits.clear_cut(recipe, layer, settings)
     return edits.cut(recipe, layer, settings, edits.rounded(float(value["t"])))
 
 
@@ -56,6 +61,10 @@ def threshold_of(recipe: Recipe, subject: Subject, layer: Layer, settings: Setti
         else:
             k = min(round((rule.sparsity or 0) * len(scores)), len(scores) - 1)
         k = k if rule.mode != "hard" or layer.group in plan.kept else 0
+        return (scores[k - 1] + scores[min(k, len(scores) - 1)]) / 2 if k else 0.0, k
+    if settings.granularity == "layer":
+        scores, _names = sorted_blocks(subject, settings.criterion, plan.protected)
+        k = min(len(plan.removed), len(scores))
         return (scores[k - 1] + scores[min(k, len(scores) - 1)]) / 2 if k else 0.0, k
     if rule is None or pattern(rule.granularity):
         return 0.0, 0
@@ -106,6 +115,11 @@ def data(
         out |= {"view": "units", "scores": list(scores), "units": list(units), "lo": 0.0, "hi": scores[-1], "n": len(scores)}
         out["levels"] = None
         return out
+    if settings.granularity == "layer":
+        scores, names = sorted_blocks(subject, settings.criterion, plan.protected)
+        out |= {"view": "units", "scores": list(scores), "units": list(names), "lo": 0.0, "hi": max(scores, default=1.0), "n": len(scores)}
+        out |= {"levels": None, "all": True}
+        return out
     found = histogram(subject, layer.name, settings.criterion)
     out |= {"view": "weights" if found.signed else "scores", "lo": found.low, "hi": found.high, "n": found.entries}
     out |= {"counts": list(found.counts), "q": [float(f"{q:.6g}") for q in found.quantiles]}
@@ -116,6 +130,8 @@ def data(
 
 
 def _locked(settings: Settings, layer: Layer, plan: Plan) -> str | None:
+    if settings.granularity == "layer":
+        return None
     if layer.name in plan.protected:
         return _("This layer is protected. Unlock it in the strip above (key L) to prune it.")
     if pattern(settings.granularity):
@@ -125,10 +141,11 @@ def _locked(settings: Settings, layer: Layer, plan: Plan) -> str | None:
 
 def texts(settings: Settings) -> dict[str, str]:
     """The component's strings."""
+    blocks = settings.granularity == "layer"
     score = "|w|" if criteria[settings.criterion].signed_axis else _("score")
     return {
         "threshold": _("threshold"), "sparsity": _("cut"), "size": _("layer size"), "approx": _("approximate"), "score": score,
         "factor": _("factor"), "label": _("Pruning threshold"), "factor_label": _("Attenuation factor"), "kept": _("kept"),
-        "cut": _("cut"), "unit": _("unit"), "units": _("units"), "levels": _("levels"), "of": _("of"), "error": _("error"),
+        "cut": _("cut"), "unit": _("block") if blocks else _("unit"), "units": _("blocks") if blocks else _("units"), "levels": _("levels"), "of": _("of"), "error": _("error"),
         "hint": _("drag the orange handle"), "attenuated": _("attenuated"), "removed": _("gone with units"), "locked": _("locked"),
     }  # fmt: skip
