@@ -96,7 +96,7 @@ def main() -> None:
             lines.append(row(case.subject("cpu")))
             print(lines[-1], flush=True)
     lines += ["", "## Whole blocks", "", HEAD.replace("units: number (kind)", "removable")]
-    for subject in (few("fashion-resnet"), few("fashion-vit"), *(case.subject() for case in DEPTH)):
+    for subject in (few("fashion-resnet"), few("fashion-vit"), *(case.subject("cpu") for case in DEPTH)):
         lines.append(deep(subject))
         print(lines[-1], flush=True)
     above = TARGET.read_text(encoding="utf-8").partition(MARK)[0]

@@ -36,29 +36,27 @@ ALL = {"threshold": 1e9, "granularity": "layer"}
 
 def by_hand(module: nn.Module, silent: tuple[str, ...], x: Tensor) -> Tensor:
     """The module's answer in float64 with what the last modules of branches answer set to zero: independent of our engine."""
-    exact = copy.deepcopy(module).double().eval()
+    exact = copy.deepcopy(module).cpu().double().eval()
     for name in silent:
         exact.get_submodule(name).register_forward_hook(
             lambda _, __, out: (torch.zeros_like(out[0]), out[1]) if isinstance(out, tuple) else torch.zeros_like(out)
         )
     with torch.no_grad():
-        return exact(x.double())
+        return exact(x.cpu().double())
 
 
 def check(subject: Subject, plan: Plan, reference: Tensor | None = None) -> nn.Module:
     """masked == removed == reference in float64; parameters, MACs and sparsity as counted."""
     module = compress(subject, plan)
-    x = subject.example(4)
-    exact = copy.deepcopy(module).double()
+    x = subject.example(4).cpu().double()
     with torch.no_grad():
-        removed = exact(x.double())
-        with Replica(subject.module, dtype=torch.float64).weights(
-            effective_weights(subject, plan), plan.norms
-        ) as masked:
-            assert difference(masked(x.double()), removed) <= 1e-12
+        removed = copy.deepcopy(module).cpu().double()(x)
+        replica = Replica(subject.module, "cpu", torch.float64)
+        with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
+            assert difference(masked(x), removed) <= 1e-12
         if reference is not None:
             assert difference(reference, removed) <= 1e-12
-        assert difference(subject.copy().double()(x.double()), removed) > 1e-6
+        assert difference(subject.copy().cpu().double()(x), removed) > 1e-6
     assert verify(subject, plan, module, 7) <= 1e-5
     before, after = counts(subject, Plan({}, {})), counts(subject, plan)
     assert sum(p.numel() for p in module.parameters()) == after.parameters < before.parameters
@@ -70,8 +68,7 @@ def check(subject: Subject, plan: Plan, reference: Tensor | None = None) -> nn.M
 
 @pytest.mark.parametrize("case", DEPTH, ids=lambda case: case.name)
 def test_taking_a_branch_out_equals_leaving_it_out_of_the_sum(case: Deep, device: str) -> None:
-    made = case.subject()
-    subject = Subject(made.module.to(device), made.task, made.name)
+    subject = case.subject(device)
     before, digest = state(subject.module), subject.digest
     found = {name: " ".join(sorted(block.modules)) for name, block in subject.depth.blocks.items()}
     assert found == {name: " ".join(sorted(modules.split())) for name, modules in case.blocks}
@@ -90,8 +87,8 @@ def test_taking_a_branch_out_equals_leaving_it_out_of_the_sum(case: Deep, device
 
 
 @pytest.mark.parametrize("case", DEPTH, ids=lambda case: case.name)
-def test_what_remains_is_cut_quantized_and_rebuilt_without_its_source(case: Deep, tmp_path) -> None:
-    subject = case.subject()
+def test_what_remains_is_cut_quantized_and_rebuilt_without_its_source(case: Deep, tmp_path, device: str) -> None:
+    subject = case.subject(device)
     gone = subject.blocks[0]
     recipe = Recipe().prune(gone.producers, **ALL).prune("*", sparsity=0.5, granularity="unit")
     plan = resolve(subject, recipe.prune("*", sparsity=0.3).quantize("*", bits=6))
@@ -110,8 +107,8 @@ def test_what_remains_is_cut_quantized_and_rebuilt_without_its_source(case: Deep
 @pytest.mark.parametrize(
     "name", ["resnet with a projection", "nn.TransformerEncoder, norm first", "residual recurrent layers"]
 )
-def test_what_remains_runs_in_onnx_runtime(name: str, tmp_path) -> None:
-    subject = next(case for case in DEPTH if case.name == name).subject()
+def test_what_remains_runs_in_onnx_runtime(name: str, tmp_path, device: str) -> None:
+    subject = next(case for case in DEPTH if case.name == name).subject(device)
     plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="layer"))
     module, exporter = compress(subject, plan), registry["onnx"]()
     exporter.write(subject, plan, module, tmp_path)
@@ -128,8 +125,8 @@ def test_what_remains_runs_in_onnx_runtime(name: str, tmp_path) -> None:
         ("two", "no addition around it"),
     ],
 )
-def test_what_is_no_removable_branch_is_refused_with_the_reason(how: str, why: str) -> None:
-    subject = tiny(randomize(Refused(how)))
+def test_what_is_no_removable_branch_is_refused_with_the_reason(how: str, why: str, device: str) -> None:
+    subject = tiny(randomize(Refused(how)), device=device)
     assert not subject.blocks and set(subject.depth.refused) == {layer.name for layer in subject.layers}
     layer = "b.weight" if how == "gate" else "a.weight"
     assert why in subject.depth.refused[layer]
@@ -137,8 +134,8 @@ def test_what_is_no_removable_branch_is_refused_with_the_reason(how: str, why: s
         resolve(subject, Recipe().prune(layer, sparsity=0.5, granularity="layer"))
 
 
-def test_a_fraction_of_the_blocks_with_the_lowest_mean_goes_whatever_their_size() -> None:
-    subject = next(case for case in DEPTH if case.name == "resnet with a projection").subject()
+def test_a_fraction_of_the_blocks_with_the_lowest_mean_goes_whatever_their_size(device: str) -> None:
+    subject = next(case for case in DEPTH if case.name == "resnet with a projection").subject(device)
     names = [group.name for group in subject.blocks]
     for criterion, mean in (("l1", lambda w: w.abs().mean()), ("l2", lambda w: w.square().mean().sqrt())):
         scores = {
@@ -159,8 +156,8 @@ def test_a_fraction_of_the_blocks_with_the_lowest_mean_goes_whatever_their_size(
         assert resolve(subject, limit).removed == (ordered[0],)
 
 
-def test_rules_for_blocks_follow_the_last_match_and_leave_protected_layers() -> None:
-    subject = next(case for case in DEPTH if case.name == "resnet with a projection").subject()
+def test_rules_for_blocks_follow_the_last_match_and_leave_protected_layers(device: str) -> None:
+    subject = next(case for case in DEPTH if case.name == "resnet with a projection").subject(device)
     both = Recipe().prune("*", **ALL).prune("stages.1", threshold=0.0, granularity="layer")
     assert resolve(subject, both).removed == ("stages.0", "stages.2")
     assert resolve(subject, both.keep("stages.2.conv2")).removed == ("stages.0",)
@@ -174,8 +171,8 @@ def test_rules_for_blocks_follow_the_last_match_and_leave_protected_layers() -> 
             Recipe().prune("*", sparsity=0.5, granularity="layer", **wrong)
 
 
-def test_a_layer_of_an_inner_block_means_that_one_alone() -> None:
-    subject = tiny(randomize(Nested()))
+def test_a_layer_of_an_inner_block_means_that_one_alone(device: str) -> None:
+    subject = tiny(randomize(Nested()), device=device)
     assert resolve(subject, Recipe().prune("c", **ALL)).removed == ("c",)
     assert resolve(subject, Recipe().prune("b", **ALL)).removed == ("a",)
     both = resolve(subject, Recipe().prune("*", **ALL))
@@ -184,22 +181,22 @@ def test_a_layer_of_an_inner_block_means_that_one_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-resnet", "fashion-vit"])
-def test_half_the_blocks_of_a_sample_go(name: str) -> None:
-    subject = few(name)
+def test_half_the_blocks_of_a_sample_go(name: str, device: str) -> None:
+    subject = few(name, device=device)
     recipe = Recipe().prune("*", sparsity=0.5, granularity="layer")
     plan = resolve(subject, recipe)
     assert len(plan.removed) == round(len(subject.blocks) / 2)
     module = check(subject, plan)
-    report = evaluate(subject, recipe, split="validation", device="cpu")
-    again = evaluate(Subject(module, subject.task, "again"), Recipe(), split="validation", device="cpu")
+    report = evaluate(subject, recipe, split="validation", device=device)
+    again = evaluate(Subject(module, subject.task, "again"), Recipe(), split="validation", device=device)
     assert report.metrics == pytest.approx(again.metrics, abs=1e-5) and report.parameters == again.parameters
 
 
-def test_an_export_says_which_blocks_are_gone(tmp_path) -> None:
-    subject = few("fashion-resnet")
+def test_an_export_says_which_blocks_are_gone(tmp_path, device: str) -> None:
+    subject = few("fashion-resnet", device=device)
     recipe = Recipe().prune("*", sparsity=0.3, granularity="layer")
     (gone,) = resolve(subject, recipe).removed
-    bundle = explorer.export(subject, recipe, tmp_path / "out", "safetensors", device="cpu")
+    bundle = explorer.export(subject, recipe, tmp_path / "out", "safetensors", device=device)
     assert f"passes them by: {gone}." in (bundle.folder / "README.md").read_text("utf-8")
     assert not [name for name in load_file(bundle.folder / "masks.safetensors") if name.startswith(f"{gone}.conv")]
     assert not [name for name in load_file(bundle.folder / "model.safetensors") if name.startswith(f"{gone}.conv")]
@@ -214,8 +211,8 @@ def test_the_command_line_lists_blocks(tmp_path) -> None:
     assert len(lines) == 3 and ["removed" in line for line in lines] == [False, False, True]
 
 
-def test_the_removed_module_trains_and_agrees_with_the_masked_one() -> None:
-    subject = tiny(randomize(ResNet()), (2, 9, 9))
+def test_the_removed_module_trains_and_agrees_with_the_masked_one(device: str) -> None:
+    subject = tiny(randomize(ResNet()), (2, 9, 9), device=device)
     plan = resolve(subject, Recipe().prune("stages.1", **ALL))
     module = compress(subject, plan).train()
     masked = copy.deepcopy(subject.module).train()
@@ -226,10 +223,10 @@ def test_the_removed_module_trains_and_agrees_with_the_masked_one() -> None:
     assert all(p.grad is not None for p in module.parameters())
 
 
-def test_a_model_that_cannot_be_traced_has_no_blocks_and_says_so() -> None:
+def test_a_model_that_cannot_be_traced_has_no_blocks_and_says_so(device: str) -> None:
     class Branching(Nested):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) if x.sum() > -1e9 else x
 
-    subject = tiny(randomize(Branching()))
+    subject = tiny(randomize(Branching()), device=device)
     assert not subject.blocks and "cannot be traced" in subject.depth.refused["a.weight"]
