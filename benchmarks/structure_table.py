@@ -23,7 +23,7 @@ from explorer.evaluate.costs import counts  # noqa: E402
 from explorer.export.exporters import registry  # noqa: E402
 from explorer.models.subject import Subject  # noqa: E402
 from tests.contract.nets import SAMPLES, few  # noqa: E402
-from tests.structure.zoo import CASES, RECURRENT  # noqa: E402
+from tests.structure.zoo import CASES, RECURRENT, UNTRACEABLE  # noqa: E402
 from tests.structure.zoo_depth import DEPTH  # noqa: E402
 
 TARGET = ROOT / "docs" / "structure.md"
@@ -86,7 +86,11 @@ def main() -> None:
     for name in SAMPLES:
         lines.append(row(few(name)))
         print(lines[-1], flush=True)
-    for title, cases in (("Architectures", CASES), ("Recurrent layers of every setting", RECURRENT)):
+    for title, cases in (
+        ("Architectures", CASES),
+        ("Models that cannot be traced", UNTRACEABLE),
+        ("Recurrent layers of every setting", RECURRENT),
+    ):
         lines += ["", f"## {title}", "", HEAD]
         for case in cases:
             lines.append(row(case.subject("cpu")))

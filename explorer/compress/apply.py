@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from ..models.removal import remaining_shape, remove
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import to_device
-from ..models.trial import TOLERANCE, difference
+from ..models.trial import TOLERANCE, Double, difference
 from .plan import Plan
 from .resolve import resolve
 
@@ -94,7 +95,7 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     inputs = to_device(inputs, _device(module), dtype)
     replica = Replica(subject.module, _device(module), dtype)
     try:
-        with exact(replica.device):
+        with exact(replica.device), Double() if replica.dtype == torch.float64 else nullcontext():
             with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
                 reference = subject.task.forward(masked, inputs)
             result = subject.task.forward(module, inputs)

@@ -143,7 +143,8 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.LSTMCell: _same("input_size", "hidden_size", "bias"),
     nn.GRUCell: _same("input_size", "hidden_size", "bias"),
     nn.MultiheadAttention: _ATTENTION,
-    PrunedAttention: _HEADS | _same("query_dim", "embed_dim", "kdim", "vdim", "dropout", "batch_first")
+    PrunedAttention: _HEADS
+    | _same("query_dim", "embed_dim", "kdim", "vdim", "dropout", "batch_first")
     | {"bias": _is("in_proj_bias"), "fused": _is("in_proj_weight")},
     nn.TransformerEncoderLayer: _ENCODER_LAYER | {"nhead": operator.attrgetter("self_attn.num_heads")},
     PrunedEncoderLayer: _ENCODER_LAYER | _BRANCHES | {name: operator.attrgetter(f"self_attn.{name}") for name in _HEADS},

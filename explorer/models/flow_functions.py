@@ -63,7 +63,8 @@ def rule(target: Any) -> Callable[..., Any] | None:
         "einsum": flow_products.einsum, "addmm": flow_products.addmm, "glu": glu, "pad": pad, "cumsum": along_dim, "cumprod": along_dim,
         "batch_norm": flow_norms.channels, "instance_norm": flow_norms.channels, "prelu": flow_norms.channels,
         "layer_norm": flow_norms.statistics, "rms_norm": flow_norms.statistics, "group_norm": flow_norms.statistics, "getattr": flow_recurrent.attribute,
-        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad,
+        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad, "PackedSequence": flow_recurrent.packed, "on_data": on_data,
+        "_pack_padded_sequence": lambda *given: (flow_recurrent.pack(*given), []), "_pad_packed_sequence": flow_recurrent.pad,
     }  # fmt: skip
     return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
 
@@ -230,6 +231,12 @@ def soft(flow: Flow, node: fx.Node, value: Any) -> Marks:
     found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
     dim = found if isinstance(found, int) else -1
     return flow.without(flow.of(source), [dim], _over(node)) if isinstance(before, Tensor) else []
+
+
+def on_data(flow: Flow, node: fx.Node, value: Any) -> Marks:
+    """Where a recorded forward leaves torch: nobody sees what Python does with a value."""
+    flow.block([flow.of(a) for a in _tensors(node)], say("the forward makes Python values of them, or branches on them"))
+    return []
 
 
 def _parts(flow: Flow, node: fx.Node) -> list[tuple[Tensor, Marks]]:

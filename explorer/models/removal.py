@@ -75,10 +75,11 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         elif isinstance(old, nn.Parameter):
             if id(old) not in tied:
                 tied[id(old)] = nn.Parameter(select(old.detach(), dims), requires_grad=old.requires_grad)
-            for other in owners.values():
+            for other_name, other in owners.items():  # whoever shares it, too
                 for key, value in other._parameters.items():
                     if value is old:
                         setattr(other, key, tied[id(old)])
+                        touched[other_name] = other
         else:
             setattr(owners[owner], name, select(old, dims))
         touched[owner] = owners[owner]

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from explorer.models.coupling import NO_CONSUMER
 from tests.contract.nets import HardView, few, tiny
 
 
@@ -64,7 +63,7 @@ def test_every_layer_has_a_group_or_a_reason(name: str, device: str) -> None:
         assert (layer.group is None) == (layer.name in subject.structure.refused), layer.name
         if layer.group is None:
             assert len(subject.structure.refused[layer.name]) > 20
-    assert subject.structure.refused["head.weight" if name != "fashion-mlp" else "fc3.weight"] == NO_CONSUMER
+    assert subject.structure.refused["head.weight" if name != "fashion-mlp" else "fc3.weight"] == "its units reach the model's output"
 
 
 def test_one_layer_that_cannot_be_read_does_not_take_the_others_along(device: str) -> None:
@@ -91,12 +90,12 @@ def test_a_model_that_cannot_be_read_has_no_groups_and_says_why(device: str) -> 
             self.a, self.b = nn.Linear(6, 4), nn.Linear(4, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            if x.requires_grad or self.a.weight.requires_grad:
-                raise RuntimeError("no gradients here")
+            if x.dtype == torch.float32:
+                raise RuntimeError("not on this machine")
             return self.b(F.relu(self.a(x)))
 
     subject = tiny(Opaque(), device=device)
-    assert subject.groups == [] and "no gradients here" in subject.structure.refused["a.weight"]
+    assert subject.groups == [] and "not on this machine" in subject.structure.refused["a.weight"]
     assert "view" in tiny(HardView(), (1, 6, 6), device=device).structure.refused["conv.weight"] or subject.layers
 
 
