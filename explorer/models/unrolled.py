@@ -136,3 +136,12 @@ def unrolled(module: nn.Module) -> nn.Module:
             if child is not None and id(child) in replaced:
                 parent._modules[name] = replaced[id(child)]
     return copied.eval()
+
+
+def ready(module: nn.Module, device: torch.device) -> nn.Module:
+    """:func:`unrolled` on a device, with weights that autograd can save, none of which requires a gradient."""
+    copied = unrolled(module)
+    for parameter in copied.parameters():
+        if parameter.is_inference():
+            parameter.data = parameter.data.clone()
+    return copied.to(device)

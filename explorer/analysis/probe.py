@@ -1,0 +1,126 @@
+"""What can be seen of a subject, found out on a few samples before any real work starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ..core.message import say
+from ..models.subject import Subject
+from ..models.task import to_device
+from ..models.trial import tensors
+from ..models.unrolled import ready
+from .look import loss_of
+from .taps import Watch
+
+SIZES = (8, 5)  # two batches: what differs between them counts samples
+
+
+@dataclass(eq=False)
+class Probe:
+    """problem: why nothing can be gathered, or None. watched: layers whose products are seen; unwatched: the others that
+    gradients reach; dead: layers that no gradient reaches. batch: {watched layer: the dim of its input that counts samples, or None}.
+    positions: {watched layer: products a sample, each with the whole weight}. zeros: {layer: fraction of zeros by input feature}.
+    integer: whether the model reads integers."""
+
+    problem: str | None = None
+    watched: list[str] = field(default_factory=list)
+    unwatched: list[str] = field(default_factory=list)
+    dead: list[str] = field(default_factory=list)
+    batch: dict[str, int | None] = field(default_factory=dict)
+    positions: dict[str, float] = field(default_factory=dict)
+    integer: bool = False
+
+    @property
+    def splits(self) -> bool:
+        """Whether a batch can be told apart into its samples everywhere."""
+        return all(self.batch[name] is not None for name in self.watched)
+
+
+def probe(subject: Subject) -> Probe:
+    """Look at 8 and at 5 samples, forward and, where there is a loss, backward. Never raises for what the subject lacks."""
+    return subject.memo.get(("probe", subject.version), lambda: _probe(subject))
+
+
+def why_no_data(subject: Subject) -> str | None:
+    """Why nothing that needs training samples can be computed."""
+    if "train" not in subject.task.splits:
+        return say('the task has no "train" split; give one (Task(train=...)), or use l1, l2 or lamp, which need no data')
+    return None
+
+
+def why_no_gradients(subject: Subject) -> str | None:
+    """Why no gradients can be computed."""
+    if subject.task.loss is None:
+        return say("the task has no loss, so there are no gradients; give one (Task(loss=...)), or use l1, l2 or lamp, which need none")
+    return why_no_data(subject) or probe(subject).problem
+
+
+def _probe(subject: Subject) -> Probe:
+    layers = [layer.name for layer in subject._plain_layers]
+    if why_no_data(subject):
+        return Probe(why_no_data(subject))
+    with torch.inference_mode(False), torch.enable_grad():
+        first = next(subject.module.parameters(), torch.empty(0))
+        module = ready(subject.module, first.device)
+        parameters = dict(module.named_parameters())
+        names = {id(parameters[name]): name for name in layers}
+        seen = []
+        for index, size in enumerate(SIZES):
+            data = subject.task.dataset("train")
+            inputs, targets = subject.task.batch("train", [i % len(data) for i in range(size)])
+            inputs, targets = to_device(inputs, first.device, first.dtype), to_device(targets, first.device)
+            if index == 1:
+                for name in layers:
+                    parameters[name].requires_grad_(True)
+            try:
+                with Watch(names) as watch:
+                    outputs = subject.task.forward(module, inputs)
+                if index == 1 and subject.task.loss is not None:
+                    loss = loss_of(subject, outputs, targets)
+                    if not loss.requires_grad:
+                        return Probe(say("the loss does not depend on the weights through differentiable operations (detach, no_grad or rounding?)"))
+                    loss.backward()  # type: ignore[no-untyped-call]
+            except Exception as error:
+                return Probe(say("forward or backward fails on training samples: {kind}: {error}", kind=type(error).__name__, error=str(error)[:200]))
+            seen.append(watch.taps)
+    found = Probe(integer=not _floating(inputs))
+    for name in layers:
+        pairs = [taps.of(name) for taps in seen]
+        reached = parameters[name].grad is not None or subject.task.loss is None
+        if not reached:
+            found.dead.append(name)
+        kinds = {tap.kind == "embedding" for taps in pairs for tap in taps}
+        if not pairs[0] or len(pairs[0]) != len(pairs[1]) or len(kinds) > 1:
+            if reached:
+                found.unwatched.append(name)
+            continue
+        found.watched.append(name)
+        dims = {_batch(tuple(a.inputs.shape), tuple(b.inputs.shape)) for a, b in zip(*pairs, strict=True)}
+        found.batch[name] = dims.pop() if len(dims) == 1 else None
+        weight = parameters[name]
+        found.positions[name] = sum(_positions(tap, weight.shape) for tap in pairs[0]) / SIZES[0]
+    return found
+
+
+def _batch(first: tuple[int, ...], second: tuple[int, ...]) -> int | None:
+    dims = [d for d, (a, b) in enumerate(zip(first, second, strict=False)) if (a, b) == SIZES]
+    return dims[0] if len(dims) == 1 and len(first) == len(second) else None
+
+
+def _positions(tap: Any, shape: Any) -> int:
+    """How often the whole weight is multiplied in a call."""
+    if tap.kind == "embedding":
+        return 0
+    if tap.kind == "linear":
+        return int(torch.Size(tap.output).numel() // shape[0])
+    spatial = tap.inputs.shape if tap.kind == "transposed" else tap.output
+    batch = spatial[0] if len(spatial) == len(shape) else 1
+    return int(batch * torch.Size(spatial[-(len(shape) - 2) :]).numel())
+
+
+def _floating(inputs: Any) -> bool:
+    """Whether some input is floating, so that a gradient could reach it."""
+    return any(t.is_floating_point() for t in tensors(inputs))
