@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,29 +14,11 @@ from ..models.subject import Subject
 from ..models.unrolled import ready
 from . import per_sample
 from .look import Look, chunks, exact, loss_of
+from .moments import Moments
 from .probe import Probe, probe
 from .taps import Tap, Watch
 
 CHUNK = 128
-
-
-@dataclass(eq=False)
-class Moments:
-    """Of the inputs of a product, by feature: sums over samples and positions. count: how many values a feature has."""
-
-    count: int = 0
-    total: Tensor = field(default_factory=lambda: torch.zeros(()))
-    absolute: Tensor = field(default_factory=lambda: torch.zeros(()))
-    squares: Tensor = field(default_factory=lambda: torch.zeros(()))
-    zeros: Tensor = field(default_factory=lambda: torch.zeros(()))
-
-    def add(self, x: Tensor, dim: int) -> None:
-        flat = x.movedim(dim, 0).flatten(1) if dim != x.ndim - 1 else x.reshape(-1, x.shape[-1]).T
-        self.count += flat.shape[1]
-        self.total = self.total + flat.sum(1).double()
-        self.absolute = self.absolute + flat.abs().sum(1).double()
-        self.squares = self.squares + flat.square().sum(1).double()
-        self.zeros = self.zeros + (flat == 0).sum(1)
 
 
 @dataclass(eq=False)
@@ -118,7 +99,7 @@ class _Pass:
                 parameter.grad = None
         for group, found in self.reads.items():
             absolute, squares = self.out.relevance.get(group, (torch.zeros(()), torch.zeros(())))
-            self.out.relevance[group] = (absolute + found.abs().sum(0).double().cpu(), squares + found.square().sum(0).double().cpu())
+            self.out.relevance[group] = (absolute + found.abs().sum(0).cpu().double(), squares + found.square().sum(0).cpu().double())
         self.out.n += n
 
     def _run(self, inputs: Any, targets: Any, n: int) -> Watch:
@@ -135,7 +116,7 @@ class _Pass:
         weight = self.parameters[name].detach()
         for tap in taps:
             if tap.kind != "embedding":
-                self.out.moments.setdefault(name, Moments()).add(tap.inputs, -1 % tap.inputs.ndim if tap.kind == "linear" else tap.inputs.ndim - weight.ndim + 1)
+                self.out.moments.setdefault(name, Moments()).add(tap, weight.ndim)
         taps = [tap for tap in taps if tap.gradient is not None]
         if not taps:
             return
@@ -158,7 +139,7 @@ class _Pass:
             seen = columns.square().sum((0, 2))[:, None, :]
         _add(self.out.gradient, name, first.reshape(weight.shape))
         _add(self.out.squared, name, squares.reshape(weight.shape))
-        _add(self.out.inputs, name, seen.double())
+        _add(self.out.inputs, name, seen.cpu().double())
         if read is not None:
             inputs = weight.shape[0] if turned else weight.shape[1] * taps[0].groups
             self._read(name, read.reshape(len(read), inputs, -1).sum(2))
@@ -168,7 +149,7 @@ class _Pass:
         first, squares = per_sample.embedding_sums(tap, tap.gradient * n, weight.shape, batch)
         _add(self.out.gradient, name, first)
         _add(self.out.squared, name, squares)
-        _add(self.out.inputs, name, tap.inputs.flatten().bincount(minlength=len(weight)).double()[None, :, None])
+        _add(self.out.inputs, name, tap.inputs.flatten().bincount(minlength=len(weight)).cpu().double()[None, :, None])
 
     def _read(self, name: str, read: Tensor) -> None:
         """read [N, inputs]: x dL_n/dx; each unit owns some of these."""
@@ -198,21 +179,3 @@ def spread(compact: Tensor, shape: tuple[int, ...]) -> Tensor:
     for size in shape[1:]:
         columns *= size
     return compact.expand(groups, shape[0] // groups, columns).reshape(shape)
-
-
-def of_units(subject: Subject, group: str, table: Mapping[str, Moments]) -> dict[str, Tensor]:
-    """Pooled over all values that the group's consumers read: {"mean", "abs", "variance", "zeros"} each [units]."""
-    cut = subject.structure.cuts[group]
-    sums = {key: torch.zeros(cut.group.units, dtype=torch.float64) for key in ("total", "absolute", "squares", "zeros")}
-    count = 0
-    for piece in cut.slices:
-        if piece.role != "consumer" or piece.tensor not in table:
-            continue
-        found = table[piece.tensor]
-        if found.total.numel() == subject.weight(piece.tensor).shape[piece.dim]:
-            for key, total in sums.items():
-                total += getattr(found, key).double().cpu()[piece.index].sum(1)
-            count += found.count * piece.index.shape[1]
-    mean = sums["total"] / max(count, 1)
-    variance = (sums["squares"] / max(count, 1) - mean.square()).clamp(min=0)
-    return {"mean": mean, "abs": sums["absolute"] / max(count, 1), "variance": variance, "zeros": sums["zeros"] / max(count, 1)}

@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from ..core.message import say
+from ..models.structure import Cut
 from ..models.subject import Subject
 from ..models.task import to_device
-from ..models.trial import tensors
 from ..models.unrolled import ready
 from .look import loss_of
+from .moments import Moments
 from .taps import Watch
 
 SIZES = (8, 5)  # two batches: what differs between them counts samples
@@ -22,8 +23,8 @@ SIZES = (8, 5)  # two batches: what differs between them counts samples
 class Probe:
     """problem: why nothing can be gathered, or None. watched: layers whose products are seen; unwatched: the others that
     gradients reach; dead: layers that no gradient reaches. batch: {watched layer: the dim of its input that counts samples, or None}.
-    positions: {watched layer: products a sample, each with the whole weight}. zeros: {layer: fraction of zeros by input feature}.
-    integer: whether the model reads integers."""
+    positions: {watched layer: products a sample, each with the whole weight}. moments: {watched
+    layer: of its inputs, on these few samples}, of all but embeddings."""
 
     problem: str | None = None
     watched: list[str] = field(default_factory=list)
@@ -31,7 +32,7 @@ class Probe:
     dead: list[str] = field(default_factory=list)
     batch: dict[str, int | None] = field(default_factory=dict)
     positions: dict[str, float] = field(default_factory=dict)
-    integer: bool = False
+    moments: dict[str, Moments] = field(default_factory=dict)
 
     @property
     def splits(self) -> bool:
@@ -51,11 +52,35 @@ def why_no_data(subject: Subject) -> str | None:
     return None
 
 
-def why_no_gradients(subject: Subject) -> str | None:
-    """Why no gradients can be computed."""
+def why_no_loss(subject: Subject) -> str | None:
+    """Why no loss can be computed."""
     if subject.task.loss is None:
-        return say("the task has no loss, so there are no gradients; give one (Task(loss=...)), or use l1, l2 or lamp, which need none")
-    return why_no_data(subject) or probe(subject).problem
+        return say("the task has no loss; give one (Task(loss=...)), or use l1, l2 or lamp, which need none")
+    return None
+
+
+def why_no_gradient(subject: Subject, layers: list[str]) -> str | None:
+    """Why there are no gradients of these layers' weights."""
+    found = probe(subject)
+    if found.problem is not None:
+        return found.problem
+    dead = next((layer for layer in layers if layer in found.dead), None)
+    if dead is not None:
+        return say("no gradient of the loss reaches {layer} (unused, or detached from the loss); l1 needs none", layer=dead)
+    return None
+
+
+def why_unobserved(subject: Subject, layers: list[str], cut: Cut | None = None) -> str | None:
+    """Why what goes into these layers, or with ``cut`` what reads its units, cannot be seen."""
+    found = probe(subject)
+    if found.problem is not None:
+        return found.problem
+    if cut is not None:
+        if not any(piece.role == "consumer" and piece.tensor in found.moments for piece in cut.slices):
+            return say("what reads the units of {group} could not be observed; l1 or taylor would do", group=cut.group.name)
+        return None
+    hidden = next((layer for layer in layers if layer not in found.watched), None)
+    return None if hidden is None else say("what {layer} multiplies could not be observed; l1 or taylor would do", layer=hidden)
 
 
 def _probe(subject: Subject) -> Probe:
@@ -86,7 +111,7 @@ def _probe(subject: Subject) -> Probe:
             except Exception as error:
                 return Probe(say("forward or backward fails on training samples: {kind}: {error}", kind=type(error).__name__, error=str(error)[:200]))
             seen.append(watch.taps)
-    found = Probe(integer=not _floating(inputs))
+    found = Probe()
     for name in layers:
         pairs = [taps.of(name) for taps in seen]
         reached = parameters[name].grad is not None or subject.task.loss is None
@@ -101,6 +126,9 @@ def _probe(subject: Subject) -> Probe:
         dims = {_batch(tuple(a.inputs.shape), tuple(b.inputs.shape)) for a, b in zip(*pairs, strict=True)}
         found.batch[name] = dims.pop() if len(dims) == 1 else None
         weight = parameters[name]
+        for tap in pairs[0]:
+            if tap.kind != "embedding":
+                found.moments.setdefault(name, Moments()).add(tap, weight.ndim)
         found.positions[name] = sum(_positions(tap, weight.shape) for tap in pairs[0]) / SIZES[0]
     return found
 
@@ -119,8 +147,3 @@ def _positions(tap: Any, shape: Any) -> int:
     spatial = tap.inputs.shape if tap.kind == "transposed" else tap.output
     batch = spatial[0] if len(spatial) == len(shape) else 1
     return int(batch * torch.Size(spatial[-(len(shape) - 2) :]).numel())
-
-
-def _floating(inputs: Any) -> bool:
-    """Whether some input is floating, so that a gradient could reach it."""
-    return any(t.is_floating_point() for t in tensors(inputs))

@@ -15,6 +15,8 @@ WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
 KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
 ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
 
+GATE = "gate"  # the granularity of whole gates of an LSTM or GRU
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -103,8 +105,8 @@ class Prune:
         if not isinstance(self.criterion, str) or not isinstance(self.granularity, str):
             raise RecipeError(f"{where}: criterion and granularity are names, got {shown(self.criterion)}, {shown(self.granularity)}")
         fixed = pattern(self.granularity)
-        if not (self.granularity in ("weight", "unit") or fixed or block(self.granularity)):
-            accepted = 'weight, unit, a pattern such as "2:4" or a block such as "4x1"'
+        if not (self.granularity in ("weight", "unit", GATE) or fixed or block(self.granularity)):
+            accepted = 'weight, unit, gate, a pattern such as "2:4" or a block such as "4x1"'
             raise RecipeError(f"{where}: granularity={shown(self.granularity)}; accepted: {accepted}")
         if fixed:
             if fixed[0] >= fixed[1]:
