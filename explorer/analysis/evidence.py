@@ -18,17 +18,15 @@ from .moments import Moments
 from .probe import Probe, probe
 from .taps import Tap, Watch
 
-CHUNK = 128
-
 
 @dataclass(eq=False)
 class Evidence:
     """What was seen on ``n`` training samples, with L_n the share of sample n in the loss, L its mean.
 
-    gradient: {layer: dL/dw}. squared: {layer: mean over n of (dL_n/dw)^2}, of layers whose products could be watched.
-    inputs: {layer: [groups, 1 or r, 1 or c], the root of the sum of squares of the input that each weight multiplies}.
-    moments: {layer: of its inputs}. relevance: {group: (mean |R_n|, mean R_n^2)}, R_n [units] = sum of a dL_n/da over what
-    reads the unit.
+    gradient: {layer: dL/dw}. squared: {layer: mean over n of (dL_n/dw)^2}, where it costs no more than the gradient: linear layers
+    that are called at one position, embeddings. inputs: {layer: [groups, 1 or r, 1 or c], the root of the sum of squares of the
+    input that each weight multiplies}. moments: {layer: of its inputs}. relevance: {group: (mean |R_n|, mean R_n^2)}, R_n [units]
+    = sum of a dL_n/da over all places that read the unit.
     """
 
     n: int = 0
@@ -41,18 +39,18 @@ class Evidence:
 
 
 def evidence(subject: Subject, look: Look) -> Evidence:
-    """The pass, run once for each subject, number of samples and seed. Raises what :func:`probe` found to be missing."""
-    return subject.memo.get(("evidence", subject.version, look.key), lambda: _gather(subject, look))
+    """The pass, run once for each subject, number of samples and seed. Without a loss it only goes forward."""
+    return subject.memo.get(("evidence", subject.version, look.key), lambda: gather(subject, look))
 
 
-def _gather(subject: Subject, look: Look) -> Evidence:
+def gather(subject: Subject, look: Look) -> Evidence:
+    """The pass itself, not kept. Raises :class:`EvaluationError` with what :func:`probe` found to be wrong."""
     known = probe(subject)
     if known.problem is not None:
         raise EvaluationError(known.problem)
-    with torch.inference_mode(False), torch.enable_grad(), exact(look.where):
+    with torch.inference_mode(False), torch.set_grad_enabled(subject.task.loss is not None), exact(look.where):
         run = _Pass(subject, look, known)
-        size = CHUNK if known.splits else 1
-        for inputs, targets, n in chunks(subject, look, size, run.dtype):
+        for inputs, targets, n in chunks(subject, look, known.chunk, run.dtype):
             run.chunk(inputs, targets, n)
         return run.done()
 
@@ -61,15 +59,15 @@ class _Pass:
     """The state of one pass."""
 
     def __init__(self, subject: Subject, look: Look, known: Probe) -> None:
-        self.subject, self.known, self.out = subject, known, Evidence()
+        self.subject, self.known, self.out, self.keep = subject, known, Evidence(), False
         self.module = ready(subject.module, look.where)
         self.parameters = dict(self.module.named_parameters())
         self.dtype = next((p.dtype for p in self.parameters.values() if p.is_floating_point()), None)
         self.names = {id(self.parameters[name]): name for name in known.watched}
-        self.others = [self.parameters[name] for name in known.unwatched]
-        self.keep = False
-        for parameter in self.others:
-            parameter.requires_grad_(True)
+        # the gradients of linear layers and tables follow from what is watched; autograd makes those of the others
+        self.natural = [*known.unwatched, *(name for name in known.watched if known.kinds[name] in ("conv", "transposed"))]
+        for name in self.natural if torch.is_grad_enabled() else ():
+            self.parameters[name].requires_grad_(True)
         self.readers: dict[str, list[tuple[str, int, Tensor]]] = {}  # {consumer: (group, dim, index [units, k])}
         for cut in subject.structure.cuts.values():
             for piece in cut.slices:
@@ -79,84 +77,89 @@ class _Pass:
     def chunk(self, inputs: Any, targets: Any, n: int) -> None:
         """Forward, backward, and what follows from it."""
         try:
-            watch = self._run(inputs, targets, n)
-            if any(tap.overwritten for tap in watch.taps.calls):  # a module writes to its input: keep copies
+            loss, watch = self._run(inputs, targets)
+            if any(tap.overwritten for tap in watch.calls):  # a module writes to what another one read: keep copies
                 self.keep = True
-                watch = self._run(inputs, targets, n)
+                for name in self.natural:
+                    self.parameters[name].grad = None
+                loss, watch = self._run(inputs, targets)
         except ExplorerError:
             raise
         except Exception as error:
+            kind, text = type(error).__name__, str(error)[:200]
             raise EvaluationError(
-                say("{name}: forward or backward failed on training samples: {kind}: {error}", name=self.subject.name, kind=type(error).__name__, error=str(error)[:200])
+                say("{name}: forward or backward failed on training samples: {kind}: {error}", name=self.subject.name, kind=kind, error=text)
             ) from error
+        self.out.loss += loss * n
+        self.out.n += n
+        reads: dict[str, Tensor] = {}
         for name in self.known.watched:
-            taps = watch.taps.of(name)
+            taps = watch.of(name)
             if taps:
-                self._tap(name, taps, n)
-        for name, parameter in zip(self.known.unwatched, self.others, strict=True):
+                self._inputs(name, taps)
+                self._reads(name, taps, n, reads)
+                if name not in self.natural:
+                    self._gradients(name, [tap for tap in taps if tap.gradient is not None], n)
+        for name in self.natural:
+            parameter = self.parameters[name]
             if parameter.grad is not None:
                 _add(self.out.gradient, name, parameter.grad * n)
                 parameter.grad = None
-        for group, found in self.reads.items():
+        for group, found in reads.items():
             absolute, squares = self.out.relevance.get(group, (torch.zeros(()), torch.zeros(())))
             self.out.relevance[group] = (absolute + found.abs().sum(0).cpu().double(), squares + found.square().sum(0).cpu().double())
-        self.out.n += n
 
-    def _run(self, inputs: Any, targets: Any, n: int) -> Watch:
-        self.reads: dict[str, Tensor] = {}
-        with Watch(self.names, self.keep) as watch:
+    def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
+        with Watch(self.names, self.readers, self.keep) as watch:
             outputs = self.subject.task.forward(self.module, inputs)
+        if not torch.is_grad_enabled():
+            return 0.0, watch
         loss = loss_of(self.subject, outputs, targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.out.loss += float(loss.detach()) * n
-        return watch
+        return float(loss.detach()), watch
 
-    def _tap(self, name: str, taps: list[Tap], n: int) -> None:
-        batch = self.known.batch[name] if n > 1 or self.known.splits else None
-        weight = self.parameters[name].detach()
-        for tap in taps:
-            if tap.kind != "embedding":
-                self.out.moments.setdefault(name, Moments()).add(tap, weight.ndim)
-        taps = [tap for tap in taps if tap.gradient is not None]
+    def _inputs(self, name: str, taps: list[Tap]) -> None:
+        shape = self.parameters[name].shape
+        if taps[0].kind == "embedding":
+            for tap in taps:
+                _add(self.out.inputs, name, tap.inputs.flatten().bincount(minlength=shape[0]).cpu().double()[None, :, None])
+            return
+        moments = self.out.moments.setdefault(name, Moments())
+        for tap in taps if taps[0].kind != "linear" else [per_sample.joined(taps)]:
+            squares = moments.add(tap, len(shape), name in self.readers)
+            _add(self.out.inputs, name, per_sample.patch_squares(tap, squares, shape).cpu().double())
+
+    def _reads(self, name: str, taps: list[Tap], n: int, reads: dict[str, Tensor]) -> None:
+        """x dL_n/dx [N, inputs] of what the layer read, given to the units that own it."""
+        taps = [tap for tap in taps if tap.back is not None]
+        if name not in self.readers or not taps:
+            return
+        batch = self.known.batch[name]
+        shape = self.parameters[name].shape
+        total = sum(per_sample.input_products(tap, len(shape), batch) for tap in taps)
+        assert isinstance(total, Tensor)
+        for group, dim, index in self.readers[name]:
+            if shape[dim] == total.shape[1]:
+                mine = n * total[:, index.flatten()].reshape(len(total), *index.shape).sum(2)
+                reads[group] = reads[group] + mine if group in reads else mine
+
+    def _gradients(self, name: str, taps: list[Tap], n: int) -> None:
+        """Of linear layers and embeddings, by what they read and the gradient of what they said."""
+        weight, batch = self.parameters[name], self.known.batch[name]
         if not taps:
             return
         if taps[0].kind == "embedding":
             for tap in taps:
-                self._table(name, tap, n, batch, weight)
+                first, squares = per_sample.embedding_sums(tap, weight.shape, batch, n)
+                _add(self.out.gradient, name, first)
+                _add(self.out.squared, name, squares)
             return
-        pairs = [per_sample.matrices(tap, tap.gradient, weight.shape, batch) for tap in taps if tap.gradient is not None]
-        rows, columns = (torch.cat(part, 2) if len(part) > 1 else part[0] for part in zip(*pairs, strict=True))
-        rows, columns = (rows * n, columns) if taps[0].kind != "transposed" else (rows, columns * n)  # of L_n, not of their mean
-        matrix = weight.reshape(rows.shape[1], rows.shape[3], columns.shape[3])
-        turned = taps[0].kind == "transposed"
-        wanted = name in self.readers
-        if turned:  # the input's channels are the rows
-            second_first, squares, read = per_sample.statistics(columns, rows, matrix.transpose(1, 2).contiguous() if wanted else None)
-            first, squares = second_first.transpose(1, 2), squares.transpose(1, 2)
-            seen = rows.square().sum((0, 2))[:, :, None]
-        else:
-            first, squares, read = per_sample.statistics(rows, columns, matrix if wanted else None)
-            seen = columns.square().sum((0, 2))[:, None, :]
-        _add(self.out.gradient, name, first.reshape(weight.shape))
-        _add(self.out.squared, name, squares.reshape(weight.shape))
-        _add(self.out.inputs, name, seen.cpu().double())
-        if read is not None:
-            inputs = weight.shape[0] if turned else weight.shape[1] * taps[0].groups
-            self._read(name, read.reshape(len(read), inputs, -1).sum(2))
-
-    def _table(self, name: str, tap: Tap, n: int, batch: int | None, weight: Tensor) -> None:
-        assert tap.gradient is not None
-        first, squares = per_sample.embedding_sums(tap, tap.gradient * n, weight.shape, batch)
-        _add(self.out.gradient, name, first)
-        _add(self.out.squared, name, squares)
-        _add(self.out.inputs, name, tap.inputs.flatten().bincount(minlength=len(weight)).cpu().double()[None, :, None])
-
-    def _read(self, name: str, read: Tensor) -> None:
-        """read [N, inputs]: x dL_n/dx; each unit owns some of these."""
-        for group, dim, index in self.readers[name]:
-            if self.parameters[name].shape[dim] == read.shape[1]:
-                mine = read[:, index.flatten()].reshape(len(read), *index.shape).sum(2)
-                self.reads[group] = self.reads[group] + mine if group in self.reads else mine
+        whole = per_sample.joined(taps)
+        assert whole.gradient is not None
+        rows, columns = whole.gradient.reshape(-1, weight.shape[0]), whole.inputs.reshape(-1, weight.shape[1])
+        _add(self.out.gradient, name, n * (rows.T @ columns))
+        if len(rows) == n:  # one position a sample: (g x^T)^2 = g^2 (x^2)^T
+            _add(self.out.squared, name, n * n * (rows.square().T @ columns.square()))
 
     def done(self) -> Evidence:
         out, n = self.out, self.out.n

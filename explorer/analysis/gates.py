@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from ..core.errors import RecipeError, UnsupportedError, near
 from ..core.message import say
-from ..models.gates import gate_names
+from ..models.gates import gate_names, gates_of
 from ..models.subject import Subject
+from ..models.unrolled import ready
 from .criteria import registry
-from .evidence import evidence
 from .importance import weight_scores
-from .look import Look
+from .look import CHUNK, Look, chunks, exact, loss_of
+from .probe import why_no_data, why_no_gradient, why_no_loss
+from .taps import Watch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,13 +67,46 @@ def gate_importance(
 def _steps(subject: Subject, names: list[str], look: Look) -> pd.DataFrame:
     import pandas as pd
 
-    entry = registry["snip"]()
-    why = entry.is_compatible(subject, names[0])
+    names = [name for name in names if name.rpartition(".")[2].startswith("weight_hh")]
+    why = why_no_loss(subject) or why_no_data(subject) or why_no_gradient(subject, names)
     if why is not None:
-        raise UnsupportedError(say("{name}: {why}", name=names[0], why=why))
+        raise UnsupportedError(say("{name}: {why}", name=subject.name, why=why))
+    found = subject.memo.get(("gates over time", subject.version, tuple(names), look.key), lambda: over_steps(subject, names, look))
     rows = []
-    for name, table in evidence(subject, look).steps.items():
-        if name in names:
-            for step, values in enumerate(table.tolist()):
-                rows += [(name, gate, step, value) for gate, value in zip(gate_names(subject, name), values, strict=True)]
+    for name, table in found.items():
+        for step, values in enumerate(table.tolist()):
+            rows += [(name, gate, step, value) for gate, value in zip(gate_names(subject, name), values, strict=True)]
     return pd.DataFrame(rows, columns=["layer", "gate", "step", "relevance"])
+
+
+def over_steps(subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
+    """{weight_hh: [T, gates]}: mean over samples of |sum over the gate's rows of z dL_n/dz|, z = W_hh h at each step.
+
+    Steps are counted in the direction in which the layer reads: from the end, for a reversed one.
+    """
+    total: dict[str, Tensor] = {}
+    seen = 0
+    with torch.inference_mode(False), torch.enable_grad(), exact(look.where):
+        module = ready(subject.module, look.where)
+        parameters = dict(module.named_parameters())
+        dtype = next(p.dtype for p in parameters.values() if p.is_floating_point())
+        for inputs, targets, n in chunks(subject, look, CHUNK, dtype):
+            with Watch({id(parameters[name]): name for name in names}) as watch:
+                outputs = subject.task.forward(module, inputs)
+            loss_of(subject, outputs, targets).backward()  # type: ignore[no-untyped-call]
+            for name in names:
+                taps = [tap for tap in watch.of(name) if tap.gradient is not None]
+                gates = gates_of(subject, name)
+                steps = []
+                for tap in taps:
+                    z = tap.inputs @ parameters[name].detach().T  # [N, gates * H]
+                    product = (z * tap.gradient * n).reshape(len(z), gates, -1).sum(2)
+                    steps.append(product.abs().sum(0).cpu().double())
+                table = torch.stack(steps)
+                grown = total.get(name, torch.zeros(0, gates, dtype=torch.float64))
+                longer = torch.zeros(max(len(table), len(grown)), gates, dtype=torch.float64)
+                longer[: len(grown)] += grown
+                longer[: len(table)] += table
+                total[name] = longer
+            seen += n
+    return {name: table / seen for name, table in total.items()}

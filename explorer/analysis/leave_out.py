@@ -2,56 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..models.norms import norms_of
-from ..models.removal import alive, gone
+from ..models.norms import norms_of, over_survivors
+from ..models.removal import gone
 from ..models.replica import Replica
 from ..models.structure import Cut
 from ..models.subject import Subject
-from .look import Look, chunks, exact, loss_of
+from .look import CHUNK, Look, chunks, exact, loss_of
 
 SAMPLES = 256  # looked at, at most
 RUNS = 256  # of neighbouring weights a layer, at most
-CHUNK = 128
 
-Job = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]  # weights to compute with, norms over survivors
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One thing to leave out: {tensor: entries that become zero, an index into it}, and norms over survivors."""
+
+    zero: Mapping[str, tuple[Any, ...]]
+    norms: Mapping[str, Tensor]
 
 
 def unit_changes(subject: Subject, cut: Cut, look: Look) -> Tensor:
     """[units]: the mean loss without the unit, minus the mean loss. Masked as its removal would, which is the same. Cached."""
     look = replace(look, samples=min(look.samples, SAMPLES))
-    shapes = {layer.name: layer.shape for layer in subject.layers}
+    layers = {layer.name: len(layer.shape) for layer in subject.layers}
 
     def job(unit: int) -> Job:
-        dropped = gone([(cut, torch.tensor([u for u in range(cut.group.units) if u != unit]))])
-        inside = {name: dims for name, dims in dropped.items() if name in shapes}
-        weights = {name: subject.weight(name) * alive(shapes[name], dims).to(subject.weight(name).device) for name, dims in inside.items()}
-        return weights, norms_of(dropped)
+        others = torch.arange(cut.group.units)
+        dropped = gone([(cut, others[others != unit])])
+        zero = {
+            name: tuple((*(slice(None),) * dim, index) for dim, index in dims.items()) for name, dims in dropped.items() if name in layers
+        }
+        return Job(zero, norms_of(dropped))
 
     key = ("left out units", subject.version, cut.group.name, look.key)
-    return subject.memo.get(key, lambda: _changes(subject, look, cut.group.units, job))
+    return subject.memo.get(key, lambda: _changes(subject, look, [job(unit) for unit in range(cut.group.units)]))
 
 
 def weight_changes(subject: Subject, name: str, look: Look) -> tuple[Tensor, Tensor]:
     """Two tensors of the weight's shape: the change of the mean loss without the weight's run, over the run's length; and the run's
     norm, over its length too. Runs have ceil(n / 256) weights of n. Cached."""
     look = replace(look, samples=min(look.samples, SAMPLES))
-    weight = subject.weight(name).contiguous()
+    weight = subject.weight(name)
     length = -(-weight.numel() // RUNS)
     runs = -(-weight.numel() // length)
 
     def job(run: int) -> Job:
-        left = weight.clone()
-        left.view(-1)[run * length : (run + 1) * length] = 0
-        return {name: left}, {}
+        flat = np.arange(run * length, min((run + 1) * length, weight.numel()))
+        return Job({name: (tuple(torch.from_numpy(i) for i in np.unravel_index(flat, weight.shape)),)}, {})
 
     def find() -> tuple[Tensor, Tensor]:
-        change = _changes(subject, look, runs, job)
+        change = _changes(subject, look, [job(run) for run in range(runs)])
         place = torch.arange(weight.numel()) // length
         sizes = torch.bincount(place).double()
         norms = torch.zeros(runs, dtype=torch.float64).index_add_(0, place, weight.flatten().double().cpu().square()).sqrt()
@@ -62,21 +69,31 @@ def weight_changes(subject: Subject, name: str, look: Look) -> tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def _changes(subject: Subject, look: Look, jobs: int, job: Callable[[int], Job]) -> Tensor:
+def _changes(subject: Subject, look: Look, jobs: list[Job]) -> Tensor:
     """float64 [jobs] on the CPU."""
     replica = Replica(subject.module, look.where)
-    total = torch.zeros(jobs, dtype=torch.float64)
+    names = {name for job in jobs for name in job.zero}
+    own = {name: replica.convert(subject.weight(name)).clone() for name in names}  # ours to write to
+    total = torch.zeros(len(jobs), dtype=torch.float64)
     count = done = 0
     first = next(replica.module.parameters(), torch.empty(0))
-    quiet = replace(look, progress=None)
-    work = -(-min(look.samples, len(subject.task.dataset("train"))) // CHUNK) * jobs
-    with exact(look.where):
-        for inputs, targets, n in chunks(subject, quiet, CHUNK, first.dtype):
-            base = float(loss_of(subject, subject.task.forward(replica.module, inputs), targets))
-            for index in range(jobs):
-                weights, norms = job(index)
-                with replica.weights(weights, norms) as masked:
-                    total[index] += n * (float(loss_of(subject, subject.task.forward(masked, inputs), targets)) - base)
+    work = -(-min(look.samples, len(subject.task.dataset("train"))) // CHUNK) * len(jobs)
+    with exact(look.where), replica.weights(own) as module:
+
+        def loss(inputs: Any, targets: Any) -> float:
+            return float(loss_of(subject, subject.task.forward(module, inputs), targets))
+
+        for inputs, targets, n in chunks(subject, replace(look, progress=None), CHUNK, first.dtype):
+            base = loss(inputs, targets)
+            for index, job in enumerate(jobs):
+                for name, places in job.zero.items():
+                    for place in places:
+                        own[name][place] = 0
+                with over_survivors(module, job.norms):
+                    total[index] += n * (loss(inputs, targets) - base)
+                for name, places in job.zero.items():
+                    for place in places:
+                        own[name][place] = subject.weight(name)[place].to(own[name])
                 done += 1
                 if done % 16 == 0:
                     look.told(done, work, subject.name)

@@ -17,6 +17,8 @@ from ..models.strata import labels, stratified_order
 from ..models.subject import Subject
 from ..models.task import to_device
 
+CHUNK = 128  # samples that go through a model at once
+
 
 @dataclass(frozen=True)
 class Look:

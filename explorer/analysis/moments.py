@@ -22,16 +22,29 @@ class Moments:
     squares: Tensor = field(default_factory=lambda: torch.zeros(()))
     zeros: Tensor = field(default_factory=lambda: torch.zeros(()))
 
-    def add(self, tap: Tap, ndim: int) -> None:
-        """What a product read; ndim: of its weight."""
+    def add(self, tap: Tap, ndim: int, everything: bool) -> Tensor:
+        """What a product read; ndim: of its weight; everything: not its squares alone. Returns the sums of squares, [F] of a linear
+        layer, [C, *S] of a convolution."""
         x = tap.inputs
-        dim = x.ndim - 1 if tap.kind == "linear" else x.ndim - ndim + 1
-        flat = x.movedim(dim, 0).flatten(1) if dim != x.ndim - 1 else x.reshape(-1, x.shape[-1]).T
-        self.count += flat.shape[1]
-        found = torch.stack([flat.sum(1), flat.abs().sum(1), flat.square().sum(1), (flat == 0).sum(1).to(flat.dtype)])
-        found = found.cpu().double()  # summed there: not every device has float64
-        self.total, self.absolute = self.total + found[0], self.absolute + found[1]
-        self.squares, self.zeros = self.squares + found[2], self.zeros + found[3]
+        if tap.kind == "linear":
+            x = x.reshape(-1, x.shape[-1])
+        else:
+            x = (x if x.ndim == ndim else x.unsqueeze(0)).flatten(2)  # [B, C, P]
+        room = x * x  # one room for all: what has to be allocated costs more than what is computed
+        squares = room.sum(0)
+        if everything:
+            found = torch.stack([_by_feature(x), _by_feature(torch.abs(x, out=room)), _by_feature(room.sign_()), _by_feature(squares[None])])
+            count = x.numel() // found.shape[1]
+            found = found.cpu().double()  # summed there: not every device has float64
+            self.count += count
+            self.total, self.absolute = self.total + found[0], self.absolute + found[1]
+            self.squares, self.zeros = self.squares + found[3], self.zeros + count - found[2]
+        return squares if tap.kind == "linear" else squares.view(tap.inputs.shape[1 - ndim :])
+
+
+def _by_feature(x: Tensor) -> Tensor:
+    """[F] of [N, F], [C] of [N, C, P]: sums. Contiguous entries first, which is the fast order."""
+    return (x.sum(2) if x.ndim == 3 else x).sum(0)
 
 
 def of_units(subject: Subject, group: str, table: Mapping[str, Moments]) -> dict[str, Tensor]:
@@ -43,7 +56,7 @@ def of_units(subject: Subject, group: str, table: Mapping[str, Moments]) -> dict
         if piece.role != "consumer" or piece.tensor not in table:
             continue
         found = table[piece.tensor]
-        if found.total.numel() == subject.weight(piece.tensor).shape[piece.dim]:
+        if found.count and found.total.numel() == subject.weight(piece.tensor).shape[piece.dim]:
             for key, total in sums.items():
                 total += getattr(found, key)[piece.index].sum(1)
             count += found.count * piece.index.shape[1]

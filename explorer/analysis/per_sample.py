@@ -6,7 +6,7 @@ every sample's gradient, which is exact and costs no second backward pass. Goodf
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import torch
@@ -32,12 +32,13 @@ def patches(x: Tensor, kernel: Sequence[int], tap: Tap, places: Sequence[int]) -
     return torch.stack(found, 2)
 
 
-def matrices(tap: Tap, gradient: Tensor, shape: Sequence[int], batch: int | None) -> tuple[Tensor, Tensor]:
+def matrices(tap: Tap, shape: Sequence[int], batch: int | None) -> tuple[Tensor, Tensor]:
     """Rows [N, groups, P, r] and columns [N, groups, P, c] of a tap: sample n's gradient is rows^T columns [groups, r, c].
 
     shape: the weight's; its entries are (groups * r, c). batch: the dim of inputs that counts samples; None for one sample.
     """
-    x = tap.inputs
+    x, gradient = tap.inputs, tap.gradient
+    assert gradient is not None
     if tap.kind == "linear":
         rows, columns = (one.movedim(batch, 0) if batch is not None else one.unsqueeze(0) for one in (gradient, x))
         return rows.reshape(len(rows), 1, -1, shape[0]), columns.reshape(len(columns), 1, -1, shape[1])
@@ -57,35 +58,56 @@ def matrices(tap: Tap, gradient: Tensor, shape: Sequence[int], batch: int | None
     return few, many
 
 
-def gradients(rows: Tensor, columns: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """(samples, their gradients [n, groups, r, c]), a few samples at a time."""
-    each = rows.shape[1] * rows.shape[3] * columns.shape[3]
-    size = max(1, ENTRIES // each)
-    for start in range(0, len(rows), size):
-        part = slice(start, min(start + size, len(rows)))
-        yield part, rows[part].transpose(2, 3) @ columns[part]
-
-
-def statistics(rows: Tensor, columns: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Sums over samples of the gradients and of their squares, [groups, r, c]; with ``weight`` [groups, r, c] also
-    [N, groups, c]: for every column the sum over rows of weight x gradient, which is x dL/dx of that input."""
+def squares(rows: Tensor, columns: Tensor) -> Tensor:
+    """Sum over samples of their squared gradients, [groups, r, c]."""
     if rows.shape[2] == 1:  # one position: (g x^T)^2 = g^2 (x^2)^T
         r, c = rows[:, :, 0].transpose(0, 1), columns[:, :, 0].transpose(0, 1)  # [groups, N, .]
-        read = None if weight is None else ((r @ weight) * c).transpose(0, 1)
-        return r.transpose(1, 2) @ c, r.square().transpose(1, 2) @ c.square(), read
-    first = rows.new_zeros(rows.shape[1], rows.shape[3], columns.shape[3])
-    second = torch.zeros_like(first)
-    reads = []
-    for _, found in gradients(rows, columns):
-        first += found.sum(0)
-        if weight is not None:
-            reads.append((found * weight).sum(2))
-        second += found.square_().sum(0)
-    return first, second, torch.cat(reads) if weight is not None else None
+        return r.square().transpose(1, 2) @ c.square()
+    total = rows.new_zeros(rows.shape[1], rows.shape[3], columns.shape[3])
+    size = max(1, ENTRIES // total.numel())
+    for start in range(0, len(rows), size):
+        part = slice(start, start + size)
+        total += torch.linalg.vector_norm(rows[part].transpose(2, 3) @ columns[part], 2, 0).square()
+    return total
 
 
-def embedding_sums(tap: Tap, gradient: Tensor, shape: Sequence[int], batch: int | None) -> tuple[Tensor, Tensor]:
-    """As :func:`statistics`, of an embedding's table [V, D]: a sample's gradient of a row is the sum over its places."""
+def joined(taps: Sequence[Tap]) -> Tap:
+    """Calls of one linear layer (the steps of a recurrent one) as one call; along a new dim where shapes allow."""
+    if len(taps) == 1:
+        return taps[0]
+    flat = {what: [getattr(tap, what).reshape(-1, getattr(tap, what).shape[-1]) for tap in taps if getattr(tap, what) is not None] for what in ("inputs", "gradient")}
+    made = Tap(taps[0].name, taps[0].kind, torch.cat(flat["inputs"]), ())
+    made.gradient = torch.cat(flat["gradient"]) if len(flat["gradient"]) == len(taps) else None
+    return made
+
+
+def input_products(tap: Tap, ndim: int, batch: int | None) -> Tensor:
+    """[N, features]: x dL/dx of a product's input, summed over positions; N = 1 where samples cannot be told apart."""
+    assert tap.back is not None
+    found = tap.inputs * tap.back
+    feature = found.ndim - 1 if tap.kind == "linear" else found.ndim - ndim + 1
+    rest = [d for d in range(found.ndim) if d not in (feature, batch)]
+    found = found.sum(rest) if rest else found
+    if batch is None:
+        return found.unsqueeze(0)
+    return found if batch < feature else found.T
+
+
+def patch_squares(tap: Tap, total: Tensor, shape: Sequence[int]) -> Tensor:
+    """[groups, 1 or r, 1 or c]: how large, squared and summed, the input is that each weight meets; total: as Moments.add gives it."""
+    if tap.kind == "linear":
+        return total[None, None, :]
+    if tap.kind == "transposed":
+        return total.flatten(1).sum(1).reshape(tap.groups, -1, 1)
+    found = patches(total[None], shape[2:], tap, tap.output[-(len(shape) - 2) :])[0].sum(2)  # [C, K]
+    return found.reshape(tap.groups, 1, -1)
+
+
+def embedding_sums(tap: Tap, shape: Sequence[int], batch: int | None, scale: float) -> tuple[Tensor, Tensor]:
+    """Sums over samples of the gradients of an embedding's table [V, D], and of their squares; a sample's gradient of a row is the
+    sum over its places, times ``scale``."""
+    assert tap.gradient is not None
+    gradient = tap.gradient * scale
     tokens, g = (tap.inputs, gradient) if batch is None else (tap.inputs.movedim(batch, 0), gradient.movedim(batch, 0))
     n = 1 if batch is None else len(tokens)
     tokens, g = tokens.reshape(n, -1), g.reshape(n, -1, shape[1])

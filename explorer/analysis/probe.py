@@ -16,23 +16,33 @@ from .look import loss_of
 from .moments import Moments
 from .taps import Watch
 
+ENTRIES = 1 << 22  # of what products read, in a chunk
 SIZES = (8, 5)  # two batches: what differs between them counts samples
 
 
 @dataclass(eq=False)
 class Probe:
     """problem: why nothing can be gathered, or None. watched: layers whose products are seen; unwatched: the others that
-    gradients reach; dead: layers that no gradient reaches. batch: {watched layer: the dim of its input that counts samples, or None}.
+    gradients reach; dead: layers that no gradient reaches. kinds, of watched layers: linear, conv, transposed, embedding. batch: {watched layer: the dim of its input that counts samples, or None}.
     positions: {watched layer: products a sample, each with the whole weight}. moments: {watched
-    layer: of its inputs, on these few samples}, of all but embeddings."""
+    layer: of its inputs, on these few samples}, of all but embeddings. entries: how much products read, a sample."""
 
     problem: str | None = None
     watched: list[str] = field(default_factory=list)
     unwatched: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
+    kinds: dict[str, str] = field(default_factory=dict)
     batch: dict[str, int | None] = field(default_factory=dict)
     positions: dict[str, float] = field(default_factory=dict)
     moments: dict[str, Moments] = field(default_factory=dict)
+
+    entries: float = 0.0
+
+    @property
+    def chunk(self) -> int:
+        """How many samples go through at once: few calls for small models, what a cache holds for large ones."""
+        fits = ENTRIES / max(self.entries, 1.0)
+        return max([size for size in (64, 128, 256, 512, 1024) if size <= fits] or [64]) if self.splits else 1
 
     @property
     def splits(self) -> bool:
@@ -110,25 +120,27 @@ def _probe(subject: Subject) -> Probe:
                     loss.backward()  # type: ignore[no-untyped-call]
             except Exception as error:
                 return Probe(say("forward or backward fails on training samples: {kind}: {error}", kind=type(error).__name__, error=str(error)[:200]))
-            seen.append(watch.taps)
+            seen.append(watch)
     found = Probe()
     for name in layers:
         pairs = [taps.of(name) for taps in seen]
         reached = parameters[name].grad is not None or subject.task.loss is None
         if not reached:
             found.dead.append(name)
-        kinds = {tap.kind == "embedding" for taps in pairs for tap in taps}
+        kinds = {tap.kind for taps in pairs for tap in taps}
         if not pairs[0] or len(pairs[0]) != len(pairs[1]) or len(kinds) > 1:
             if reached:
                 found.unwatched.append(name)
             continue
         found.watched.append(name)
+        found.kinds[name] = pairs[0][0].kind
         dims = {_batch(tuple(a.inputs.shape), tuple(b.inputs.shape)) for a, b in zip(*pairs, strict=True)}
         found.batch[name] = dims.pop() if len(dims) == 1 else None
         weight = parameters[name]
+        found.entries += sum(tap.inputs.numel() for tap in pairs[0]) / SIZES[0]
         for tap in pairs[0]:
             if tap.kind != "embedding":
-                found.moments.setdefault(name, Moments()).add(tap, weight.ndim)
+                found.moments.setdefault(name, Moments()).add(tap, weight.ndim, True)
         found.positions[name] = sum(_positions(tap, weight.shape) for tap in pairs[0]) / SIZES[0]
     return found
 

@@ -13,10 +13,9 @@ from ..core.message import say
 from ..models.subject import Subject
 from ..models.unrolled import ready
 from .evidence import evidence
-from .look import Look, chunks, exact, loss_of
+from .look import CHUNK, Look, chunks, exact, loss_of
 from .probe import probe
 
-CHUNK = 128
 PROBES = 8  # random vectors of the diagonal's estimate
 
 Vectors = dict[str, Tensor]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ BACK = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
 
 @dataclass(eq=False)
 class Tap:
-    """One product with the weight ``name``. inputs: its input (indices, of an embedding); gradient: dL / d output, once
-    the loss went backward. stride, padding, dilation: of convolutions, an int a dimension; groups."""
+    """One product with the weight ``name``. inputs: its input (indices, of an embedding). Once the loss went backward, gradient:
+    dL / d output; back: dL / d input through this product alone, where that was asked for. stride, padding, dilation: of convolutions, an int a dimension; groups."""
 
     name: str
     kind: str
@@ -34,6 +35,7 @@ class Tap:
     dilation: tuple[int, ...] = ()
     padding_idx: int | None = None
     gradient: Tensor | None = None
+    back: Tensor | None = None
     version: int = 0
 
     @property
@@ -42,23 +44,20 @@ class Tap:
         return self.inputs._version != self.version
 
 
-@dataclass(eq=False)
-class Taps:
-    """The products seen, in order."""
+class Watch(TorchFunctionMode):
+    """``with Watch({id(parameter): name}) as watch``: fills ``watch.calls``, in order. Outputs are made to require gradients where
+    nothing before them does, so that the weights need not. back: names whose inputs' gradients are wanted. keep: copy inputs,
+    for modules that write to what others read."""
 
-    calls: list[Tap] = field(default_factory=list)
+    def __init__(self, names: Mapping[int, str], back: Collection[str] = (), keep: bool = False) -> None:
+        super().__init__()
+        self.names, self.back, self.keep = names, back, keep
+        self.calls: list[Tap] = []
+        self._by: dict[str, list[Tap]] = {}
 
     def of(self, name: str) -> list[Tap]:
-        return [tap for tap in self.calls if tap.name == name]
-
-
-class Watch(TorchFunctionMode):
-    """``with Watch({id(parameter): name}) as watch``: fills ``watch.taps``; outputs are made to require gradients where
-    nothing before them does, so that the weights themselves need not. keep: copy inputs, where modules overwrite them."""
-
-    def __init__(self, names: Mapping[int, str], keep: bool = False) -> None:
-        super().__init__()
-        self.names, self.keep, self.taps = names, keep, Taps()
+        """The products with a weight, in order."""
+        return self._by.get(name, [])
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -67,11 +66,19 @@ class Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         weight = args[1] if len(args) > 1 else kwargs.get("weight")
         name = self.names.get(id(weight))
+        if name is None or not isinstance(weight, Tensor):
+            return func(*args, **kwargs)
+        read = args[0] if args else kwargs["input"]
+        follow = name in self.back and read.requires_grad and torch.is_grad_enabled()
+        if follow:  # an alias: its gradient is that of this product alone, whoever else reads the same
+            read = read.view_as(read)
+            args = (read, *args[1:])
+            kwargs = {key: value for key, value in kwargs.items() if key != "input"}
         out = func(*args, **kwargs)
-        if name is None or not isinstance(out, Tensor) or not isinstance(weight, Tensor):
-            return out
-        inputs = (args[0] if args else kwargs["input"]).detach()
+        inputs = read.detach()
         tap = Tap(name, kind, inputs.clone() if self.keep else inputs, tuple(out.shape))
+        if follow:
+            read.register_hook(partial(_note, tap, "back"))
         tap.version = tap.inputs._version if not tap.inputs.is_inference() else 0
         if kind in ("conv", "transposed"):
             _geometry(tap, func, args, kwargs, weight)
@@ -82,13 +89,14 @@ class Watch(TorchFunctionMode):
         if torch.is_grad_enabled():
             if not out.requires_grad:
                 out = out.detach().requires_grad_().clone()  # a copy, since a leaf may not be written to in place
-
-            def note(gradient: Tensor) -> None:
-                tap.gradient = gradient
-
-            out.register_hook(note)
-        self.taps.calls.append(tap)
+            out.register_hook(partial(_note, tap, "gradient"))
+        self.calls.append(tap)
+        self._by.setdefault(name, []).append(tap)
         return out
+
+
+def _note(tap: Tap, what: str, gradient: Tensor) -> None:
+    setattr(tap, what, gradient)
 
 
 def _geometry(tap: Tap, func: Any, args: Any, kwargs: Any, weight: Tensor) -> None:

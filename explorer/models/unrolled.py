@@ -85,6 +85,10 @@ class UnrolledCell(nn.Module):
 
     def __init__(self, cell: Any) -> None:
         super().__init__()
+        self.weight_ih: Tensor
+        self.weight_hh: Tensor
+        self.bias_ih: Tensor | None
+        self.bias_hh: Tensor | None
         self.kind, self.hidden_size, self.input_size = type(cell).__name__, cell.hidden_size, cell.input_size
         self.relu = getattr(cell, "nonlinearity", "tanh") == "relu"
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
@@ -46,7 +45,7 @@ class Divided(Criterion):
 
     @property
     def key(self) -> Hashable:
-        return self.base().key, self.cost
+        return self.base().key, self.cost.__qualname__
 
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         found, cost = self.base().scores(subject, names, look), self.cost()
@@ -60,7 +59,6 @@ class Divided(Criterion):
         return why if why is not None else self.cost().why_not(subject, name)
 
 
-@cache
 def divided(base: type[Criterion], cost: str) -> type[Criterion]:
     """The criterion ``base/cost``."""
     entry = registry[cost]

@@ -39,7 +39,7 @@ class Criterion:
     @property
     def key(self) -> Hashable:
         """What tells this criterion's cached results from another one's."""
-        return type(self)
+        return id(type(self)), type(self).__qualname__
 
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         """{layer: scores of the weight's shape, float32 or float64}."""

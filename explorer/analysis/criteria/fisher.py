@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..evidence import evidence
-from ..one_by_one import squared_gradients
 from ..probe import why_unobserved
+from ..squares import squared_gradients
 from . import DATA, GRADIENTS, Criterion, registry
 
 if TYPE_CHECKING:

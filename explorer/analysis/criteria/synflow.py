@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..flow_of_ones import starts_here, synaptic_flow
 from ...core.message import say
+from ..flow_of_ones import starts_here, synaptic_flow
 from . import Criterion, registry
 
 if TYPE_CHECKING:
