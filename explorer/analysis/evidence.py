@@ -59,7 +59,7 @@ class _Pass:
     """The state of one pass."""
 
     def __init__(self, subject: Subject, look: Look, known: Probe) -> None:
-        self.subject, self.known, self.out, self.keep = subject, known, Evidence(), False
+        self.subject, self.known, self.out = subject, known, Evidence()
         self.module = ready(subject.module, look.where)
         self.parameters = dict(self.module.named_parameters())
         self.dtype = next((p.dtype for p in self.parameters.values() if p.is_floating_point()), None)
@@ -78,11 +78,6 @@ class _Pass:
         """Forward, backward, and what follows from it."""
         try:
             loss, watch = self._run(inputs, targets)
-            if any(tap.overwritten for tap in watch.calls):  # a module writes to what another one read: keep copies
-                self.keep = True
-                for name in self.natural:
-                    self.parameters[name].grad = None
-                loss, watch = self._run(inputs, targets)
         except ExplorerError:
             raise
         except Exception as error:
@@ -110,7 +105,7 @@ class _Pass:
             self.out.relevance[group] = (absolute + found.abs().sum(0).cpu().double(), squares + found.square().sum(0).cpu().double())
 
     def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
-        with Watch(self.names, self.readers, self.keep) as watch:
+        with Watch(self.names, self.readers) as watch:
             outputs = self.subject.task.forward(self.module, inputs)
         if not torch.is_grad_enabled():
             return 0.0, watch

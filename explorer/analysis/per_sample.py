@@ -21,13 +21,15 @@ ENTRIES = 1 << 22  # of per-sample gradients that are held at once
 def patches(x: Tensor, kernel: Sequence[int], tap: Tap, places: Sequence[int]) -> Tensor:
     """[B, C, K, P]: the entries of x [B, C, *S] that each of K = prod(kernel) offsets meets at P = prod(places) positions."""
     if len(kernel) == 2 and all(low == high for low, high in tap.padding):
-        pads = [low for low, _ in tap.padding]
+        pads = tuple(low for low, _ in tap.padding)
         return F.unfold(x, tuple(kernel), tap.dilation, pads, tap.stride).unflatten(1, (x.shape[1], -1))
     x = F.pad(x, [p for pair in reversed(tap.padding) for p in pair])
     found = []
     for offset in product(*map(range, kernel)):
         spans = zip(offset, tap.dilation, tap.stride, places, strict=True)
-        part = x[(..., *(slice(o * d, o * d + s * (n - 1) + 1, s) for o, d, s, n in spans))]
+        part = x
+        for dim, (o, d, s, n) in enumerate(spans, 2):
+            part = part.narrow(dim, o * d, s * (n - 1) + 1)[(slice(None),) * dim + (slice(None, None, s),)]
         found.append(part.flatten(2))
     return torch.stack(found, 2)
 

@@ -16,6 +16,7 @@ from .look import loss_of
 from .moments import Moments
 from .taps import Watch
 
+CHUNKS = (64, 128, 256, 512, 1024)
 ENTRIES = 1 << 22  # of what products read, in a chunk
 SIZES = (8, 5)  # two batches: what differs between them counts samples
 
@@ -42,7 +43,7 @@ class Probe:
     def chunk(self) -> int:
         """How many samples go through at once: few calls for small models, what a cache holds for large ones."""
         fits = ENTRIES / max(self.entries, 1.0)
-        return max([size for size in (64, 128, 256, 512, 1024) if size <= fits] or [64]) if self.splits else 1
+        return max([size for size in CHUNKS if size <= fits] or [CHUNKS[0]]) if self.splits else 1
 
     @property
     def splits(self) -> bool:

@@ -36,7 +36,7 @@ def _by_batch(subject: Subject, names: list[str], look: Look) -> dict[str, Tenso
         module = ready(subject.module, look.where)
         parameters = dict(module.named_parameters())
         for inputs, targets, n in chunks(subject, look, CHUNK, parameters[names[0]].dtype):
-            with Watch({id(parameters[name]): name for name in names}, keep=True) as watch:
+            with Watch({id(parameters[name]): name for name in names}) as watch:
                 outputs = subject.task.forward(module, inputs)
             loss_of(subject, outputs, targets).backward()  # type: ignore[no-untyped-call]
             for name in names:

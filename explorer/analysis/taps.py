@@ -36,22 +36,16 @@ class Tap:
     padding_idx: int | None = None
     gradient: Tensor | None = None
     back: Tensor | None = None
-    version: int = 0
-
-    @property
-    def overwritten(self) -> bool:
-        """Whether the input was written to after the product."""
-        return self.inputs._version != self.version
 
 
 class Watch(TorchFunctionMode):
     """``with Watch({id(parameter): name}) as watch``: fills ``watch.calls``, in order. Outputs are made to require gradients where
-    nothing before them does, so that the weights need not. back: names whose inputs' gradients are wanted. keep: copy inputs,
-    for modules that write to what others read."""
+    nothing before them does, so that the weights need not. back: names whose inputs' gradients are wanted. A module that
+    overwrites what another one read would fail in training too, and was refused by the probe."""
 
-    def __init__(self, names: Mapping[int, str], back: Collection[str] = (), keep: bool = False) -> None:
+    def __init__(self, names: Mapping[int, str], back: Collection[str] = ()) -> None:
         super().__init__()
-        self.names, self.back, self.keep = names, back, keep
+        self.names, self.back = names, back
         self.calls: list[Tap] = []
         self._by: dict[str, list[Tap]] = {}
 
@@ -75,11 +69,9 @@ class Watch(TorchFunctionMode):
             args = (read, *args[1:])
             kwargs = {key: value for key, value in kwargs.items() if key != "input"}
         out = func(*args, **kwargs)
-        inputs = read.detach()
-        tap = Tap(name, kind, inputs.clone() if self.keep else inputs, tuple(out.shape))
+        tap = Tap(name, kind, read.detach(), tuple(out.shape))
         if follow:
             read.register_hook(partial(_note, tap, "back"))
-        tap.version = tap.inputs._version if not tap.inputs.is_inference() else 0
         if kind in ("conv", "transposed"):
             _geometry(tap, func, args, kwargs, weight)
         elif kind == "embedding":

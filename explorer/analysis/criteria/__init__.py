@@ -35,11 +35,12 @@ class Criterion:
     of_units: ClassVar[bool] = True
     slow: ClassVar[bool] = False
     signed_axis: ClassVar[bool] = False
+    token: ClassVar[int] = 0  # tells redefinitions of a person's own apart
 
     @property
     def key(self) -> Hashable:
         """What tells this criterion's cached results from another one's."""
-        return id(type(self)), type(self).__qualname__
+        return type(self).__qualname__, self.token
 
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         """{layer: scores of the weight's shape, float32 or float64}."""
@@ -117,6 +118,7 @@ class Criteria(Registry[type[Criterion]]):
             raise RecipeError(say("criterion {name!r}: accepted: a name without a slash, which divides by a cost", name=name))
         self._entries[name] = entry
         self.generation += 1
+        entry.token = self.generation
 
     def forget(self, name: str) -> None:
         """Take a person's own criterion out again."""
