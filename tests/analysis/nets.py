@@ -60,13 +60,25 @@ class Recurrent(nn.Module):
         return self.head(state)
 
 
+class Deep(nn.Module):
+    """Two layers in both directions whose hidden units can be followed."""
+
+    def __init__(self, kind: type[nn.Module] = nn.LSTM) -> None:
+        super().__init__()
+        self.rnn = kind(3, 4, num_layers=2, bidirectional=True, batch_first=True)  # type: ignore[call-arg]
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0].mean(1))
+
+
 class Attending(nn.Module):
     """nn.TransformerEncoderLayer, a position, and attention to something else."""
 
     def __init__(self) -> None:
         super().__init__()
         self.position = nn.Parameter(torch.randn(1, 5, 8))
-        self.block = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, dropout=0.0)
+        self.block = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, dropout=0.0, activation="gelu")
         self.cross = nn.MultiheadAttention(8, 4, batch_first=True)
         self.head = nn.Linear(8, 3)
 
@@ -105,6 +117,7 @@ def subject(name: str, device: str = "cpu") -> Subject:
     module, shape = {
         "mlp": (None, (6,)), "convs": (Convs(), (2, 6, 5)), "sounds": (Sounds(), (2, 9)), "lstm": (Recurrent(), (4, 3)),
         "gru": (Recurrent(nn.GRU), (4, 3)), "rnn": (Recurrent(nn.RNN), (4, 3)), "attention": (Attending(), (5, 8)),
+        "deep": (Deep(), (4, 3)), "deep-gru": (Deep(nn.GRU), (4, 3)),
         "flat": (Flat(), (3, 4)), "twice": (Twice(), (6,)), "tokens": (CharLM(), None), "tied": (CharLM(tie=True), None),
     }[name]  # fmt: skip
     if shape is None:

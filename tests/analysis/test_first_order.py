@@ -19,6 +19,7 @@ from explorer.core.errors import UnsupportedError
 from explorer.models.removal import gone
 from explorer.models.structure import Cut
 from explorer.models.subject import Subject
+from explorer.models.unrolled import unrolled
 from tests.analysis.nets import NAMES, subject
 from tests.contract.nets import classification
 
@@ -106,7 +107,7 @@ def rows(cut: Cut, values: dict[str, Tensor]) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("name", ["mlp", "convs", "lstm", "attention", "tokens"])
+@pytest.mark.parametrize("name", ["mlp", "convs", "deep", "deep-gru", "attention", "tokens"])
 def test_units_sum_their_rows_and_taylor_sums_before_it_squares(name: str) -> None:
     one = subject(name)
     first, _ = by_hand(name)
@@ -126,7 +127,7 @@ def test_units_sum_their_rows_and_taylor_sums_before_it_squares(name: str) -> No
             assert close(found, torch.stack(value)), (criterion, group)
 
 
-@pytest.mark.parametrize("name", ["mlp", "convs", "lstm", "attention", "tokens"])
+@pytest.mark.parametrize("name", ["mlp", "convs", "deep", "deep-gru", "attention", "tokens"])
 def test_relevance_is_the_gradient_of_a_gate_on_what_the_next_layers_read(name: str) -> None:
     """Scale the consumers' columns of a unit by a gate z: dL_n/dz at 1 is the sum of a dL_n/da."""
     one = subject(name)
@@ -144,10 +145,7 @@ def test_relevance_is_the_gradient_of_a_gate_on_what_the_next_layers_read(name: 
                     w = gated[piece.tensor].movedim(piece.dim, 0)
                     scale = torch.ones(len(w), dtype=torch.float64).index_put((piece.index.flatten(),), gate.repeat_interleave(piece.index.shape[1]))
                     gated[piece.tensor] = (w * scale.view(-1, *(1,) * (w.ndim - 1))).movedim(0, piece.dim)
-            # an LSTM reads a list of its own weights: the unrolled copy is compared with it in another test
-            from explorer.models.unrolled import unrolled
-
-            plain = unrolled(module)
+            plain = unrolled(module)  # compared with the original in a test of its own
             outputs = torch.func.functional_call(plain, gated, (inputs.double() if inputs.is_floating_point() else inputs,))
             assert one.task.loss is not None
             (slope,) = torch.autograd.grad(one.task.loss(outputs, targets), gate)
@@ -171,7 +169,7 @@ def test_a_unit_of_no_relevance_can_go_without_a_change() -> None:
 
 def test_the_pass_is_run_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     one = subject("convs")
-    _ = probe(one)
+    assert one.layers and probe(one)
     forwards = []
     original = one.task.forward
     object.__setattr__(one.task, "forward", lambda module, inputs: (forwards.append(len(inputs)), original(module, inputs))[1])
