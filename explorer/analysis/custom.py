@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.errors import RecipeError, UnsupportedError
 from ..core.message import say
+from ..models.device import place
 from ..models.subject import Subject
 from .criteria import ACTIVATIONS, DATA, GRADIENTS, Criterion, registry
 from .evidence import Evidence, evidence, spread
@@ -61,7 +62,7 @@ def _given(what: str, name: str, weight: Tensor, seen: Evidence | None) -> Tenso
         return weight.clone()
     table = {"gradient": seen.gradient, "squared": seen.squared}.get(what)
     found = spread(seen.inputs[name], tuple(weight.shape)) if table is None else table[name]
-    return found.to(weight.device, weight.dtype)
+    return place(found, weight.device, weight.dtype)
 
 
 def criterion(name: str, *, title: str = "", aggregate: Literal["sum", "mean", "l2", "max"] = "sum") -> Callable[[Any], Any]:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import EvaluationError, ExplorerError
+from ..core.errors import EvaluationError, ExplorerError, cause
 from ..core.message import say
+from ..models.device import exact
 from ..models.subject import Subject
 from ..models.unrolled import ready
 from . import per_sample
-from .look import Look, chunks, exact, loss_of
+from .look import Look, chunks, loss_of
 from .moments import Moments
 from .probe import Probe, probe
 from .taps import Tap, Watch
@@ -47,7 +48,7 @@ def gather(subject: Subject, look: Look) -> Evidence:
     """The pass itself, not kept. Raises :class:`EvaluationError` with what :func:`probe` found to be wrong."""
     known = probe(subject)
     if known.problem is not None:
-        raise EvaluationError(known.problem)
+        raise EvaluationError(say("{name}: {why}", name=subject.name, why=known.problem))
     with torch.inference_mode(False), torch.set_grad_enabled(subject.task.loss is not None), exact(look.where):
         run = _Pass(subject, look, known)
         for inputs, targets, n in chunks(subject, look, known.chunk, run.dtype):
@@ -81,9 +82,8 @@ class _Pass:
         except ExplorerError:
             raise
         except Exception as error:
-            kind, text = type(error).__name__, str(error)[:200]
             raise EvaluationError(
-                say("{name}: forward or backward failed on training samples: {kind}: {error}", name=self.subject.name, kind=kind, error=text)
+                say("{name}: forward or backward failed on training samples: {cause}", name=self.subject.name, cause=cause(error, 200))
             ) from error
         self.out.loss += loss * n
         self.out.n += n

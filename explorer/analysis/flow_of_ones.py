@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import cause
 from ..core.message import say
 from ..models.subject import Subject
 from ..models.task import rebuilt, to_device
@@ -47,7 +48,7 @@ def _flow(subject: Subject) -> dict[str, Tensor] | str:
             assert isinstance(flow, Tensor)
             slopes = torch.autograd.grad(flow, [parameters[name] for name in names], allow_unused=True)
         except Exception as error:
-            return say("an input of ones does not pass the model: {kind}: {error}", kind=type(error).__name__, error=str(error)[:200])
+            return say("an input of ones does not pass the model: {cause}", cause=cause(error, 200))
         found = {n: (parameters[n] * g).detach().abs() for n, g in zip(names, slopes, strict=True) if g is not None}
     if not all(bool(torch.isfinite(one).all()) for one in found.values()):
         return say("the synaptic flow is not finite: the network is too deep for it without a normalization")

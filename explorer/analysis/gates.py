@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..core.errors import RecipeError, UnsupportedError, near
 from ..core.message import say
+from ..models.device import exact
 from ..models.gates import gate_names, gates_of
 from ..models.subject import Subject
 from ..models.unrolled import ready
 from .criteria import registry
 from .importance import weight_scores
-from .look import CHUNK, Look, chunks, exact, loss_of
+from .look import CHUNK, Look, chunks, loss_of
 from .probe import why_no_data, why_no_gradient, why_no_loss
 from .taps import Watch
 
@@ -48,7 +49,7 @@ def gate_importance(
     able = [layer.name for layer in subject.layers if gate_names(subject, layer.name)]
     for name in layers or ():
         if name not in able:
-            raise RecipeError(say("no gates in {name!r}; {near}", name=name, near=near(name, able)))
+            raise RecipeError(say("no gates in {name!r}; {hint}", name=name, hint=near(name, able)))
     names = list(layers) if layers is not None else able
     if not names:
         raise UnsupportedError(say("{name}: no layer has gates; accepted: a model with an LSTM or a GRU", name=subject.name))
@@ -57,8 +58,9 @@ def gate_importance(
         return _steps(subject, names, look)
     rows = []
     for name, scores in weight_scores(subject, registry[criterion](), names, look).items():
-        blocks = scores.double().chunk(len(gate_names(subject, name)))
-        whole = float(scores.double().abs().sum()) or 1.0
+        scores = scores.cpu().double()
+        blocks = scores.chunk(len(gate_names(subject, name)))
+        whole = float(scores.abs().sum()) or 1.0
         for gate, block in zip(gate_names(subject, name), blocks, strict=True):
             rows.append((name, gate, float(block.sum()), float(block.mean()), float(block.abs().sum()) / whole))
     return pd.DataFrame(rows, columns=list(COLUMNS))

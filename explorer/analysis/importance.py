@@ -54,7 +54,7 @@ def _chosen(subject: Subject, entry: Criterion, names: Sequence[str] | None, the
     """The names asked for; or all that can be scored, of which there must be one where there is anything."""
     for name in names or ():
         if name not in there:
-            raise RecipeError(say("no layer or group {name!r} to score; {near}", name=name, near=near(name, there)))
+            raise RecipeError(say("no layer or group {name!r} to score; {hint}", name=name, hint=near(name, there)))
     if names is not None:
         return list(names)
     reasons = {name: entry.is_compatible(subject, name) for name in there}

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..models.device import exact
+from ..models.device import place as to
 from ..models.norms import norms_of, over_survivors
 from ..models.removal import gone
 from ..models.replica import Replica
 from ..models.structure import Cut
 from ..models.subject import Subject
-from .look import CHUNK, Look, chunks, exact, loss_of
+from .look import CHUNK, Look, chunks, loss_of
 
 SAMPLES = 256  # looked at, at most
 RUNS = 256  # of neighbouring weights a layer, at most
@@ -61,8 +63,8 @@ def weight_changes(subject: Subject, name: str, look: Look) -> tuple[Tensor, Ten
         change = _changes(subject, look, [job(run) for run in range(runs)])
         place = torch.arange(weight.numel()) // length
         sizes = torch.bincount(place).double()
-        norms = torch.zeros(runs, dtype=torch.float64).index_add_(0, place, weight.flatten().double().cpu().square()).sqrt()
-        spread = [(one / sizes)[place].view(weight.shape).to(weight.device) for one in (change, norms)]
+        norms = torch.zeros(runs, dtype=torch.float64).index_add_(0, place, weight.flatten().cpu().double().square()).sqrt()
+        spread = [to((one / sizes)[place].view(weight.shape), weight.device) for one in (change, norms)]
         return spread[0], spread[1]
 
     return subject.memo.get(("left out weights", subject.version, name, look.key), find)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +68,6 @@ def chunks(subject: Subject, look: Look, size: int, dtype: torch.dtype | None = 
         inputs, targets = subject.task.batch("train", part)
         yield to_device(inputs, look.where, dtype), to_device(targets, look.where), len(part)
     look.told(len(chosen), len(chosen), subject.name)
-
-
-def exact(device: torch.device) -> AbstractContextManager[Any]:
-    """On CUDA, float32 means float32: convolutions would otherwise round their inputs to TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def loss_of(subject: Subject, outputs: Any, targets: Any) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..core.errors import cause
 from ..core.message import say
 from ..models.structure import Cut
 from ..models.subject import Subject
@@ -120,7 +121,7 @@ def _probe(subject: Subject) -> Probe:
                         return Probe(say("the loss does not depend on the weights through differentiable operations (detach, no_grad or rounding?)"))
                     loss.backward()  # type: ignore[no-untyped-call]
             except Exception as error:
-                return Probe(say("forward or backward fails on training samples: {kind}: {error}", kind=type(error).__name__, error=str(error)[:200]))
+                return Probe(say("forward or backward fails on training samples: {cause}", cause=cause(error, 200)))
             seen.append(watch)
     found = Probe()
     for name in layers:

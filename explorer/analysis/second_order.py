@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..core.errors import EvaluationError, ExplorerError
+from ..core.errors import EvaluationError, ExplorerError, cause
 from ..core.message import say
+from ..models.device import exact
 from ..models.subject import Subject
 from ..models.unrolled import ready
 from .evidence import evidence
-from .look import CHUNK, Look, chunks, exact, loss_of
+from .look import CHUNK, Look, chunks, loss_of
 from .probe import probe
 
 PROBES = 8  # random vectors of the diagonal's estimate
@@ -47,8 +48,9 @@ def hessian_products(subject: Subject, look: Look, pick: Callable[[Vectors], lis
         except ExplorerError:
             raise
         except RuntimeError as error:
-            why = say("{name}: the loss cannot be differentiated twice: {error}; fisher or taylor would do", name=subject.name, error=str(error)[:200])
-            raise EvaluationError(why) from error
+            raise EvaluationError(
+                say("{name}: the loss cannot be differentiated twice: {cause}; fisher or taylor would do", name=subject.name, cause=cause(error, 200))
+            ) from error
     return [{name: part / count for name, part in zip(names, out, strict=True)} for out in total]
 
 

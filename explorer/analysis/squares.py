@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..models.device import exact
 from ..models.subject import Subject
 from ..models.unrolled import ready
 from . import per_sample
-from .look import CHUNK, Look, chunks, exact, loss_of
+from .look import CHUNK, Look, chunks, loss_of
 from .probe import probe
 from .taps import Watch
 

@@ -6,7 +6,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from ..compress.apply import effective_weights
 from ..compress.plan import Plan
-from ..core.errors import Cancelled, EvaluationError, ExplorerError
+from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
+from ..core.message import say
+from ..models.device import exact
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.trial import tensors
@@ -83,7 +84,14 @@ class Engine:
         n = min(n, data.total)
         while seen.n < n:
             if cancel is not None and cancel():
-                raise Cancelled(f"{self.subject.name}: cancelled after {seen.n} of {n} samples")
+                raise Cancelled(
+                    say(
+                        "{subject}: cancelled after {n} of {total} samples",
+                        subject=self.subject.name,
+                        n=seen.n,
+                        total=n,
+                    )
+                )
             with seen.lock:
                 if seen.n >= n:
                     break
@@ -101,13 +109,18 @@ class Engine:
         with self.replica.weights(weights, plan.norms) as module:
             began = time.perf_counter()
             try:
-                with _exact(self.device):
+                with exact(self.device):
                     outputs = self.subject.task.forward(module, inputs)
             except ExplorerError:
                 raise
             except Exception as error:
-                where = f"{self.subject.name}: forward failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
-                raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
+                where = say(
+                    "{subject}: forward failed on {split} samples {first}...",
+                    subject=self.subject.name,
+                    split=data.split,
+                    first=data.order[start:stop][:3].tolist(),
+                )
+                raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
             self._refuse_nan(outputs, data, start)  # before a score can be blamed for it
             columns = self._judge(outputs, targets, data, start, stop)
             took = time.perf_counter() - began
@@ -118,22 +131,31 @@ class Engine:
 
     def _judge(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
         """The metrics' columns, each with one value a sample."""
-        where = f"{data.split} samples {data.order[start:stop][:3].tolist()}..."
+        where = say("{split} samples {first}...", split=data.split, first=data.order[start:stop][:3].tolist())
         try:
             found = self.metrics.columns(self.subject.task, outputs, targets)
             columns = {key: column.cpu() for key, column in found.items()}
         except EvaluationError as error:
-            raise EvaluationError(f"{self.subject.name}: {where}: {error}") from error
+            raise EvaluationError(
+                say("{subject}: {where}: {error}", subject=self.subject.name, where=where, error=error.message)
+            ) from error
         except ExplorerError:
             raise
         except Exception as error:
-            failed = f"{self.subject.name}: score or loss failed on {where}"
-            raise EvaluationError(f"{failed}: {type(error).__name__}: {error}") from error
+            failed = say("{subject}: score or loss failed on {where}", subject=self.subject.name, where=where)
+            raise EvaluationError(say("{failed}: {cause}", failed=failed, cause=cause(error))) from error
         for name, column in columns.items():
             if column.ndim == 0 or len(column) != stop - start:
                 raise EvaluationError(
-                    f"{self.subject.name}: {name.rstrip('/')!r} has shape {tuple(column.shape)} for {stop - start} samples of "
-                    f"{data.split}; accepted: [{stop - start}], one value a sample, or a (numerator, denominator) pair of these"
+                    say(
+                        "{subject}: {score!r} has shape {shape} for {samples} samples of {split}; accepted: [{samples}], one "
+                        "value a sample, or a (numerator, denominator) pair of these",
+                        subject=self.subject.name,
+                        score=name.rstrip("/"),
+                        shape=tuple(column.shape),
+                        samples=stop - start,
+                        split=data.split,
+                    )
                 )
         return columns
 
@@ -143,16 +165,13 @@ class Engine:
                 row = int(torch.isnan(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).any(1).nonzero()[0])
                 at = int(data.order[start + row]) if start + row < data.total else start
                 raise EvaluationError(
-                    f"{self.subject.name}: the output holds NaN, first at sample {at} of {data.split}; "
-                    "accepted: finite outputs"
+                    say(
+                        "{subject}: the output holds NaN, first at sample {at} of {split}; accepted: finite outputs",
+                        subject=self.subject.name,
+                        at=at,
+                        split=data.split,
+                    )
                 )
-
-
-def _exact(device: torch.device) -> AbstractContextManager[Any]:
-    """On CUDA, float32 means float32: convolutions would otherwise round their inputs to TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
 
 
 _engines_lock = threading.Lock()

@@ -10,6 +10,7 @@ import torch
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
 from ..core.errors import RecipeError
+from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Report
 from ..models.device import pick
@@ -107,7 +108,11 @@ def _stages(run: Engine, split: str) -> list[int]:
 
 def _engine(subject: Subject, split: str, precision: str, device: Any) -> Engine:
     if precision not in PRECISIONS:
-        raise RecipeError(f"precision={precision!r}; accepted: {', '.join(PRECISIONS)}")
+        raise RecipeError(
+            say(
+                "precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)
+            )
+        )
     where = pick(device)
     dtype = fast_dtype(subject, ORIGINAL, where, split) if precision == "fast" else None
     return engine(subject, where, dtype)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.errors import UnsupportedError
+from ..core.message import say
 from ..models.attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from ..models.stack import RecurrentStack
 
@@ -84,7 +86,9 @@ _ATTENTION = _same("embed_dim", "num_heads", "dropout", "add_zero_attn", "kdim",
 def _activation(module: Any) -> str:
     found = {nn.functional.relu: "relu", nn.functional.gelu: "gelu"}.get(module.activation)
     if found is None:
-        raise ValueError(f"its activation is {module.activation!r}, neither relu nor gelu")
+        raise UnsupportedError(
+            say("its activation is {activation!r}, neither relu nor gelu", activation=module.activation)
+        )
     return found
 
 

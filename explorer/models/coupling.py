@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..core.errors import cause
 from ..core.layers import Group
+from ..core.message import Message, say
 from .layers import CONVOLUTIONS, TRANSPOSED
 from .structure import Cut, Slice
 from .task import to_device
@@ -18,7 +20,7 @@ from .task import to_device
 if TYPE_CHECKING:
     from .subject import Subject
 
-NO_CONSUMER = "its units reach the model's output"
+NO_CONSUMER = say("its units reach the model's output")
 
 
 def _graph(subject: Subject) -> Any:
@@ -53,16 +55,16 @@ def _groups(graph: Any, names: dict[nn.Module, str]) -> Iterator[tuple[str, Any]
             units = list(range(pruner.get_out_channels(module)))
             group = graph.get_pruning_group(module, pruner.prune_out_channels, units)
         except Exception as error:
-            why = f"the coupling of its units could not be read ({type(error).__name__}: {str(error)[:120]})"
+            why = say("the coupling of its units could not be read ({cause})", cause=cause(error, 120))
             yield names[module], why
             continue
         visited |= {dep.target.module for dep, _ in group if graph.is_out_channel_pruning_fn(dep.handler)}
         yield names[module], group
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
+def propose(subject: Subject) -> tuple[list[Cut], dict[str, Message]]:
     """Groups of channels and neurons that look removable, in forward order; and why others do not."""
-    refused: dict[str, str] = {}
+    refused: dict[str, Message] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -70,32 +72,33 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
             names = {module: name for name, module in copied.named_modules()}
             groups = list(_groups(graph, names))
     except Exception as error:  # any model may come here; one that cannot be read has no groups, and says why
-        why = f"the coupling of its layers could not be read ({type(error).__name__}: {str(error)[:120]})"
-        return [], {layer.name: why for layer in subject._plain_layers}
+        unread = say("the coupling of its layers could not be read ({cause})", cause=cause(error, 120))
+        return [], {layer.name: unread for layer in subject._plain_layers}
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     cuts = []
     for root, group in groups:
-        if isinstance(group, str):
+        if isinstance(group, Message):
             refused[f"{root}.weight"] = group
             continue
-        cut, why, producers = _read(group, names, rank)
-        if cut:
-            cuts.append(cut)
+        found, producers = _read(group, names, rank)
+        if isinstance(found, Cut):
+            cuts.append(found)
         else:
-            refused.update({name: why for name in producers if name in rank})
+            refused.update({name: found for name in producers if name in rank})
     return sorted(cuts, key=lambda cut: rank[cut.group.producers[0]]), refused
 
 
-def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tuple[Cut | None, str, list[str]]:
+def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tuple[Cut | Message, list[str]]:
     """One of torch-pruning's groups as a Cut, or the reason why not, and its producers."""
     slices: dict[tuple[str, int, str], dict[int, list[int]]] = {}
-    why, seen = "", set()
+    why: Message | None = None
+    seen = set()
     for item in group:
         module, handler = item.dep.target.module, getattr(item.dep.handler, "__name__", "")
         output = handler.startswith("prune") and "out_channels" in handler
         if module not in names:
             if isinstance(module, nn.Parameter):
-                why = "a parameter outside of any layer runs along its units"
+                why = say("its units pass through a parameter outside of any layer")
             continue  # element-wise and reshaping operations hold no weights
         name = names[module]
         key = (name, output, tuple(item.idxs[:8]), len(item.idxs))
@@ -103,24 +106,25 @@ def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tupl
             continue
         seen.add(key)
         pieces, problem = _pieces(module, output)
-        why = why or (f"{name} ({problem})" if problem else "")
+        if problem:
+            why = why or say("its units pass through {name} ({what})", name=name, what=problem)
         for tensor, dim, role in pieces:
             index = slices.setdefault((f"{name}.{tensor}" if name else tensor, dim, role), defaultdict(list))
             for entry, unit in zip(item.idxs, item.root_idxs, strict=True):
                 index[int(unit)].append(int(entry))
     producers = sorted((t for t, _, role in slices if role == "producer"), key=lambda t: rank.get(t, 0))
     if why:
-        return None, f"its units pass through {why}", producers
+        return why, producers
     if not any(role == "consumer" for *_, role in slices):
-        return None, NO_CONSUMER, producers
+        return NO_CONSUMER, producers
     if not producers or any(tensor not in rank for tensor in producers):
-        return None, "no layer produces its units", producers
+        return say("no layer produces its units"), producers
     units = max(len(index) for index in slices.values())
     pieces_out = []
     for (tensor, dim, role), index in slices.items():
         widths = {len(entries) for entries in index.values()}
         if len(index) != units or len(widths) != 1:
-            return None, f"its units are spread unevenly over {tensor}", producers
+            return say("its units are spread unevenly over {tensor}", tensor=tensor), producers
         table = torch.tensor([index[u] for u in sorted(index)], dtype=torch.int64)  # [units, k]
         pieces_out.append(Slice(tensor, dim, table, role))
     pieces_out.sort(key=lambda s: ("producer", "follower", "consumer").index(s.role))
@@ -128,7 +132,7 @@ def _read(group: Any, names: dict[nn.Module, str], rank: dict[str, int]) -> tupl
     owner = next(module for module, fqn in names.items() if fqn == name)
     members = tuple(dict.fromkeys([*producers, *(piece.tensor for piece in pieces_out)]))
     kind = "neuron" if isinstance(owner, nn.Linear) else "channel"
-    return Cut(Group(name, kind, units, tuple(producers), members), tuple(pieces_out)), "", producers
+    return Cut(Group(name, kind, units, tuple(producers), members), tuple(pieces_out)), producers
 
 
 def _pieces(module: nn.Module, output: bool) -> tuple[list[tuple[str, int, str]], str]:
@@ -139,7 +143,7 @@ def _pieces(module: nn.Module, output: bool) -> tuple[list[tuple[str, int, str]]
         if module.groups > 1:
             if module.groups == module.in_channels == module.out_channels and not transposed:
                 return ([("weight", 0, "follower"), *bias] if output else []), ""
-            return [], "a grouped convolution"
+            return [], say("a grouped convolution")
         if output:
             return [("weight", 1 if transposed else 0, "producer"), *bias], ""
         return [("weight", 0 if transposed else 1, "consumer")], ""

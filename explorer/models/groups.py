@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..core.layers import Group
+from ..core.message import Message, say
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .calls import calls
 from .flow import Flow
@@ -47,7 +48,7 @@ def follow(subject: Subject) -> Ledger:
     return flow.ledger
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
+def propose(subject: Subject) -> tuple[list[Cut], dict[str, Message]]:
     """Groups that look removable, in forward order; and why others do not."""
     ledger = follow(subject)
     modules = dict(subject.module.named_modules())
@@ -68,7 +69,7 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
             continue
         why = next((r for r in map(ledger.reason, members) if r), None)
         if why is None and not any(role == "consumer" for *_, role, _ in family):
-            why = "its units reach the model's output"
+            why = say("its units reach the model's output")
         if why is not None:
             refused.update({name: why for name in producers})
             continue

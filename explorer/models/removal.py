@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
+from ..core.message import say
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
 from .norms import NORM, resize
@@ -85,7 +86,9 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
 def _resize_attention(root: nn.Module, old: nn.Module) -> None:
     """nn.MultiheadAttention ties the size of a head to its width: another module takes its place, wherever it stands."""
     if old is root:
-        raise UnsupportedError(f"{type(old).__name__}: heads can be removed only where a module stands around it")
+        raise UnsupportedError(
+            say("{type}: heads can be removed only where a module stands around it", type=type(old).__name__)
+        )
     made = PrunedAttention.like(old)
     for parent in list(root.modules()):
         for key, child in parent._modules.items():
@@ -103,7 +106,9 @@ def _resize_recurrent(root: nn.Module, module: Any) -> None:
         module.input_size, module.hidden_size, module.proj_size = made.input_size, made.hidden_size, made.proj_size
         return
     if module is root:
-        raise UnsupportedError(f"{type(module).__name__}: layers of different sizes need a module around them")
+        raise UnsupportedError(
+            say("{type}: layers of different sizes need a module around them", type=type(module).__name__)
+        )
     for parent in list(root.modules()):
         for key, child in parent._modules.items():
             if child is module:

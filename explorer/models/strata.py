@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..core.errors import TaskError
+from ..core.message import say
 from .task import Task
 
 
@@ -35,5 +36,11 @@ def labels(task: Task, split: str, data: Any, collated: Any) -> np.ndarray | Non
     try:
         found = np.asarray([int(t) for t in targets] if isinstance(targets, (list, tuple)) else torch.as_tensor(targets).cpu())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TaskError(f"split {split!r}: targets cannot be read ({error}); accepted: a class index a sample") from None
+        raise TaskError(
+            say(
+                "split {split!r}: targets cannot be read ({error}); accepted: a class index a sample",
+                split=split,
+                error=str(error),
+            )
+        ) from None
     return found if found.shape == (len(data),) else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ..core.layers import Group
+from ..core.message import Message, say
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -58,7 +59,7 @@ class Structure:
     """cuts: group name -> Cut. refused: layer name -> why its units cannot be removed."""
 
     cuts: Mapping[str, Cut]
-    refused: Mapping[str, str]
+    refused: Mapping[str, Message]
 
 
 def find_structure(subject: Subject) -> Structure:
@@ -84,17 +85,20 @@ def find_structure(subject: Subject) -> Structure:
     follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
     for layer in subject._plain_layers:
         if layer.name in follows:
-            refused.setdefault(layer.name, f"it has no units of its own: its entries go with the units of {follows[layer.name]}")
+            refused.setdefault(
+                layer.name,
+                say("it has no units of its own: its entries go with the units of {group}", group=follows[layer.name]),
+            )
         elif layer.name not in produced:
             refused.setdefault(layer.name, _reason(layer.kind))
     return Structure(cuts, {name: why for name, why in refused.items() if name not in produced})
 
 
-def _reason(kind: str) -> str:
+def _reason(kind: str) -> Message:
     if kind in ("rnn", "lstm", "gru"):
-        return "its hidden units could not be followed through the model"
+        return say("its hidden units could not be followed through the model")
     if kind == "attention":
-        return "its heads could not be followed through the model"
+        return say("its heads could not be followed through the model")
     if kind == "embedding":
-        return "its width is not removable in this release"
-    return "it produces no units that another layer consumes"
+        return say("its width is not removable in this release")
+    return say("it produces no units that another layer consumes")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import cause
+from ..core.message import Message, say
 from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
 from .structure import Cut
@@ -41,7 +43,8 @@ def difference(reference: Any, other: Any) -> float:
             return float("inf")
         if not a.numel():
             continue
-        gap = (a.double() - b.double().to(a.device)).abs().max().item() / max(1.0, a.double().abs().max().item())
+        a, b = a.cpu().double(), b.cpu().double()
+        gap = (a - b).abs().max().item() / max(1.0, a.abs().max().item())
         worst = max(worst, gap if gap == gap else float("inf"))
     return worst
 
@@ -55,10 +58,10 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
-def why_not(subject: Subject, cut: Cut) -> str | None:
+def why_not(subject: Subject, cut: Cut) -> Message | None:
     """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason."""
     if cut.group.units < 2:
-        return "it has a single unit, and at least one stays"
+        return say("it has a single unit, and at least one stays")
     return _try(subject, cut, torch.arange(0, cut.group.units, 2)) or _try(subject, cut, torch.arange(1, cut.group.units, 2))
 
 
@@ -71,12 +74,12 @@ def _running(module: nn.Module, names: list[str]) -> None:
 
 
 @torch.no_grad()
-def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
+def _try(subject: Subject, cut: Cut, kept: Tensor) -> Message | None:
     dropped = gone([(cut, kept)])
     # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
     readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
     inputs = to_device(subject.example(2), "cpu", torch.float64)
-    masked = copy.deepcopy(subject.copy()).to("cpu", torch.float64)
+    masked = copy.deepcopy(subject.copy()).cpu().double()
     removed = copy.deepcopy(masked)
     running: list[str] = []
     try:
@@ -87,8 +90,10 @@ def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
             reference = subject.task.forward(masked, inputs)
         gap = difference(reference, subject.task.forward(removed, inputs))
     except Exception as error:
-        where = f" in {running[-1]}" if running else ""
-        return f"the forward pass fails{where} once units are removed ({type(error).__name__}: {str(error)[:120]})"
+        why = cause(error, 120)
+        if running:
+            return say("the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why)
+        return say("the forward pass fails once units are removed ({why})", why=why)
     if gap > EXACT:
-        return f"removing its units is not the same as masking them (difference {gap:.1e})"
+        return say("removing its units is not the same as masking them (difference {gap:.1e})", gap=gap)
     return None

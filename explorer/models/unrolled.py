@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import PrunedAttention
+from .device import place
 from .replica import share
 from .stack import RecurrentStack
 
@@ -148,4 +149,4 @@ def ready(module: nn.Module, device: torch.device) -> nn.Module:
     for parameter in copied.parameters():
         if parameter.is_inference():
             parameter.data = parameter.data.clone()
-    return copied.to(device)
+    return copied._apply(lambda tensor: place(tensor, device))

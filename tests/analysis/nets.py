@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.models.subject import Subject
+from explorer.models.task import to_device
 from tests.contract.nets import CharLM, classification, language, randomize, tiny
 
 
@@ -130,3 +134,9 @@ def subject(name: str, device: str = "cpu") -> Subject:
 
 
 NAMES = ("mlp", "convs", "sounds", "lstm", "gru", "rnn", "attention", "flat", "twice", "tokens", "tied")
+
+
+def looked(one: Subject, indices: Sequence[int]) -> tuple[Any, Any]:
+    """Inputs and targets of training samples, on the subject's device."""
+    first = next(one.module.parameters())
+    return to_device(one.task.batch("train", indices), first.device)  # type: ignore[return-value]

@@ -20,16 +20,16 @@ from explorer.models.task import Task
 from tests.contract.nets import MLP, classification, few, tiny
 
 
-def without(**missing: None) -> Subject:
+def without(device: str, **missing: None) -> Subject:
     task = classification((6,))
     splits = {name: data for name, data in task.splits.items() if name not in missing}
     loss = None if "loss" in missing else F.cross_entropy
     made = Task(splits=splits, loss=loss, score=lambda o, t: {"right": (o.argmax(1) == t).float()})
-    return Subject(MLP(), made, "without")
+    return Subject(MLP().to(device), made, "without")
 
 
-def test_no_train_split() -> None:
-    one = without(train=None)
+def test_no_train_split(device: str) -> None:
+    one = without(device, train=None)
     for criterion in criteria():
         needs, granularity = registry[criterion].needs, "weight" if registry[criterion].of_weights else "unit"
         if needs:
@@ -41,14 +41,14 @@ def test_no_train_split() -> None:
         resolve(one, Recipe().prune("fc.0.weight", sparsity=0.5, criterion="taylor"))
 
 
-def test_no_loss_leaves_what_only_goes_forward() -> None:
-    one = without(loss=None)
+def test_no_loss_leaves_what_only_goes_forward(device: str) -> None:
+    one = without(device, loss=None)
     for criterion in criteria():
         needs, granularity = registry[criterion].needs, "weight" if registry[criterion].of_weights else "unit"
         if needs & {"loss", "gradients"}:
             with pytest.raises(UnsupportedError, match="no loss; give one"):
                 importance(one, criterion, granularity=granularity)  # type: ignore[arg-type]
-    with_loss = tiny()
+    with_loss = tiny(device=device)
     with_loss.module.load_state_dict(one.module.state_dict())
     for criterion, granularity in (("wanda", "weight"), ("activation", "unit"), ("apoz", "unit")):
         first = importance(one, criterion, granularity=granularity, samples=64)  # type: ignore[arg-type]
@@ -56,8 +56,8 @@ def test_no_loss_leaves_what_only_goes_forward() -> None:
         assert all(torch.allclose(first[key], second[key]) for key in first)
 
 
-def test_a_frozen_module_has_gradients_all_the_same_and_stays_frozen() -> None:
-    free, frozen = tiny(), tiny()
+def test_a_frozen_module_has_gradients_all_the_same_and_stays_frozen(device: str) -> None:
+    free, frozen = tiny(device=device), tiny(device=device)
     for parameter in frozen.module.parameters():
         parameter.requires_grad_(False)
     for criterion in ("taylor", "grasp", "fisher"):
@@ -69,7 +69,7 @@ def test_a_frozen_module_has_gradients_all_the_same_and_stays_frozen() -> None:
         assert importance(made, "snip", samples=32) and importance(made, "wanda", samples=32)
 
 
-def test_detached_and_unused_layers() -> None:
+def test_detached_and_unused_layers(device: str) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -80,7 +80,7 @@ def test_detached_and_unused_layers() -> None:
                 h = self.a(x)
             return self.b(F.relu(h))
 
-    one = Subject(Net(), classification((6,)))
+    one = Subject(Net().to(device), classification((6,)))
     for name in ("a.weight", "unused.weight"):
         with pytest.raises(UnsupportedError, match=f"no gradient of the loss reaches {name}.*l1 needs none"):
             importance(one, "snip", layers=[name])
@@ -92,20 +92,20 @@ def test_detached_and_unused_layers() -> None:
             return super().forward(x).detach()
 
     with pytest.raises(UnsupportedError, match="does not depend on the weights through differentiable"):
-        importance(Subject(Rounds(), classification((6,))), "taylor")
+        importance(Subject(Rounds().to(device), classification((6,))), "taylor")
 
 
-def test_batch_norm_scale_without_batch_norm_and_units_of_weights() -> None:
+def test_batch_norm_scale_without_batch_norm_and_units_of_weights(device: str) -> None:
     with pytest.raises(UnsupportedError, match="fc.0: the units of fc.0 pass no BatchNorm with a scale; l1, l2 or taylor would do"):
-        importance(tiny(), "bn-scale", granularity="unit")
+        importance(tiny(device=device), "bn-scale", granularity="unit")
     with pytest.raises(UnsupportedError, match="scores units, not single weights; use granularity='unit'"):
-        importance(tiny(), "fpgm")
+        importance(tiny(device=device), "fpgm")
     with pytest.raises(UnsupportedError, match="scores units"):
-        resolve(tiny(), Recipe().prune("fc.0", sparsity=0.5, criterion="relevance"))
+        resolve(tiny(device=device), Recipe().prune("fc.0", sparsity=0.5, criterion="relevance"))
 
 
-def test_models_that_read_integers() -> None:
-    one = few("surnames-gru")
+def test_models_that_read_integers(device: str) -> None:
+    one = few("surnames-gru", device=device)
     with pytest.raises(UnsupportedError, match="embedding.weight reads integers, and SynFlow starts behind it"):
         importance(one, "synflow", layers=["embedding.weight"])
     assert set(importance(one, "synflow")) == {layer.name for layer in one.layers} - {"embedding.weight"}
@@ -121,22 +121,22 @@ def test_models_that_read_integers() -> None:
         (dict(criterion="snip", samples=2.5), "samples=2.5"),
     ],
 )
-def test_bad_arguments(arguments: dict[str, Any], message: str) -> None:
+def test_bad_arguments(arguments: dict[str, Any], message: str, device: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        explorer.importance(tiny(), **arguments)
+        explorer.importance(tiny(device=device), **arguments)
 
 
-def test_a_loss_that_fails_is_said_with_what_failed() -> None:
+def test_a_loss_that_fails_is_said_with_what_failed(device: str) -> None:
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         raise ValueError("no such thing")
 
-    one = Subject(MLP(), classification((6,), loss=loss))
+    one = Subject(MLP().to(device), classification((6,), loss=loss))
     with pytest.raises(UnsupportedError, match="forward or backward fails on training samples: ValueError: no such thing"):
         importance(one, "taylor")
     assert importance(one, "l1")
-    listed = Subject(MLP(), classification((6,), loss=lambda o, t: F.cross_entropy(o, t, reduction="none")))
+    listed = Subject(MLP().to(device), classification((6,), loss=lambda o, t: F.cross_entropy(o, t, reduction="none")))
     with pytest.raises(UnsupportedError, match="accepted: a scalar tensor"):
         importance(listed, "taylor")
-    pair = Subject(MLP(), classification((6,), loss=lambda o, t: (F.cross_entropy(o, t, reduction="none"), torch.ones(len(t)))))
+    pair = Subject(MLP().to(device), classification((6,), loss=lambda o, t: (F.cross_entropy(o, t, reduction="none"), torch.ones_like(t, dtype=torch.float32))))
     plain = Subject(pair.module, classification((6,)))
     assert torch.allclose(importance(pair, "snip")["fc.0.weight"], importance(plain, "snip")["fc.0.weight"])

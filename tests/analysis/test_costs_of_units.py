@@ -25,8 +25,8 @@ def without(one: Subject, group: str, unit: int) -> Plan:
 
 
 @pytest.mark.parametrize(("name", "group"), [("fashion-mlp", "fc1"), ("fashion-lenet5", "conv2"), ("fashion-resnet", "b1.conv1"), ("fashion-vit", "blocks.0.fc1")])
-def test_macs_and_bytes_of_a_unit_are_what_its_removal_saves(name: str, group: str) -> None:
-    one = few(name)
+def test_macs_and_bytes_of_a_unit_are_what_its_removal_saves(name: str, group: str, device: str) -> None:
+    one = few(name, device=device)
     cut, plan = one.structure.cuts[group], without(one, group, 1)
     before, after = counts(one, Plan({}, {})), counts(one, plan)
     assert before.macs and after.macs
@@ -37,8 +37,8 @@ def test_macs_and_bytes_of_a_unit_are_what_its_removal_saves(name: str, group: s
     assert costs["byte"]().of_unit(one, cut) == saved
 
 
-def test_a_score_is_divided() -> None:
-    one = few("fashion-lenet5")
+def test_a_score_is_divided(device: str) -> None:
+    one = few("fashion-lenet5", device=device)
     plain, per = explorer.importance(one, "l1", granularity="unit"), explorer.importance(one, "l1/mac", granularity="unit")
     for group, cut in one.structure.cuts.items():
         assert torch.allclose(per[group] * costs["mac"]().of_unit(one, cut), plain[group], rtol=1e-4)
@@ -46,18 +46,18 @@ def test_a_score_is_divided() -> None:
     assert torch.allclose(weights["conv1.weight"] * 576, one.weight("conv1.weight").abs())
     assert torch.equal(weights["fc1.weight"], one.weight("fc1.weight").abs())
     with pytest.raises(UnsupportedError, match="multiplies nothing that could be counted"):
-        explorer.importance(few("surnames-gru"), "l1/mac", layers=["embedding.weight"])
+        explorer.importance(few("surnames-gru", device=device), "l1/mac", layers=["embedding.weight"])
 
 
-def test_expensive_weights_go_first_in_a_global_ranking() -> None:
-    one = few("fashion-lenet5")
+def test_expensive_weights_go_first_in_a_global_ranking(device: str) -> None:
+    one = few("fashion-lenet5", device=device)
     plain, per = (resolve(one, Recipe().prune("*", sparsity=0.5, scope="global", criterion=c)).masks for c in ("l1", "l1/mac"))
     assert float(per["conv1.weight"].float().mean()) < 0.1 < float(plain["conv1.weight"].float().mean())
     assert explorer.Recipe.from_json(Recipe().prune("*", sparsity=0.5, criterion="l1/mac").to_json())
 
 
-def test_milliseconds_are_measured_once_and_only_of_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = few("bikes-mlp", 47)
+def test_milliseconds_are_measured_once_and_only_of_units(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    one = few("bikes-mlp", 47, device=device)
     runs: list[float] = []
 
     def run(subject: Subject, module: torch.nn.Module, inputs: object) -> float:

@@ -48,7 +48,8 @@ def by_hand(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def close(found: Tensor, expected: Tensor, tolerance: float = 2e-4) -> bool:
-    expected = expected.to(found)
+    expected = expected.to(found.dtype)
+    found = found.cpu()
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1e-9))
 
 
@@ -66,20 +67,20 @@ def test_gradients_and_their_squares_are_those_of_single_samples(name: str, devi
         assert close(squares[layer], expected), layer
 
 
-def test_what_is_cheap_needs_no_second_pass() -> None:
-    assert set(evidence(subject("mlp"), Look(8)).squared) == {"fc.0.weight", "fc.1.weight", "fc.2.weight"}
-    assert set(evidence(subject("tokens"), Look(8)).squared) == {"embedding.weight"}
+def test_what_is_cheap_needs_no_second_pass(device: str) -> None:
+    assert set(evidence(subject("mlp", device), Look(8)).squared) == {"fc.0.weight", "fc.1.weight", "fc.2.weight"}
+    assert set(evidence(subject("tokens", device), Look(8)).squared) == {"embedding.weight"}
 
 
-def test_samples_that_cannot_be_told_apart_go_one_by_one() -> None:
-    one = subject("flat")
+def test_samples_that_cannot_be_told_apart_go_one_by_one(device: str) -> None:
+    one = subject("flat", device)
     assert not probe(one).splits and probe(one).chunk == 1
-    assert probe(subject("lstm")).batch["rnn.weight_ih_l0"] == 1 and probe(subject("lstm")).batch["cell.weight_hh"] == 0
+    assert probe(subject("lstm", device)).batch["rnn.weight_ih_l0"] == 1 and probe(subject("lstm", device)).batch["cell.weight_hh"] == 0
 
 
 @pytest.mark.parametrize("name", ["mlp", "convs", "lstm", "attention"])
-def test_criteria_of_weights_are_their_formulas(name: str) -> None:
-    one = subject(name)
+def test_criteria_of_weights_are_their_formulas(name: str, device: str) -> None:
+    one = subject(name, device)
     first, second = by_hand(name)
     formulas = {
         "gradient": lambda w, g, f: g.abs(),
@@ -91,8 +92,8 @@ def test_criteria_of_weights_are_their_formulas(name: str) -> None:
     for criterion, formula in formulas.items():
         found = importance(one, criterion, samples=SAMPLES)
         for layer, scores in found.items():
-            w = one.weight(layer).double()
-            assert close(scores, formula(w, first[layer], second[layer])), (criterion, layer)
+            w = one.weight(layer).cpu().double()
+            assert close(scores, formula(w.cpu(), first[layer], second[layer])), (criterion, layer)
 
 
 def rows(cut: Cut, values: dict[str, Tensor]) -> list[Tensor]:
@@ -108,13 +109,13 @@ def rows(cut: Cut, values: dict[str, Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("name", ["mlp", "convs", "deep", "deep-gru", "attention", "tokens"])
-def test_units_sum_their_rows_and_taylor_sums_before_it_squares(name: str) -> None:
-    one = subject(name)
+def test_units_sum_their_rows_and_taylor_sums_before_it_squares(name: str, device: str) -> None:
+    one = subject(name, device)
     first, _ = by_hand(name)
     assert one.structure.cuts
     for group, cut in one.structure.cuts.items():
         slopes = rows(cut, first)
-        values = rows(cut, {layer: one.weight(layer).double() for layer in first})
+        values = rows(cut, {layer: one.weight(layer).cpu().double() for layer in first})
         pairs = list(zip(values, slopes, strict=True))
         expected = {
             "snip": [(w * g).abs().sum() for w, g in pairs],
@@ -128,10 +129,10 @@ def test_units_sum_their_rows_and_taylor_sums_before_it_squares(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["mlp", "convs", "deep", "deep-gru", "attention", "tokens"])
-def test_relevance_is_the_gradient_of_a_gate_on_what_the_next_layers_read(name: str) -> None:
+def test_relevance_is_the_gradient_of_a_gate_on_what_the_next_layers_read(name: str, device: str) -> None:
     """Scale the consumers' columns of a unit by a gate z: dL_n/dz at 1 is the sum of a dL_n/da."""
-    one = subject(name)
-    module = copy.deepcopy(one.module).double().eval()
+    one = subject(name, device)
+    module = copy.deepcopy(one.module).cpu().double().eval()
     weights = {n: p.detach() for n, p in module.named_parameters()}
     chosen = order(one, 6, 0)
     for group, cut in one.structure.cuts.items():
@@ -155,9 +156,9 @@ def test_relevance_is_the_gradient_of_a_gate_on_what_the_next_layers_read(name: 
         assert close(relevance, total[0]) and close(fisher, total[1] / 2), group
 
 
-def test_a_unit_of_no_relevance_can_go_without_a_change() -> None:
+def test_a_unit_of_no_relevance_can_go_without_a_change(device: str) -> None:
     """The scores' direction: small means unimportant, for every criterion that looks at what is said."""
-    one = subject("mlp")
+    one = subject("mlp", device)
     with torch.no_grad():
         one.module.fc[0].weight[3] = 0
         one.module.fc[0].bias[3] = -1  # never speaks behind the ReLU
@@ -167,8 +168,8 @@ def test_a_unit_of_no_relevance_can_go_without_a_change() -> None:
     assert gone([(one.structure.cuts["fc.0"], torch.tensor([0]))])
 
 
-def test_the_pass_is_run_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = subject("convs")
+def test_the_pass_is_run_once_for_all(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    one = subject("convs", device)
     assert one.layers and probe(one)
     forwards = []
     original = one.task.forward
@@ -184,20 +185,20 @@ def test_the_pass_is_run_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(forwards) == 3
 
 
-def test_chunks_do_not_change_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = subject("attention")
+def test_chunks_do_not_change_what_is_found(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    one = subject("attention", device)
     whole = gather(one, Look(20))
     probe(one).entries = 1e12
     monkeypatch.setattr("explorer.analysis.probe.CHUNKS", (3,))
     parts = gather(one, Look(20))
     for layer, found in whole.gradient.items():
-        assert close(parts.gradient[layer], found, 1e-4)
+        assert close(parts.gradient[layer], found.cpu(), 1e-4)
     for group, pair in whole.relevance.items():
         assert close(parts.relevance[group][0], pair[0], 1e-4)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
 
 
-def test_a_module_that_writes_to_what_was_read_is_refused_before_work_starts() -> None:
+def test_a_module_that_writes_to_what_was_read_is_refused_before_work_starts(device: str) -> None:
     class Writes(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -209,7 +210,7 @@ def test_a_module_that_writes_to_what_was_read_is_refused_before_work_starts() -
             h += 1
             return self.b(y) + h[:, :3].detach()
 
-    one = Subject(Writes(), classification((6,), n=16), "writes")
+    one = Subject(Writes().to(device), classification((6,), n=16), "writes")
     with pytest.raises(UnsupportedError, match="modified by an inplace operation"):
         importance(one, "gradient", layers=["a.weight"])
     assert importance(one, "l1")

@@ -11,7 +11,7 @@ from explorer.analysis.importance import importance
 from explorer.analysis.look import order
 from explorer.core.errors import Cancelled
 from explorer.models.removal import gone, remove
-from tests.analysis.nets import subject
+from tests.analysis.nets import looked, subject
 from tests.contract.nets import few
 
 SAMPLES = 16
@@ -22,11 +22,11 @@ SAMPLES = 16
     [("fashion-mlp", "fc2"), ("fashion-resnet", "stem"), ("fashion-vit", "blocks.2.attn"), ("vowels-rnn", "rnn.l0"), ("surnames-gru", "gru.l0"), ("fashion-vit", "patches")],
 )
 def test_units_left_out_are_units_removed(name: str, group: str, device: str) -> None:
-    one = few(name)
+    one = few(name, device=device)
     cut = one.structure.cuts[group]
     found = importance(one, "loss-change", granularity="unit", layers=[group], samples=SAMPLES, device=device)[group].cpu()
     slopes = importance(one, "loss-slope", granularity="unit", layers=[group], samples=SAMPLES, device=device)[group].cpu()
-    inputs, targets = one.task.batch("train", order(one, SAMPLES, 0))
+    inputs, targets = looked(one, order(one, SAMPLES, 0))
     assert one.task.loss is not None
     with torch.no_grad():
         base = one.task.loss(one.copy()(inputs), targets)
@@ -40,11 +40,11 @@ def test_units_left_out_are_units_removed(name: str, group: str, device: str) ->
             assert float(slopes[unit]) == pytest.approx(float(found[unit]) / size**0.5, rel=1e-4)
 
 
-def test_single_weights_of_a_small_layer() -> None:
-    one = subject("mlp")
+def test_single_weights_of_a_small_layer(device: str) -> None:
+    one = subject("mlp", device)
     found = importance(one, "loss-change", layers=["fc.1.weight"], samples=SAMPLES)["fc.1.weight"]
     slopes = importance(one, "loss-slope", layers=["fc.1.weight"], samples=SAMPLES)["fc.1.weight"]
-    inputs, targets = one.task.batch("train", order(one, SAMPLES, 0))
+    inputs, targets = looked(one, order(one, SAMPLES, 0))
     module = copy.deepcopy(one.module)
     assert one.task.loss is not None
     with torch.no_grad():
@@ -58,12 +58,12 @@ def test_single_weights_of_a_small_layer() -> None:
             assert float(slopes[place]) == pytest.approx(float(change / kept.abs()), rel=1e-3, abs=1e-5)
 
 
-def test_larger_layers_are_left_out_in_runs() -> None:
-    one = few("vowels-lstm")
+def test_larger_layers_are_left_out_in_runs(device: str) -> None:
+    one = few("vowels-lstm", device=device)
     name = "head.weight"  # 9 x 64: runs of three weights
     found = importance(one, "loss-change", layers=[name], samples=4)[name].flatten()
     assert len(found) == 576 and torch.equal(found[0:3], found[:1].expand(3)) and len(found.unique()) > 150
-    inputs, targets = one.task.batch("train", order(one, 4, 0))
+    inputs, targets = looked(one, order(one, 4, 0))
     module = copy.deepcopy(one.module).eval()
     assert one.task.loss is not None
     with torch.no_grad():
@@ -73,8 +73,8 @@ def test_larger_layers_are_left_out_in_runs() -> None:
     assert float(found[3]) == pytest.approx(float(change) / 3, abs=1e-7)
 
 
-def test_progress_and_cancel() -> None:
-    one = subject("mlp")
+def test_progress_and_cancel(device: str) -> None:
+    one = subject("mlp", device)
     told: list[tuple[int, int]] = []
     importance(one, "loss-change", layers=["fc.0.weight"], samples=SAMPLES, progress=lambda done, total: told.append((done, total)))
     assert [done for done, _ in told] == sorted(done for done, _ in told) and {total for _, total in told} == {48}

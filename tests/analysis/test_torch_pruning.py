@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from explorer.analysis.importance import importance
 from explorer.analysis.look import order
 from explorer.models.subject import Subject
+from tests.analysis.nets import looked
 from tests.contract.nets import classification, randomize
 
 
@@ -37,12 +38,12 @@ class Net(nn.Module):
         ("snip", tp.importance.GroupTaylorImportance(group_reduction="first", normalizer=None, multivariable=False)),
     ],
 )
-def test_the_same_units_have_the_same_scores(ours: str, theirs: object) -> None:
-    one = Subject(randomize(Net()), classification((2, 7, 7), n=32))
+def test_the_same_units_have_the_same_scores(ours: str, theirs: object, device: str) -> None:
+    one = Subject(randomize(Net()).to(device), classification((2, 7, 7), n=32))
     if ours == "fpgm":
         one.module.a.weight.data.abs_()  # theirs takes distances of |w|
     module = copy.deepcopy(one.module).eval()
-    inputs, targets = one.task.batch("train", order(one, 32, 0))
+    inputs, targets = looked(one, order(one, 32, 0))
     F.cross_entropy(module(inputs), targets).backward()
     graph = tp.DependencyGraph().build_dependency(module, inputs[:2])
     group = graph.get_pruning_group(module.a, tp.prune_conv_out_channels, idxs=list(range(8)))

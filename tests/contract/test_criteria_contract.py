@@ -44,8 +44,8 @@ def matrix() -> list[object]:
 
 
 @pytest.mark.parametrize(("criterion", "name"), matrix())
-def test_scores_are_finite_and_of_the_documented_shape_or_refused_with_the_reason(criterion: str, name: str) -> None:
-    subject = few(name)
+def test_scores_are_finite_and_of_the_documented_shape_or_refused_with_the_reason(criterion: str, name: str, device: str) -> None:
+    subject = few(name, device=device)
     before, training = state(subject.module), subject.module.training
     wants = [parameter.requires_grad for parameter in subject.module.parameters()]
     entry = registry[criterion]()
@@ -71,10 +71,10 @@ def test_scores_are_finite_and_of_the_documented_shape_or_refused_with_the_reaso
 
 
 @pytest.mark.parametrize("criterion", [c for c in CRITERIA if not registry[c].slow])
-def test_what_applies_everywhere_is_refused_nowhere(criterion: str) -> None:
+def test_what_applies_everywhere_is_refused_nowhere(criterion: str, device: str) -> None:
     """A criterion that refuses the common cases would pass the test above without scoring anything."""
     for name in ("fashion-resnet", "vowels-lstm", "fashion-vit"):
-        subject, entry = few(name), registry[criterion]()
+        subject, entry = few(name, device=device), registry[criterion]()
         able = [layer.name for layer in subject.layers if entry.is_compatible(subject, layer.name) is None]
         units = [group.name for group in subject.groups if entry.is_compatible(subject, group.name) is None]
         assert len(able) >= len(subject.layers) - 1 or not entry.of_weights
@@ -85,9 +85,9 @@ def test_what_applies_everywhere_is_refused_nowhere(criterion: str) -> None:
 
 
 @pytest.mark.parametrize("criterion", [*CRITERIA, "taylor/mac"])
-def test_scores_repeat(criterion: str) -> None:
+def test_scores_repeat(criterion: str, device: str) -> None:
     """A new subject of the same weights has the same scores: nothing depends on the run, only on the seed."""
-    pairs = [tiny(MLP((6, 8, 5, 3))) for _ in range(2)]
+    pairs = [tiny(MLP((6, 8, 5, 3)), device=device) for _ in range(2)]
     for granularity in ("weight", "unit"):
         if getattr(registry[criterion], f"of_{granularity}s") and criterion != "bn-scale":
             first, second = (importance(one, criterion, granularity=granularity, samples=32) for one in pairs)  # type: ignore[arg-type]
@@ -95,8 +95,8 @@ def test_scores_repeat(criterion: str) -> None:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_a_criterion_can_prune(criterion: str) -> None:
-    subject = tiny()
+def test_a_criterion_can_prune(criterion: str, device: str) -> None:
+    subject = tiny(device=device)
     names = compatible(subject, criterion)
     for scope in ("layer", "global") if names else ():
         plan = resolve(subject, Recipe().prune(names, sparsity=0.5, criterion=criterion, scope=scope))
@@ -113,8 +113,8 @@ def test_a_criterion_can_prune(criterion: str) -> None:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_gradients_that_were_there_stay(criterion: str) -> None:
-    subject = tiny()
+def test_gradients_that_were_there_stay(criterion: str, device: str) -> None:
+    subject = tiny(device=device)
     subject.module.train()
     for parameter in subject.module.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -126,10 +126,8 @@ def test_gradients_that_were_there_stay(criterion: str) -> None:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_scores_follow_the_weights_to_their_device(criterion: str, device: str) -> None:
-    subject = tiny()
+    subject, moved = tiny(device=device), tiny(device=device)
     expected = importance(subject, criterion, layers=compatible(subject, criterion), samples=32)
-    subject.module.to(device)
-    moved = Subject(subject.module, subject.task)
     found = importance(moved, criterion, layers=compatible(moved, criterion), samples=32)
     for name, scores in found.items():
         assert scores.device.type == device and torch.allclose(scores.cpu(), expected[name], rtol=1e-4, atol=1e-6)

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from explorer.models.trial import difference
 from explorer.models.unrolled import Unrolled, WatchedAttention, unrolled
+from tests.contract.nets import exact, wide
 
 
 class Around(nn.Module):
@@ -29,48 +30,48 @@ KINDS: list[tuple[type[nn.Module], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "settings"), KINDS)
-def test_outputs_states_and_gradients_are_the_kernels(kind: type[nn.Module], settings: dict[str, Any]) -> None:
-    inner = kind(4, 6, **settings).double()
+def test_outputs_states_and_gradients_are_the_kernels(kind: type[nn.Module], settings: dict[str, Any], device: str) -> None:
+    inner = kind(4, 6, **settings).to(device, wide(device))
     whole = Around(inner)
-    x = torch.randn(5, 3, 4, dtype=torch.float64)
+    x = torch.randn(5, 3, 4).to(device, wide(device))
     plain = unrolled(whole)
     assert isinstance(plain.inner, Unrolled) and isinstance(unrolled(inner), Unrolled)
-    assert difference(whole(x), plain(x)) < 1e-12 and difference(inner(x[0]), unrolled(inner)(x[0])) < 1e-12
+    assert difference(whole(x), plain(x)) < exact(device) and difference(inner(x[0]), unrolled(inner)(x[0])) < exact(device)
     first = settings.get("batch_first", False)
     lengths = torch.tensor([3, 3, 2, 1, 1] if first else [5, 4, 2])
     packed = pack_padded_sequence(x, lengths, batch_first=first)
     (a, s), (b, t) = inner(packed), unrolled(inner)(packed)
-    assert difference([a.data, s], [b.data, t]) < 1e-12
+    assert difference([a.data, s], [b.data, t]) < exact(device)
     names = [n for n, _ in whole.named_parameters()]
     assert names == [n for n, _ in plain.named_parameters()]
     for p in plain.parameters():
         p.requires_grad_(True)
     expected = torch.autograd.grad(whole(x)[0].square().sum(), list(whole.parameters()))
     found = torch.autograd.grad(plain(x)[0].square().sum(), list(plain.parameters()))
-    assert difference(list(expected), list(found)) < 1e-11
+    assert difference(list(expected), list(found)) < exact(device)
 
 
 @pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
-def test_cells(kind: type[nn.Module]) -> None:
-    cell, x = kind(4, 6).double(), torch.randn(3, 4, dtype=torch.float64)
+def test_cells(kind: type[nn.Module], device: str) -> None:
+    cell, x = kind(4, 6).to(device, wide(device)), torch.randn(3, 4).to(device, wide(device))
     first, second = cell(x), unrolled(cell)(x)
-    assert difference(first, second) < 1e-12
-    assert difference(cell(x, first), unrolled(cell)(x, second)) < 1e-12
+    assert difference(first, second) < exact(device)
+    assert difference(cell(x, first), unrolled(cell)(x, second)) < exact(device)
 
 
-def test_attention_and_encoders() -> None:
-    attention = nn.MultiheadAttention(8, 2, batch_first=True).double().eval()
-    x, y = torch.randn(3, 5, 8, dtype=torch.float64), torch.randn(3, 4, 8, dtype=torch.float64)
+def test_attention_and_encoders(device: str) -> None:
+    attention = nn.MultiheadAttention(8, 2, batch_first=True).to(device, wide(device)).eval()
+    x, y = (torch.randn(3, n, 8).to(device, wide(device)) for n in (5, 4))
     plain = unrolled(Around(attention))
     assert isinstance(plain.inner, WatchedAttention)
     for inputs in ((x, x, x), (x, y, y)):
-        assert difference(attention(*inputs), plain(*inputs)) < 1e-12
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).double().eval()
-    assert difference(encoder(x), unrolled(encoder)(x)) < 1e-12
+        assert difference(attention(*inputs), plain(*inputs)) < exact(device)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).to(device, wide(device)).eval()
+    assert difference(encoder(x), unrolled(encoder)(x)) < exact(device)
 
 
-def test_the_original_keeps_its_modules_and_weights() -> None:
-    whole = Around(nn.LSTM(4, 6)).train()
+def test_the_original_keeps_its_modules_and_weights(device: str) -> None:
+    whole = Around(nn.LSTM(4, 6)).to(device).train()
     plain = unrolled(whole)
     assert type(whole.inner) is nn.LSTM and whole.training and not plain.training
     assert plain.inner.weight_ih_l0.data_ptr() == whole.inner.weight_ih_l0.data_ptr()

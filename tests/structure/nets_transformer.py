@@ -37,7 +37,7 @@ class Attention(nn.Module):
         if self.how in ("matmul", "masked"):
             scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
             if self.how == "masked":
-                scores = scores.masked_fill(torch.ones(n, n).triu(1).bool(), float("-inf"))
+                scores = scores.masked_fill(torch.ones(n, n, device=x.device).triu(1).bool(), float("-inf"))
             h = scores.softmax(dim=-1) @ v
         else:
             h = F.scaled_dot_product_attention(q, k, v)

@@ -152,9 +152,9 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
     return net, (3,) + (size,) * (rank - 1)
 
 
-def check(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
+def check(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float, device: str) -> None:
     module, shape = made
-    subject = Subject(randomize(module, seed), classification(shape, n=12, seed=seed), "generated")
+    subject = Subject(randomize(module, seed).to(device), classification(shape, n=12, seed=seed), "generated")
     before, digest = state(subject.module), subject.digest
     proposed, _ = propose(subject)
     for cut in proposed:  # the flow is right by itself: the trial finds nothing to refuse in these nets
@@ -178,12 +178,14 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.3, 0.5, 0.99]))
-def test_generated_networks(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
-    check(made, seed, sparsity)
+def test_generated_networks(device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
+    check(made, seed, sparsity, device)
 
 
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.2, 0.3, 0.5, 0.7, 0.99]))
-def test_many_generated_networks(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
-    check(made, seed, sparsity)
+def test_many_generated_networks(
+    device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float
+) -> None:
+    check(made, seed, sparsity, device)

@@ -62,8 +62,8 @@ def check(subject: Subject, plan: Plan, macs: bool = True) -> None:
         assert count(Subject(module, subject.task, "smaller"), {}).total == after.macs
 
 
-def exact(case: Case, most: int = 100) -> None:
-    subject = case.subject()
+def exact(case: Case, device: str, most: int = 100) -> None:
+    subject = case.subject(device)
     before, digest = state(subject.module), subject.digest
     if case.groups is not None:
         assert {group.name: (group.kind, group.units) for group in subject.groups} == case.groups
@@ -89,25 +89,25 @@ def exact(case: Case, most: int = 100) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_removing_equals_masking(case: Case) -> None:
-    exact(case)
+def test_removing_equals_masking(case: Case, device: str) -> None:
+    exact(case, device)
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
-def test_recurrent_layers_of_every_setting(case: Case) -> None:
-    exact(case, most=2)
+def test_recurrent_layers_of_every_setting(case: Case, device: str) -> None:
+    exact(case, device, most=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REST, ids=lambda case: case.name)
-def test_recurrent_layers_of_every_depth(case: Case) -> None:
-    exact(case)
+def test_recurrent_layers_of_every_depth(case: Case, device: str) -> None:
+    exact(case, device)
 
 
-def test_heads_are_the_attentions_heads() -> None:
+def test_heads_are_the_attentions_heads(device: str) -> None:
     found = {}
     for case in CASES:
-        for group in case.subject().groups:
+        for group in case.subject(device).groups:
             if group.kind == "head":
                 found.setdefault(case.name, set()).add((group.name, group.units))
     assert found == {
@@ -121,9 +121,9 @@ def test_heads_are_the_attentions_heads() -> None:
 
 
 @pytest.mark.parametrize("name", ["u-net skip", "residual", "dense concatenation", "conv -> lstm -> linear"])
-def test_training_mode_agrees_too(name: str) -> None:
+def test_training_mode_agrees_too(name: str, device: str) -> None:
     """Units of BatchNorm's batch statistics and of recurrent layers, without dropout."""
-    subject = next(case for case in CASES if case.name == name).subject()
+    subject = next(case for case in CASES if case.name == name).subject(device)
     plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
     removed = build(subject, plan).train()
     masked = build(subject, Plan(plan.layers, plan.kept, {}, plan.protected)).train()

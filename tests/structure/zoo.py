@@ -32,9 +32,9 @@ class Case:
     refused: dict[str, str] = field(default_factory=dict)
     kind: str = "classification"
 
-    def subject(self) -> Subject:
+    def subject(self, device: str) -> Subject:
         torch.manual_seed(0)
-        module = randomize(self.make())
+        module = randomize(self.make()).to(device)
         return Subject(module, self.task(), self.name)
 
     def task(self) -> Task:

@@ -107,7 +107,7 @@ class Criteria(Registry[type[Criterion]]):
 
         found = super().__getitem__(base)
         if cost not in costs:
-            raise RecipeError(say("criterion {name!r}: unknown cost {cost!r}; {near}", name=name, cost=cost, near=near(cost, costs)))
+            raise RecipeError(say("criterion {name!r}: unknown cost {cost!r}; {hint}", name=name, cost=cost, hint=near(cost, costs)))
         return divided(found, cost)
 
     def own(self, name: str, entry: type[Criterion]) -> None:

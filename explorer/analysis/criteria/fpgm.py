@@ -27,5 +27,5 @@ class GeometricMedian(Criterion):
     of_weights = False
 
     def unit_scores(self, subject: Subject, cut: Cut, look: Look) -> Tensor:
-        rows = rows_of(cut, {name: subject.weight(name) for name in cut.group.producers}).double()
+        rows = rows_of(cut, {name: subject.weight(name) for name in cut.group.producers}).cpu().double()
         return torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist").sum(1)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...models.device import place, precise
 from ..rows import rows_of
 from . import Criterion, registry
 
@@ -36,10 +37,10 @@ class Lamp(Criterion):
 
 def normalized(squares: Tensor) -> Tensor:
     """Each entry over the sum of those that are not smaller; ties share a sum; 0 where all are 0."""
-    flat = squares.flatten().double()
-    ordered, place = flat.sort()
+    flat = place(squares.flatten(), precise(squares.device), torch.float64)
+    ordered, where = flat.sort()
     above = ordered.flip(0).cumsum(0).flip(0)  # sums of everything from here up
     first = torch.searchsorted(ordered, ordered)  # of equal entries the lowest place
     found = torch.zeros_like(flat)
-    found[place] = ordered / above[first].clamp(min=torch.finfo(torch.float64).tiny)
-    return found.view(squares.shape)
+    found[where] = ordered / above[first].clamp(min=torch.finfo(torch.float64).tiny)
+    return place(found.view(squares.shape), squares.device)

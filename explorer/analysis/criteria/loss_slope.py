@@ -36,5 +36,4 @@ class LossSlope(Criterion):
 
     def unit_scores(self, subject: Subject, cut: Cut, look: Look) -> Tensor:
         rows = rows_of(cut, {name: subject.weight(name) for name in cut.group.producers})
-        change = unit_changes(subject, cut, look).abs()
-        return change / rows.double().norm(dim=1).clamp(min=1e-12).to(change.device)
+        return unit_changes(subject, cut, look).abs() / rows.cpu().double().norm(dim=1).clamp(min=1e-12)

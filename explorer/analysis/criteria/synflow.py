@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...core.message import say
+from ...models.device import place
 from ..flow_of_ones import starts_here, synaptic_flow
 from . import Criterion, registry
 
@@ -42,4 +43,4 @@ class SynFlow(Criterion):
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         found = synaptic_flow(subject)
         assert not isinstance(found, str)
-        return {name: found[name].to(subject.weight(name).device) for name in names}
+        return {name: place(found[name], subject.weight(name).device) for name in names}

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ...models.device import place
 from ..evidence import evidence, spread
 from . import ACTIVATIONS, DATA, Criterion, registry
 
@@ -30,4 +31,4 @@ class Wanda(Criterion):
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         seen = evidence(subject, look).inputs
         weights = {name: subject.weight(name) for name in names}
-        return {name: w.abs() * spread(seen[name], tuple(w.shape)).to(w.device, w.dtype) for name, w in weights.items()}
+        return {name: w.abs() * place(spread(seen[name], tuple(w.shape)), w.device, w.dtype) for name, w in weights.items()}
