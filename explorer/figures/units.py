@@ -49,11 +49,13 @@ def units(pictures: Sequence[Drawn], palette: Palette, unit: str = "unit") -> go
             tile = folded(tile) if tile.ndim == 1 else tile
             figure.add_heatmap(z=tile.round(6), colorscale=both, zmin=-reach, zmax=reach, showscale=False, row=row, col=column, hoverongaps=False)
         if picture.kind != "time":
-            figure.update_yaxes(autorange="reversed", row=row, col=column)
+            axis = f"x{index + 1 if index else ''}"  # pixels are square
+            figure.update_yaxes(autorange="reversed", scaleanchor=axis, constrain="domain", row=row, col=column)
+            figure.update_xaxes(constrain="domain", row=row, col=column)
     calm(figure, palette, 150 * rows + 30)
     figure.update_layout(margin={"l": 8, "r": 8, "t": 26, "b": 8})
-    figure.update_xaxes(showticklabels=False, showgrid=False)
-    figure.update_yaxes(showticklabels=False, showgrid=False)
+    figure.update_xaxes(showticklabels=False, showgrid=False, ticks="")
+    figure.update_yaxes(showticklabels=False, showgrid=False, ticks="")
     figure.update_annotations(font={"size": 11, "color": palette.faint})
     return figure
 

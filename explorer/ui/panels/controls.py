@@ -81,7 +81,7 @@ def render(scene: Scene) -> None:
     _choice(scene, _("Mode"), "mode", modes, settings.mode, {"hard": _("hard"), "scale": _("soft"), "shrink": _("shrink")})
     base, _slash, cost = settings.criterion.partition("/")
     criteria = [name for name in by_family() if name == base or _fits(subject, layer, replace(settings, criterion=name))]
-    titles = {name: f"{family_name(registry[name].family)} · {criterion_title(name)}" for name in criteria}
+    titles = {name: f"{criterion_title(name)} · {family_name(registry[name].family)}" for name in criteria}
     _choice(scene, _("Ranked by"), "criterion", criteria, base, titles, select=True)
     if settings.granularity != GATE:
         _choice(scene, _("Applies to"), "scope", ["layer", "global"], settings.scope, {"layer": _("this layer"), "global": _("all layers")})
@@ -119,7 +119,7 @@ def by_family() -> list[str]:
 def family_name(family: str) -> str:
     """A family of criteria on screen."""
     names = {
-        "magnitude": _("magnitude"), "gradient": _("gradient"), "second order": _("second order"), "activation": _("activation"),
+        "magnitude": _("weights"), "gradient": _("gradient"), "second order": _("second order"), "activation": _("activation"),
         "structure": _("structure"), "reference": _("reference"), "own": _("your own"),
     }  # fmt: skip
     return names.get(family, family)

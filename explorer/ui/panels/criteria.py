@@ -62,7 +62,9 @@ def _agreement(space: Workspace, subject: Subject, place: str, granularity: str,
         )  # fmt: skip
         found = correlations(scores, method)
         st.plotly_chart(correlation.matrix(found.to_numpy(), list(titles.values()), style.colours()), key="criteria-matrix", config=PLAIN)
-        st.caption(_("1: the same order; 0: unrelated; −1: reversed. Over {n} of its weights or units.", n=f"{len(scores):,}"))
+        count = f"{len(scores):,}"
+        over = _("Over {n} units.", n=count) if granularity == "unit" else _("Over {n} of the weights.", n=count)
+        st.caption(_("1: the same order; 0: unrelated; −1: reversed.") + " " + over)
     with right:
         pair = [
             st.selectbox(word, names, index=i, format_func=controls.criterion_title, key=f"criteria-axis-{i}-{space.model}-{granularity}")
@@ -99,7 +101,7 @@ def _duel(space: Workspace, subject: Subject, granularity: str) -> None:
     able = [name for name in controls.by_family() if not contestants(subject, [name], granularity)[1]]
     names = _picked(_("Contestants"), able, DUEL[granularity], f"duel-{space.model}-{granularity}")
     slow = [controls.criterion_title(name) for name in names if registry[name].slow]
-    note = _("The same sparsities and layers for all, in each layer; {n} validation samples, measured.", n=f"{SAMPLES:,}")
+    note = _("The same sparsities and layers for all, in each layer; {n} validation samples, measured.", n=f"{min(SAMPLES, len(subject.task.dataset('validation'))):,}")
     st.caption(note + (" " + _("Slow: {names}.", names=", ".join(slow)) if slow else ""))
     device, key = st.session_state.get("device"), (space.model, granularity, tuple(names))
     job = jobs.current("duel")
