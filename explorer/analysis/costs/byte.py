@@ -15,7 +15,7 @@ class Byte(Cost):
 
     A unit takes the bytes of all that is removed with it: its rows, its biases and normalization, and the columns that read it.
     All single weights take the same, so their ranking is that of the criterion itself. Counted from shapes, in the model's own
-    precision. Source: as a constraint in Hoefler et al. 2021, "Sparsity in Deep Learning", arXiv 2102.00554, section 3.
+    precision. Source: memory as the constraint in Hoefler et al. 2021, "Sparsity in Deep Learning", arXiv 2102.00554.
     """
 
     title = "byte"

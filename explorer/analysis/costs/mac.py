@@ -18,7 +18,7 @@ class Mac(Cost):
     A weight costs one multiply-accumulate a position: as many as a convolution has output pixels, or a recurrent layer steps. A
     unit costs those of its rows in every producer and of its columns in every consumer. Within one layer all weights cost the
     same, so it matters in a global ranking. Counted on real samples; products between activations (attention) are left out.
-    Source: Molchanov et al. 2017, arXiv 1611.06440, section 2.3 (FLOPs regularization), as a quotient.
+    Source: Molchanov et al. 2017, arXiv 1611.06440 (FLOPs regularization), here as a quotient.
     """
 
     title = "MAC"

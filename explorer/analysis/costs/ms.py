@@ -27,7 +27,7 @@ class Millisecond(Cost):
     Half of the group's units are really removed, and the smaller model is run on 64 samples beside the original, in turns, nine times;
     a unit's time is the difference of the medians over the units removed, and at least 0.2 % of the model's time over them all. Measured
     on this machine, once a session. Only of units: a zero among the weights of a dense layer saves no time.
-    Source: after Yang et al. 2018, "NetAdapt", arXiv 1804.03230, section 3, which measures instead of counting.
+    Source: after Yang et al. 2018, "NetAdapt", arXiv 1804.03230, which measures instead of counting.
     """
 
     title = "ms"

@@ -20,7 +20,8 @@ class Depth(Criterion):
     mostly found to suffer more from pruning than the middle. So at equal size within its layer a weight at either end counts
     twice as much as one in the middle. It matters in a global ranking; within one layer it ranks as l1 does. Scores have the
     weight's shape. Needs no data.
-    Source: after Gale et al. 2019, "The State of Sparsity in Deep Neural Networks", arXiv 1902.09574, section 3.2 and 5.
+    Source: after the rule of Gale et al. 2019, "The State of Sparsity in Deep Neural Networks", arXiv 1902.09574, which
+    spares the first layer and most of the last.
     """
 
     title = "depth prior"

@@ -23,7 +23,7 @@ class Fisher(Criterion):
     samples pull at it, even if their pulls cancel in the mean gradient. Of a unit, a are its activations wherever they are
     read. Exact for every sample, not for batches. Scores have the weight's shape, in squared units of the loss. Needs training
     samples and a loss; one fused pass.
-    Source: Theis et al. 2018, "Faster gaze prediction with dense networks and Fisher pruning", arXiv 1801.05787, eq. 9 and 13.
+    Source: Theis et al. 2018, "Faster gaze prediction with dense networks and Fisher pruning", arXiv 1801.05787.
     """
 
     title = "Fisher ½w²E[g²]"

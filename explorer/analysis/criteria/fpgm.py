@@ -20,7 +20,7 @@ class GeometricMedian(Criterion):
 
     u is the unit's rows in every layer that produces it, as one vector. A filter that resembles the others can be stood in
     for by them, however large it is. One score a unit; not defined for single weights. Needs no data.
-    Source: He et al. 2019, "Filter Pruning via Geometric Median", arXiv 1811.00250, eq. 5.
+    Source: He et al. 2019, "Filter Pruning via Geometric Median", arXiv 1811.00250.
     """
 
     title = "geometric median (FPGM)"

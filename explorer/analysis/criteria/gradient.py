@@ -19,7 +19,7 @@ class Gradient(Criterion):
     Weights on which the loss depends steeply stay, whatever their size. At a minimum all gradients are small and mostly
     noise, and a steep weight may be tiny, so it often loses against magnitude: a lesson in what a gradient does not say.
     Scores have the weight's shape. Needs training samples and a loss; one fused pass.
-    Source: as a baseline in Blalock et al. 2020, "What is the State of Neural Network Pruning?", arXiv 2003.03033, section 6.
+    Source: Evci et al. 2020, "Rigging the Lottery", arXiv 1911.11134, section 3, where it says which weights to grow back.
     """
 
     title = "gradient |∂L/∂w|"

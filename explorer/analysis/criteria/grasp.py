@@ -20,7 +20,7 @@ class GraSP(Criterion):
     it has a negative score and goes first. Made for networks before training; on a trained one, where g is nearly zero, it
     is mostly noise, and the comparison shows it. The paper's score has the other sign. Scores have the weight's shape and may be
     negative. Needs training samples and a loss that is twice differentiable; two passes.
-    Source: Wang et al. 2020, "Picking Winning Tickets Before Training by Preserving Gradient Flow", arXiv 2002.07376, eq. 8.
+    Source: Wang et al. 2020, "Picking Winning Tickets Before Training by Preserving Gradient Flow", arXiv 2002.07376.
     """
 
     title = "GraSP w·(Hg)"

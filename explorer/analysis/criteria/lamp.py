@@ -22,7 +22,7 @@ class Lamp(Criterion):
     The largest weight of every layer scores 1, so that one global ranking cannot empty a layer of small weights.
     Within a layer it ranks as l1 does. Of a unit: the same formula over the units' squared norms. Scores lie in (0, 1]
     and have the weight's shape. Needs no data.
-    Source: Lee et al. 2021, "Layer-adaptive Sparsity for the Magnitude-based Pruning", arXiv 2010.07611, eq. 4.
+    Source: Lee et al. 2021, "Layer-adaptive Sparsity for the Magnitude-based Pruning", arXiv 2010.07611.
     """
 
     title = "LAMP"

@@ -21,8 +21,8 @@ class LossChange(Criterion):
     no more than 256 samples. Of weights: up to 256 runs of neighbouring weights a layer are left out, one after another, and
     each weight has its run's change over the run's length; layers of up to 256 weights are exact. Scores have the weight's
     shape, in units of the loss. Needs training samples and a loss, but no gradients.
-    Source: Molchanov et al. 2017, "Pruning Convolutional Neural Networks for Resource Efficient Inference", arXiv 1611.06440,
-    section 2.2 (oracle-abs).
+    Source: Molchanov et al. 2017, "Pruning Convolutional Neural Networks for Resource Efficient Inference", arXiv 1611.06440
+    (oracle-abs).
     """
 
     title = "exact loss change |ΔL|"

@@ -21,8 +21,7 @@ class LossSlope(Criterion):
     Two units may cost the same loss while one of them moves the weights further: this is the slope of the loss between the model
     and the model without u, a secant where the gradient is a tangent. Measured as "loss-change", with its limits: up to 256
     training samples, and runs of weights. Scores have the weight's shape, in units of the loss a unit of weight.
-    Source: the oracle of Molchanov et al. 2017, arXiv 1611.06440, section 2.2, over the perturbation's norm as in
-    Hassibi, Stork 1993, "Second order derivatives for network pruning", NIPS 5, section 2.
+    Source: the oracle of Molchanov et al. 2017, arXiv 1611.06440, over the norm of what is taken away.
     """
 
     title = "loss change by weight |ΔL|/‖Δw‖"

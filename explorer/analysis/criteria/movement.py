@@ -20,7 +20,7 @@ class Movement(Criterion):
     negative. What shrinks goes first. Made for models that are being fine-tuned, where it is summed over the steps; here it is
     the first step's, on the model as it stands. Scores have the weight's shape and may be negative. Needs training samples and
     a loss; one fused pass.
-    Source: Sanh et al. 2020, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", arXiv 2005.07683, eq. 4.
+    Source: Sanh et al. 2020, "Movement Pruning: Adaptive Sparsity by Fine-Tuning", arXiv 2005.07683.
     """
 
     title = "movement −w·∂L/∂w"

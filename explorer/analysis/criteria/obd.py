@@ -20,7 +20,7 @@ class OptimalBrainDamage(Criterion):
     method, h ≈ mean over 8 random signs z of z · (Hz), which is right on average; noise and what lies beside the minimum can
     make it negative, so its size is taken. Scores have the weight's shape, in units of the loss. Needs training samples and a
     loss that is twice differentiable; 8 passes of gradients of gradients, the slowest of the gradient criteria.
-    Source: LeCun et al. 1990, "Optimal Brain Damage", NIPS 2, eq. 5; Hutchinson 1990 for the estimate of the diagonal.
+    Source: LeCun et al. 1990, "Optimal Brain Damage", NIPS 2; Hutchinson 1990 for the estimate of the diagonal.
     """
 
     title = "OBD ½|h|w²"

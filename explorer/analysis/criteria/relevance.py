@@ -21,8 +21,8 @@ class Relevance(Criterion):
     listens. Sample by sample, so that increases and decreases do not cancel. Of an attention head it is Michel's head
     importance, with the gradient of a gate; of a recurrent unit it is summed over time. One score a unit, in units of the loss;
     not defined for single weights. Needs training samples and a loss; one fused pass.
-    Source: Molchanov et al. 2017, arXiv 1611.06440, eq. 7 (summed, not averaged, over positions); Michel et al. 2019,
-    "Are Sixteen Heads Really Better than One?", arXiv 1905.10650, eq. 2.
+    Source: Molchanov et al. 2017, arXiv 1611.06440, section 2.2 (summed, not averaged, over positions); Michel et al. 2019,
+    "Are Sixteen Heads Really Better than One?", arXiv 1905.10650.
     """
 
     title = "relevance E|Σ a·∂L/∂a|"

@@ -17,8 +17,7 @@ class Signed(Criterion):
 
     A lesson more than a method: it shows that the sign of a weight says nothing about how much it is needed, since
     what inhibits carries as much information as what excites. Needs no data. Scores have the weight's shape and may be
-    negative. Source: Zhou et al. 2019, "Deconstructing Lottery Tickets", arXiv 1905.01067, section 2, where masks
-    by signed values are compared with magnitudes.
+    negative. Source: as the counter-example to ranking by magnitude (Han et al. 2015, arXiv 1506.02626, section 3).
     """
 
     title = "signed value w"

@@ -19,7 +19,7 @@ class Snip(Criterion):
     How much the loss would change, to first order, if the weight were switched off by a gate. SNIP divides by the sum over
     all weights, which changes no ranking and is left out. Scores have the weight's shape, in units of the loss. Needs training
     samples and a loss; one fused pass.
-    Source: Lee et al. 2019, "SNIP: Single-shot Network Pruning based on Connection Sensitivity", arXiv 1810.02340, eq. 5.
+    Source: Lee et al. 2019, "SNIP: Single-shot Network Pruning based on Connection Sensitivity", arXiv 1810.02340.
     """
 
     title = "SNIP |w·∂L/∂w|"

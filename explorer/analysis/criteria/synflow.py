@@ -23,7 +23,7 @@ class SynFlow(Criterion):
     activations distort it. Models that read tokens start at the embedding's output, all ones, so embeddings are not scored.
     Of a unit, the sum over its rows. Scores have the weight's shape, in float64, for deep networks overflow.
     Source: Tanaka et al. 2020, "Pruning neural networks without any data by iteratively conserving synaptic flow",
-    arXiv 2006.05467, eq. 2, here in one round.
+    arXiv 2006.05467, here in one round.
     """
 
     title = "SynFlow"

@@ -21,7 +21,7 @@ class Taylor(Criterion):
     The squared change of the loss that a linear model of it predicts when the weight, or the whole unit, becomes zero. Within
     a unit increases and decreases cancel before they are squared, which SNIP's sum does not allow. Scores have the
     weight's shape, in squared units of the loss. Needs training samples and a loss; one fused pass.
-    Source: Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv 1906.10771, eq. 8. Their first
+    Source: Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning", arXiv 1906.10771, section 3. Their first
     paper's form, by activations and sample, is "relevance".
     """
 

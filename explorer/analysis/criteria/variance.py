@@ -21,7 +21,7 @@ class Variance(Criterion):
     A unit that always says the same carries no information about the input: a constant can be moved into the next layer's bias. It
     does not see how strongly the unit is listened to. One score a unit; not defined for single weights. Needs training
     samples; one fused pass. Source: Polyak, Wolf 2015, "Channel-level acceleration of deep face representations",
-    IEEE Access 3 (inbound pruning), section III.
+    IEEE Access 3 (inbound pruning).
     """
 
     title = "activation variance"
