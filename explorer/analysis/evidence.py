@@ -17,6 +17,7 @@ from . import per_sample
 from .look import Look, chunks, loss_of
 from .moments import Moments
 from .probe import Probe, probe
+from .readers import readers_of
 from .taps import Tap, Watch
 
 
@@ -69,11 +70,10 @@ class _Pass:
         self.natural = [*known.unwatched, *(name for name in known.watched if known.kinds[name] in ("conv", "transposed"))]
         for name in self.natural if torch.is_grad_enabled() else ():
             self.parameters[name].requires_grad_(True)
-        self.readers: dict[str, list[tuple[str, int, Tensor]]] = {}  # {consumer: (group, dim, index [units, k])}
+        self.readers: dict[str, list[tuple[str, Tensor]]] = {}  # {layer: (group, inputs [units, k])}
         for cut in subject.structure.cuts.values():
-            for piece in cut.slices:
-                if piece.role == "consumer" and piece.tensor in known.watched:
-                    self.readers.setdefault(piece.tensor, []).append((cut.group.name, piece.dim, piece.index.to(look.where)))
+            for name, index in readers_of(subject, cut, known):
+                self.readers.setdefault(name, []).append((cut.group.name, index.to(look.where)))
 
     def chunk(self, inputs: Any, targets: Any, n: int) -> None:
         """Forward, backward, and what follows from it."""
@@ -133,10 +133,9 @@ class _Pass:
         shape = self.parameters[name].shape
         total = sum(per_sample.input_products(tap, len(shape), batch) for tap in taps)
         assert isinstance(total, Tensor)
-        for group, dim, index in self.readers[name]:
-            if shape[dim] == total.shape[1]:
-                mine = n * total[:, index.flatten()].reshape(len(total), *index.shape).sum(2)
-                reads[group] = reads[group] + mine if group in reads else mine
+        for group, index in self.readers[name]:
+            mine = n * total[:, index.flatten()].reshape(len(total), *index.shape).sum(2)
+            reads[group] = reads[group] + mine if group in reads else mine
 
     def _gradients(self, name: str, taps: list[Tap], n: int) -> None:
         """Of linear layers and embeddings, by what they read and the gradient of what they said."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ..core.errors import RecipeError, UnsupportedError, near
+from ..core.layers import Group
 from ..core.message import say
 from ..models.structure import Cut
 from ..models.subject import Subject
@@ -20,7 +21,7 @@ def importance(
     subject: Subject,
     criterion: str = "l1",
     *,
-    granularity: Literal["weight", "unit"] = "weight",
+    granularity: Literal["weight", "unit", "layer"] = "weight",
     layers: Sequence[str] | None = None,
     samples: int = 1024,
     seed: int = 0,
@@ -30,8 +31,8 @@ def importance(
 ) -> dict[str, Tensor]:
     """Scores under a criterion; small means unimportant.
 
-    granularity "weight": {layer: Tensor of the weight's shape}; "unit": {group: Tensor [units]}.
-    layers: only these layers (or, for units, groups); None: all to which the criterion applies.
+    granularity "weight": {layer: Tensor of the weight's shape}; "unit": {group: Tensor [units]};
+    "layer": {removable block: Tensor [1]}, the mean a weight. layers: only these layers (or groups, or blocks); None: all to which the criterion applies.
     samples, seed: for criteria that look at data: how many of the train split, stratified, and their order.
     device, progress(done, total), cancel(): for the passes over data. Gradients and activations of all first-order criteria come
     from one pass, which is kept. The module, its gradients and its requires_grad stay as they are.
@@ -42,25 +43,33 @@ def importance(
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
     if granularity == "weight":
-        names = _chosen(subject, entry, layers, [layer.name for layer in subject.layers])
+        names = _chosen(subject, entry, layers, {layer.name: [layer.name] for layer in subject.layers})
         return weight_scores(subject, entry, names, look)
+    if granularity == "layer":
+        blocks = {group.name: group for group in subject.blocks}
+        chosen = _chosen(subject, entry, layers, {name: list(group.producers) for name, group in blocks.items()})
+        return {name: torch.tensor([block_score(subject, entry, blocks[name], look)]) for name in chosen}
     if granularity != "unit":
-        raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit", granularity=granularity))
+        raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit, layer", granularity=granularity))
     cuts = subject.structure.cuts
-    return {name: unit_scores(subject, entry, cuts[name], look) for name in _chosen(subject, entry, layers, list(cuts))}
+    return {name: unit_scores(subject, entry, cuts[name], look) for name in _chosen(subject, entry, layers, {name: [name] for name in cuts})}
 
 
-def _chosen(subject: Subject, entry: Criterion, names: Sequence[str] | None, there: list[str]) -> list[str]:
-    """The names asked for; or all that can be scored, of which there must be one where there is anything."""
+def _chosen(subject: Subject, entry: Criterion, names: Sequence[str] | None, there: Mapping[str, list[str]]) -> list[str]:
+    """The names asked for; or all that can be scored, of which there must be one where there is anything.
+
+    there: {name: the layers or groups that the criterion has to fit for it}.
+    """
     for name in names or ():
         if name not in there:
             raise RecipeError(say("no layer or group {name!r} to score; {hint}", name=name, hint=near(name, there)))
     if names is not None:
         return list(names)
-    reasons = {name: entry.is_compatible(subject, name) for name in there}
-    able = [name for name in there if reasons[name] is None]
+    reasons = {name: next((why for one in parts if (why := entry.is_compatible(subject, one))), None) for name, parts in there.items()}
+    able = [name for name, why in reasons.items() if why is None]
     if there and not able:
-        raise UnsupportedError(say("{name}: {why}", name=there[0], why=reasons[there[0]]))
+        first = next(iter(there))
+        raise UnsupportedError(say("{name}: {why}", name=first, why=reasons[first]))
     return able
 
 
@@ -89,6 +98,14 @@ def unit_scores(subject: Subject, entry: Criterion, cut: Cut, look: Look) -> Ten
         return scores.float().to(subject.weight(cut.group.producers[0]).device)
 
     return subject.memo.get(("unit scores", subject.version, entry.key, cut.group.name, look.key), find)
+
+
+def block_score(subject: Subject, entry: Criterion, group: Group, look: Look) -> float:
+    """The criterion aggregated over all weights of a block, over what it gives for as many ones: a mean for a sum,
+    a root mean square for a root of squares. So blocks of different sizes compare."""
+    found = weight_scores(subject, entry, list(group.producers), look)
+    flat = torch.cat([found[name].reshape(1, -1).float().cpu() for name in group.producers], 1)
+    return float(entry.aggregate(flat) / entry.aggregate(torch.ones_like(flat)))
 
 
 def _must_fit(subject: Subject, entry: Criterion, name: str) -> None:

@@ -49,17 +49,17 @@ def _by_feature(x: Tensor) -> Tensor:
 
 def of_units(subject: Subject, group: str, table: Mapping[str, Moments]) -> dict[str, Tensor]:
     """Pooled over all values that the group's consumers read: {"mean", "abs", "variance", "zeros"} each [units]."""
+    from .probe import probe
+    from .readers import readers_of
+
     cut = subject.structure.cuts[group]
     sums = {key: torch.zeros(cut.group.units, dtype=torch.float64) for key in ("total", "absolute", "squares", "zeros")}
     count = 0
-    for piece in cut.slices:
-        if piece.role != "consumer" or piece.tensor not in table:
-            continue
-        found = table[piece.tensor]
-        if found.count and found.total.numel() == subject.weight(piece.tensor).shape[piece.dim]:
-            for key, total in sums.items():
-                total += getattr(found, key)[piece.index].sum(1)
-            count += found.count * piece.index.shape[1]
+    for name, index in readers_of(subject, cut, probe(subject)):
+        found = table[name]
+        for key, total in sums.items():
+            total += getattr(found, key)[index].sum(1)
+        count += found.count * index.shape[1]
     mean = sums["total"] / max(count, 1)
     variance = (sums["squares"] / max(count, 1) - mean.square()).clamp(min=0)
     return {"mean": mean, "abs": sums["absolute"] / max(count, 1), "variance": variance, "zeros": sums["zeros"] / max(count, 1)}

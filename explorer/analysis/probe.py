@@ -25,7 +25,7 @@ SIZES = (8, 5)  # two batches: what differs between them counts samples
 @dataclass(eq=False)
 class Probe:
     """problem: why nothing can be gathered, or None. watched: layers whose products are seen; unwatched: the others that
-    gradients reach; dead: layers that no gradient reaches. kinds, of watched layers: linear, conv, transposed, embedding. batch: {watched layer: the dim of its input that counts samples, or None}.
+    gradients reach; dead: layers that no gradient reaches. kinds and groups, of watched layers: linear, conv, transposed, embedding. batch: {watched layer: the dim of its input that counts samples, or None}.
     positions: {watched layer: products a sample, each with the whole weight}. moments: {watched
     layer: of its inputs, on these few samples}, of all but embeddings. entries: how much products read, a sample."""
 
@@ -34,6 +34,7 @@ class Probe:
     unwatched: list[str] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
     kinds: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
     batch: dict[str, int | None] = field(default_factory=dict)
     positions: dict[str, float] = field(default_factory=dict)
     moments: dict[str, Moments] = field(default_factory=dict)
@@ -84,11 +85,13 @@ def why_no_gradient(subject: Subject, layers: list[str]) -> str | None:
 
 def why_unobserved(subject: Subject, layers: list[str], cut: Cut | None = None) -> str | None:
     """Why what goes into these layers, or with ``cut`` what reads its units, cannot be seen."""
+    from .readers import readers_of
+
     found = probe(subject)
     if found.problem is not None:
         return found.problem
     if cut is not None:
-        if not any(piece.role == "consumer" and piece.tensor in found.moments for piece in cut.slices):
+        if not readers_of(subject, cut, found):
             return say("what reads the units of {group} could not be observed; l1 or taylor would do", group=cut.group.name)
         return None
     hidden = next((layer for layer in layers if layer not in found.watched), None)
@@ -135,7 +138,7 @@ def _probe(subject: Subject) -> Probe:
                 found.unwatched.append(name)
             continue
         found.watched.append(name)
-        found.kinds[name] = pairs[0][0].kind
+        found.kinds[name], found.groups[name] = pairs[0][0].kind, pairs[0][0].groups
         dims = {_batch(tuple(a.inputs.shape), tuple(b.inputs.shape)) for a, b in zip(*pairs, strict=True)}
         found.batch[name] = dims.pop() if len(dims) == 1 else None
         weight = parameters[name]

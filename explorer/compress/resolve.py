@@ -13,12 +13,14 @@ from ..analysis.look import Look
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.rules import GATE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
+from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
+from ..models.blocks import Block
 from ..models.gates import gates_of
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
+from .depth import blocks_of, blocks_that_go
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .plan import LayerPlan, Plan
 from .quantizers import registry as quantizers
@@ -28,7 +30,7 @@ from .units import groups_of, kept_units, soft_gains
 def resolve(subject: Subject, recipe: Recipe) -> Plan:
     """Masks, kept units, scales and zero points of a recipe for a subject.
 
-    Units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
+    Blocks and units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
     """
@@ -57,7 +59,13 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
         elif isinstance(rule, Quantize):
             quantizers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
+    removed = _blocks(subject, recipe, holds, protected)
+    whole = {name for branch in removed for name in branch.group.members}
+    holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
+    units = dict(dropped)
+    for branch in removed:
+        dropped |= branch.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
@@ -73,7 +81,19 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             codes = _codes(subject, name, rule, bare)
         if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
             layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
-    return Plan(layers, kept, dropped, protected)
+    return Plan(layers, kept, dropped, protected, tuple(branch.group.name for branch in removed))
+
+
+def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
+    """The blocks that go by all layer-prune rules, in forward order."""
+    if not any(LAYER_PRUNE in kinds for kinds in holds.values()):
+        return []
+    gone: set[str] = set()
+    for index, blocks in blocks_of(subject, recipe.rules, holds, protected).items():
+        rule = recipe.rules[index]
+        assert isinstance(rule, Prune)
+        gone |= {block.group.name for block in blocks_that_go(subject, rule, blocks)}
+    return [block for name, block in subject.depth.blocks.items() if name in gone]
 
 
 def _units(

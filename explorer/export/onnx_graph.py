@@ -21,6 +21,8 @@ from ..core.message import say
 from ..models.calls import Call
 from ..models.stack import RecurrentStack
 from ..models.subject import Subject
+from .onnx_attention import attention
+from .onnx_flatten import flatten_directions
 
 OPSET = 20
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # torch.onnx writes its messages for terminals
@@ -112,9 +114,10 @@ def _newer(module: nn.Module, call: Call, inputs: list[str], outputs: list[str],
     program = torch.onnx.export(
         module, call.args, kwargs=call.kwargs or None, dynamo=True, opset_version=OPSET, optimize=optimize,
         verbose=False, input_names=inputs, output_names=outputs, dynamic_shapes=shapes, external_data=False,
+        custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: attention},
     )  # fmt: skip
     assert program is not None
-    return program.model_proto
+    return flatten_directions(program.model_proto) if optimize else program.model_proto
 
 
 def _older(module: nn.Module, call: Call, inputs: list[str], outputs: list[str], optimize: bool) -> onnx.ModelProto:

@@ -207,6 +207,11 @@ def pack(flow: Flow, node: fx.Node, value: PackedSequence) -> Marks:
     return [] if ids is None else [_placed(ids, 2)]
 
 
+def packed(flow: Flow, node: fx.Node, value: PackedSequence) -> Marks:
+    """PackedSequence(data, ...) as its data."""
+    return flow.of(node.args[0])
+
+
 def pad(flow: Flow, node: fx.Node, value: Any) -> Any:
     """pad_packed_sequence: (padded data [N, T, F], lengths)."""
     source = node.args[0] if node.args else node.kwargs["sequence"]

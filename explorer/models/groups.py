@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,17 @@ from torch import nn
 
 from ..core.layers import Group
 from ..core.message import Message, say
+from . import branches
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from .branches import Way
 from .calls import calls
 from .flow import Flow
 from .flow_attention import ATTENTION
 from .flow_recurrent import CELLS, RECURRENT
+from .layers import kind_of
 from .ledger import FIXED, Ledger
 from .norms import LAST
+from .plain import PLAIN
 from .stack import RecurrentStack
 from .structure import Cut, Slice
 from .trace import trace
@@ -31,7 +36,7 @@ ROLES = ("producer", "follower", "consumer", "attribute", "norm")
 
 def _leaf(module: nn.Module) -> bool:
     own = isinstance(module, (PrunedAttention, PrunedEncoder, PrunedEncoderLayer, RecurrentStack))
-    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, (nn.Sequential, nn.TransformerDecoderLayer))
+    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, (nn.Sequential, nn.TransformerDecoderLayer, *PLAIN))
 
 
 def follow(subject: Subject) -> Ledger:
@@ -48,9 +53,17 @@ def follow(subject: Subject) -> Ledger:
     return flow.ledger
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, Message]]:
+def look(subject: Subject) -> tuple[Ledger, list[Way]]:
+    """The units of any module that runs, and ways through it on which to try them: none where it was traced."""
+    try:
+        return follow(subject), []
+    except Exception:  # torch.fx cannot trace every model; what real calls compute can always be recorded
+        return branches.follow(subject, _leaf, _aliases(subject.module))
+
+
+def propose(subject: Subject, ledger: Ledger | None = None) -> tuple[list[Cut], dict[str, Message]]:
     """Groups that look removable, in forward order; and why others do not."""
-    ledger = follow(subject)
+    ledger = ledger or follow(subject)
     modules = dict(subject.module.named_modules())
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     heads = {ledger.find(unit) for marks in ledger.heads for unit in marks.unique().tolist() if unit != FIXED}
@@ -73,7 +86,7 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, Message]]:
         if why is not None:
             refused.update({name: why for name in producers})
             continue
-        cuts.append(_cut(family, members, units, producers, modules, members[0] in heads))
+        cuts.append(_cut(family, members, units, producers, modules, members[0] in heads, ledger.notes))
     return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused
 
 
@@ -102,6 +115,7 @@ def _cut(
     producers: list[str],
     modules: dict[str, nn.Module],
     heads: bool,
+    notes: dict[str, str],
 ) -> Cut:
     first = next((t, d, r) for t, d, r, _ in family if r == "producer" and t == producers[0])
     members = sorted(members, key=lambda unit: units[unit][first])
@@ -112,38 +126,42 @@ def _cut(
     owner, _, parameter = producers[0].rpartition(".")
     module = modules[owner]
     layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
-    kind = "head" if heads else _kind(module)
+    kind = "head" if heads else _kind(module, len(getattr(module, parameter).shape))
     if len(producers) > 1 and any(s.role == "norm" and isinstance(modules[s.tensor], LAST) for s in slices):
         kind = "width"  # of a residual stream: what several layers write and each normalizes before it reads
     name = f"{owner}.{layer[1]}" if layer else owner
     name += ".proj" if layer and parameter.startswith("weight_hr") else ""
-    if kind == "head" and not isinstance(module, ATTENTION):
+    if kind_of(module, parameter) == "other":
+        name = producers[0]  # a parameter used by itself
+    if kind == "head" and not isinstance(module, ATTENTION) and kind_of(module, parameter) != "other":
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
-        slices += _counts_of_heads(slices, modules, len(members))
+        slices += counts_of_heads(slices, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
     owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role not in ("attribute", "norm"))]))
-    return Cut(Group(name, kind, len(members), tuple(producers), owned), tuple(slices))
+    about = tuple(notes[tensor] for tensor in dict.fromkeys(s.tensor for s in slices) if tensor in notes)
+    return Cut(Group(name, kind, len(members), tuple(producers), owned, about), tuple(slices))
 
 
-def _kind(module: nn.Module) -> str:
+def _kind(module: nn.Module, rank: int) -> str:
     if isinstance(module, (*RECURRENT, *CELLS)):
         return "hidden"
     if isinstance(module, ATTENTION):
         return "head"
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) or rank == 2 and not isinstance(module, nn.Embedding):
         return "neuron"
     return "width" if isinstance(module, nn.Embedding) else "channel"
 
 
-def _counts_of_heads(slices: list[Slice], modules: dict[str, nn.Module], units: int) -> list[Slice]:
+def counts_of_heads(slices: Sequence[Slice], modules: Mapping[str, nn.Module], units: int, owners: Sequence[str] = ()) -> list[Slice]:
     """Attributes that state the number of heads, by which a forward reshapes: they shrink with the heads.
 
-    Where several queries share a key, a unit is a key's head with its queries: their count is a multiple.
+    owners: FQNs of the modules that are looked at; by default those that hold the producing layers. Where several queries
+    share a key, a unit is a key's head with its queries: their count is a multiple.
     """
     rows = {s.tensor: s.index.shape[1] for s in slices if s.role == "producer"}
     times = {count // min(rows.values()) for count in rows.values()}
     found = []
-    for parent in dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in rows):
+    for parent in owners or dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in rows):
         for name, value in vars(modules[parent]).items():
             if type(value) is int and "head" in name and not re.search("dim|size|width", name) and value in {units * t for t in times}:
                 index = torch.arange(value).view(units, -1)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..core.errors import cause
 from ..core.layers import Group
 from ..core.message import Message, say
 
@@ -23,7 +24,7 @@ class Slice:
     """Entries of one tensor that belong to units: unit u owns ``index[u]`` along ``dim``.
 
     tensor: FQN of a parameter or buffer. index: int64 [units, k]. role: "producer" (the layer's own rows), "follower"
-    (bias, BatchNorm, depthwise filters), "consumer" (columns that read the unit), "attribute" (a number of heads) or "norm": then
+    (bias, BatchNorm, depthwise filters), "consumer" (columns that read the unit), "attribute" (a number of heads or of groups) or "norm": then
     ``tensor`` is the FQN of a module that normalizes over the unit, and ``dim`` is -1.
     """
 
@@ -66,21 +67,28 @@ def find_structure(subject: Subject) -> Structure:
     """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
     import torch
 
-    from . import coupling, groups
+    from . import equal_heads, groups
     from .trial import why_not
 
     with torch.inference_mode(False):  # whatever mode the caller is in
         try:
-            proposed, refused = groups.propose(subject)
-        except Exception:  # any model may come here; where torch.fx cannot trace, the couplings are read off autograd
-            proposed, refused = coupling.propose(subject)
+            ledger, ways = groups.look(subject)
+            proposed, refused = groups.propose(subject, ledger)
+        except Exception as error:  # any model may come here; one that does not run has no groups, and says why
+            why = say("its units could not be followed ({error})", error=cause(error, 120))
+            return Structure({}, {layer.name: why for layer in subject._plain_layers})
     cuts: dict[str, Cut] = {}
+    alone: list[Cut] = []
     for cut in proposed:
-        reason = why_not(subject, cut)
+        reason = why_not(subject, cut, ways)
         if reason is None:
             cuts[cut.group.name] = cut
         else:
+            alone.append(cut)
             refused.update({name: reason for name in cut.group.producers})
+    for cut in equal_heads.together(alone, subject.module):
+        if why_not(subject, cut, ways) is None:
+            cuts[cut.group.name] = cut
     produced = {name for cut in cuts.values() for name in cut.group.producers}
     follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
     for layer in subject._plain_layers:

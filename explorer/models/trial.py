@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..core.errors import cause
 from ..core.message import Message, say
@@ -19,6 +21,7 @@ from .task import to_device
 if TYPE_CHECKING:
     from .subject import Subject
 
+Run = Callable[[nn.Module], Any]
 TOLERANCE = 1e-5
 EXACT = 1e-9  # in float64, where an exact removal differs by rounding alone
 
@@ -49,6 +52,14 @@ def difference(reference: Any, other: Any) -> float:
     return worst
 
 
+class Double(TorchFunctionMode):
+    """Within it float32 tensors that a forward makes (``torch.zeros(n, 6)``, ``.float()``) are float64, as the module's own are."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        value = func(*args, **(kwargs or {}))
+        return value.double() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
+
+
 def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     """Zero, in a copy's weight tensors, what ``dropped`` would remove (biases and norms stay)."""
     parameters = dict(module.named_parameters(remove_duplicate=False))
@@ -58,11 +69,17 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
-def why_not(subject: Subject, cut: Cut) -> Message | None:
-    """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason."""
+def why_not(subject: Subject, cut: Cut, runs: Sequence[Run] = ()) -> Message | None:
+    """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason.
+
+    runs: what is compared, each a function of a float64 module on the CPU; by default the task's forward on real inputs.
+    """
     if cut.group.units < 2:
         return say("it has a single unit, and at least one stays")
-    return _try(subject, cut, torch.arange(0, cut.group.units, 2)) or _try(subject, cut, torch.arange(1, cut.group.units, 2))
+    if not runs:
+        inputs = to_device(subject.example(2), "cpu", torch.float64)
+        runs = [lambda module: subject.task.forward(module, inputs)]
+    return _try(subject, cut, torch.arange(0, cut.group.units, 2), runs) or _try(subject, cut, torch.arange(1, cut.group.units, 2), runs)
 
 
 def _running(module: nn.Module, names: list[str]) -> None:
@@ -74,11 +91,10 @@ def _running(module: nn.Module, names: list[str]) -> None:
 
 
 @torch.no_grad()
-def _try(subject: Subject, cut: Cut, kept: Tensor) -> Message | None:
+def _try(subject: Subject, cut: Cut, kept: Tensor, runs: Sequence[Run]) -> Message | None:
     dropped = gone([(cut, kept)])
     # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
     readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
-    inputs = to_device(subject.example(2), "cpu", torch.float64)
     masked = copy.deepcopy(subject.copy()).cpu().double()
     removed = copy.deepcopy(masked)
     running: list[str] = []
@@ -86,9 +102,10 @@ def _try(subject: Subject, cut: Cut, kept: Tensor) -> Message | None:
         mask_units(masked, gone([(readers, kept)]))
         remove(removed, dropped)
         _running(removed, running)
-        with over_survivors(masked, norms_of(dropped)):
-            reference = subject.task.forward(masked, inputs)
-        gap = difference(reference, subject.task.forward(removed, inputs))
+        with Double():
+            with over_survivors(masked, norms_of(dropped)):
+                references = [run(masked) for run in runs]
+            gap = max(difference(one, run(removed)) for one, run in zip(references, runs, strict=True))
     except Exception as error:
         why = cause(error, 120)
         if running:

@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.rules import GATE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, Rule, pattern
+from explorer.core.rules import (
+    GATE,
+    LAYER_PRUNE,
+    UNIT_PRUNE,
+    WEIGHT_PRUNE,
+    WEIGHT_QUANTIZE,
+    Prune,
+    Quantize,
+    Rule,
+    pattern,
+)
 from explorer.core.targets import effective
 
 ALL = "*"
@@ -33,9 +43,19 @@ def rule_for(recipe: Recipe, layers: Sequence[Layer], layer: str, kind: str) -> 
     return None if index is None else unlocked.rules[index]
 
 
+def kind_of(granularity: str) -> str:
+    """The kind of rule that a granularity makes."""
+    return {"unit": UNIT_PRUNE, "layer": LAYER_PRUNE}.get(granularity, WEIGHT_PRUNE)
+
+
+def _everywhere(settings: Settings) -> bool:
+    """Whether a cut means all layers; blocks are always ranked together."""
+    return settings.scope == "global" or settings.granularity == "layer"
+
+
 def prune_rule(recipe: Recipe, layers: Sequence[Layer], layer: str, granularity: str) -> Prune | None:
     """The pruning rule that the chosen granularity shows."""
-    rule = rule_for(recipe, layers, layer, UNIT_PRUNE if granularity == "unit" else WEIGHT_PRUNE)
+    rule = rule_for(recipe, layers, layer, kind_of(granularity))
     return rule if isinstance(rule, Prune) else None
 
 
@@ -51,8 +71,10 @@ def settings_of(recipe: Recipe, layers: Sequence[Layer], layer: Layer, chosen: S
     if granularity == "unit" and layer.group is None:
         granularity = "weight"
     rule = prune_rule(recipe, layers, layer.name, granularity)
-    if rule is None and granularity != "unit":
+    if rule is None and granularity not in ("unit", "layer"):
         granularity = GATE if granularity == GATE and has_gates(layer) else "weight"
+    if granularity == "layer":
+        return replace(chosen, granularity=granularity, mode="hard", criterion=rule.criterion if rule else chosen.criterion)
     if rule is None:
         return replace(chosen, granularity=granularity)
     shown = "unit" if granularity == "unit" else rule.granularity
@@ -87,7 +109,7 @@ def mean_size(scores: Sequence[float]) -> float:
 def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float, lowest: float = 0.0) -> Recipe:
     """Set the cut of the layer (or of all) to a threshold on the score; below every score, or at 0 where no score is below 0
     (``lowest``), it clears the cut."""
-    everywhere = settings.scope == "global"
+    everywhere = _everywhere(settings)
     targets = ALL if everywhere else layer.name
     if (threshold < lowest or threshold <= 0 <= lowest) and settings.granularity != "unit":
         return recipe.clear(targets, kind=WEIGHT_PRUNE)
@@ -106,8 +128,7 @@ def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float, lowe
 
 def clear_cut(recipe: Recipe, layer: Layer, settings: Settings) -> Recipe:
     """No cut of the shown granularity for the layer (or for all)."""
-    kind = UNIT_PRUNE if settings.granularity == "unit" else WEIGHT_PRUNE
-    return recipe.clear(ALL if settings.scope == "global" else layer.name, kind=kind)
+    return recipe.clear(ALL if _everywhere(settings) else layer.name, kind=kind_of(settings.granularity))
 
 
 def unit_threshold(scores: Sequence[float], k: int, normalized: bool) -> float:
@@ -123,7 +144,7 @@ def with_settings(
     recipe: Recipe, layers: Sequence[Layer], layer: Layer, settings: Settings, sparsity: float
 ) -> Recipe:
     """Carry the layer's cut over to changed controls: the same fraction under the new criterion or mode."""
-    targets = ALL if settings.scope == "global" else layer.name
+    targets = ALL if _everywhere(settings) else layer.name
     if pattern(settings.granularity):
         factor = settings.factor if settings.mode == "scale" else None
         mode = settings.mode if settings.mode != "shrink" else "hard"
@@ -132,11 +153,11 @@ def with_settings(
     if old is None or sparsity <= 0:
         return recipe
     same = old.criterion == settings.criterion and old.threshold is not None and not pattern(old.granularity)
-    same = same and (old.scope == "global") == (settings.scope == "global")
+    same = same and (old.scope == "global") == _everywhere(settings)
     if same:
         threshold = old.threshold or 0.0
         return cut(recipe, layer, settings, threshold, min(threshold, 0.0) if threshold else 0.0)
-    everywhere = settings.scope == "global"
+    everywhere = _everywhere(settings)
     return recipe.prune(
         targets,
         sparsity=min(sparsity, 0.9999),

@@ -114,3 +114,10 @@ def test_wanda_of_other_layers(device: str) -> None:
     assert torch.allclose(scores["grouped.weight"].cpu(), one.weight("grouped.weight").cpu().abs() * patches.repeat_interleave(2, 0).float(), rtol=1e-4)
     norm = inputs_of(one, "up").square().sum((0, 2, 3)).sqrt()
     assert torch.allclose(scores["up.weight"].cpu(), one.weight("up.weight").cpu().abs() * norm[:, None, None, None].float(), rtol=1e-4)
+
+
+def test_a_unit_of_a_grouped_convolution_is_read_in_every_group(device: str) -> None:
+    one = subject("convs", device)
+    assert one.structure.cuts["first"].group.units == 3
+    x = inputs_of(one, "grouped").transpose(0, 1).flatten(1)  # 6 channels, 2 groups of 3
+    check(one, "first", torch.cat([x[:3], x[3:]], 1))

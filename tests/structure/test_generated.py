@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from explorer.compress.apply import compress, verify
+from explorer.compress.plan import Plan
 from explorer.compress.resolve import resolve
 from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts
+from explorer.export.exporters import registry
+from explorer.export.files import load_exported
 from explorer.models.groups import propose
 from explorer.models.subject import Subject
 from explorer.models.trial import why_not
@@ -31,7 +36,7 @@ class Part:
     flag: bool  # a bias, a direction, a norm: whatever the part has two of
 
 
-IMAGE = ("conv", "norm", "residual", "concat", "depthwise", "pool", "gate", "transposed")
+IMAGE = ("conv", "norm", "residual", "concat", "depthwise", "pool", "gate", "transposed", "grouped")
 TIME = ("conv", "norm", "residual", "concat", "lstm", "gru", "rnn", "linear")
 WIDE = ("attention", "feed forward", "linear")
 FLAT = ("linear", "norm", "residual", "concat", "gate", "twice")
@@ -61,6 +66,12 @@ class Layer(nn.Module):
             self.a, self.out_width = make(width, part.width), width + part.width
         elif kind == "depthwise":
             self.a, self.out_width = make(width, width, groups=width), width
+        elif kind == "grouped":  # width is whatever came before: the groups are its divisors
+            groups = max(g for g in (1, 2, 3) if width % g == 0)
+            self.out_width = groups * part.width
+            self.a = (nn.ConvTranspose2d if part.act % 2 else nn.Conv2d)(
+                width, self.out_width, 3, padding=1, groups=groups, bias=part.flag
+            )
         elif kind == "transposed":
             self.a = nn.ConvTranspose2d(width, part.width, 3, padding=1, bias=part.flag)
         elif kind == "pool":
@@ -83,7 +94,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kind, act = self.part.kind, self.act
-        if kind in ("conv", "depthwise", "transposed") or kind == "linear" and self.rank == 1:
+        if kind in ("conv", "depthwise", "transposed", "grouped") or kind == "linear" and self.rank == 1:
             return act(self.a(x))
         if kind == "linear":
             return act(self.a(x.transpose(1, 2))).transpose(1, 2)
@@ -152,7 +163,22 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
     return net, (3,) + (size,) * (rank - 1)
 
 
-def check(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float, device: str) -> None:
+def round_trip(subject: Subject, plan: Plan, module: nn.Module, name: str) -> None:
+    """Written as a file, opened again without the module's code, same outputs at several batch sizes."""
+    exporter = registry[name]()
+    with tempfile.TemporaryDirectory() as folder:
+        written = exporter.write(subject, plan, module, Path(folder))
+        assert not any("weights only" in note for note in written.notes)  # the structure lies in the file, too
+        assert exporter.verify(subject, plan, module, Path(folder)) <= exporter.tolerance
+        if name == "safetensors":
+            loaded = load_exported(folder)
+            sizes = {n: p.shape for n, p in module.named_parameters()}
+            assert {n: p.shape for n, p in loaded.named_parameters()} == sizes
+
+
+def check(
+    made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float, device: str, files: tuple[str, ...] = ()
+) -> None:
     module, shape = made
     subject = Subject(randomize(module, seed).to(device), classification(shape, n=12, seed=seed), "generated")
     before, digest = state(subject.module), subject.digest
@@ -170,6 +196,15 @@ def check(made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float, d
             assert (
                 sum(p.numel() for p in smaller.parameters()) == expected < sum(p.numel() for p in module.parameters())
             )
+            for name in files:
+                round_trip(subject, plan, smaller, name)
+    if subject.blocks:
+        every = Recipe().prune("*", threshold=1e9, granularity="layer")
+        plan = resolve(subject, every.prune("*", sparsity=sparsity, granularity="unit"))
+        assert set(plan.removed) == {group.name for group in subject.blocks}
+        smaller = compress(subject, plan)
+        assert verify(subject, plan, smaller, 6) <= 1e-5
+        assert sum(p.numel() for p in smaller.parameters()) == counts(subject, plan).parameters
     assert unchanged(subject.module, before) and subject.digest == digest
 
 
@@ -179,7 +214,22 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.3, 0.5, 0.99]))
 def test_generated_networks(device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
-    check(made, seed, sparsity, device)
+    check(made, seed, sparsity, device, ("safetensors",))
+
+
+@settings(max_examples=2, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@given(networks(), st.integers(0, 5))
+def test_generated_networks_in_onnx_runtime(device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int) -> None:
+    check(made, seed, 0.5, device, ("onnx",))
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None, suppress_health_check=QUIET)
+@given(networks(), st.integers(0, 5), st.sampled_from([0.2, 0.5, 0.99]))
+def test_many_generated_networks_in_files(
+    device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float
+) -> None:
+    check(made, seed, sparsity, device, ("safetensors", "onnx", "pt2"))
 
 
 @pytest.mark.slow

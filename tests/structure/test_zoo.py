@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 
 import pytest
 import torch
 
-from explorer.compress.apply import build, compress, verify
+from explorer.compress.apply import compress, verify
 from explorer.compress.plan import Plan
 from explorer.compress.resolve import resolve
 from explorer.core.errors import UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts, remaining_shape
 from explorer.evaluate.macs import count
+from explorer.models.groups import follow
 from explorer.models.subject import Subject
 from explorer.models.trial import difference
 from tests.contract.nets import state, unchanged
-from tests.structure.zoo import CASES, RECURRENT, Case
+from tests.structure.zoo import CASES, RECURRENT, UNTRACEABLE, Case
 
 CHOSEN = [
     case for case in RECURRENT if "2 layers" in case.name and ("no bias" in case.name) != ("time first" in case.name)
@@ -93,6 +93,13 @@ def test_removing_equals_masking(case: Case, device: str) -> None:
     exact(case, device)
 
 
+@pytest.mark.parametrize("case", UNTRACEABLE, ids=lambda case: case.name)
+def test_what_cannot_be_traced_has_the_groups_that_are_certain(case: Case, device: str) -> None:
+    with pytest.raises(Exception, match=r".+"):
+        follow(case.subject(device))
+    exact(case, device)
+
+
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
 def test_recurrent_layers_of_every_setting(case: Case, device: str) -> None:
     exact(case, device, most=2)
@@ -116,17 +123,31 @@ def test_heads_are_the_attentions_heads(device: str) -> None:
             "separate q, k, v with a mask", "grouped queries",
         )},
         "nn.TransformerEncoderLayer": {("encoder.self_attn", 3)},
+        "einsum": {("q", 3)},
+        "nn.TransformerDecoder": {
+            (f"decoder.layers.{i}.{name}", 2) for i in (0, 1) for name in ("self_attn", "multihead_attn")
+        },
+        "nn.Transformer": {
+            ("both.encoder.layers.0.self_attn", 2),
+            ("both.decoder.layers.0.self_attn", 2),
+            ("both.decoder.layers.0.multihead_attn", 2),
+        },
         "decoder with cross attention": {("attn", 3), ("cross", 3)},
+        "equal heads in all layers": {("layers.0", 3)},
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["u-net skip", "residual", "dense concatenation", "conv -> lstm -> linear"])
-def test_training_mode_agrees_too(name: str, device: str) -> None:
-    """Units of BatchNorm's batch statistics and of recurrent layers, without dropout."""
-    subject = next(case for case in CASES if case.name == name).subject(device)
-    plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
-    removed = build(subject, plan).train()
-    masked = build(subject, Plan(plan.layers, plan.kept, {}, plan.protected)).train()
-    inputs = subject.example(8)
-    gap = difference(subject.task.forward(masked, inputs), subject.task.forward(removed, inputs))
-    assert math.isfinite(gap) and gap <= 1e-5
+def test_layers_that_share_a_number_of_heads_lose_equally_many(device: str) -> None:
+    subject = next(case for case in CASES if case.name == "equal heads in all layers").subject(device)
+    group = next(group for group in subject.groups if group.kind == "head")
+    assert group.producers == tuple(f"layers.{i}.{name}.weight" for i in (0, 1) for name in "qkv")
+    small = compress(subject, Recipe().prune("layers.1.q", sparsity=0.34, granularity="unit"))
+    assert small.num_heads == 2 and {len(layer["q"].weight) for layer in small.layers} == {8}
+    assert subject.module.num_heads == 3
+
+
+def test_tied_weights_stay_tied_and_their_layers_know_their_size(device: str) -> None:
+    subject = next(case for case in CASES if case.name == "tied-embedding language model").subject(device)
+    small = compress(subject, Recipe().prune("embedding", sparsity=0.5, granularity="unit"))
+    assert small.head.weight is small.embedding.weight and small.head.weight.shape == (11, 3)
+    assert small.embedding.embedding_dim == small.head.in_features == 3

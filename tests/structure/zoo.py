@@ -12,7 +12,11 @@ from torch import nn
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 from tests.contract.nets import classification, language, randomize
+from tests.structure import nets_control as control
 from tests.structure import nets_conv as conv
+from tests.structure import nets_depth as depth
+from tests.structure import nets_functional as functional
+from tests.structure import nets_grouped as grouped
 from tests.structure import nets_sequence as sequence
 from tests.structure import nets_transformer as transformer
 
@@ -31,6 +35,7 @@ class Case:
     groups: dict[str, tuple[str, int]] | None = None
     refused: dict[str, str] = field(default_factory=dict)
     kind: str = "classification"
+    inputs: Callable[[], Task] | None = None  # for what is neither [N, *shape] nor token indices
 
     def subject(self, device: str) -> Subject:
         torch.manual_seed(0)
@@ -38,6 +43,8 @@ class Case:
         return Subject(module, self.task(), self.name)
 
     def task(self) -> Task:
+        if self.inputs is not None:
+            return self.inputs()
         if self.shape is None:
             return language(n=16) if self.kind == "language" else tokens()
         return classification(self.shape, n=16)
@@ -51,8 +58,27 @@ def tokens(n: int = 16, length: int = 6, vocabulary: int = 11) -> Task:
     return Task.classification(train=data, validation=data, test=data)
 
 
+def keywords(n: int = 16, length: int = 6) -> Task:
+    """Inputs by name: sequences [N, T, 4] with a length and a context [N, 4] each; outputs are a dict."""
+    generator = torch.Generator().manual_seed(0)
+    data = []
+    for i in range(n):
+        tensors = {
+            "sequences": torch.randn(length, 4, generator=generator),
+            "context": torch.randn(4, generator=generator),
+        }
+        data.append(({**tensors, "lengths": torch.tensor(1 + i % length)}, i % 3))
+    return Task.classification(
+        train=data,
+        validation=data,
+        test=data,
+        loss=lambda outputs, y: nn.functional.cross_entropy(outputs["logits"], y),
+    )
+
+
 H, C, N, W = "hidden", "channel", "neuron", "width"
 BLOCK = {"embed": (W, 12), "attn": ("head", 3), "fc1": (N, 10)}
+SHUFFLED = {"stem": (C, 4), "unit1.conv1": (C, 3), "unit2.conv1": (C, 3)}
 HEAD = {"head.weight": "its units reach the model's output"}
 
 CASES = [
@@ -65,10 +91,34 @@ CASES = [
         {"stem": (C, 6), "point1": (C, 8), "point2": (C, 6)},
         HEAD,
     ),
+    Case("depthwise with a multiplier", grouped.DepthwiseMultiplier, (2, 8, 8), {"stem": (C, 4), "fc": (N, 6)}, HEAD),
     Case(
-        "depthwise with a multiplier", conv.DepthwiseMultiplier, (2, 8, 8), {"fc": (N, 6)}, {"stem.weight": "grouped"}
+        "transposed depthwise with a multiplier",
+        lambda: grouped.DepthwiseMultiplier(True),
+        (2, 8, 8),
+        {"stem": (C, 4), "fc": (N, 6)},
+        HEAD,
     ),
-    Case("grouped convolution", conv.Grouped, (2, 8, 8), {"c": (C, 6)}, {"a.weight": "grouped", "b.weight": "grouped"}),
+    Case("grouped convolution", grouped.Grouped, (2, 8, 8), {"a": (C, 4), "b": (C, 6), "c": (C, 6)}, HEAD),
+    Case("grouped and transposed", grouped.GroupedImage, (2, 8, 8), {"a": (C, 4), "b": (C, 3)}, HEAD),
+    Case("resnext-like", grouped.ResNeXt, (2, 8, 8), {"stem": (C, 6), "conv1": (C, 8)}, HEAD),
+    Case(
+        "resnext-like, few groups",
+        lambda: grouped.ResNeXt(2, 8),
+        (2, 8, 8),
+        {"stem": (C, 6), "conv1": (C, 8), "conv2": (C, 8)},
+        HEAD,
+    ),
+    Case("shufflenet-like", grouped.ShuffleNet, (2, 8, 8), SHUFFLED, HEAD),
+    Case("shufflenet-like, nn.ChannelShuffle", lambda: grouped.ShuffleNet("module"), (2, 8, 8), SHUFFLED, HEAD),
+    Case("shufflenet v2-like", grouped.SplitShuffle, (2, 8, 8), {"stem": (C, 4), "conv1": (C, 4)}, HEAD),
+    Case(
+        "shufflenet v2-like, channel_shuffle",
+        lambda: grouped.SplitShuffle("function"),
+        (2, 8, 8),
+        {"stem": (C, 4), "conv1": (C, 4)},
+        HEAD,
+    ),
     Case(
         "dense concatenation", conv.DenseNet, (2, 8, 8), {"stem": (C, 4), "a": (C, 3), "b": (C, 3), "c": (C, 5)}, HEAD
     ),
@@ -86,6 +136,14 @@ CASES = [
     Case("gated linear unit", conv.Gated, (6,), {"both": (N, 5)}, HEAD),
     Case("pixel shuffle", conv.Shuffle, (1, 6, 6), {"a": (C, 2), "b": (C, 4)}, HEAD),
     Case("functional layers", conv.Functional, (6,), {"a": (N, 8), "b": (N, 5)}),
+    Case("products with parameters", functional.Products, (6,), {"a": (N, 8), "b": (N, 5), "c": (N, 7)}),
+    Case("einsum", functional.Einsum, (5, 4), {"q": ("head", 3), "v": (C, 4), "out": (C, 12)}),
+    Case(
+        "functions on parameters",
+        functional.Functional,
+        (2, 8, 8),
+        {"filters": (C, 3), "grouped": (C, 4), "gate": (C, 5), "head": (N, 3)},
+    ),
     Case("conv -> lstm -> linear", sequence.ConvLSTM, (3, 10), {"conv": (C, 6), "lstm.l0": (H, 5)}, HEAD),
     Case("encoder-decoder gru with a shared state", sequence.EncoderDecoder, (6, 4), {"encoder.l0": (H, 6)}, HEAD),
     Case("lstm cell in a loop", sequence.Cells, (5, 4), {"cell": (H, 6)}, HEAD),
@@ -127,10 +185,50 @@ CASES = [
         {**BLOCK, "memory": (N, 8), "cross": ("head", 3)},
         HEAD,
     ),
+    Case(
+        "nn.TransformerDecoder",
+        lambda: depth.Modules(True, decoder=True),
+        (5, 4),
+        {"embed": (W, 12)}
+        | {f"decoder.layers.{i}.{name}": ("head", 2) for i in (0, 1) for name in ("self_attn", "multihead_attn")}
+        | {f"decoder.layers.{i}.linear1": (N, 10) for i in (0, 1)},
+        HEAD,
+    ),
+    Case(
+        "nn.Transformer",
+        depth.Seq2Seq,
+        (5, 4),
+        {"embed": (W, 12)}
+        | {f"both.{at}": ("head", 2) for at in ("encoder.layers.0.self_attn", "decoder.layers.0.self_attn", "decoder.layers.0.multihead_attn")}
+        | {f"both.{at}.layers.0.linear1": (N, 10) for at in ("encoder", "decoder")},
+        HEAD,
+    ),
     Case("grouped queries", lambda: transformer.Encoder("grouped"), (5, 4), BLOCK, HEAD),
+    Case(
+        "equal heads in all layers", transformer.EqualHeads, (5, 4), {"embed": (W, 12), "layers.0": ("head", 3)}, HEAD
+    ),
     Case("group norm", conv.GroupNormNet, (2, 8, 8), {"a": (C, 2), "fc": (N, 5)}, HEAD),
     Case("layer norm", conv.LayerNormNet, (6,), {"a": (N, 8), "fc": (N, 5)}, HEAD),
 ]
+
+TWO = {"a": (N, 8), "right": (N, 5)}
+UNTRACEABLE = [
+    Case("branch on the length", control.BySize, (5, 4), {**{f"lstm.l{i}{s}": (H, 6) for i in (0, 1) for s in ("", "_reverse")}, "fc": (N, 5)}, HEAD),
+    Case("branch on the length, long", control.BySize, (12, 4), None, HEAD),
+    Case("lstm cell in a loop of any length", lambda: control.LoopedCell("LSTM"), (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("gru cell in a loop of any length", lambda: control.LoopedCell("GRU"), (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("rnn cell in a loop of any length", lambda: control.LoopedCell("RNN"), (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("branch on data", control.ByData, (6,), TWO, HEAD),
+    Case("branch on data that mixes units", lambda: control.ByData("softmax"), (6,), {"a": (N, 8)}, {"left.weight": "softmax"}),
+    Case("branch on a number that no sample takes", lambda: control.ByData("item"), (6,), {**TWO, "a": (N, 4)}, HEAD),
+    Case("branch on a number that is lost", lambda: control.ByData("float"), (6,), {}, {"a.weight": "plain numbers", "left.weight": "plain"}),
+    Case("branch on the units", lambda: control.ByData("units"), (6,), {"right": (N, 5)}, {"a.weight": "all runs over its units"}),
+    Case("branch that no sample takes", lambda: control.ByData("rare"), (6,), {"right": (N, 5)}, {"a.weight": "fails once units are removed"}),
+    Case("checks on data", lambda: control.ByData("checked"), (6,), TWO, HEAD),
+    Case("layer that no sample reaches", control.Unused, (5, 4), {"block.fc1": (N, 7)}, {"embed.weight": "long.weight"}),
+    Case("early exit", control.EarlyExit, (5, 4), {**BLOCK, "block.self_attn": ("head", 3), "block.linear1": (N, 9)}, HEAD),
+    Case("keywords, packed sequences, a state", control.Packed, None, {"start": (N, 6)}, HEAD, inputs=keywords),
+]  # fmt: skip
 
 
 def recurrent() -> Iterator[Case]:

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-import explorer
 from explorer.core.errors import RecipeError, near
 from explorer.core.message import joined, say
 from explorer.core.recipe import Recipe
 from explorer.ui import i18n
 from explorer.ui.i18n import translated
 from explorer.ui.state import pack
+from tests.contract.nets import sample
 
 MODEL = "bikes-mlp"
 FOREIGN = re.compile(r"[A-Za-z]{3,} [a-z]{2,} ")  # three English words in a row
@@ -65,8 +65,8 @@ def test_what_nobody_translated_stays(text: object) -> None:
 
 @pytest.mark.usefixtures("chinese")
 @pytest.mark.parametrize("name", ["bikes-mlp", "vowels-lstm", "fashion-vit"])
-def test_reasons_why_units_stay_are_translated(name: str) -> None:
-    refused = explorer.load(name).structure.refused
+def test_reasons_why_units_stay_are_translated(name: str, device: str) -> None:
+    refused = sample(name, device).structure.refused
     assert refused
     for reason in refused.values():
         assert translated(reason) != reason and not FOREIGN.search(translated(reason))

@@ -51,6 +51,9 @@ class Divided(Criterion):
         found, cost = self.base().scores(subject, names, look), self.cost()
         return {name: one / cost.of_weight(subject, name) for name, one in found.items()}
 
+    def aggregate(self, scores: Tensor) -> Tensor:
+        return self.base().aggregate(scores)
+
     def unit_scores(self, subject: Subject, cut: Cut, look: Look) -> Tensor:
         return self.base().unit_scores(subject, cut, look) / self.cost().of_unit(subject, cut)
 

@@ -103,7 +103,7 @@ export function mount(root, { onChange }) {
   const warp = (v) => Math.sign(v) * Math.abs(v) ** (d.warp || 1); // scores crowd near 0: lo and hi are warped, thresholds are not
   const unwarp = (u) => Math.sign(u) * Math.abs(u) ** (1 / (d.warp || 1));
   const x = (v) => ((warp(v) - d.lo) / (d.hi - d.lo || 1)) * width();
-  const limit = () => d.scores.length - 1; // at least one unit stays
+  const limit = () => d.scores.length - (d.all ? 0 : 1); // at least one unit stays; of blocks all may go
   const place = (sign = 1) => (units() ? (value.k / d.scores.length) * width() : x(sign * value.t));
   const share = () => (units() ? value.k / d.scores.length : value.t <= 0 && signed() ? 0 : fraction(d.q, value.t, d.n));
 

@@ -126,13 +126,21 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     shape = " × ".join(map(str, layer.shape))
     text = f"{shape} · " + _("{n} weights", n=f"{layer.numel:,}")
     group = next((g for g in subject.groups if g.name == layer.group), None)
-    if group is None:
+    if controls.current(space, subject, layer).granularity == "layer":
+        around = [g.name for g in subject.blocks if layer.name in g.producers]
+        why = subject.depth.refused.get(layer.name, "")
+        text += " · " + (
+            escape(_("in the removable block {name}", name=", ".join(around))) if around
+            else f'<abbr class="x-term" title="{escape(translated(why))}">{escape(_("in no removable block"))}</abbr>'
+        )  # fmt: skip
+    elif group is None:
         why = subject.structure.refused.get(layer.name, "")
         text += f' · <abbr class="x-term" title="{escape(translated(why))}">{escape(_("no removable units"))}</abbr>'
     else:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
-        text += " · " + escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        goes = escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        text += " · " + (f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>' if group.about else goes)
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
         space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
