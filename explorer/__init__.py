@@ -29,6 +29,8 @@ _PUBLIC = {
     "stream": "explorer.evaluate.evaluator",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
+    "criterion": "explorer.analysis.custom",
+    "gate_importance": "explorer.analysis.gates",
     "quantizers": "explorer.compress.quantizers",
     "observers": "explorer.compress.observers",
     "quantization_error": "explorer.compress.errors",
@@ -70,10 +72,12 @@ __all__ = [
     "VerificationError",
     "compress",
     "criteria",
+    "criterion",
     "evaluate",
     "explain",
     "export",
     "exporters",
+    "gate_importance",
     "importance",
     "joint_cells",
     "joint_map",
@@ -105,6 +109,8 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .analysis.criteria import criteria
+    from .analysis.custom import criterion
+    from .analysis.gates import gate_importance
     from .analysis.importance import importance
     from .compress.apply import compress
     from .compress.errors import quantization_error

@@ -66,7 +66,8 @@ def _calibrate(
     subject: Subject, bare: Plan, samples: int, progress: Progress, cancel: Cancel
 ) -> Mapping[str, Statistics]:
     module = build(subject, bare)
-    found = {name: Statistics(name) for name, reason in sites(subject).items() if reason is None}
+    there = dict(module.named_parameters(remove_duplicate=False))  # blocks may have gone whole
+    found = {name: Statistics(name) for name, reason in sites(subject).items() if reason is None and name in there}
     with rounded(module, {name: Watcher(one.see) for name, one in found.items()}):
         for _ in run(subject, module, samples, progress, cancel, 0, 2):
             for one in found.values():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..models.norms import norms_of
 from ..models.quantized import FakeQuantize
-from ..models.removal import select
+from ..models.removal import alive, select
 from .codes import Codes, Uniform
 
 
@@ -111,7 +111,13 @@ class Plan:
     kept: Mapping[str, Tensor]
     dropped: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
     protected: frozenset[str] = frozenset()
+    removed: tuple[str, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def structural(self) -> bool:
+        """Whether tensors become smaller or vanish."""
+        return bool(self.kept or self.removed)
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -120,7 +126,8 @@ class Plan:
 
     @cached_property
     def norms(self) -> dict[str, Tensor]:
-        """{FQN of a norm: indices of removed units}: the masked run takes its statistics over the others."""
+        """{FQN of a norm: indices of removed units}: the masked run takes its statistics over the others. Modules that go whole
+        stand there, too: it holds what they answer at zero."""
         return norms_of(self.dropped)
 
     def cut_fraction(self, name: str) -> float:
@@ -133,11 +140,10 @@ class Plan:
             below = mine.gain < 1
         elif mine.mask is not None:
             below = ~mine.mask
-        alive_mask = torch.ones(below.shape, dtype=torch.bool, device=below.device)
-        for dim, index in self.dropped.get(name, {}).items():
-            if below.numel():
-                alive_mask.index_fill_(dim, index.to(below.device), False)
-        return float(below[alive_mask].float().mean()) if below.numel() and alive_mask.any() else 0.0
+        if not below.numel():
+            return 0.0
+        alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
+        return float(below[alive_mask].float().mean()) if alive_mask.any() else 0.0
 
     @property
     def codes(self) -> dict[str, Codes]:
@@ -175,4 +181,6 @@ class Plan:
             state.update(f"{name}=".encode() + self.tensors[name].float().cpu().contiguous().numpy().tobytes())
         for name in sorted(self.kept):
             state.update(f"{name}:".encode() + self.kept[name].numpy().tobytes())
+        for name in sorted(self.removed):
+            state.update(f"-{name};".encode())
         return state.hexdigest()

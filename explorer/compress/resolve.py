@@ -10,11 +10,14 @@ from torch import Tensor
 
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
+from ..analysis.look import Look
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
+from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
+from ..models.blocks import Block
+from ..models.gates import gates_of
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
@@ -22,6 +25,7 @@ from .activations import with_inputs
 from .bias import corrected
 from .calibrate import Cancel, Progress
 from .codes import Codes
+from .depth import blocks_of, blocks_that_go
 from .fit import check_rule, fit_weight
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .observers import registry as observers
@@ -33,7 +37,7 @@ from .units import groups_of, kept_units, soft_gains
 def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, cancel: Cancel = None) -> Plan:
     """Masks, kept units, scales and zero points of a recipe for a subject.
 
-    Units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
+    Blocks and units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
 
@@ -54,9 +58,8 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
                 type=type(recipe).__name__,
             )
         )
-    return subject.memo.get(
-        ("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe, progress, cancel)
-    )
+    key = ("plan", subject.version, recipe.rules, criteria.generation)
+    return subject.memo.get(key, lambda: _resolve(subject, recipe, progress, cancel))
 
 
 def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:
@@ -69,7 +72,13 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
         elif isinstance(rule, Quantize):
             observers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
+    removed = _blocks(subject, recipe, holds, protected)
+    whole = {name for branch in removed for name in branch.group.members}
+    holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
+    units = dict(dropped)
+    for branch in removed:
+        dropped |= branch.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
@@ -92,8 +101,22 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
         bare = replace(bare, codes=codes)
         if bare.changes_weight:
             layers[name] = bare
-    plan = corrected(subject, Plan(layers, kept, dropped, protected, tensors), holds, progress, cancel)
+    gone_whole = tuple(branch.group.name for branch in removed)
+    bare_plan = Plan(layers, kept, dropped, protected, gone_whole, tensors)
+    plan = corrected(subject, bare_plan, holds, progress, cancel)
     return with_inputs(subject, plan, recipe.rules, holds, progress, cancel)
+
+
+def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
+    """The blocks that go by all layer-prune rules, in forward order."""
+    if not any(LAYER_PRUNE in kinds for kinds in holds.values()):
+        return []
+    gone: set[str] = set()
+    for index, blocks in blocks_of(subject, recipe.rules, holds, protected).items():
+        rule = recipe.rules[index]
+        assert isinstance(rule, Prune)
+        gone |= {block.group.name for block in blocks_that_go(subject, rule, blocks)}
+    return [block for name, block in subject.depth.blocks.items() if name in gone]
 
 
 def _units(
@@ -136,8 +159,8 @@ def _weights(
     for index, names in by_rule.items():
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
-        scores = weight_scores(subject, criteria[rule.criterion](), names, 1024, 0)
-        stays = _cut(rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
+        stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
             mask, score = stays[name], scores[name]
@@ -165,18 +188,22 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)
-    if fixed or shape:  # runs and blocks lie in the tensor that remains, which is what gets stored
+    gates = {name: gates_of(subject, name) for name in names} if rule.granularity == GATE else {}
+    if fixed or shape or gates:  # runs and blocks lie in the tensor that remains, which is what gets stored
         whole = {name: compact(scores[name], living[name]) if name in living else scores[name] for name in names}
         if fixed:
             found = {name: by_pattern(whole[name], *fixed) for name in names}
         else:
-            assert shape
-            sums = _ranked(rule, {name: block_sums(whole[name], *shape) for name in names}, {})
-            found = {name: expand_blocks(sums[name], *shape, whole[name].shape) for name in names}
+            shapes = {name: shape or (len(whole[name]) // gates[name], whole[name][0].numel()) for name in names}
+            sums = {name: block_sums(whole[name], *shapes[name]) for name in names}
+            if gates:  # gates differ in size between layers
+                sums = {name: sums[name] / (shapes[name][0] * shapes[name][1]) for name in names}
+            stays = _ranked(rule, sums, {})
+            found = {name: expand_blocks(stays[name], *shapes[name], whole[name].shape) for name in names}
         return {name: spread(found[name], living[name]) if name in living else found[name] for name in names}
     return _ranked(rule, scores, living)
 

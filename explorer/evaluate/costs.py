@@ -11,7 +11,7 @@ from torch import Tensor
 from ..compress.apply import effective_weights
 from ..compress.plan import LayerPlan, Plan
 from ..core.report import Counts, LayerCount
-from ..models.removal import select
+from ..models.removal import remaining_shape, select
 from ..models.subject import Subject
 from .macs import Macs, count
 
@@ -37,11 +37,6 @@ def representations(
     if not codes_zero and nonzero < numel:
         del found["dense"]
     return found
-
-
-def remaining_shape(shape: tuple[int, ...], dims: Mapping[int, Tensor]) -> tuple[int, ...]:
-    """The shape after the dropped indices of each dim are gone."""
-    return tuple(size - (len(dims[d].unique()) if d in dims else 0) for d, size in enumerate(shape))
 
 
 def counts(subject: Subject, plan: Plan) -> Counts:

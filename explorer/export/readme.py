@@ -137,6 +137,7 @@ def readme(
         "smaller nor faster. ONNX files of integers hold codes of 8 or 4 bits, zeros included; a packed file alone leaves zeros",
         "out, and takes its full size again when it is loaded. The counted bytes say what a format for sparse or quantized",
         "weights needs, without file headers. Removed units are gone from every file.",
+        *([f"Removed whole, so that what their residual carries passes them by: {', '.join(plan.removed)}."] if plan.removed else []),
         "",
         "## Verified",
         "",

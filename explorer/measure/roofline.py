@@ -39,6 +39,12 @@ def _modules(subject: Subject) -> list[str]:
     return list(dict.fromkeys(layer.module for layer in subject.layers if layer.kind != "other" and layer.module))
 
 
+def _held(subject: Subject, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Those of them that a compressed module still has."""
+    held = dict(module.named_modules())
+    return [(name, held[name]) for name in _modules(subject) if name in held]
+
+
 @torch.no_grad()
 def traffic(subject: Subject, plan: Plan, batch: int = 1) -> dict[str, Traffic]:
     """{module FQN: bytes moved} of a forward pass on ``batch`` samples, units removed; cached by structure."""
@@ -59,8 +65,8 @@ def _traffic(subject: Subject, module: nn.Module, batch: int) -> dict[str, Traff
         return hook
 
     with ExitStack() as stack:
-        for name in _modules(subject):
-            stack.callback(module.get_submodule(name).register_forward_hook(look(name)).remove)
+        for name, child in _held(subject, module):
+            stack.callback(child.register_forward_hook(look(name)).remove)
         subject.task.forward(module, to_device(subject.task.example(batch), "cpu"))
     return found
 
@@ -115,8 +121,7 @@ def _times(
 
     inputs = to_device(subject.task.example(batch), device)
     with ExitStack() as stack:
-        for name in _modules(subject):
-            child = module.get_submodule(name)
+        for name, child in _held(subject, module):
             stack.callback(child.register_forward_pre_hook(enter(name)).remove)
             stack.callback(child.register_forward_hook(leave(name)).remove)
         for _ in range(ROUNDS):

@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from .calls import Call
+from .plain import simplify
 
 _PACKED = (nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence)
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
@@ -63,6 +64,7 @@ class _Tracer(fx.Tracer):
 def trace(module: nn.Module, call: Call, leaf: Callable[[nn.Module], bool]) -> tuple[nn.Module, fx.Graph]:
     """Trace a copy; arguments that the call does not give are fixed at their defaults."""
     copied = copy.deepcopy(module).eval()  # a trace leaves constants on the module
+    simplify(copied)
     parameters = inspect.signature(type(copied).forward).parameters
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
     given = set(names[: len(call.args)]) | set(call.kwargs)

@@ -1,1 +1,1 @@
-"""Many recipes looked at together: maps and scans."""
+"""Studies: many recipes judged to answer one question."""

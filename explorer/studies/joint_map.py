@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..compress.resolve import resolve
+from ..core.checks import shown
 from ..core.errors import Cancelled, RecipeError
 from ..core.joint import UNQUANTIZED, Cell, frontier
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.checks import shown
 from ..core.targets import select
 from ..evaluate.evaluator import look, stages
 from ..models.subject import Subject

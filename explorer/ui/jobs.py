@@ -1,82 +1,64 @@
-"""Long work beside the page: a thread that reports progress and can be cancelled. The page looks at it from a timed fragment."""
+"""Work that goes on while the page stays usable: a thread a session and name, asked for what it has so far."""
 
 from __future__ import annotations
 
 import threading
-import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
-from explorer.core.errors import Cancelled, ExplorerError, cause
-from explorer.core.message import say
+from explorer.core.errors import Cancelled, ExplorerError
 
-TICK = 0.6  # seconds between two looks
+Ask = Callable[[], bool]
+Tell = Callable[[int, int], None]
 
 
+@dataclass
 class Job:
-    """``work(cancel=, progress=)`` in a thread. key: what it was started for. It never calls Streamlit."""
+    """found: what was yielded so far. done, total: progress. key: what it was asked to do."""
 
-    def __init__(self, key: Any, work: Callable[..., Any]) -> None:
-        self.key = key
-        self.done, self.total = 0, 1
-        self.result: Any = None
-        self.error: ExplorerError | None = None
-        self.began = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(work,), name="explorer-job", daemon=True)
-        self._thread.start()
+    key: object
+    found: list[Any] = field(default_factory=list)
+    done: int = 0
+    total: int = 0
+    error: str = ""  # a message, or the text of what was not foreseen
+    running: bool = True
+    _stop: threading.Event = field(default_factory=threading.Event)
 
-    def _run(self, work: Callable[..., Any]) -> None:
+    def stop(self) -> None:
+        """It ends at its next question."""
+        self._stop.set()
+
+    def _told(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
+
+    def _work(self, make: Callable[[Tell, Ask], Iterator[Any]]) -> None:
         try:
-            self.result = work(cancel=self._stop.is_set, progress=self._progress)
+            for one in make(self._told, self._stop.is_set):
+                self.found.append(one)
         except Cancelled:
             pass
         except ExplorerError as error:
-            self.error = error
-        except Exception as error:  # a thread has nobody else to tell
-            traceback.print_exc()
-            self.error = ExplorerError(say("{cause}", cause=cause(error, 200)))
+            self.error = error.message
+        except Exception as error:  # a thread's traceback reaches nobody
+            self.error = f"{type(error).__name__}: {error}"
+        finally:
+            self.running = False
 
-    def _progress(self, done: int, total: int) -> None:
-        self.done, self.total = done, total
 
-    @property
-    def running(self) -> bool:
-        """Whether it is still at work."""
-        return self._thread.is_alive()
-
-    @property
-    def share(self) -> float:
-        """0 to 1."""
-        return min(1.0, self.done / max(1, self.total))
-
-    @property
-    def seconds_left(self) -> float:
-        """An estimate from what is done."""
-        return (time.monotonic() - self.began) * (1 - self.share) / max(self.share, 0.02)
-
-    def cancel(self) -> None:
-        """Ask it to end at its next step."""
-        self._stop.set()
-
-    def join(self, timeout: float | None = None) -> None:
-        """Wait for its end."""
-        self._thread.join(timeout)
+def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]]) -> Job:
+    """Run ``make(progress, cancel)`` in a thread; a job of that name that still runs is stopped."""
+    before = current(name)
+    if before is not None:
+        before.stop()
+    job = Job(key)
+    st.session_state[f"job-{name}"] = job
+    threading.Thread(target=job._work, args=(make,), daemon=True, name=name).start()
+    return job
 
 
 def current(name: str) -> Job | None:
-    """The session's job of a kind."""
-    found = st.session_state.get(f"job-{name}")
-    return found if isinstance(found, Job) else None
-
-
-def start(name: str, key: Any, work: Callable[..., Any]) -> Job:
-    """Start one, ending the session's former job of that kind."""
-    before = current(name)
-    if before is not None:
-        before.cancel()
-    job = st.session_state[f"job-{name}"] = Job(key, work)
-    return job
+    """The session's last job of that name."""
+    return st.session_state.get(f"job-{name}")

@@ -74,7 +74,8 @@ class Graph:
 def _steps(subject: Subject, plan: Plan) -> dict[str, Steps]:
     found = {}
     for name, codes in plan.codes.items():
-        steps = steps_of(codes, pruned(plan.layers[name], subject.weight(name)))
+        weight = pruned(plan.layers[name], subject.weight(name))
+        steps = steps_of(codes, weight) if weight.numel() else None  # a layer that went whole has none
         if steps is not None:
             found[name] = steps
     return found

@@ -17,6 +17,8 @@ def hints(subject: Subject, plan: Plan) -> dict[str, Hint]:
     found = {}
     for name, codes in plan.codes.items():
         weight = pruned(plan.layers[name], subject.weight(name))
+        if not weight.numel():
+            continue  # its layer went whole
         slices = Slices(tuple(weight.shape), codes.slices.axis, codes.slices.size, codes.slices.parts)
         steps = steps_of(codes, weight)
         found[name] = Hint(slices, _flat(steps.code - steps.zero), _flat(steps.parameters)) if steps else Hint(slices)

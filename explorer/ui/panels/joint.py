@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import streamlit as st
@@ -34,7 +35,7 @@ def render(space: Workspace, subject: Subject) -> None:
         busy = job is not None and job.running
         go = st.button(_("Fill the map"), type="primary", icon=":material/grid_on:", key="joint-go", disabled=busy)
         if st.button(_("Cancel"), key="joint-cancel", disabled=not busy) and job is not None:
-            job.cancel()
+            job.stop()
         st.caption(
             _(
                 "Mask first, then quantize the survivors (min-max, a scale a channel). Few samples first, then all of validation."
@@ -43,29 +44,29 @@ def render(space: Workspace, subject: Subject) -> None:
     if go:
         _start(space, subject, ALL if targets == ALL else space.layer)
         st.rerun()
-    if job is None or job.key[0] != subject.name:
+    if job is None or job.key[0] != subject.name:  # type: ignore[index]
         return
     st.fragment(_draw, run_every=TICK if busy else None)(space, subject, job)
 
 
 def _start(space: Workspace, subject: Subject, layers: str) -> None:
     recipe, device = space.history.present, st.session_state.get("device")
-    cells: dict[tuple[int, int], Cell] = {}
 
-    def work(cancel: Any, progress: Any) -> None:
-        found = explorer.joint_cells(subject, layers, recipe=recipe, device=device, cancel=cancel)
-        for cell in found:
-            cells[cell.row, cell.column] = cell
-            progress(sum(one.n for one in list(cells.values())), cell.total * len(SPARSITIES) * len(BITS))
+    def work(tell: Callable[[int, int], None], ask: Callable[[], bool]) -> Iterator[Cell]:
+        seen: dict[tuple[int, int], int] = {}
+        for cell in explorer.joint_cells(subject, layers, recipe=recipe, device=device, cancel=ask):
+            seen[cell.row, cell.column] = cell.n
+            tell(sum(seen.values()), cell.total * len(SPARSITIES) * len(BITS))
+            yield cell
 
-    jobs.start(NAME, (subject.name, layers, cells), work)
+    jobs.start(NAME, (subject.name, layers), work)
 
 
 def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
     """The map as far as it is known; while it fills, a timer draws it again."""
-    _name, layers, cells = job.key
-    known: dict[tuple[int, int], Cell] = dict(cells)
-    if job.error is not None:
+    layers = job.key[1]  # type: ignore[index]
+    known: dict[tuple[int, int], Cell] = {(cell.row, cell.column): cell for cell in list(job.found)}
+    if job.error:
         st.error(translated(job.error), icon=":material/error:")
         return
     left, right = st.columns([13, 6], gap="large")
@@ -93,7 +94,7 @@ def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
     with right:
         st.markdown(f"**{_('all layers') if layers == ALL else layers}** · {metric_name(metric) if metric else ''}")
         if job.running:
-            st.progress(job.share, _("{n} of {total} cells known", n=len(known), total=len(SPARSITIES) * len(BITS)))
+            st.progress(min(1.0, job.done / max(1, job.total)), _("{n} of {total} cells known", n=len(known), total=len(SPARSITIES) * len(BITS)))
         st.caption(
             _(
                 "Each cell: the metric and the kilobytes counted; ~ on a part of the samples. Outlined: no other cell is smaller and as good."

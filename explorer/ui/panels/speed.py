@@ -17,6 +17,7 @@ from ..state import Workspace
 from .scoreboard import kind_name
 
 NAME = "speed"
+TICK = 0.6  # seconds between two looks at the job
 
 
 def render(space: Workspace, subject: Subject) -> None:
@@ -34,22 +35,22 @@ def render(space: Workspace, subject: Subject) -> None:
         )
     if go:
         device = st.session_state.get("device")
-        jobs.start(NAME, key, lambda **how: explorer.explain(subject, recipe, device=device, **how))
+        jobs.start(NAME, key, lambda tell, ask: iter([explorer.explain(subject, recipe, device=device, progress=tell, cancel=ask)]))
         st.rerun()
-    if job is None or job.key[0] != subject.name:
+    if job is None or job.key[0] != subject.name:  # type: ignore[index]
         return
     if job.running:
-        st.fragment(_watch, run_every=jobs.TICK)()
+        st.fragment(_watch, run_every=TICK)()
         return
-    if job.error is not None:
+    if job.error:
         st.error(translated(job.error), icon=":material/error:")
-    elif job.result is not None:
+    elif job.found:
         if job.key != key:
             st.info(
                 _("These figures are of an earlier recipe. Measure again for the present one."),
                 icon=":material/history:",
             )
-        _show(job.result)
+        _show(job.found[0])
 
 
 def _watch() -> None:
@@ -59,9 +60,9 @@ def _watch() -> None:
         st.rerun()
         return
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.progress(job.share, _("Measuring, about {left} s left", left=f"{job.seconds_left:.0f}"))
+        st.progress(job.done / max(1, job.total), _("Measuring …"))
         if st.button(_("Cancel"), key="speed-cancel"):
-            job.cancel()
+            job.stop()
 
 
 def _show(seen: Explanation) -> None:
