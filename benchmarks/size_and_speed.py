@@ -92,7 +92,7 @@ def rows(name: str, options: argparse.Namespace) -> tuple[list[list[str]], list[
             speed = [f"{times[n]['onnx'] / times[n][format]:.2f}x" if format in weights else "" for n in times]
             lines.append(
                 [name, format, f"{size[format]:,}", f"{ratio:.2f}x", f"{inner:.2f}x" if inner else "", *speed, main, f"{value:.4f}",
-                 f"{-lost:+.4f}", same]
+                 f"{0.0 - lost:+.4f}", same]
             )  # fmt: skip
             if format == "onnx-int8":
                 reached = ratio if parameters > LARGE else inner or 0.0

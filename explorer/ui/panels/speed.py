@@ -199,7 +199,8 @@ def _roof(seen: Explanation) -> None:
     batch = roof.points[0].batch if roof.points else 0
     st.caption(
         _(
-            "Layers in PyTorch, fp32, a batch of {batch}. Left of the bend memory is the bound, right of it computing.",
+            "Layers in PyTorch, fp32, a batch of {batch}. Left of the bend memory is the bound, right of it computing; a layer whose data stay "
+            "in a cache may lie above the slope.",
             batch=batch,
         )
     )
