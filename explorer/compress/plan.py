@@ -143,7 +143,8 @@ class Plan:
         if not below.numel():
             return 0.0
         alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
-        return float(below[alive_mask].float().mean()) if alive_mask.any() else 0.0
+        counted = below[alive_mask] if below.numel() else below  # divided in float64, so that 0.9 of a layer is shown as 0.9
+        return int(counted.sum()) / counted.numel() if counted.numel() else 0.0
 
     @property
     def codes(self) -> dict[str, Codes]:
