@@ -28,8 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import explorer  # noqa: E402
-from explorer.evaluate.engine import engine, fast_dtype  # noqa: E402
-from explorer.evaluate.evaluator import ORIGINAL  # noqa: E402
+from explorer.evaluate.engine import engine  # noqa: E402
 from explorer.models.device import pick  # noqa: E402
 
 # the layers dragged: first, middle, last in forward order; and the ratios aimed at
@@ -106,7 +105,7 @@ def drag(name: str, given: argparse.Namespace) -> None:
             works = {
                 "naive": lambda s=sparsity: naive(module, layer, s, data, device),
                 "fast": lambda s=sparsity: ours(subject, layer, s, "fast", str(device)),
-                "full": lambda s=sparsity: ours(subject, layer, s, "full", str(device)),
+                "full": lambda s=sparsity: ours(subject, layer, s + 0.003, "full", str(device)),
             }
             for key, work in works.items():
                 if key == "naive" and i > given.naive:
@@ -117,7 +116,8 @@ def drag(name: str, given: argparse.Namespace) -> None:
                 elif given.verbose:
                     print(f"  first {key} {took:.1f} ms")
         base, fast, full = (statistics.median(times[key]) for key in ("naive", "fast", "full"))
-        kind = "bf16" if fast_dtype(subject, ORIGINAL, device, "validation") else "fp32"
+        run = engine(subject, device, "fast")
+        kind = f"{run.runner.tier}, {'bf16' if run.dtype else 'fp32'}, {run.tuned.layout}, {run.batch}"
         print(
             f"{name:15} {layer:24} {len(data):>6} {base:>9.1f} {fast:>8.2f} {full:>8.2f} {base / fast:>7.1f}x {aim:>6}x {base / full:>7.1f}x  {kind}  {loaded:.1f}",
             flush=True,

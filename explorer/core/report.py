@@ -124,7 +124,12 @@ def _finite(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The outcome of evaluating one recipe on one split. What is costly is computed when first read, then kept."""
+    """The outcome of evaluating one recipe on one split. What is costly is computed when first read, then kept.
+
+    timing: seconds of this evaluation: "queue" (waiting for others), "prefix" (chunks that ran from the input on), "suffix"
+    (chunks that ran from kept values). machine: how it was computed: tier, and the reason where it is not the best one, layout,
+    batch, bytes of kept values and their budget.
+    """
 
     subject: str
     recipe: Recipe
@@ -138,6 +143,8 @@ class Report:
     figures: Mapping[str, Figure]
     changes: Mapping[str, Figure]
     lower_is_better: frozenset[str] = LOWER_IS_BETTER
+    timing: Mapping[str, float] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
     lazy: Mapping[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
 
     @property

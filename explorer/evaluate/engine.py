@@ -1,27 +1,41 @@
-"""Runs a plan over the samples of a split, chunk by chunk, and keeps what it saw."""
+"""Runs a plan over the samples of a split, chunk by chunk, from what did not change, and keeps what it saw."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..compress.apply import effective_weights
 from ..compress.plan import Plan
 from ..core.errors import Cancelled, EvaluationError, ExplorerError
 from ..models.replica import Replica
 from ..models.subject import Subject
-from ..models.trial import tensors
+from ..models.task import part
 from .data import SplitData
-from .metrics import metrics_of
+from .jobs import Job, Jobs, exact
+from .judge import Judge
+from .prefixes import shared as prefixes
+from .prefixes import storages
+from .queue import Request, queue_of
+from .runners import Runner
+from .tiers import runner_for
+from .tune import Tuning, tuning
 
 KEPT = 128  # evaluations whose columns are kept, a few hundred kB each
+FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
+CHECKED = 8  # samples on which a replay is compared with the plain module
+_tokens = itertools.count()
+
+Progress = Callable[[int, int], None] | None
 
 
 class Seen:
@@ -35,30 +49,73 @@ class Seen:
     def columns(self, n: int) -> dict[str, Tensor]:
         """{name: [n, ...]} of the first n samples."""
         parts = list(self.parts)
-        return {key: torch.cat([part[key] for part in parts])[:n] for key in parts[0]}
+        if len(parts) == 1:
+            return {key: column[:n] for key, column in parts[0].items()}
+        return {key: torch.cat([one[key] for one in parts])[:n] for key in parts[0]}
+
+
+@dataclass(eq=False)
+class Work:
+    """One evaluation on its way: whose it is, when to stop, and where its time went (seconds)."""
+
+    request: Request
+    cancel: Callable[[], bool] | None = None
+    prefix: float = 0.0
+    suffix: float = 0.0
+    samples: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    @property
+    def timing(self) -> dict[str, float]:
+        """For the report."""
+        return {"queue": self.request.waited, "prefix": self.prefix, "suffix": self.suffix}
 
 
 class Engine:
     """One subject on one device in one precision. Shared by everybody who looks at that subject."""
 
-    def __init__(self, subject: Subject, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        self.subject, self.device, self.dtype = subject, device, dtype
-        self.replica = Replica(subject.module, device, dtype)
+    def __init__(self, subject: Subject, device: torch.device, tuned: Tuning) -> None:
+        self.subject, self.device, self.dtype, self.tuned = subject, device, tuned.dtype, tuned
+        self.replica = Replica(subject.module, device, tuned.dtype, tuned.channels_last)
         self.version = subject.version
-        self.metrics = metrics_of(subject.task.kind)
-        self.rate: float | None = None  # samples a second, measured
-        self.chunks = 0  # forward passes so far: tests count them
+        self.judge = Judge(subject)
+        self.metrics = self.judge.metrics
+        self.batch, self.rate = tuned.batch, tuned.rate  # rate: samples a second of the whole module
+        self.chunks = self.samples = 0  # evaluated so far: tests count them
+        self.joined = 0  # evaluations that found all of their work done, or being done, by another
+        self.queue = queue_of(device)
+        self.token = next(_tokens)
         self._splits: dict[str, SplitData] = {}
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
+        self._jobs: Jobs | None = None
+        self._rates: OrderedDict[Any, float] = OrderedDict()  # of parts whose values in front are kept
         self._lock = threading.Lock()
+        weakref.finalize(self, prefixes.drop, self.token)
 
     def data(self, split: str) -> SplitData:
         """The samples of a split, on the device."""
         self.subject.task.dataset(split)
         with self._lock:
             if split not in self._splits:
-                self._splits[split] = SplitData(self.subject.task, split, self.device, self.dtype)
+                first = 1 << max(5, int(FIRST_ANSWER * self.tuned.rate).bit_length() - 1)
+                settings = (self.device, self.dtype, self.tuned.channels_last, first)
+                self._splits[split] = SplitData(self.subject.task, split, *settings)
             return self._splits[split]
+
+    @property
+    def jobs(self) -> Jobs:
+        """How plans are run; found on first use."""
+        if self._jobs is None:
+            inputs = self.data("validation").some(3)
+            with self._lock:
+                if self._jobs is None:
+                    self._jobs = Jobs(self.subject, self.replica, runner_for(self.subject, self.replica, inputs), self.token)
+        return self._jobs
+
+    @property
+    def runner(self) -> Runner:
+        """How chunks are computed."""
+        return self.jobs.runner
 
     def seen(self, plan: Plan, split: str) -> Seen:
         """What was seen so far of a plan on a split."""
@@ -70,123 +127,130 @@ class Engine:
                 self._seen.popitem(last=False)
             return found
 
-    def ensure(
-        self,
-        plan: Plan,
-        split: str,
-        n: int,
-        cancel: Callable[[], bool] | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Seen:
+    @contextmanager
+    def work(self, user: Any = None, preview: bool = False, cancel: Callable[[], bool] | None = None) -> Iterator[Work]:
+        """An evaluation in the device's queue."""
+        with self.queue.request(user, preview) as request:
+            yield Work(request, cancel)
+
+    def ensure(self, plan: Plan, split: str, n: int, work: Work, progress: Progress = None) -> Seen:
         """Evaluate until the first ``n`` samples were seen; identical work in flight is done once."""
         data, seen = self.data(split), self.seen(plan, split)
-        n = min(n, data.total)
+        n, mine = min(n, data.total), 0
         while seen.n < n:
-            if cancel is not None and cancel():
+            if work.cancel is not None and work.cancel():
                 raise Cancelled(f"{self.subject.name}: cancelled after {seen.n} of {n} samples")
             with seen.lock:
                 if seen.n >= n:
                     break
                 stop = next(edge for edge in data.looks if edge > seen.n)
-                seen.parts.append(self._chunk(plan, data, seen.n, stop))
-                seen.n = stop
+                try:
+                    seen.parts.append(self._chunk(self.job(plan, split, work), data, seen.n, stop, work))
+                except Cancelled as error:
+                    raise Cancelled(f"{self.subject.name}: cancelled after {seen.n} of {n} samples: {error}") from None
+                seen.n, mine = stop, mine + 1
             if progress is not None:
                 progress(min(seen.n, n), n)
+        if mine:
+            self.jobs.remember(plan)
+        else:
+            self.joined += 1
         return seen
 
-    @torch.inference_mode()
-    def _chunk(self, plan: Plan, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
-        inputs, targets = data.chunk(start, stop)
-        weights = effective_weights(self.subject, plan)
-        with self.replica.weights(weights, plan.norms) as module:
-            began = time.perf_counter()
-            try:
-                with _exact(self.device):
-                    outputs = self.subject.task.forward(module, inputs)
-            except ExplorerError:
-                raise
-            except Exception as error:
-                where = f"{self.subject.name}: forward failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
-                raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
-            self._refuse_nan(outputs, data, start)  # before a score can be blamed for it
-            columns = self._judge(outputs, targets, data, start, stop)
-            took = time.perf_counter() - began
-        self.chunks += 1
-        rate = (stop - start) / max(took, 1e-6)
-        self.rate = rate if self.rate is None else 0.5 * self.rate + 0.5 * rate
-        return columns
+    def job(self, plan: Plan, split: str, work: Work) -> Job:
+        """How a plan is run, settled once an evaluation."""
+        if plan.digest not in work.jobs:
 
-    def _judge(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
-        """The metrics' columns, each with one value a sample."""
-        where = f"{data.split} samples {data.order[start:stop][:3].tolist()}..."
+            def check() -> tuple[Any, AbstractContextManager[Any]]:
+                stack = ExitStack()
+                stack.enter_context(self.queue.turn(work.request))
+                stack.enter_context(exact(self.device))
+                return self.data(split).some(CHECKED), stack
+
+            work.jobs[plan.digest] = self.jobs.job(plan, split, check)
+        return work.jobs[plan.digest]
+
+    def pace(self, plan: Plan, split: str, work: Work) -> float:
+        """Samples a second to expect of a plan."""
+        group = self.job(plan, split, work).group
+        return max(self._rates.get(group, 0.0), self.rate) if prefixes.has(group) else self.rate
+
+    @torch.inference_mode()
+    def _chunk(self, job: Job, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
+        """Columns of the samples start .. stop."""
+        inputs, targets = data.chunk(start, stop)
+        size = stop - start
+        ranges = [(a, min(a + self.batch, size)) for a in range(0, size, self.batch)]
+        pieces: list[dict[str, Tensor]] = []
+        spent = 0.0
+
+        @contextmanager
+        def session() -> Iterator[nn.Module]:
+            nonlocal spent
+            if work.cancel is not None and work.cancel():
+                raise Cancelled(f"at sample {start}")
+            turn, weights = self.queue.turn(work.request), self.replica.weights(job.weights, job.plan.norms)
+            with turn, weights as module, exact(self.device):
+                began = time.perf_counter()
+                yield module
+                spent += time.perf_counter() - began
+
+        def finish(a: int, b: int, outputs: Any) -> None:
+            self.judge.refuse_nan(outputs, data, start + a)
+            own = targets if b - a == size else part(targets, slice(a, b))
+            pieces.append(self.judge.columns(outputs, own, data, start + a, start + b))
+
+        def replay(a: int, b: int, within: list[tuple[int, int]]) -> bool:
+            """Samples a .. b of the chunk, from their kept values where there are such; else these are kept."""
+            key, user = (start + a, start + b), work.request.user
+            kept = prefixes.get(job.group, key, user) if job.which is not None else None
+            own = inputs if b - a == size else part(inputs, slice(a, b))
+            made = job.runner.run(job.which, own, within, session, lambda x, y, out: finish(a + x, a + y, out), kept)
+            if job.which is not None and kept is None:
+                prefixes.put(job.group, key, made, storages(own), user)
+            return kept is not None
+
         try:
-            found = self.metrics.columns(self.subject.task, outputs, targets)
-            columns = {key: column.cpu() for key, column in found.items()}
-        except EvaluationError as error:
-            raise EvaluationError(f"{self.subject.name}: {where}: {error}") from error
+            if job.runner.joins or job.runner.tier != "graph":
+                short = replay(0, size, ranges)
+            else:  # values of several batches cannot be put together: each is a chunk of its own
+                short = all([replay(a, b, [(0, b - a)]) for a, b in ranges])
         except ExplorerError:
             raise
         except Exception as error:
-            failed = f"{self.subject.name}: score or loss failed on {where}"
-            raise EvaluationError(f"{failed}: {type(error).__name__}: {error}") from error
-        for name, column in columns.items():
-            if column.ndim == 0 or len(column) != stop - start:
-                raise EvaluationError(
-                    f"{self.subject.name}: {name.rstrip('/')!r} has shape {tuple(column.shape)} for {stop - start} samples of "
-                    f"{data.split}; accepted: [{stop - start}], one value a sample, or a (numerator, denominator) pair of these"
-                )
-        return columns
+            where = f"{self.subject.name}: forward failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
+            raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
+        self._account(job, work, size, spent, short)
+        return pieces[0] if len(pieces) == 1 else {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}
 
-    def _refuse_nan(self, outputs: object, data: SplitData, start: int) -> None:
-        for tensor in tensors(outputs):
-            if not bool(torch.isfinite(tensor.sum())) and bool(torch.isnan(tensor).any()):
-                row = int(torch.isnan(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).any(1).nonzero()[0])
-                at = int(data.order[start + row]) if start + row < data.total else start
-                raise EvaluationError(
-                    f"{self.subject.name}: the output holds NaN, first at sample {at} of {data.split}; "
-                    "accepted: finite outputs"
-                )
-
-
-def _exact(device: torch.device) -> AbstractContextManager[Any]:
-    """On CUDA, float32 means float32: convolutions would otherwise round their inputs to TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
+    def _account(self, job: Job, work: Work, size: int, spent: float, short: bool) -> None:
+        """Count a chunk and learn the pace; short: from kept values."""
+        with self._lock:
+            self.chunks += 1
+            self.samples += size
+            rate = size / max(spent, 1e-6)
+            if short:
+                work.suffix += spent
+                self._rates[job.group] = 0.5 * self._rates.get(job.group, rate) + 0.5 * rate
+                while len(self._rates) > KEPT:
+                    self._rates.popitem(last=False)
+            else:
+                work.prefix += spent
+                self.rate = 0.5 * self.rate + 0.5 * rate
+        work.samples += size
 
 
 _engines_lock = threading.Lock()
 
 
-def engine(subject: Subject, device: torch.device, dtype: torch.dtype | None = None) -> Engine:
-    """The shared engine; a new one when the caller has written to the subject's weights since."""
+def engine(subject: Subject, device: torch.device, precision: str = "full") -> Engine:
+    """The shared engine of a precision; a new one when the caller has written to the subject's weights since."""
+    tuned = tuning(subject, device)
+    chosen = tuned["full"] if tuned["fast"].dtype is None else tuned[precision]
     with _engines_lock:
         # kept by the subject itself: an engine refers to it, so a table of ours would keep both forever
         mine: dict[tuple[str, torch.dtype | None], Engine] = subject.__dict__.setdefault("_engines", {})
-        key = (str(device), dtype)
+        key = (str(device), chosen.dtype)
         if key not in mine or mine[key].version != subject.version:
-            mine[key] = Engine(subject, device, dtype)
+            mine[key] = Engine(subject, device, chosen)
         return mine[key]
-
-
-def fast_dtype(subject: Subject, plan: Plan, device: torch.device, split: str) -> torch.dtype | None:
-    """bfloat16 where this machine runs this subject faster in it (measured once), else None: as in full precision."""
-
-    def measure() -> Mapping[str, torch.dtype | None]:
-        full = engine(subject, device)
-        times = []
-        try:
-            for candidate in (full, engine(subject, device, torch.bfloat16)):
-                data = candidate.data(split)
-                stop = next((edge for edge in data.looks if edge >= 128), data.total)
-                best = float("inf")
-                for _ in range(3):
-                    began = time.perf_counter()
-                    candidate._chunk(plan, data, 0, stop)
-                    best = min(best, time.perf_counter() - began)
-                times.append(best)
-        except Exception:  # an operation without a bfloat16 kernel, a score that insists on float32
-            return {"dtype": None}
-        return {"dtype": torch.bfloat16 if times[1] < 0.87 * times[0] else None}
-
-    return subject.memo.get(("fast", subject.version, str(device)), measure)["dtype"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
@@ -15,9 +15,9 @@ from ..core.report import Report
 from ..models.device import pick
 from ..models.subject import Subject
 from .costs import counts
-from .engine import Engine, Seen, engine, fast_dtype
+from .engine import FIRST_ANSWER, Engine, Seen, Work, engine
+from .prefixes import shared as prefixes
 
-FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
 PRECISIONS = ("full", "fast")
 ORIGINAL = Plan({}, {})
 
@@ -34,12 +34,14 @@ def evaluate(
     device: str | torch.device | None = None,
     cancel: Cancel = None,
     progress: Progress = None,
+    user: Hashable = None,
 ) -> Report:
     """Judge a recipe on all samples of a split.
 
     precision "full" is float32; "fast" the machine's fast dtype where that is faster (bfloat16), else float32.
     ``cancel()`` is asked between chunks; ``progress(done, total)`` is told after each. Equal plans are evaluated once.
-    Raises :class:`RecipeError`, :class:`TaskError`, :class:`EvaluationError`, :class:`Cancelled`.
+    user: whose evaluation it is, where many share a device: users take turns, and a newer request of the same user ends this
+    one. Raises :class:`RecipeError`, :class:`TaskError`, :class:`EvaluationError`, :class:`Cancelled`.
     """
     recipe = recipe if recipe is not None else Recipe()
     plan = resolve(subject, recipe)
@@ -48,10 +50,11 @@ def evaluate(
     done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
     first = 0 if done >= total else total
     work = first + (total if plan.layers else 0)
-    before = after = run.ensure(ORIGINAL, split, total, cancel, progress and (lambda seen, _: progress(seen, work)))
-    if plan.layers:
-        after = run.ensure(plan, split, total, cancel, progress and (lambda seen, _: progress(first + seen, work)))
-    return _report(run, recipe, plan, split, total, before, after)
+    with run.work(user, False, cancel) as mine:
+        before = after = run.ensure(ORIGINAL, split, total, mine, progress and (lambda seen, _: progress(seen, work)))
+        if plan.layers:
+            after = run.ensure(plan, split, total, mine, progress and (lambda seen, _: progress(first + seen, work)))
+    return _report(run, recipe, plan, split, total, before, after, mine)
 
 
 def stream(
@@ -62,15 +65,19 @@ def stream(
     precision: str = "full",
     device: str | torch.device | None = None,
     cancel: Cancel = None,
+    user: Hashable = None,
 ) -> Iterator[Report]:
     """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all."""
     recipe = recipe if recipe is not None else Recipe()
     plan = resolve(subject, recipe)
     run = _engine(subject, split, precision, device)
-    for n in _stages(run, split):
-        before = run.ensure(ORIGINAL, split, n, cancel)
-        after = run.ensure(plan, split, n, cancel) if plan.layers else before
-        yield _report(run, recipe, plan, split, n, before, after)
+    with run.work(user, True, cancel) as mine:
+        stages = _stages(run, plan, split, mine)
+    for n in stages:
+        with run.work(user, n == stages[0], cancel) as mine:
+            before = run.ensure(ORIGINAL, split, n, mine)
+            after = run.ensure(plan, split, n, mine) if plan.layers else before
+        yield _report(run, recipe, plan, split, n, before, after, mine)
 
 
 def glance(
@@ -80,6 +87,7 @@ def glance(
     split: str = "validation",
     precision: str = "full",
     device: str | torch.device | None = None,
+    user: Hashable = None,
 ) -> Report:
     """What is known already: a Report over the samples seen so far, at least those of the first answer."""
     recipe = recipe if recipe is not None else Recipe()
@@ -88,18 +96,17 @@ def glance(
     known = run.seen(ORIGINAL, split).n
     if plan.layers:
         known = min(known, run.seen(plan, split).n)
-    n = max(known, _stages(run, split)[0])
-    before = run.ensure(ORIGINAL, split, n)
-    after = run.ensure(plan, split, n) if plan.layers else before
-    return _report(run, recipe, plan, split, n, before, after)
+    with run.work(user, True) as mine:
+        n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
+        before = run.ensure(ORIGINAL, split, n, mine)
+        after = run.ensure(plan, split, n, mine) if plan.layers else before
+    return _report(run, recipe, plan, split, n, before, after, mine)
 
 
-def _stages(run: Engine, split: str) -> list[int]:
+def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
     """Sample counts of the three answers, on chunk edges."""
     data = run.data(split)
-    if run.rate is None:
-        run.ensure(ORIGINAL, split, 64)
-    fits = FIRST_ANSWER * (run.rate or 0.0)
+    fits = FIRST_ANSWER * run.pace(plan, split, work)
     first = max([edge for edge in data.looks if edge <= fits] or [data.looks[0]])
     second = max(edge for edge in data.looks if edge <= 4 * first or edge == first)
     return sorted({first, second, data.total})
@@ -108,9 +115,8 @@ def _stages(run: Engine, split: str) -> list[int]:
 def _engine(subject: Subject, split: str, precision: str, device: Any) -> Engine:
     if precision not in PRECISIONS:
         raise RecipeError(f"precision={precision!r}; accepted: {', '.join(PRECISIONS)}")
-    where = pick(device)
-    dtype = fast_dtype(subject, ORIGINAL, where, split) if precision == "fast" else None
-    return engine(subject, where, dtype)
+    subject.task.dataset(split)
+    return engine(subject, pick(device), precision)
 
 
 def _precision(run: Engine) -> str:
@@ -119,7 +125,7 @@ def _precision(run: Engine) -> str:
     return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}.get(first, str(first))
 
 
-def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen) -> Report:
+def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work) -> Report:
     subject, data = run.subject, run.data(split)
     before = was.columns(n)
     after = now.columns(n) if now is not was else before
@@ -137,6 +143,8 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         figures=metrics.figures(after, split),
         changes=metrics.changes(before, after, split),
         lower_is_better=subject.task.lower_is_better,
+        timing=work.timing,
+        machine=_machine(run, plan, split, work),
         lazy={
             "counts": lambda: counts(subject, plan),
             "changed": lambda: metrics.changed(before, after, data.order[:n]),
@@ -144,3 +152,19 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
             "confusion": lambda: metrics.confusion(before, after),
         },
     )
+
+
+def _machine(run: Engine, plan: Plan, split: str, work: Work) -> dict[str, Any]:
+    """How it was computed, for those who wonder."""
+    job = work.jobs.get(plan.digest)
+    runner = job.runner if job is not None else run.runner
+    return {
+        "tier": runner.tier,
+        "reason": runner.reason,
+        "layout": run.tuned.layout,
+        "batch": run.batch,
+        "samples": work.samples,
+        "cache_bytes": prefixes.used,
+        "cache_budget": prefixes.budget,
+        "half": run.tuned.reason,
+    }

@@ -36,22 +36,32 @@ class Replica:
     """Runs a module with some of its weights replaced, without touching the original.
 
     One thread at a time: ``weights`` holds a lock. device and dtype other than the original's cost one copy of the
-    weights, shared by everybody who uses this replica.
+    weights, shared by everybody who uses this replica; channels_last one of the weights of convolutions.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> None:
-        self.device, self.dtype = torch.device(device), dtype
+    def __init__(
+        self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False
+    ) -> None:
+        self.device, self.dtype, self.channels_last = torch.device(device), dtype, channels_last
         self.module = share(module)
         self.module.to(self.device)
         if dtype is not None:
             self.module.to(dtype)
+        if channels_last:
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._parameters = dict(self.module.named_parameters())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
         self.lock = threading.RLock()
 
     def convert(self, tensor: Tensor) -> Tensor:
-        """A weight in this replica's device and dtype."""
-        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+        """A weight in this replica's device, dtype and layout."""
+        tensor = tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+        return tensor.contiguous(memory_format=torch.channels_last) if self.channels_last and tensor.ndim == 4 else tensor
+
+    @property
+    def names(self) -> Mapping[str, nn.Parameter]:
+        """The parameters by name; tied ones once."""
+        return self._parameters
 
     @contextmanager
     def weights(self, replaced: Mapping[str, Tensor], norms: Mapping[str, Tensor] | None = None) -> Iterator[nn.Module]:

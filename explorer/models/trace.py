@@ -60,9 +60,14 @@ class _Tracer(fx.Tracer):
         return self._leaf(m) and not (m._forward_hooks or m._forward_pre_hooks)
 
 
-def trace(module: nn.Module, call: Call, leaf: Callable[[nn.Module], bool]) -> tuple[nn.Module, fx.Graph]:
-    """Trace a copy; arguments that the call does not give are fixed at their defaults."""
-    copied = copy.deepcopy(module).eval()  # a trace leaves constants on the module
+def trace(
+    module: nn.Module, call: Call, leaf: Callable[[nn.Module], bool], own: bool = False
+) -> tuple[nn.Module, fx.Graph]:
+    """Trace a copy; arguments that the call does not give are fixed at their defaults.
+
+    own: the caller gives the module away, which may be traced itself: a trace leaves constants on it.
+    """
+    copied = module.eval() if own else copy.deepcopy(module).eval()
     parameters = inspect.signature(type(copied).forward).parameters
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
     given = set(names[: len(call.args)]) | set(call.kwargs)

@@ -1,0 +1,153 @@
+"""Which part of a module a plan makes run again, and whether that part can be believed."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..compress.apply import effective_weights
+from ..compress.plan import Plan
+from ..core.errors import Cancelled
+from ..models.replica import Replica
+from ..models.subject import Subject
+from ..models.trial import difference, tensors
+from .prefixes import shared as prefixes
+from .runners import Part, Runner
+from .tiers import tolerance
+
+RECENT = 16  # plans among which the next one's neighbour is looked for
+CHECKED = 8  # samples on which a replay is compared with the plain module before it is believed
+
+Check = Callable[[], tuple[Any, AbstractContextManager[Any]]]
+
+
+@dataclass(eq=False)
+class Job:
+    """A plan made ready for one engine. which None: all of the module runs. group: names the values in front."""
+
+    plan: Plan
+    weights: Mapping[str, Tensor]
+    runner: Runner
+    which: Part | None = None
+    group: Hashable = None
+
+
+class Jobs:
+    """The jobs of one engine. token: names the engine."""
+
+    def __init__(self, subject: Subject, replica: Replica, runner: Runner, token: int) -> None:
+        self.subject, self.replica, self.runner, self.token = subject, replica, runner, token
+        self.version = subject.version
+        self._recent: deque[Mapping[str, str]] = deque(maxlen=RECENT)
+        self._trusted: dict[Hashable, bool] = {}
+        self._lock = threading.Lock()
+
+    def weights(self, plan: Plan) -> dict[str, Tensor]:
+        """{layer: effective weight} in the replica's dtype and layout, kept by content."""
+        found, replica = effective_weights(self.subject, plan), self.replica
+        if replica.dtype is None and not replica.channels_last and replica.device.type == "cpu":
+            return found
+        memo, settings = self.subject.memo, (str(replica.device), replica.dtype, replica.channels_last)
+
+        def one(name: str) -> Tensor:
+            key = ("moved", self.version, name, plan.layers[name].digest, settings)
+            return memo.get(key, lambda: replica.convert(found[name]))
+
+        return {name: one(name) for name in found}
+
+    def full(self, plan: Plan, why: str = "") -> Job:
+        """The plan with all of the module run as it is."""
+        return Job(plan, self.weights(plan), Runner(self.replica, self.subject.task, why))
+
+    def job(self, plan: Plan, split: str, check: Check) -> Job:
+        """The smallest part whose values in front are kept; else the smallest that differs from a plan seen lately, so that
+        the next move of the same drag finds them. check: gives a few samples' inputs and lends the device.
+        """
+        runner, state = self.runner, plan.state
+        if not state:
+            return Job(plan, {}, runner)
+        if not runner.supports(state):
+            return self.full(plan, "this plan changes what cannot be replayed")
+        job = Job(plan, self.weights(plan), runner)
+        with self._lock:
+            neighbours: list[Mapping[str, str]] = [{}, *self._recent]
+        seen: dict[frozenset[str], Part] = {}
+        for other in neighbours:
+            names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
+            if names and names not in seen:
+                found = runner.part(names)
+                if found is None:
+                    return job
+                seen[names] = found
+        parts = sorted(seen.values(), key=lambda one: one.size)
+        groups = [self._group(one, state, split) for one in parts]
+        chosen = next((i for i, group in enumerate(groups) if prefixes.has(group)), 0)
+        if parts:
+            job.which, job.group = parts[chosen], groups[chosen]
+            if not self._trust(job, check):
+                return self.full(plan, runner.reason)
+        return job
+
+    def remember(self, plan: Plan) -> None:
+        """The next plan may differ from this one in little."""
+        state = plan.state
+        if state:
+            with self._lock:
+                if state in self._recent:
+                    self._recent.remove(state)
+                self._recent.append(state)
+
+    def _group(self, which: Part, state: Mapping[str, str], split: str) -> Hashable:
+        """Equal where the values in front of a part are: the same plan, as far as they depend on it."""
+        apart, reads = which.names, which.reads
+        behind = frozenset((n, d) for n, d in state.items() if (n not in apart if reads is None else n in reads))
+        return (self.token, which.key, behind, split)
+
+    def _trust(self, job: Job, check: Check) -> bool:
+        """Compare a part, once, with the plain module: values in front of it from the *original* of what changed."""
+        assert job.which is not None
+        key, names = job.which.key, job.which.names
+        if key in self._trusted:
+            return self._trusted[key]
+        inputs, turn = check()
+        ranges = [(0, len(tensors(inputs)[0]))]
+        before = {n: w for n, w in job.weights.items() if n not in names}
+        norms = {n: gone for n, gone in job.plan.norms.items() if n not in names}
+        found: list[Any] = []
+
+        def tell(_: int, __: int, outputs: Any) -> None:
+            found.append(outputs)
+
+        def run(runner: Runner, which: Part | None, weights: Any, gone: Any, kept: Any = None) -> Any:
+            return runner.run(which, inputs, ranges, lambda: self.replica.weights(weights, gone), tell, kept)
+
+        try:
+            with torch.inference_mode(), turn:
+                kept = run(job.runner, job.which, before, norms)
+                run(job.runner, job.which, job.weights, job.plan.norms, kept)
+                run(Runner(self.replica, self.subject.task), None, job.weights, job.plan.norms)
+        except Cancelled:
+            raise
+        except Exception:
+            return False  # in full, where an error names its sample; not held against the part
+        if not all(bool(torch.isfinite(t).all()) for t in tensors(found[2])):
+            return False
+        gap = difference(found[2], found[1])
+        self._trusted[key] = gap <= tolerance(self.replica.dtype)
+        if not self._trusted[key]:
+            self.runner.reason = f"a replay differed from the whole module by {gap:.1e}"
+        return self._trusted[key]
+
+
+def exact(device: torch.device) -> AbstractContextManager[Any]:
+    """On CUDA, float32 means float32: convolutions would otherwise round their inputs to TF32."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
