@@ -41,7 +41,8 @@ def remaining_shape(shape: tuple[int, ...], dims: Mapping[int, Tensor]) -> tuple
 
 def counts(subject: Subject, plan: Plan) -> Counts:
     """Everything that can be counted about a plan; cached by content."""
-    return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan))
+    with subject.steady():
+        return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan))
 
 
 def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor]) -> int:

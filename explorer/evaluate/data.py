@@ -82,6 +82,11 @@ class SplitData:
         self.looks = looks(self.total, first)
         self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
 
+    @property
+    def whole(self) -> bool:
+        """Whether a part of a chunk's inputs is those inputs of a smaller chunk: not so where the user collates."""
+        return self._whole is not None
+
     def _move(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         inputs = laid_out(to_device(batch[0], self.device, self.dtype), self.channels_last)
         return inputs, to_device(batch[1], self.device)

@@ -21,8 +21,9 @@ from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import part
 from .data import SplitData
-from .jobs import Job, Jobs, exact
+from .jobs import CHECKED, Job, Jobs, exact
 from .judge import Judge
+from .metrics import Table
 from .prefixes import shared as prefixes
 from .prefixes import storages
 from .queue import Request, queue_of
@@ -32,7 +33,6 @@ from .tune import Tuning, tuning
 
 KEPT = 128  # evaluations whose columns are kept, a few hundred kB each
 FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
-CHECKED = 8  # samples on which a replay is compared with the plain module
 _tokens = itertools.count()
 
 Progress = Callable[[int, int], None] | None
@@ -45,13 +45,16 @@ class Seen:
         self.lock = threading.Lock()
         self.parts: list[dict[str, Tensor]] = []
         self.n = 0
+        self._tables: dict[int, Table] = {}
 
-    def columns(self, n: int) -> dict[str, Tensor]:
+    def columns(self, n: int) -> Table:
         """{name: [n, ...]} of the first n samples."""
-        parts = list(self.parts)
-        if len(parts) == 1:
-            return {key: column[:n] for key, column in parts[0].items()}
-        return {key: torch.cat([one[key] for one in parts])[:n] for key in parts[0]}
+        found = self._tables.get(n)
+        if found is None:
+            parts = list(self.parts)
+            whole = parts[0] if len(parts) == 1 else {key: torch.cat([one[key] for one in parts]) for key in parts[0]}
+            self._tables = {n: (found := Table({key: column[:n] for key, column in whole.items()}))}
+        return found
 
 
 @dataclass(eq=False)
@@ -106,10 +109,11 @@ class Engine:
     def jobs(self) -> Jobs:
         """How plans are run; found on first use."""
         if self._jobs is None:
-            inputs = self.data("validation").some(3)
+            data = self.data("validation")
+            runner = runner_for(self.subject, self.replica, data.some(2), data.some(3))
             with self._lock:
                 if self._jobs is None:
-                    self._jobs = Jobs(self.subject, self.replica, runner_for(self.subject, self.replica, inputs), self.token)
+                    self._jobs = Jobs(self.subject, self.replica, runner, self.token)
         return self._jobs
 
     @property
@@ -178,7 +182,6 @@ class Engine:
     @torch.inference_mode()
     def _chunk(self, job: Job, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
         """Columns of the samples start .. stop."""
-        inputs, targets = data.chunk(start, stop)
         size = stop - start
         ranges = [(a, min(a + self.batch, size)) for a in range(0, size, self.batch)]
         pieces: list[dict[str, Tensor]] = []
@@ -195,26 +198,30 @@ class Engine:
                 yield module
                 spent += time.perf_counter() - began
 
-        def finish(a: int, b: int, outputs: Any) -> None:
-            self.judge.refuse_nan(outputs, data, start + a)
-            own = targets if b - a == size else part(targets, slice(a, b))
-            pieces.append(self.judge.columns(outputs, own, data, start + a, start + b))
+        def replay(first: int, last: int, batches: list[tuple[int, int]]) -> bool:
+            """Samples first .. last, from their kept values where there are such; else these are kept."""
+            inputs, targets = data.chunk(first, last)
 
-        def replay(a: int, b: int, within: list[tuple[int, int]]) -> bool:
-            """Samples a .. b of the chunk, from their kept values where there are such; else these are kept."""
-            key, user = (start + a, start + b), work.request.user
-            kept = prefixes.get(job.group, key, user) if job.which is not None else None
-            own = inputs if b - a == size else part(inputs, slice(a, b))
-            made = job.runner.run(job.which, own, within, session, lambda x, y, out: finish(a + x, a + y, out), kept)
-            if job.which is not None and kept is None:
-                prefixes.put(job.group, key, made, storages(own), user)
+            def finish(a: int, b: int, outputs: Any) -> None:
+                self.judge.refuse_nan(outputs, data, first + a)
+                own = targets if b - a == last - first else part(targets, slice(a, b))
+                pieces.append(self.judge.columns(outputs, own, data, first + a, first + b))
+
+            if job.which is None:
+                job.runner.run(None, inputs, batches, session, finish, None)
+                return False
+            key, user = (first, last), work.request.user
+            kept = prefixes.get(job.group, key, user)
+            made = job.runner.run(job.which, inputs, batches, session, finish, kept)
+            if kept is None:
+                prefixes.put(job.group, key, made, storages(inputs), user)
             return kept is not None
 
         try:
-            if job.runner.joins or job.runner.tier != "graph":
-                short = replay(0, size, ranges)
-            else:  # values of several batches cannot be put together: each is a chunk of its own
-                short = all([replay(a, b, [(0, b - a)]) for a, b in ranges])
+            if data.whole and (job.runner.joins or job.runner.tier != "graph"):
+                short = replay(start, stop, ranges)
+            else:  # samples or values of several batches cannot be put together: each is a chunk of its own
+                short = all([replay(start + a, start + b, [(0, b - a)]) for a, b in ranges])
         except ExplorerError:
             raise
         except Exception as error:

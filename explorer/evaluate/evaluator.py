@@ -44,13 +44,12 @@ def evaluate(
     one. Raises :class:`RecipeError`, :class:`TaskError`, :class:`EvaluationError`, :class:`Cancelled`.
     """
     recipe = recipe if recipe is not None else Recipe()
-    plan = resolve(subject, recipe)
-    run = _engine(subject, split, precision, device)
+    plan, run = _ready(subject, recipe, split, precision, device)
     total = run.data(split).total
     done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
     first = 0 if done >= total else total
     work = first + (total if plan.layers else 0)
-    with run.work(user, False, cancel) as mine:
+    with subject.steady(), run.work(user, False, cancel) as mine:
         before = after = run.ensure(ORIGINAL, split, total, mine, progress and (lambda seen, _: progress(seen, work)))
         if plan.layers:
             after = run.ensure(plan, split, total, mine, progress and (lambda seen, _: progress(first + seen, work)))
@@ -69,12 +68,11 @@ def stream(
 ) -> Iterator[Report]:
     """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all."""
     recipe = recipe if recipe is not None else Recipe()
-    plan = resolve(subject, recipe)
-    run = _engine(subject, split, precision, device)
-    with run.work(user, True, cancel) as mine:
+    plan, run = _ready(subject, recipe, split, precision, device)
+    with subject.steady(), run.work(user, True, cancel) as mine:
         stages = _stages(run, plan, split, mine)
     for n in stages:
-        with run.work(user, n == stages[0], cancel) as mine:
+        with subject.steady(), run.work(user, n == stages[0], cancel) as mine:
             before = run.ensure(ORIGINAL, split, n, mine)
             after = run.ensure(plan, split, n, mine) if plan.layers else before
         yield _report(run, recipe, plan, split, n, before, after, mine)
@@ -91,12 +89,11 @@ def glance(
 ) -> Report:
     """What is known already: a Report over the samples seen so far, at least those of the first answer."""
     recipe = recipe if recipe is not None else Recipe()
-    plan = resolve(subject, recipe)
-    run = _engine(subject, split, precision, device)
+    plan, run = _ready(subject, recipe, split, precision, device)
     known = run.seen(ORIGINAL, split).n
     if plan.layers:
         known = min(known, run.seen(plan, split).n)
-    with run.work(user, True) as mine:
+    with subject.steady(), run.work(user, True) as mine:
         n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
         before = run.ensure(ORIGINAL, split, n, mine)
         after = run.ensure(plan, split, n, mine) if plan.layers else before
@@ -112,11 +109,16 @@ def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
     return sorted({first, second, data.total})
 
 
-def _engine(subject: Subject, split: str, precision: str, device: Any) -> Engine:
+def _ready(subject: Subject, recipe: Recipe, split: str, precision: str, device: Any) -> tuple[Plan, Engine]:
+    """The plan, and what runs it."""
     if precision not in PRECISIONS:
         raise RecipeError(f"precision={precision!r}; accepted: {', '.join(PRECISIONS)}")
-    subject.task.dataset(split)
-    return engine(subject, pick(device), precision)
+    if not isinstance(subject, Subject):
+        resolve(subject, recipe)  # says so
+    with subject.steady():
+        plan = resolve(subject, recipe)
+        subject.task.dataset(split)
+        return plan, engine(subject, pick(device), precision)
 
 
 def _precision(run: Engine) -> str:

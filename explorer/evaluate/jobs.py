@@ -18,7 +18,6 @@ from ..core.errors import Cancelled
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.trial import difference, tensors
-from .prefixes import shared as prefixes
 from .runners import Part, Runner
 from .tiers import tolerance
 
@@ -67,8 +66,8 @@ class Jobs:
         return Job(plan, self.weights(plan), Runner(self.replica, self.subject.task, why))
 
     def job(self, plan: Plan, split: str, check: Check) -> Job:
-        """The smallest part whose values in front are kept; else the smallest that differs from a plan seen lately, so that
-        the next move of the same drag finds them. check: gives a few samples' inputs and lends the device.
+        """The smallest part in which the plan differs from the original or from a plan seen lately: the next move of the same
+        drag will differ there, too, and finds the values in front kept. check: gives a few samples' inputs and lends the device.
         """
         runner, state = self.runner, plan.state
         if not state:
@@ -86,11 +85,9 @@ class Jobs:
                 if found is None:
                     return job
                 seen[names] = found
-        parts = sorted(seen.values(), key=lambda one: one.size)
-        groups = [self._group(one, state, split) for one in parts]
-        chosen = next((i for i, group in enumerate(groups) if prefixes.has(group)), 0)
-        if parts:
-            job.which, job.group = parts[chosen], groups[chosen]
+        if seen:
+            job.which = min(seen.values(), key=lambda one: one.size)
+            job.group = self._group(job.which, state, split)
             if not self._trust(job, check):
                 return self.full(plan, runner.reason)
         return job
@@ -117,7 +114,7 @@ class Jobs:
         if key in self._trusted:
             return self._trusted[key]
         inputs, turn = check()
-        ranges = [(0, len(tensors(inputs)[0]))]
+        ranges = [(0, CHECKED)]
         before = {n: w for n, w in job.weights.items() if n not in names}
         norms = {n: gone for n, gone in job.plan.norms.items() if n not in names}
         found: list[Any] = []

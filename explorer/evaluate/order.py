@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from ..core.errors import UnsupportedError
 from ..models.replica import Replica
-from ..models.task import Task, part
-from .runners import Finish, Part, Ranges, Runner, Session, no_grad
+from ..models.task import Task
+from .runners import Finish, Part, Ranges, Runner, Session, batch, no_grad
 
 
 class _Tape:
@@ -119,16 +119,16 @@ class OrderRunner(Runner):
             return super().run(which, inputs, ranges, session, finish, kept)
         tapes: list[list[Any]] = []
         for i, (start, stop) in enumerate(ranges):
-            batch = part(inputs, slice(start, stop))
+            given = batch(inputs, ranges, start, stop)
             with session() as module:
                 tape = _Tape(which.names, None if kept is None else kept[i])
                 self._tape = tape
                 try:
                     if kept is not None:
-                        outputs = self.task.forward(module, batch)
+                        outputs = self.task.forward(module, given)
                     else:
                         with no_grad(), _Reads(tape, self.names):
-                            outputs = self.task.forward(module, batch)
+                            outputs = self.task.forward(module, given)
                 finally:
                     self._tape = None
                 if not tape.untouched():

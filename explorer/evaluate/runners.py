@@ -19,6 +19,11 @@ Session = Callable[[], AbstractContextManager[nn.Module]]
 Finish = Callable[[int, int, Any], None]
 
 
+def batch(inputs: Any, ranges: Ranges, start: int, stop: int) -> Any:
+    """The inputs of one of a chunk's ranges; of the only one, all as they are."""
+    return inputs if len(ranges) == 1 else part(inputs, slice(start, stop))
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """What a change of some names needs to be run again. key: equal where the values in front are the same ones.
@@ -58,7 +63,7 @@ class Runner:
         """
         for start, stop in ranges:
             with session() as module:
-                finish(start, stop, self.task.forward(module, part(inputs, slice(start, stop))))
+                finish(start, stop, self.task.forward(module, batch(inputs, ranges, start, stop)))
         return None
 
 
@@ -95,14 +100,14 @@ class GraphRunner(Runner):
         raised: list[tuple[Any, ...]] = []
         if section.body or (kept is None and section.before):
             for i, (start, stop) in enumerate(ranges):
-                batch = self.bind(inputs if stop - start == size else part(inputs, slice(start, stop)))
+                given = self.bind(batch(inputs, ranges, start, stop))
                 with session():
                     if kept is None:
-                        values = section.before(*batch) if section.before else ()
+                        values = section.before(*given) if section.before else ()
                         below.append(values[: section.reading])
                         crossing.append(values[section.reading :])
                     if section.body:
-                        raised.append(section.body(*batch, *below[i]))
+                        raised.append(section.body(*given, *below[i]))
         whole = self.bind(inputs)
         with session():
             if kept is None:

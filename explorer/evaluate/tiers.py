@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ..models.calls import Call
 from ..models.replica import Replica, share
 from ..models.subject import Subject
-from ..models.task import part
 from ..models.trial import TOLERANCE, difference, tensors
 from ..models.trace import trace
 from . import expand
@@ -26,8 +25,8 @@ def tolerance(dtype: torch.dtype | None) -> float:
     return TOLERANCE if dtype in (None, torch.float32, torch.float64) else LOOSE
 
 
-def runner_for(subject: Subject, replica: Replica, inputs: Any, folding: bool = True) -> Runner:
-    """The best runner that gives what the module gives. inputs: three samples of the task's, where the replica computes."""
+def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool = True) -> Runner:
+    """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated."""
     task = subject.task
     try:
         why = _unsettled(subject, replica, inputs)
@@ -40,7 +39,7 @@ def runner_for(subject: Subject, replica: Replica, inputs: Any, folding: bool = 
     reason = ""
     for attempt in ((True, True), (False, True), (False, False)) if folding else ((True, False), (False, False)):
         try:
-            found = _graph(subject, replica, inputs, *attempt)
+            found = _graph(subject, replica, two, inputs, *attempt)
         except Exception as error:
             reason = f"no graph could be traced: {type(error).__name__}: {str(error)[:120]}"
             continue
@@ -94,7 +93,7 @@ def _standing(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _graph(subject: Subject, replica: Replica, inputs: Any, folding: bool, split: bool) -> Graph | str:
+def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool, split: bool) -> Graph | str:
     """The module's graph, or why it is not faithful."""
     args = inputs if isinstance(inputs, (tuple, list)) else () if isinstance(inputs, dict) else (inputs,)
     given = Call(tuple(args), dict(inputs) if isinstance(inputs, dict) else {})
@@ -122,7 +121,7 @@ def _graph(subject: Subject, replica: Replica, inputs: Any, folding: bool, split
         for one in inplace:
             one.inplace = False  # type: ignore[assignment]
         found = Graph(replica.module, graph, constants, {id(p): name for name, p in replica.module.named_parameters()})
-        profiles = [_profile(found, part(inputs, slice(0, n))) for n in (2, 3)]
+        profiles = [_profile(found, given) for given in (two, inputs)]
         faithful = isinstance(profiles[0], dict) and isinstance(profiles[1], dict)
         faithful = faithful and difference(reference, profiles[1][found.nodes[-1]]) <= tolerance(replica.dtype)  # type: ignore[index]
         if faithful and inplace:

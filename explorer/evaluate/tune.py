@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..models.replica import Replica
 from ..models.subject import Subject
-from ..models.task import part, to_device
+from ..models.task import to_device
 from ..models.trial import tensors
 
 SECONDS = 1.2  # that a model may be measured for
@@ -58,79 +58,88 @@ def laid_out(value: Any, channels_last: bool) -> Any:
 
 def tuning(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     """{"full": ..., "fast": ...}. One answer a process for models of one structure, so that their figures are comparable."""
-    shapes = tuple((name, tuple(p.shape), p.dtype) for name, p in subject.module.named_parameters())
-    inputs = subject.task.batch("validation", [i % len(subject.task.dataset("validation")) for i in range(2)])[0]
-    given = tuple((tuple(t.shape), t.dtype) for t in tensors(inputs))
-    key = (type(subject.module), shapes, given, str(device), torch.get_num_threads(), subject.task.forward)
-    with _lock:
-        if key not in _known:
-            _known[key] = _measure(subject, device)
-        return _known[key]
+    mine: dict[Any, dict[str, Tuning]] = subject.__dict__.setdefault("_tuned", {})
+    here = (str(device), torch.get_num_threads())
+    if here not in mine:
+        shapes = tuple((name, tuple(p.shape), p.dtype) for name, p in subject.module.named_parameters())
+        inputs = subject.task.batch("validation", [i % len(subject.task.dataset("validation")) for i in range(2)])[0]
+        given = tuple((tuple(t.shape), t.dtype) for t in tensors(inputs))
+        key = (type(subject.module), shapes, given, here, subject.task.forward)
+        with _lock:
+            if key not in _known:
+                _known[key] = _measure(subject, device)
+            mine[here] = _known[key]
+    return mine[here]
 
 
 def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
+    """Candidates take turns, since a machine's pace changes while one measures."""
     task, n = subject.task, len(subject.task.dataset("validation"))
     batches = BATCHES if device.type == "cpu" else ON_DEVICE
     size = min(n, SAMPLES if device.type == "cpu" else 2 * max(batches))
-    inputs = task.batch("validation", range(size))[0]
-    images = any(t.ndim == 4 for t in tensors(inputs)) and not any(p.ndim == 5 for p in subject.module.parameters())
+    collated = {
+        batch: [task.batch("validation", range(a, min(a + batch, size)))[0] for a in range(0, min(size, max(batch, 64)), batch)]
+        for batch in (8, *batches)
+        if batch in (8, batches[0]) or batch <= size
+    }
+    ranks = {p.ndim for p in subject.module.parameters()}
+    images = 4 in ranks and 5 not in ranks and any(t.ndim == 4 for t in tensors(collated[8]))
     end = time.perf_counter() + SECONDS
-
-    def candidate(dtype: torch.dtype | None, last: bool) -> Callable[[int, int], float]:
-        replica = Replica(subject.module, device, dtype, last)
-        moved = laid_out(to_device(inputs, device, dtype), last)
-
-        def seconds(batch: int, repeats: int) -> float:
-            """Of one sample: the best of some passes over a few batches."""
-            used = min(size, max(batch, min(size, 64)))
-            best = float("inf")
-            with replica.weights({}) as module, torch.inference_mode():
-                task.forward(module, part(moved, slice(0, min(batch, 8))))
-                for _ in range(repeats):
-                    began = time.perf_counter()
-                    for start in range(0, used, batch):
-                        task.forward(module, part(moved, slice(start, min(start + batch, used))))
-                    _wait(device)
-                    best = min(best, time.perf_counter() - began)
-                    if time.perf_counter() > end:
-                        break
-            return best / used
-
-        return seconds
-
-    try:
-        plain = candidate(None, False)
-        first = plain(batches[0], 2)
-    except Exception:  # the evaluation says so, with the sample at fault
-        return {"full": Tuning(), "fast": Tuning()}
-    full, run, best = Tuning(batch=batches[0], rate=1 / first), plain, first
-    if images and time.perf_counter() < end:
-        other = candidate(None, True)
-        took = other(batches[0], 2)
-        if took < FASTER * best:
-            full, run, best = replace(full, channels_last=True, rate=1 / took), other, took
-    fast, reason = full, "not tried: float32 took all the time there is"
-    if time.perf_counter() < end:
-        reason = "slower than float32 on this machine"
-        try:
-            half = candidate(HALF, full.channels_last)
-            took = half(batches[0], 2)
-            if took < FASTER * best:
-                fast, reason = replace(full, dtype=HALF, rate=1 / took), ""
-        except Exception as error:  # an operation without a kernel for it
-            reason = f"not possible: {type(error).__name__}"
-    fast = replace(fast, reason=reason)
-    for batch in batches[1:]:
-        if batch > size or time.perf_counter() > end:
+    plain = (None, False)
+    runs: dict[Any, Callable[[int], float]] = {}
+    reason = "slower than float32 on this machine"
+    for dtype, last in (plain, (None, True), (HALF, False), (HALF, True)):
+        if last and not images:
             continue
-        took = run(batch, 2)
-        if took < 0.95 * best:
-            best, full = took, replace(full, batch=batch, rate=1 / took)
-    if fast.dtype is None:
-        fast = replace(full, reason=reason)
-    else:
-        fast = replace(fast, batch=full.batch)
+        try:
+            runs[dtype, last] = _candidate(subject, device, collated, dtype, last)
+            runs[dtype, last](8)
+        except Exception as error:  # an operation without a kernel for it; a plain one that fails says so when it is evaluated
+            runs.pop((dtype, last), None)
+            reason = f"not possible: {type(error).__name__}" if dtype is HALF else reason
+    if plain not in runs:
+        return {"full": Tuning(reason=reason), "fast": Tuning(reason=reason)}
+    best: dict[Any, float] = {}
+
+    def rounds(keys: list[Any], times: int) -> None:
+        """Seconds a sample of each key (dtype, layout, batch): the best of some rounds."""
+        for _ in range(times):
+            for key in keys:
+                if time.perf_counter() < end or key not in best:
+                    best[key] = min(best.get(key, float("inf")), runs[key[:2]](key[2]))
+
+    rounds([(*key, batches[0]) for key in runs], 3)
+    layout = images and best[None, True, batches[0]] < FASTER * best[*plain, batches[0]]
+    halves = [key for key in best if key[0] is HALF]
+    half = min(halves, key=best.__getitem__) if halves else None
+    rounds([(None, layout, batch) for batch in batches[1:] if batch <= size], 3)
+    size_key = min((key for key in best if key[:2] == (None, layout)), key=best.__getitem__)
+    full = Tuning(None, layout, size_key[2], 1 / best[size_key], reason=reason)
+    fast = full
+    if half is not None and best[half] < FASTER * best[None, layout, batches[0]]:
+        fast = Tuning(HALF, half[1], full.batch, 1 / best[half])
     return {"full": full, "fast": fast}
+
+
+def _candidate(
+    subject: Subject, device: torch.device, collated: Mapping[int, list[Any]], dtype: torch.dtype | None, last: bool
+) -> Callable[[int], float]:
+    """batch -> seconds a sample of one pass over a few batches."""
+    replica = Replica(subject.module, device, dtype, last)
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time if alone else time.perf_counter  # what others do on this machine is no property of it
+
+    def seconds(batch: int) -> float:
+        moved = [laid_out(to_device(one, device, dtype), last) for one in collated[batch]]
+        with replica.weights({}) as module, torch.inference_mode():
+            began = clock()
+            for one in moved:
+                subject.task.forward(module, one)
+            _wait(device)
+            took = clock() - began
+        return max(took, 1e-9) / min(len(collated[batch]) * batch, len(subject.task.dataset("validation")))
+
+    return seconds
 
 
 def _wait(device: torch.device) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,30 @@ from ...models.task import Task
 from .. import intervals
 
 Columns = Mapping[str, Tensor]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Table(dict[str, Tensor]):
+    """Columns that keep what was computed from them: the original's are compared with again and again."""
+
+    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+        super().__init__(columns)
+        self.known: dict[Any, Any] = {}
+
+
+def once(method: F) -> F:
+    """Keep what a method of columns returns with the columns, where these keep it."""
+
+    @wraps(method)
+    def kept(self: Any, columns: Any, *more: Any) -> Any:
+        if not isinstance(columns, Table):
+            return method(self, columns, *more)
+        key = (method.__name__, more)
+        if key not in columns.known:
+            columns.known[key] = method(self, columns, *more)
+        return columns.known[key]
+
+    return kept  # type: ignore[return-value]
 
 
 class Metrics(ABC):

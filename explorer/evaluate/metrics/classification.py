@@ -11,7 +11,7 @@ from ...core.errors import EvaluationError
 from ...core.report import Change, ChangeKind, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, expect, figure, loss_figure, losses
+from . import Columns, Metrics, expect, figure, loss_figure, losses, once
 
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
@@ -29,6 +29,21 @@ def scores(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return precision, recall, f1, support
 
 
+FEW = 64  # classes: up to here, columns over [C, N] are several times faster than torch's reductions along rows of C
+
+
+def losses_and_predictions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(cross-entropy [N], first index of the largest logit [N]) of finite logits [N, C]."""
+    if logits.shape[1] > FEW or not len(logits):
+        return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(1)
+    columns = logits.t().contiguous()
+    classes = logits.shape[1]
+    loss = columns.log_softmax(0).gather(0, targets[None])[0].neg_()
+    place = torch.arange(classes, 0, -1, dtype=torch.uint8, device=logits.device)[:, None]  # the first counts most
+    best = ((columns == columns.amax(0)) * place).amax(0)
+    return loss, classes - best.long()
+
+
 class Classification(Metrics):
     """Columns: prediction, target int64 [N]; loss float [N]; classes, the number of logits."""
 
@@ -41,14 +56,16 @@ class Classification(Metrics):
             raise EvaluationError(f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes; accepted: 0 to {logits.shape[1] - 1}")
         if task.classes is not None and len(task.classes) != logits.shape[1]:
             raise EvaluationError(f"the task names {len(task.classes)} classes, logits have {logits.shape[1]}; accepted: as many")
-        each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        each, prediction = losses_and_predictions(logits.float(), targets)
         loss = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
-        width = torch.full((len(targets),), logits.shape[1])
-        return {"prediction": logits.argmax(1), "target": targets, **loss, "classes": width}
+        width = torch.tensor(logits.shape[1]).expand(len(targets))
+        return {"prediction": prediction, "target": targets, **loss, "classes": width}
 
+    @once
     def _matrix(self, columns: Columns) -> Tensor:
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
 
+    @once
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
         right = columns["prediction"] == columns["target"]
         n, hits = len(right), int(right.sum())

@@ -12,7 +12,7 @@ from ...core.errors import EvaluationError
 from ...core.report import Change, Figure
 from ...models.task import Task
 from .. import intervals
-from . import BATCH, Columns, Metrics, figure, largest_changes
+from . import BATCH, Columns, Metrics, figure, largest_changes, once
 
 
 class Custom(Metrics):
@@ -48,6 +48,7 @@ class Custom(Metrics):
                 raise EvaluationError("loss(outputs, targets) returned NaN or infinity; accepted: finite values")
         return out
 
+    @once
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
         out = {}
         for name in (n for n in columns if not n.endswith("/")):

@@ -11,7 +11,7 @@ from ...core.errors import EvaluationError
 from ...core.report import Change, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, expect, figure, largest_changes
+from . import Columns, Metrics, expect, figure, largest_changes, once
 
 
 class LanguageModel(Metrics):
@@ -32,6 +32,7 @@ class LanguageModel(Metrics):
         hits = (logits.argmax(-1) == targets) & counted
         return {"nll": nll.view(targets.shape).double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
 
+    @once
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
         tokens, n = columns["tokens"], len(columns["tokens"])
         entropy = columns["nll"].sum().item() / max(1, int(tokens.sum()))

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...core.errors import EvaluationError
 from ...core.report import Change, Figure
 from ...models.task import Task
-from . import Columns, Metrics, expect, figure, largest_changes, loss_figure, losses, mean_figure
+from . import Columns, Metrics, expect, figure, largest_changes, loss_figure, losses, mean_figure, once
 
 
 def r2(target: Tensor, prediction: Tensor) -> float:
@@ -35,6 +35,7 @@ class Regression(Metrics):
         default = getattr(task.loss, "__qualname__", "").startswith("Task.regression")
         return {"prediction": prediction, "target": target, **losses(task, outputs, targets, each, default)}
 
+    @once
     def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
         target, prediction = columns["target"], columns["prediction"]
         n = len(target)
