@@ -213,7 +213,7 @@ class Engine:
             key, user = (first, last), work.request.user
             kept = prefixes.get(job.group, key, user)
             made = job.runner.run(job.which, inputs, batches, session, finish, kept)
-            if kept is None:
+            if kept is None and made is not None:
                 prefixes.put(job.group, key, made, storages(inputs), user)
             return kept is not None
 

@@ -61,6 +61,10 @@ class Jobs:
 
         return {name: one(name) for name in found}
 
+    def whole(self, plan: Plan) -> Job:
+        """The plan with all of the module run, in the same batches, layout and order as its parts would be."""
+        return Job(plan, self.weights(plan), self.runner)
+
     def full(self, plan: Plan, why: str = "") -> Job:
         """The plan with all of the module run as it is."""
         return Job(plan, self.weights(plan), Runner(self.replica, self.subject.task, why))
@@ -69,12 +73,14 @@ class Jobs:
         """The smallest part in which the plan differs from the original or from a plan seen lately: the next move of the same
         drag will differ there, too, and finds the values in front kept. check: gives a few samples' inputs and lends the device.
         """
+        if self.runner.unsafe:
+            self.runner = Runner(self.replica, self.subject.task, self.runner.unsafe)
         runner, state = self.runner, plan.state
         if not state:
-            return Job(plan, {}, runner)
+            return self.whole(plan)
         if not runner.supports(state):
             return self.full(plan, "this plan changes what cannot be replayed")
-        job = Job(plan, self.weights(plan), runner)
+        job = self.whole(plan)
         with self._lock:
             neighbours: list[Mapping[str, str]] = [{}, *self._recent]
         seen: dict[frozenset[str], Part] = {}
@@ -89,7 +95,9 @@ class Jobs:
             job.which = min(seen.values(), key=lambda one: one.size)
             job.group = self._group(job.which, state, split)
             if not self._trust(job, check):
-                return self.full(plan, runner.reason)
+                if runner.unsafe:
+                    self.runner = Runner(self.replica, self.subject.task, runner.unsafe)
+                return self.full(plan, runner.unsafe or runner.reason)
         return job
 
     def remember(self, plan: Plan) -> None:
@@ -135,6 +143,8 @@ class Jobs:
         except Exception:
             return False  # in full, where an error names its sample; not held against the part
         if not all(bool(torch.isfinite(t).all()) for t in tensors(found[2])):
+            return False
+        if job.runner.unsafe:
             return False
         gap = difference(found[2], found[1])
         self._trusted[key] = gap <= tolerance(self.replica.dtype)

@@ -12,20 +12,19 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..core.errors import UnsupportedError
 from ..models.replica import Replica
 from ..models.task import Task
-from .runners import Finish, Part, Ranges, Runner, Session, batch, no_grad
+from .runners import Finish, Part, Ranges, Runner, Session, batch, counting_versions
 
 
 class _Tape:
     """One pass. Recording: outputs of leaf calls until a changed name is read. Replaying: gives them back."""
 
-    def __init__(self, changed: frozenset[str], outputs: list[Any] | None = None) -> None:
+    def __init__(self, changed: frozenset[str], last: _Tape | None = None) -> None:
         self.changed = changed
-        self.replays = outputs is not None
-        self.outputs: list[Any] = outputs or []
-        self.versions: list[list[tuple[Tensor, int]]] = []
+        self.replays = last is not None
+        self.outputs: list[Any] = last.outputs if last is not None else []
+        self.versions: list[tuple[Tensor, int]] = last.versions if last is not None else []
         self.count = 0
         self.open = True  # nothing changed was read yet
         self.inside = 0
@@ -38,7 +37,7 @@ class _Tape:
 
     def untouched(self) -> bool:
         """Whether nothing was written into what was recorded."""
-        return all(tensor._version == version for pairs in self.versions for tensor, version in pairs)
+        return all(tensor._version == version for tensor, version in self.versions)
 
 
 class _Reads(TorchFunctionMode):
@@ -102,7 +101,7 @@ class OrderRunner(Runner):
                     mode.__enter__()
             if not tape.replays and tape.open:
                 tape.outputs.append(out)
-                tape.versions.append([(t, t._version) for t in _tensors(out)])
+                tape.versions += [(t, t._version) for t in _tensors(out)]
             return out
 
         child.forward = replayed  # type: ignore[method-assign]
@@ -117,7 +116,7 @@ class OrderRunner(Runner):
     def run(self, which: Part | None, inputs: Any, ranges: Ranges, session: Session, finish: Finish, kept: Any) -> Any:
         if which is None:
             return super().run(which, inputs, ranges, session, finish, kept)
-        tapes: list[list[Any]] = []
+        tapes: list[_Tape] = []
         for i, (start, stop) in enumerate(ranges):
             given = batch(inputs, ranges, start, stop)
             with session() as module:
@@ -127,15 +126,15 @@ class OrderRunner(Runner):
                     if kept is not None:
                         outputs = self.task.forward(module, given)
                     else:
-                        with no_grad(), _Reads(tape, self.names):
+                        with counting_versions(), _Reads(tape, self.names):
                             outputs = self.task.forward(module, given)
                 finally:
                     self._tape = None
-                if not tape.untouched():
-                    raise UnsupportedError("a value that would be kept is written to in place")
                 finish(start, stop, outputs)
-                tapes.append(tape.outputs)
-        return tapes
+                if not tape.untouched():
+                    self.unsafe = "its forward writes into what a layer returned"
+                tapes.append(tape)
+        return None if self.unsafe else tapes
 
 
 def _tensors(value: Any) -> list[Tensor]:

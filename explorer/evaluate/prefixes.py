@@ -18,6 +18,7 @@ def storages(value: Any) -> dict[int, int]:
         storage = value.untyped_storage()
         return {storage.data_ptr(): storage.nbytes()}
     out: dict[int, int] = {}
+    value = getattr(value, "outputs", value)  # a tape of calls
     for one in value.values() if isinstance(value, dict) else value if isinstance(value, (tuple, list)) else ():
         out |= storages(one)
     return out

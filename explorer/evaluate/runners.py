@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ class Runner:
     def __init__(self, replica: Replica, task: Task, reason: str = "") -> None:
         self.replica, self.task, self.reason = replica, task, reason
         self.joins = False  # whether a chunk is made of several small batches
+        self.unsafe = ""  # why it must not be used any more
 
     def part(self, names: Iterable[str]) -> Part | None:
         """What must run again when these names change; None: everything."""
@@ -123,6 +124,8 @@ def plain_call(task: Task) -> bool:
     return task.forward is call
 
 
-def no_grad() -> torch.no_grad:
-    """Values whose versions are counted, so that a write into them is seen (inference mode counts none)."""
-    return torch.no_grad()
+@contextmanager
+def counting_versions() -> Iterator[None]:
+    """No gradients, and values whose versions are counted, so that a write into them is seen (inference mode counts none)."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield

@@ -15,7 +15,7 @@ from ..models.trace import trace
 from . import expand
 from .graph import Graph
 from .order import OrderRunner
-from .runners import GraphRunner, Runner, no_grad, plain_call
+from .runners import GraphRunner, Runner, plain_call
 
 LOOSE = 5e-2  # of half precision, where only gross differences say anything
 
