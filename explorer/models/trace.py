@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import inspect
 import sys
@@ -75,11 +76,20 @@ def trace(
     files = {type(child).__module__ for child in copied.modules()}
     code = [sys.modules[file] for file in sorted(files) if file in sys.modules and not file.startswith("torch.")]
     with _lock:  # two patches undone in the wrong order would stay
+        _forget_missing()
         graph = _Tracer(leaf, code).trace(copied, concrete_args=fixed or None)
     for node in list(graph.nodes):  # a fixed argument leaves an unused input and a check of it
         if node.op == "placeholder" and node.target not in given and not node.target.startswith("*"):
             _erase(graph, node)
     return copied, graph
+
+
+def _forget_missing() -> None:
+    """Libraries ask torch.fx to wrap functions by dotted names, which are no names of a module: every trace would fail."""
+    wanted = getattr(fx._symbolic_trace, "_wrapped_fns_to_patch", {})
+    for key, frame in list(wanted.items()):
+        if key[1] not in frame and not hasattr(builtins, key[1]):
+            del wanted[key]
 
 
 def _erase(graph: fx.Graph, node: fx.Node) -> None:
