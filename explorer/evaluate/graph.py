@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 SMALL = 4096  # bytes a sample: below, values of many samples stay in a core's cache
+CHEAP = 2048  # bytes a sample that are copied to put batches together
 
 Stage = Callable[..., tuple[Any, ...]]
 
@@ -191,7 +192,8 @@ class Graph:
             first -= 1
         for place in range(first, len(self.nodes)):
             crossing = {a for n in self.nodes[place:] for a in n.all_input_nodes if a in self.place and self.place[a] < place}
-            if all(a in free or rows(a) for a in crossing):
+            copied = sum(_bytes(profiles[0][a]) for a in crossing if a not in free)
+            if copied <= CHEAP * sizes[0] and all(a in free or rows(a) for a in crossing):
                 self.join, self.joins = place, True
                 return
 

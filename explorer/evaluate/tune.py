@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.replica import Replica
+from ..models.replica import Replica, to_channels_last
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
@@ -45,14 +45,14 @@ _known: dict[Any, dict[str, Tuning]] = {}
 _lock = threading.Lock()
 
 
-def laid_out(value: Any, channels_last: bool) -> Any:
+def laid_out(value: Any, last: bool) -> Any:
     """Image tensors within collated inputs in the layout."""
-    if channels_last and isinstance(value, Tensor) and value.ndim == 4:
-        return value.contiguous(memory_format=torch.channels_last)
+    if last and isinstance(value, Tensor) and value.ndim == 4:
+        return to_channels_last(value)
     if isinstance(value, dict):
-        return {key: laid_out(one, channels_last) for key, one in value.items()}
+        return {key: laid_out(one, last) for key, one in value.items()}
     if type(value) in (tuple, list):
-        return type(value)(laid_out(one, channels_last) for one in value)
+        return type(value)(laid_out(one, last) for one in value)
     return value
 
 
@@ -109,7 +109,7 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
                     best[key] = min(best.get(key, float("inf")), runs[key[:2]](key[2]))
 
     rounds([(*key, batches[0]) for key in runs], 3)
-    layout = images and best[None, True, batches[0]] < FASTER * best[*plain, batches[0]]
+    layout = best.get((None, True, batches[0]), float("inf")) < FASTER * best[*plain, batches[0]]
     halves = [key for key in best if key[0] is HALF]
     half = min(halves, key=best.__getitem__) if halves else None
     rounds([(None, layout, batch) for batch in batches[1:] if batch <= size], 3)

@@ -32,6 +32,13 @@ def share(module: nn.Module) -> nn.Module:
         ) from error
 
 
+def to_channels_last(tensor: Tensor) -> Tensor:
+    """[N, C, H, W] with strides that say so also where C is 1, which ``contiguous`` leaves as they are: kernels go by them."""
+    if tensor.stride() == torch.empty(tensor.shape, device="meta", memory_format=torch.channels_last).stride():
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last).copy_(tensor)
+
+
 class Replica:
     """Runs a module with some of its weights replaced, without touching the original.
 
@@ -48,7 +55,9 @@ class Replica:
         if dtype is not None:
             self.module.to(dtype)
         if channels_last:
-            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            for parameter in self.module.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = to_channels_last(parameter.data)
         self._parameters = dict(self.module.named_parameters())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
         self.lock = threading.RLock()
@@ -56,7 +65,7 @@ class Replica:
     def convert(self, tensor: Tensor) -> Tensor:
         """A weight in this replica's device, dtype and layout."""
         tensor = tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
-        return tensor.contiguous(memory_format=torch.channels_last) if self.channels_last and tensor.ndim == 4 else tensor
+        return to_channels_last(tensor) if self.channels_last and tensor.ndim == 4 else tensor
 
     @property
     def names(self) -> Mapping[str, nn.Parameter]:
