@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -111,6 +111,34 @@ class ClassScore:
     precision_before: float
     recall_before: float
     f1_before: float
+
+
+class Later(Mapping[str, Figure]):
+    """Figures that are computed when the first one is read."""
+
+    def __init__(self, compute: Callable[[], Mapping[str, Figure]]) -> None:
+        self._compute: Callable[[], Mapping[str, Figure]] | None = compute
+        self._found: Mapping[str, Figure] = {}
+
+    def _all(self) -> Mapping[str, Figure]:
+        compute = self._compute
+        if compute is not None:
+            self._found, self._compute = compute(), None
+        return self._found
+
+    def __getitem__(self, name: str) -> Figure:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _finite(value: Any) -> Any:

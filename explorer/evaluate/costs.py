@@ -11,6 +11,7 @@ from torch import Tensor
 from ..compress.apply import effective_weights
 from ..compress.plan import LayerPlan, Plan
 from ..compress.quantizers import Codes
+from ..core.layers import Layer
 from ..core.report import Counts, LayerCount
 from ..models.removal import select
 from ..models.subject import Subject
@@ -68,23 +69,15 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     layers: dict[str, LayerCount] = {}
     total = {"dense": 0, "sparse": 0, "quantized": 0, "smallest": 0}
     for layer in subject.layers:
-        mine = plan.layers.get(layer.name)
-        shape = remaining_shape(layer.shape, plan.dropped.get(layer.name, {}))
-        numel = int(torch.Size(shape).numel())
-        nonzero = _nonzero(subject, layer.name, mine, weights)
-        codes = mine.codes if mine else None
-        bits, overhead = (codes.bits, _overhead(codes, shape)) if codes else (32, 0)
-        plain = representations(numel, nonzero, shape[0])
-        coded = representations(numel, nonzero, shape[0], bits, overhead)
-        smallest = min(*plain.values(), *coded.values())
-        total["dense"] += plain["dense"]
-        total["sparse"] += min(plain["bitmap"], plain["csr"])
-        total["quantized"] += coded["dense"]
-        total["smallest"] += smallest
-        layers[layer.name] = LayerCount(
-            layer.name, layer.kind, shape, layer.numel, numel, nonzero, _attenuated(mine, weights, layer.name), bits, smallest
-        )
-    others, others_nonzero, buffers = _others(subject, plan, set(layers))
+        mine, gone = plan.layers.get(layer.name), plan.dropped.get(layer.name, {})
+        shape = remaining_shape(layer.shape, gone)
+        key = ("layer count", subject.version, layer.name, mine.digest if mine else "", shape)
+        count_, sizes = subject.memo.get(key, lambda: _layer(subject, layer, mine, shape, weights))  # noqa: B023
+        layers[layer.name] = count_
+        for name, size in sizes.items():
+            total[name] += size
+    key = ("other counts", subject.version, "" if not plan.dropped else plan.digest)
+    others, others_nonzero, buffers = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
     for key in total:
         total[key] += (others + buffers) * FP32
     macs = count(subject, plan.dropped)
@@ -98,6 +91,22 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         macs_if_zeros_skipped=_skipping(subject, macs, layers),
         macs_reason=macs.reason,
     )
+
+
+def _layer(
+    subject: Subject, layer: Layer, mine: LayerPlan | None, shape: tuple[int, ...], weights: Mapping[str, Tensor]
+) -> tuple[LayerCount, dict[str, int]]:
+    """One layer, and its bytes by representation."""
+    numel = int(torch.Size(shape).numel())
+    nonzero = _nonzero(subject, layer.name, mine, weights)
+    codes = mine.codes if mine else None
+    bits, overhead = (codes.bits, _overhead(codes, shape)) if codes else (32, 0)
+    plain = representations(numel, nonzero, shape[0])
+    coded = representations(numel, nonzero, shape[0], bits, overhead)
+    smallest = min(*plain.values(), *coded.values())
+    sizes = {"dense": plain["dense"], "sparse": min(plain["bitmap"], plain["csr"]), "quantized": coded["dense"], "smallest": smallest}
+    attenuated = _attenuated(mine, weights, layer.name)
+    return LayerCount(layer.name, layer.kind, shape, layer.numel, numel, nonzero, attenuated, bits, smallest), sizes
 
 
 def _overhead(codes: Codes, shape: tuple[int, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from ..compress.plan import Plan
 from ..compress.resolve import resolve
 from ..core.errors import RecipeError
 from ..core.recipe import Recipe
-from ..core.report import Report
+from ..core.report import Later, Report
 from ..models.device import pick
 from ..models.subject import Subject
 from .costs import counts
@@ -44,15 +45,16 @@ def evaluate(
     one. Raises :class:`RecipeError`, :class:`TaskError`, :class:`EvaluationError`, :class:`Cancelled`.
     """
     recipe = recipe if recipe is not None else Recipe()
-    plan, run = _ready(subject, recipe, split, precision, device)
-    total = run.data(split).total
-    done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
-    first = 0 if done >= total else total
-    work = first + (total if plan.layers else 0)
-    with subject.steady(), run.work(user, False, cancel) as mine:
-        before = after = run.ensure(ORIGINAL, split, total, mine, progress and (lambda seen, _: progress(seen, work)))
-        if plan.layers:
-            after = run.ensure(plan, split, total, mine, progress and (lambda seen, _: progress(first + seen, work)))
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        total = run.data(split).total
+        done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
+        first = 0 if done >= total else total
+        work = first + (total if plan.layers else 0)
+        with run.work(user, False, cancel) as mine:
+            before = after = run.ensure(ORIGINAL, split, total, mine, progress and (lambda seen, _: progress(seen, work)))
+            if plan.layers:
+                after = run.ensure(plan, split, total, mine, progress and (lambda seen, _: progress(first + seen, work)))
     return _report(run, recipe, plan, split, total, before, after, mine)
 
 
@@ -68,11 +70,12 @@ def stream(
 ) -> Iterator[Report]:
     """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all."""
     recipe = recipe if recipe is not None else Recipe()
-    plan, run = _ready(subject, recipe, split, precision, device)
-    with subject.steady(), run.work(user, True, cancel) as mine:
-        stages = _stages(run, plan, split, mine)
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        with run.work(user, True, cancel) as mine:
+            stages = _stages(run, plan, split, mine)
     for n in stages:
-        with subject.steady(), run.work(user, n == stages[0], cancel) as mine:
+        with _steady(subject), run.work(user, n == stages[0], cancel) as mine:
             before = run.ensure(ORIGINAL, split, n, mine)
             after = run.ensure(plan, split, n, mine) if plan.layers else before
         yield _report(run, recipe, plan, split, n, before, after, mine)
@@ -89,14 +92,15 @@ def glance(
 ) -> Report:
     """What is known already: a Report over the samples seen so far, at least those of the first answer."""
     recipe = recipe if recipe is not None else Recipe()
-    plan, run = _ready(subject, recipe, split, precision, device)
-    known = run.seen(ORIGINAL, split).n
-    if plan.layers:
-        known = min(known, run.seen(plan, split).n)
-    with subject.steady(), run.work(user, True) as mine:
-        n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
-        before = run.ensure(ORIGINAL, split, n, mine)
-        after = run.ensure(plan, split, n, mine) if plan.layers else before
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        known = run.seen(ORIGINAL, split).n
+        if plan.layers:
+            known = min(known, run.seen(plan, split).n)
+        with run.work(user, True) as mine:
+            n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
+            before = run.ensure(ORIGINAL, split, n, mine)
+            after = run.ensure(plan, split, n, mine) if plan.layers else before
     return _report(run, recipe, plan, split, n, before, after, mine)
 
 
@@ -113,12 +117,14 @@ def _ready(subject: Subject, recipe: Recipe, split: str, precision: str, device:
     """The plan, and what runs it."""
     if precision not in PRECISIONS:
         raise RecipeError(f"precision={precision!r}; accepted: {', '.join(PRECISIONS)}")
-    if not isinstance(subject, Subject):
-        resolve(subject, recipe)  # says so
-    with subject.steady():
-        plan = resolve(subject, recipe)
-        subject.task.dataset(split)
-        return plan, engine(subject, pick(device), precision)
+    plan = resolve(subject, recipe)
+    subject.task.dataset(split)
+    return plan, engine(subject, pick(device), precision)
+
+
+def _steady(subject: Subject) -> AbstractContextManager[None]:
+    """The subject's version is looked at once; what is no subject is refused by ``resolve``."""
+    return subject.steady() if isinstance(subject, Subject) else nullcontext()
 
 
 def _precision(run: Engine) -> str:
@@ -142,8 +148,8 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         total=data.total,
         precision=_precision(run),
         device=str(run.device),
-        figures=metrics.figures(after, split),
-        changes=metrics.changes(before, after, split),
+        figures=Later(lambda: metrics.figures(after, split)),
+        changes=Later(lambda: metrics.changes(before, after, split)),
         lower_is_better=subject.task.lower_is_better,
         timing=work.timing,
         machine=_machine(run, plan, split, work),

@@ -107,7 +107,7 @@ class Subject:
     def steady(self) -> Iterator[None]:
         """Within the block, in this thread, the version is looked at once: it walks over every tensor of the module."""
         outer = getattr(self._held, "version", None)
-        self._held.version = self.version
+        self._held.version = self.version  # the outer block's, where there is one
         try:
             yield
         finally:
