@@ -27,6 +27,7 @@ _PUBLIC = {
     "resolve": "explorer.compress.resolve",
     "Plan": "explorer.compress.plan",
     "stream": "explorer.evaluate.evaluator",
+    "sensitivity": "explorer.studies.sensitivity",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "quantizers": "explorer.compress.quantizers",
@@ -71,6 +72,7 @@ __all__ = [
     "quantizers",
     "resolve",
     "samples",
+    "sensitivity",
     "stream",
 ]
 
@@ -117,3 +119,4 @@ if TYPE_CHECKING:
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task
+    from .studies.sensitivity import sensitivity

@@ -21,7 +21,7 @@ from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import part
 from .data import SplitData
-from .jobs import CHECKED, Job, Jobs, exact
+from .jobs import CHECKED, Check, Job, Jobs, exact
 from .judge import Judge
 from .metrics import Table
 from .prefixes import shared as prefixes
@@ -164,15 +164,19 @@ class Engine:
     def job(self, plan: Plan, split: str, work: Work) -> Job:
         """How a plan is run, settled once an evaluation."""
         if plan.digest not in work.jobs:
-
-            def check() -> tuple[Any, AbstractContextManager[Any]]:
-                stack = ExitStack()
-                stack.enter_context(self.queue.turn(work.request))
-                stack.enter_context(exact(self.device))
-                return self.data(split).some(CHECKED), stack
-
-            work.jobs[plan.digest] = self.jobs.job(plan, split, check)
+            work.jobs[plan.digest] = self.jobs.job(plan, split, self.checked(work))
         return work.jobs[plan.digest]
+
+    def checked(self, work: Work) -> Check:
+        """A few samples of the validation split, and the device, for a comparison with the plain module."""
+
+        def check() -> tuple[Any, AbstractContextManager[Any]]:
+            stack = ExitStack()
+            stack.enter_context(self.queue.turn(work.request))
+            stack.enter_context(exact(self.device))
+            return self.data("validation").some(CHECKED), stack
+
+        return check
 
     def pace(self, plan: Plan, split: str, work: Work) -> float:
         """Samples a second to expect of a plan."""

@@ -17,9 +17,11 @@ from ..models.device import pick
 from ..models.subject import Subject
 from .costs import counts
 from .engine import FIRST_ANSWER, Engine, Seen, Work, engine
+from .intervals import Within
 from .prefixes import shared as prefixes
 
 PRECISIONS = ("full", "fast")
+PARTIAL = 2  # looks at a part of a split, at most: the first answer, and four times as many samples
 ORIGINAL = Plan({}, {})
 
 Cancel = Callable[[], bool] | None
@@ -68,7 +70,12 @@ def stream(
     cancel: Cancel = None,
     user: Hashable = None,
 ) -> Iterator[Report]:
-    """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all."""
+    """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all.
+
+    Until all were seen, an interval says where the figure of the *whole split* lies (finite population correction), at all of
+    these looks together in 95 % of cases (Bonferroni): one may stop at any. The last report's intervals speak of samples that
+    are not in the split, as those of :func:`evaluate`.
+    """
     recipe = recipe if recipe is not None else Recipe()
     with _steady(subject):
         plan, run = _ready(subject, recipe, split, precision, device)
@@ -78,7 +85,7 @@ def stream(
         with _steady(subject), run.work(user, n == stages[0], cancel) as mine:
             before = run.ensure(ORIGINAL, split, n, mine)
             after = run.ensure(plan, split, n, mine) if plan.layers else before
-        yield _report(run, recipe, plan, split, n, before, after, mine)
+        yield _report(run, recipe, plan, split, n, before, after, mine, len(stages) - 1)
 
 
 def glance(
@@ -101,7 +108,7 @@ def glance(
             n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
             before = run.ensure(ORIGINAL, split, n, mine)
             after = run.ensure(plan, split, n, mine) if plan.layers else before
-    return _report(run, recipe, plan, split, n, before, after, mine)
+    return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
 
 
 def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
@@ -133,11 +140,12 @@ def _precision(run: Engine) -> str:
     return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}.get(first, str(first))
 
 
-def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work) -> Report:
+def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work, looks: int = 1) -> Report:
     subject, data = run.subject, run.data(split)
     before = was.columns(n)
     after = now.columns(n) if now is not was else before
     metrics = run.metrics
+    within = Within.looks(data.total, looks) if n < data.total else None
     return Report(
         subject=subject.name,
         recipe=recipe,
@@ -148,8 +156,8 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         total=data.total,
         precision=_precision(run),
         device=str(run.device),
-        figures=Later(lambda: metrics.figures(after, split)),
-        changes=Later(lambda: metrics.changes(before, after, split)),
+        figures=Later(lambda: metrics.figures(after, split, within)),
+        changes=Later(lambda: metrics.changes(before, after, split, within)),
         lower_is_better=subject.task.lower_is_better,
         timing=work.timing,
         machine=_machine(run, plan, split, work),

@@ -33,6 +33,7 @@ class Section:
     body: Stage | None
     above: Stage | None
     head: Stage
+    wanted: tuple[fx.Node, ...] = ()  # what ``before`` gives
 
 
 class Graph:
@@ -52,6 +53,7 @@ class Graph:
         self.joins = False  # whether values of several batches may be put together there
         self.free: frozenset[fx.Node] = frozenset(n for n in self.nodes if n.op == "get_attr")
         self._sections: dict[frozenset[int], Section] = {}
+        self._fronts: dict[tuple[str, ...], Stage | None] = {}
 
     def fetch(self, target: str) -> Any:
         """The object that a node's target names; constants of the trace lie on the traced copy."""
@@ -152,7 +154,22 @@ class Graph:
             body=self.part(raised, reading),
             above=self.part(above, crossing),
             head=self.part([], [*above, *raised], last.args[0]),  # type: ignore[arg-type]
+            wanted=(*reading, *crossing),
         )
+
+    def fronts(self, sections: Sequence[Section]) -> Callable[..., dict[frozenset[int], tuple[Any, ...]]]:
+        """One pass that gives what ``before`` of each of the sections gives: {key: values}."""
+        wanted = list(dict.fromkeys(node for section in sections for node in section.wanted))
+        known = tuple(node.name for node in wanted)
+        if known not in self._fronts:
+            self._fronts[known] = self.part(wanted, [])
+        stage, at = self._fronts[known], {node: i for i, node in enumerate(wanted)}
+
+        def front(*inputs: Any) -> dict[frozenset[int], tuple[Any, ...]]:
+            values = stage(*inputs) if stage else ()
+            return {section.key: tuple(values[at[node]] for node in section.wanted) for section in sections}
+
+        return front
 
     def _upstream(self, wanted: list[fx.Node]) -> list[fx.Node]:
         """Nodes of the head that lead to ``wanted``."""

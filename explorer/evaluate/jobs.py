@@ -100,6 +100,15 @@ class Jobs:
                 return self.full(plan, runner.unsafe or runner.reason)
         return job
 
+    def between(self, plan: Plan, names: frozenset[str], check: Check) -> Job:
+        """A plan run from where ``names`` are read first, if that can be believed."""
+        job, which = self.whole(plan), self.runner.part(names)
+        if which is not None:
+            job.which = which
+            if not self._trust(job, check):
+                return self.full(plan, self.runner.reason)
+        return job
+
     def remember(self, plan: Plan) -> None:
         """The next plan may differ from this one in little."""
         state = plan.state

@@ -38,6 +38,15 @@ class Part:
     section: Section | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One of many changes that are run on one chunk."""
+
+    which: Part | None
+    session: Session
+    finish: Finish
+
+
 class Runner:
     """Runs the whole module on every chunk."""
 
@@ -68,6 +77,16 @@ class Runner:
         return None
 
 
+    def run_many(self, runs: Sequence[Run], base: Session, inputs: Any, ranges: Ranges) -> None:
+        """Run many changes on one chunk; values in front are computed once for all that share a part."""
+        kept: Any = None
+        last: Any = None
+        for one in sorted(runs, key=lambda run: repr(sorted(run.which.names)) if run.which else ""):
+            if one.which is None or one.which.key != last:
+                kept, last = None, one.which.key if one.which else None
+            kept = self.run(one.which, inputs, ranges, one.session, one.finish, kept)
+
+
 class GraphRunner(Runner):
     """Replays the section of a traced graph that depends on what changed."""
 
@@ -85,6 +104,38 @@ class GraphRunner(Runner):
     def supports(self, names: Iterable[str]) -> bool:
         parameters = self.replica.names
         return all(name in parameters or name in self.graph.known for name in names)
+
+    def run_many(self, runs: Sequence[Run], base: Session, inputs: Any, ranges: Ranges) -> None:
+        """One pass of what nothing changes, from which every change branches off where it begins.
+
+        Batch by batch, so that no more than one batch's values in front of all changes are held at a time.
+        """
+        size, whole = ranges[-1][1], self.bind(inputs)
+        sections = {run.which.key: run.which.section for run in runs if run.which is not None and run.which.section}
+        assert all(run.which is not None for run in runs)
+        front = self.graph.fronts(list(sections.values()))
+        crossing: dict[Any, list[tuple[Any, ...]]] = {key: [] for key in sections}
+        raised: list[list[tuple[Any, ...]]] = [[] for _ in runs]
+        for start, stop in ranges:
+            given = self.bind(batch(inputs, ranges, start, stop))
+            with base():
+                values = front(*given)
+            for key, section in sections.items():
+                crossing[key].append(values[key][section.reading :])
+            for run, own in zip(runs, raised, strict=True):
+                section = sections[run.which.key]  # type: ignore[union-attr]
+                if section.body:
+                    with run.session():
+                        own.append(section.body(*given, *values[run.which.key][: section.reading]))  # type: ignore[union-attr]
+        above: dict[Any, tuple[Any, ...]] = {}
+        with base():
+            for key, section in sections.items():
+                above[key] = section.above(*whole, *put_together(crossing[key])) if section.above else ()
+        for run, own in zip(runs, raised, strict=True):
+            key = run.which.key  # type: ignore[union-attr]
+            with run.session():
+                outputs = sections[key].head(*whole, *above[key], *(put_together(own) if own else ()))
+                run.finish(0, size, outputs)
 
     def bind(self, inputs: Any) -> list[Any]:
         """The graph's inputs in order, from a task's."""

@@ -50,11 +50,12 @@ class Metrics(ABC):
         """Outputs of one batch -> columns, each [N, ...]."""
 
     @abstractmethod
-    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
-        """Metrics over the samples in the columns; the first is the main one."""
+    def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
+        """Metrics over the samples in the columns; the first is the main one. within: these are a part of a split, and intervals
+        say where the figure of all of it lies."""
 
     @abstractmethod
-    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+    def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         """after - before on the same samples, with paired intervals."""
 
     @abstractmethod
@@ -75,9 +76,9 @@ def figure(value: float, split: str, n: int, interval: tuple[float | None, float
     return Figure(float(value), "measured", split, n, *interval)
 
 
-def mean_figure(values: Tensor, split: str) -> Figure:
+def mean_figure(values: Tensor, split: str, within: intervals.Within | None = None) -> Figure:
     """The mean of [N] values with its normal interval."""
-    return figure(values.double().mean().item(), split, len(values), intervals.mean(values))
+    return figure(values.double().mean().item(), split, len(values), intervals.mean(values, within))
 
 
 BATCH = "loss//"  # a column that says that the loss is one value a batch, repeated: no interval comes from it
@@ -91,12 +92,14 @@ def losses(task: Task, outputs: Tensor, targets: Any, each: Tensor, default: boo
     return {"loss": torch.full((len(each),), value), BATCH: torch.ones(len(each), dtype=torch.bool)}
 
 
-def loss_figure(columns: Columns, split: str, before: Columns | None = None) -> Figure:
+def loss_figure(
+    columns: Columns, split: str, before: Columns | None = None, within: intervals.Within | None = None
+) -> Figure:
     """The mean loss, or its change since ``before``; with an interval where each sample has its own."""
     values = columns["loss"].double() - (before["loss"].double() if before is not None else 0)
     if BATCH in columns:
         return figure(values.mean().item(), split, len(values))
-    return mean_figure(values, split)
+    return mean_figure(values, split, within)
 
 
 def largest_changes(before: Tensor, after: Tensor, indices: Tensor, target: Tensor | None, limit: int = 200) -> list[Change]:

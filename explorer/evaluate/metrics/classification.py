@@ -66,28 +66,28 @@ class Classification(Metrics):
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
 
     @once
-    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+    def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         right = columns["prediction"] == columns["target"]
         n, hits = len(right), int(right.sum())
         matrix = self._matrix(columns)
         seen = (matrix.sum(0) + matrix.sum(1)) > 0
         precision, recall, f1, _ = scores(matrix)
         return {
-            "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n)),
+            "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n, within)),
             "precision": figure(precision[seen].mean().item(), split, n),
             "recall": figure(recall[seen].mean().item(), split, n),
             "f1": figure(f1[seen].mean().item(), split, n),
-            "loss": loss_figure(columns, split),
+            "loss": loss_figure(columns, split, None, within),
         }
 
-    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+    def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         was = before["prediction"] == before["target"]
         now = after["prediction"] == after["target"]
         n = len(was)
-        first, second = self.figures(before, split), self.figures(after, split)
+        first, second = self.figures(before, split, within), self.figures(after, split, within)
         out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
-        out["accuracy"] = figure((int(now.sum()) - int(was.sum())) / n, split, n, intervals.newcombe(was, now))
-        out["loss"] = loss_figure(after, split, before)
+        out["accuracy"] = figure((int(now.sum()) - int(was.sum())) / n, split, n, intervals.newcombe(was, now, within))
+        out["loss"] = loss_figure(after, split, before, within)
         return out
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:

@@ -1,0 +1,1 @@
+"""Studies: many recipes judged side by side."""
