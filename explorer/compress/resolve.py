@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..analysis.bins import Bins
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
 from ..core.errors import RecipeError
@@ -104,7 +106,7 @@ def _weights(
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
         scores = weight_scores(subject, criteria[rule.criterion](), names, 1024, 0)
-        stays = _cut(rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
             mask, score = stays[name], scores[name]
@@ -132,7 +134,9 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _cut(
+    subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)
@@ -145,7 +149,20 @@ def _cut(rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]
             sums = _ranked(rule, {name: block_sums(whole[name], *shape) for name in names}, {})
             found = {name: expand_blocks(sums[name], *shape, whole[name].shape) for name in names}
         return {name: spread(found[name], living[name]) if name in living else found[name] for name in names}
+    if rule.threshold is None and (rule.scope == "layer" or len(names) == 1) and not living:
+        return {name: _lowest_go(subject, rule, name, scores[name]) for name in names}
     return _ranked(rule, scores, living)
+
+
+def _lowest_go(subject: Subject, rule: Prune, name: str, scores: Tensor) -> Tensor:
+    """Mask of one layer by its sparsity: a comparison with the k-th score, where ties leave no choice."""
+    k = round((rule.sparsity or 0.0) * scores.numel())
+    if 0 < k < scores.numel() and scores.dtype == torch.float32:
+        bins = subject.memo.get(("bins", subject.version, rule.criterion, name), lambda: Bins(scores))
+        mask = scores > bins.kth(k, scores)
+        if int(torch.count_nonzero(mask)) == scores.numel() - k:
+            return mask
+    return by_sparsity([scores], [None], rule.sparsity or 0.0)[0]
 
 
 def _ranked(rule: Prune, ranked: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
