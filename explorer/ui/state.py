@@ -12,6 +12,7 @@ import streamlit as st
 from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
 
+from ..core.message import say
 from .edits import Settings
 from .history import History
 
@@ -80,10 +81,16 @@ def unpack(text: str) -> Recipe:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(raw, MAX_LINK)
-        if unpacker.unconsumed_tail:
-            raise RecipeError("the link's recipe is too long")
     except (ValueError, binascii.Error, zlib.error) as error:
-        raise RecipeError(f"the link's recipe could not be read ({error}); it may have been cut short") from None
+        raise RecipeError(
+            say(
+                "the link's recipe could not be read ({error}); it may have been cut short or changed", error=str(error)
+            )
+        ) from None
+    if unpacker.unconsumed_tail:
+        raise RecipeError(say("the link's recipe is too long"))
+    if not unpacker.eof:
+        raise RecipeError(say("the link's recipe was cut short"))
     return Recipe.from_json(content)
 
 
@@ -113,5 +120,5 @@ def read_link(models: tuple[str, ...], default: str) -> tuple[str, str]:
         try:
             space.replace(History(unpack(st.query_params["r"])))
         except RecipeError as error:
-            space.message = str(error)
+            space.message = error.message
     return name, message

@@ -19,7 +19,7 @@ from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from ..components.threshold import threshold
-from ..i18n import _
+from ..i18n import _, translated
 from ..state import Workspace
 from . import controls, handle, scoreboard
 
@@ -74,7 +74,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     try:
         plan = explorer.resolve(subject, recipe)
     except ExplorerError as error:  # the last good state stays
-        problem = str(error)
+        problem = error.message
         if space.live is None:
             space.replace(space.history.undo())
         space.live = None
@@ -90,7 +90,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         _heading(space, subject, layer)
         threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
         if problem:
-            st.error(problem, icon=":material/error:")
+            st.error(translated(problem), icon=":material/error:")
     with beside:
         controls.render(controls.Scene(space, subject, layer, settings))
 
@@ -124,7 +124,7 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     group = next((g for g in subject.groups if g.name == layer.group), None)
     if group is None:
         why = subject.structure.refused.get(layer.name, "")
-        text += f' · <abbr class="x-term" title="{escape(why)}">{escape(_("no removable units"))}</abbr>'
+        text += f' · <abbr class="x-term" title="{escape(translated(why))}">{escape(_("no removable units"))}</abbr>'
     else:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
@@ -142,5 +142,5 @@ def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) ->
         board.show(report, glance(subject, device=device), gap)
     except ExplorerError as error:
         board.again()
-        return None, str(error)
+        return None, error.message
     return report, problem

@@ -12,6 +12,7 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
+from ..i18n import translated
 from ..state import Workspace
 from . import scoreboard
 from .detail import Board
@@ -45,7 +46,7 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         board.again()
         return
     if FAILED in st.session_state:  # said once, and not tried again until something changes
-        st.error(st.session_state[FAILED], icon=":material/error:")
+        st.error(translated(st.session_state[FAILED]), icon=":material/error:")
         return
     if space.live is not None or space.stale:
         return  # a drag is on; it answers by itself
@@ -64,7 +65,7 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
             verified(subject, plan)
         explorer.evaluate(subject, recipe, device=device, progress=progress)
     except ExplorerError as error:
-        st.session_state[FAILED] = str(error)
-        st.error(str(error), icon=":material/error:")
+        st.session_state[FAILED] = error.message
+        st.error(translated(error), icon=":material/error:")
         return
     st.rerun()
