@@ -40,7 +40,14 @@ AIMS = {
     "vowels-lstm": (("lstm.weight_hh_l0", 1.3), ("lstm.weight_hh_l1", 2)),
     "moby-lstm": (("lstm.weight_hh_l0", 1.3), ("lstm.weight_hh_l1", 2)),
 }
-SCANS = {"fashion-mlp": 5, "fashion-lenet5": 5, "fashion-resnet": 5, "fashion-vit": 3.5, "vowels-lstm": 1.8, "moby-lstm": 1.8}
+SCANS = {
+    "fashion-mlp": 5,
+    "fashion-lenet5": 5,
+    "fashion-resnet": 5,
+    "fashion-vit": 3.5,
+    "vowels-lstm": 1.8,
+    "moby-lstm": 1.8,
+}
 SPARSITIES = tuple(i / 10 for i in range(1, 10))
 
 
@@ -135,12 +142,16 @@ def main() -> None:
     parser.add_argument("--naive", type=int, default=3, help="repetitions of the naive loop")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: seconds of this process, on a busy machine")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: seconds of this process, on a busy machine"
+    )
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if "drag" in given.work:
-        print(f"{'drag':15} {'layer':24} {'n':>6} {'naive ms':>9} {'fast ms':>8} {'full ms':>8} {'ratio':>8} {'aim':>7} {'full':>8}  dtype load s")
+        print(
+            f"{'drag':15} {'layer':24} {'n':>6} {'naive ms':>9} {'fast ms':>8} {'full ms':>8} {'ratio':>8} {'aim':>7} {'full':>8}  dtype load s"
+        )
         for name in given.samples.split(","):
             drag(name, given)
 

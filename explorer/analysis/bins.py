@@ -42,7 +42,9 @@ class Bins:
     def snapped(self, threshold: float) -> float:
         """The nearest threshold at which :meth:`below` is exact without the scores: the largest value of a bin."""
         here = _bin(threshold)
-        edges = [float(np.nextafter(np.float32(_lowest(i)), np.float32(-np.inf))) for i in (here, min(here + 1, BINS - 1))]
+        edges = [
+            float(np.nextafter(np.float32(_lowest(i)), np.float32(-np.inf))) for i in (here, min(here + 1, BINS - 1))
+        ]
         return min(edges, key=lambda edge: abs(edge - threshold))
 
     def below(self, threshold: float, scores: Tensor | None = None) -> int:

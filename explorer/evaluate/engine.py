@@ -236,7 +236,12 @@ class Engine:
             raise
         except Exception as error:
             first = data.order[start:stop][:3].tolist()
-            where = say("{subject}: forward failed on {split} samples {first}...", subject=self.subject.name, split=data.split, first=first)
+            where = say(
+                "{subject}: forward failed on {split} samples {first}...",
+                subject=self.subject.name,
+                split=data.split,
+                first=first,
+            )
             raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
         self._account(job, work, size, spent, short)
         return pieces[0] if len(pieces) == 1 else {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}

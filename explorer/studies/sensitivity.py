@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 SPARSITIES = tuple(i / 10 for i in range(1, 10))
 TOLERANCE = 0.005  # an adaptive scan stops a point when its change is known to +- this
 
-Candidates = Mapping[Hashable, Recipe]
+Candidates = Mapping[Any, Recipe]
 
 
 @dataclass(frozen=True)
 class Progress:
     """A scan on its way. estimates: {key of the candidate: what is known of it}."""
 
-    estimates: Mapping[Hashable, Estimate]
+    estimates: Mapping[Any, Estimate]
     settled: int
     done: int
     total: int
@@ -55,13 +55,19 @@ def compare(
     stopped when the same is asked again. Raises as :func:`explorer.evaluate`.
     """
     if precision not in PRECISIONS:
-        raise RecipeError(say("precision={precision}; accepted: {accepted}", precision=repr(precision), accepted=", ".join(PRECISIONS)))
+        raise RecipeError(
+            say(
+                "precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)
+            )
+        )
     if not exact and not tolerance > 0:
         raise RecipeError(say("tolerance={tolerance}; accepted: a fraction above 0", tolerance=tolerance))
     with subject.steady():
         plans = {key: resolve(subject, recipe) for key, recipe in candidates.items()}
         run = engine(subject, pick(device), precision)
-        scan = scan_of(run, resolve(subject, base or Recipe()), list(plans.values()), split, None if exact else tolerance)
+        scan = scan_of(
+            run, resolve(subject, base or Recipe()), list(plans.values()), split, None if exact else tolerance
+        )
 
     def now() -> Progress:
         found = {key: scan.estimate(plan.digest) for key, plan in plans.items()}
@@ -97,7 +103,9 @@ def sensitivity_steps(
     known = {layer.name for layer in subject.layers}
     names = [name if name in known else subject.layer(name).name for name in names]
     candidates = {
-        (name, s): base.prune(name, sparsity=s, criterion=criterion, granularity=granularity) for name in names for s in sparsities  # type: ignore[arg-type]
+        (name, s): base.prune(name, sparsity=s, criterion=criterion, granularity=granularity)
+        for name in names
+        for s in sparsities  # type: ignore[arg-type]
     }
     for progress in compare(subject, candidates, base, **settings):
         yield _table(progress), progress
@@ -107,7 +115,7 @@ def _table(progress: Progress) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for (layer, sparsity), found in progress.estimates.items():  # type: ignore[misc]
+    for (layer, sparsity), found in progress.estimates.items():
         start = found.value.value - found.change.value  # the base, on the same samples
         low, high = (None if one is None else start + one for one in (found.change.low, found.change.high))
         rows.append((layer, sparsity, found.value.value, low, high, found.change.value, found.n))
@@ -139,14 +147,15 @@ def sensitivity(
     samples times points. Raises :class:`RecipeError`, :class:`EvaluationError`, :class:`Cancelled`; asked again, a cancelled scan
     goes on where it stopped.
     """
-    table = None
+    last = None
     steps = sensitivity_steps(
         subject, recipe, layers=layers, sparsities=sparsities, criterion=criterion, granularity=granularity, split=split,
         precision=precision, device=device, exact=exact, tolerance=tolerance, cancel=cancel, user=user,
     )  # fmt: skip
     for table, state in steps:
+        last = table
         if progress is not None:
             progress(state.done, state.total)
-    if table is None:
+    if last is None:
         raise RecipeError(say("{subject}: no layers or no sparsities to scan", subject=subject.name))
-    return table
+    return last

@@ -11,6 +11,7 @@ from ...core.errors import EvaluationError
 from ...core.message import say
 from ...core.report import Change, Figure
 from ...models.task import Task
+from .. import intervals
 from . import Columns, Metrics, expect, figure, largest_changes, loss_figure, losses, mean_figure, once
 
 
