@@ -164,8 +164,9 @@ class Engine:
         return seen
 
     def _cancelled(self, n: int, total: int) -> Cancelled:
-        text = say("{subject}: cancelled after {n} of {total} samples", subject=self.subject.name, n=n, total=total)
-        return Cancelled(text)
+        return Cancelled(
+            say("{subject}: cancelled after {n} of {total} samples", subject=self.subject.name, n=n, total=total)
+        )
 
     def job(self, plan: Plan, split: str, work: Work) -> Job:
         """How a plan is run, settled once an evaluation."""

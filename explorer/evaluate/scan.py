@@ -151,13 +151,14 @@ class Scan:
             @contextmanager
             def lend() -> Iterator[Any]:
                 if work.cancel is not None and work.cancel():
-                    text = say(
-                        "{subject}: cancelled after {n} of {total} samples",
-                        subject=run.subject.name,
-                        n=start,
-                        total=data.total,
+                    raise Cancelled(
+                        say(
+                            "{subject}: cancelled after {n} of {total} samples",
+                            subject=run.subject.name,
+                            n=start,
+                            total=data.total,
+                        )
                     )
-                    raise Cancelled(text)
                 turn, weights = run.queue.turn(work.request), run.replica.weights(job.weights, job.plan.norms)
                 with turn, weights as module, exact(run.device):
                     yield module
