@@ -16,6 +16,7 @@ from .tune import laid_out
 
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 SMALLEST = 32  # samples of the first look, at least
+MANY = 2048
 
 
 def stratified_order(labels: np.ndarray | None, n: int, seed: int = 0) -> np.ndarray:
@@ -31,12 +32,13 @@ def stratified_order(labels: np.ndarray | None, n: int, seed: int = 0) -> np.nda
 
 
 def looks(total: int, first: int = 64) -> list[int]:
-    """Where one may stop and look: 32, ``first``, 4 ``first``, and every 4 ``first`` from there on; little work is one look.
+    """Where one may stop and look: 32, ``first``, 4 ``first``, and every 4 ``first`` from there on; little work is one look,
+    or two where it is many samples, for when others wait.
 
     Fixed for a model on a machine, so that a figure never depends on how it came about.
     """
     if total <= 1.5 * first or total <= SMALLEST:
-        return [total]
+        return [total] if total < MANY else [total // 4 // 64 * 64, total]
     edges = [SMALLEST, first, *range(4 * first, total, 4 * first), total]
     return sorted({edge for edge in edges if edge >= SMALLEST})
 

@@ -115,7 +115,7 @@ def glance(
 def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
     """Sample counts of the three answers, on chunk edges."""
     data = run.data(split)
-    fits = FIRST_ANSWER * run.pace(plan, split, work)
+    fits = FIRST_ANSWER * run.pace(plan, split, work) / (1 + run.queue.waiting)  # others want their first answers, too
     first = max([edge for edge in data.looks if edge <= fits] or [data.looks[0]])
     second = max(edge for edge in data.looks if edge <= 4 * first or edge == first)
     return sorted({first, second, data.total})
