@@ -23,7 +23,7 @@ from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import part
 from .data import SplitData
-from .jobs import CHECKED, Check, Job, Jobs
+from .jobs import CHECKED, Check, Job, Jobs, lend
 from .judge import Judge
 from .metrics import Table
 from .prefixes import shared as prefixes
@@ -48,6 +48,21 @@ class Seen:
         self.parts: list[dict[str, Tensor]] = []
         self.n = 0
         self._tables: dict[int, Table] = {}
+        self._holder: Request | None = None
+
+    @contextmanager
+    def held_by(self, request: Request) -> Iterator[None]:
+        """One at a time. Whoever holds it while a preview waits is served as one: else it would wait behind all others."""
+        if not self.lock.acquire(blocking=False):
+            if request.preview and self._holder is not None:
+                self._holder.preview = True
+            self.lock.acquire()
+        self._holder = request
+        try:
+            yield
+        finally:
+            self._holder = None
+            self.lock.release()
 
     def columns(self, n: int) -> Table:
         """{name: [n, ...]} of the first n samples."""
@@ -146,12 +161,12 @@ class Engine:
         while seen.n < n:
             if work.cancel is not None and work.cancel():
                 raise self._cancelled(seen.n, n)
-            with seen.lock:
+            with seen.held_by(work.request):
                 if seen.n >= n:
                     break
                 stop = next(edge for edge in data.looks if edge > seen.n)
                 try:
-                    seen.parts.append(self._chunk(self.job(plan, split, work), data, seen.n, stop, work))
+                    seen.parts.append(self._fitting(plan, data, seen.n, stop, work))
                 except Cancelled:
                     raise self._cancelled(seen.n, n) from None
                 seen.n, mine = stop, mine + 1
@@ -190,6 +205,19 @@ class Engine:
         group = self.job(plan, split, work).group
         return max(self._rates.get(group, 0.0), self.rate) if prefixes.has(group) else self.rate
 
+    def _fitting(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
+        """Columns of a chunk; where the device has no memory for it, in smaller batches from now on."""
+        while True:
+            try:
+                return self._chunk(self.job(plan, data.split, work), data, start, stop, work)
+            except torch.OutOfMemoryError:
+                if self.batch <= 1:
+                    raise
+                self.batch //= 2
+                prefixes.drop(self.token)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
     @torch.inference_mode()
     def _chunk(self, job: Job, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
         """Columns of the samples start .. stop."""
@@ -203,8 +231,7 @@ class Engine:
             nonlocal spent
             if work.cancel is not None and work.cancel():
                 raise self._cancelled(start, data.total)
-            turn, weights = self.queue.turn(work.request), self.replica.weights(job.weights, job.plan.norms)
-            with turn, weights as module, exact(self.device):
+            with self.queue.turn(work.request), lend(self.replica, job) as module, exact(self.device):
                 began = time.perf_counter()
                 yield module
                 spent += time.perf_counter() - began
@@ -221,7 +248,7 @@ class Engine:
             if job.which is None:
                 job.runner.run(None, inputs, batches, session, finish, None)
                 return False
-            key, user = (first, last), work.request.user
+            key, user = (first, last, self.batch), work.request.user
             kept = prefixes.get(job.group, key, user)
             made = job.runner.run(job.which, inputs, batches, session, finish, kept)
             if kept is None and made is not None:
@@ -233,7 +260,7 @@ class Engine:
                 short = replay(start, stop, ranges)
             else:  # samples or values of several batches cannot be put together: each is a chunk of its own
                 short = all([replay(start + a, start + b, [(0, b - a)]) for a, b in ranges])
-        except ExplorerError:
+        except (ExplorerError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             first = data.order[start:stop][:3].tolist()

@@ -21,7 +21,7 @@ from ..models.device import exact
 from ..models.task import part
 from .engine import Engine, Work
 from .intervals import Within
-from .jobs import Job
+from .jobs import Job, lend
 from .metrics import Table
 from .runners import Run
 
@@ -149,7 +149,7 @@ class Scan:
 
         def session(job: Job) -> Any:
             @contextmanager
-            def lend() -> Iterator[Any]:
+            def opened() -> Iterator[Any]:
                 if work.cancel is not None and work.cancel():
                     raise Cancelled(
                         say(
@@ -159,11 +159,10 @@ class Scan:
                             total=data.total,
                         )
                     )
-                turn, weights = run.queue.turn(work.request), run.replica.weights(job.weights, job.plan.norms)
-                with turn, weights as module, exact(run.device):
+                with run.queue.turn(work.request), lend(run.replica, job) as module, exact(run.device):
                     yield module
 
-            return lend
+            return opened
 
         def within(first: int, last: int, batches: list[tuple[int, int]]) -> None:
             inputs, targets = data.chunk(first, last)
