@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..core.errors import EvaluationError, VerificationError, cause
 from ..core.message import joined, say
 from ..core.recipe import Recipe
 from ..models.device import exact, precise
-from ..models.removal import remove
+from ..models.removal import remaining_shape, remove
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import to_device
@@ -59,7 +60,8 @@ def verify(subject: Subject, plan: Plan, module: nn.Module, samples: int = VERIF
         wide = copy.deepcopy(module).to(precise(_device(module))).double()
         gap = _gap(subject, plan, wide, inputs, torch.float64)
     if gap > TOLERANCE:
-        cut = joined([say("{group} ({count} stay)", group=g, count=len(kept)) for g, kept in plan.kept.items()], ", ")
+        units = [say("{group} ({count} stay)", group=g, count=len(kept)) for g, kept in plan.kept.items()]
+        cut = joined([*units, *plan.removed], ", ")
         raise VerificationError(
             say(
                 "{subject}: the compressed module differs from the masked original by {gap:.1e} (accepted: "
@@ -118,16 +120,12 @@ def compress(subject: Subject, recipe: Recipe | Plan) -> nn.Module:
     """
     plan = recipe if isinstance(recipe, Plan) else resolve(subject, recipe)
     module = build(subject, plan)
-    if plan.kept:
-        before = sum(p.numel() for p in subject.module.parameters())
-        after = sum(p.numel() for p in module.parameters())
-        if after >= before:
+    if plan.structural:
+        shapes = {name: remaining_shape(tuple(p.shape), plan.dropped.get(name, {})) for name, p in subject.module.named_parameters()}
+        planned, left = sum(map(math.prod, shapes.values())), sum(p.numel() for p in module.parameters())
+        if left != planned:
             raise VerificationError(
-                say(
-                    "{subject}: {count} groups were cut, yet no parameter went",
-                    subject=subject.name,
-                    count=len(plan.kept),
-                )
+                say("{subject}: {left} parameters are left, where the plan leaves {planned}", subject=subject.name, left=left, planned=planned)
             )
     verify(subject, plan, module)
     return module

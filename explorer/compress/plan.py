@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..models.norms import norms_of
+from ..models.removal import alive
 from .quantizers import Codes
 
 
@@ -73,6 +74,12 @@ class Plan:
     kept: Mapping[str, Tensor]
     dropped: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
     protected: frozenset[str] = frozenset()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def structural(self) -> bool:
+        """Whether tensors become smaller or vanish."""
+        return bool(self.kept or self.removed)
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -81,7 +88,8 @@ class Plan:
 
     @cached_property
     def norms(self) -> dict[str, Tensor]:
-        """{FQN of a norm: indices of removed units}: the masked run takes its statistics over the others."""
+        """{FQN of a norm: indices of removed units}: the masked run takes its statistics over the others. Modules that go whole
+        stand there, too: it holds what they answer at zero."""
         return norms_of(self.dropped)
 
     def cut_fraction(self, name: str) -> float:
@@ -94,11 +102,10 @@ class Plan:
             below = mine.gain < 1
         elif mine.mask is not None:
             below = ~mine.mask
-        alive_mask = torch.ones(below.shape, dtype=torch.bool, device=below.device)
-        for dim, index in self.dropped.get(name, {}).items():
-            if below.numel():
-                alive_mask.index_fill_(dim, index.to(below.device), False)
-        return float(below[alive_mask].float().mean()) if below.numel() and alive_mask.any() else 0.0
+        if not below.numel():
+            return 0.0
+        alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
+        return float(below[alive_mask].float().mean()) if alive_mask.any() else 0.0
 
     @property
     def codes(self) -> dict[str, Codes]:
@@ -124,4 +131,6 @@ class Plan:
             state.update(f"{name}={self.layers[name].digest};".encode())
         for name in sorted(self.kept):
             state.update(f"{name}:".encode() + self.kept[name].numpy().tobytes())
+        for name in sorted(self.removed):
+            state.update(f"-{name};".encode())
         return state.hexdigest()

@@ -11,14 +11,18 @@ from torch import Tensor
 from ..analysis.bins import Bins
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
+from ..analysis.look import Look
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
+from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
+from ..models.blocks import Block
+from ..models.gates import gates_of
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
+from .depth import blocks_of, blocks_that_go
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .plan import LayerPlan, Plan
 from .quantizers import registry as quantizers
@@ -28,7 +32,7 @@ from .units import groups_of, kept_units, soft_gains
 def resolve(subject: Subject, recipe: Recipe) -> Plan:
     """Masks, kept units, scales and zero points of a recipe for a subject.
 
-    Units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
+    Blocks and units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
     """
@@ -46,7 +50,7 @@ def resolve(subject: Subject, recipe: Recipe) -> Plan:
                 type=type(recipe).__name__,
             )
         )
-    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe))
+    return subject.memo.get(("plan", subject.version, recipe.rules, criteria.generation), lambda: _resolve(subject, recipe))
 
 
 def _resolve(subject: Subject, recipe: Recipe) -> Plan:
@@ -57,7 +61,13 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
         elif isinstance(rule, Quantize):
             quantizers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
+    removed = _blocks(subject, recipe, holds, protected)
+    whole = {name for branch in removed for name in branch.group.members}
+    holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
+    units = dict(dropped)
+    for branch in removed:
+        dropped |= branch.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
@@ -73,7 +83,19 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
             codes = _codes(subject, name, rule, bare)
         if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
             layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
-    return Plan(layers, kept, dropped, protected)
+    return Plan(layers, kept, dropped, protected, tuple(branch.group.name for branch in removed))
+
+
+def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
+    """The blocks that go by all layer-prune rules, in forward order."""
+    if not any(LAYER_PRUNE in kinds for kinds in holds.values()):
+        return []
+    gone: set[str] = set()
+    for index, blocks in blocks_of(subject, recipe.rules, holds, protected).items():
+        rule = recipe.rules[index]
+        assert isinstance(rule, Prune)
+        gone |= {block.group.name for block in blocks_that_go(subject, rule, blocks)}
+    return [block for name, block in subject.depth.blocks.items() if name in gone]
 
 
 def _units(
@@ -116,7 +138,7 @@ def _weights(
     for index, names in by_rule.items():
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
-        scores = weight_scores(subject, criteria[rule.criterion](), names, 1024, 0)
+        scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
         stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
@@ -145,20 +167,22 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(
-    subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)
-    if fixed or shape:  # runs and blocks lie in the tensor that remains, which is what gets stored
+    gates = {name: gates_of(subject, name) for name in names} if rule.granularity == GATE else {}
+    if fixed or shape or gates:  # runs and blocks lie in the tensor that remains, which is what gets stored
         whole = {name: compact(scores[name], living[name]) if name in living else scores[name] for name in names}
         if fixed:
             found = {name: by_pattern(whole[name], *fixed) for name in names}
         else:
-            assert shape
-            sums = _ranked(rule, {name: block_sums(whole[name], *shape) for name in names}, {})
-            found = {name: expand_blocks(sums[name], *shape, whole[name].shape) for name in names}
+            shapes = {name: shape or (len(whole[name]) // gates[name], whole[name][0].numel()) for name in names}
+            sums = {name: block_sums(whole[name], *shapes[name]) for name in names}
+            if gates:  # gates differ in size between layers
+                sums = {name: sums[name] / (shapes[name][0] * shapes[name][1]) for name in names}
+            stays = _ranked(rule, sums, {})
+            found = {name: expand_blocks(stays[name], *shapes[name], whole[name].shape) for name in names}
         return {name: spread(found[name], living[name]) if name in living else found[name] for name in names}
     if rule.threshold is None and (rule.scope == "layer" or len(names) == 1) and not living:
         return {name: _lowest_go(subject, rule, name, scores[name]) for name in names}

@@ -33,7 +33,7 @@ def smaller_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) 
     """(values, zero bool, step) as :func:`weight_matrix`, of the compressed tensor: entries of removed units are gone."""
     weights = effective_weights(subject, plan)
     tensor = select(weights.get(name, subject.weight(name)), dict(plan.dropped.get(name, {}))).float().cpu()
-    matrix = tensor.reshape(len(tensor), -1).numpy()
+    matrix = tensor.reshape(len(tensor), -1).numpy() if tensor.numel() else np.zeros((1, 1))  # gone whole
     step = max(1, -(-max(matrix.shape) // limit))
     matrix = matrix[::step, ::step]
     return matrix, (matrix == 0) if name in plan.masks else np.zeros(matrix.shape, dtype=bool), step

@@ -11,10 +11,12 @@ from typing import Any, ClassVar, Literal
 from .errors import RecipeError
 from .message import say
 
-WEIGHT_PRUNE, UNIT_PRUNE = "weight-prune", "unit-prune"
+WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE = "weight-prune", "unit-prune", "layer-prune"
 WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
-KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
-ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
+KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
+ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
+
+GATE = "gate"  # the granularity of whole gates of an LSTM or GRU
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -132,8 +134,8 @@ class Prune:
                 ),
             )
         fixed = pattern(self.granularity)
-        if not (self.granularity in ("weight", "unit") or fixed or block(self.granularity)):
-            accepted = say('weight, unit, a pattern such as "2:4" or a block such as "4x1"')
+        if not (self.granularity in ("weight", "unit", "layer", GATE) or fixed or block(self.granularity)):
+            accepted = say('weight, unit, layer, gate, a pattern such as "2:4" or a block such as "4x1"')
             raise wrong(
                 where,
                 say(
@@ -183,6 +185,8 @@ class Prune:
                 raise wrong(where, say("{name}={value!r}; accepted: a whole number from 1", name=name, value=value))
             if value > 1 and self.granularity != "unit":
                 raise wrong(where, say("{name}= counts units; accepted with granularity='unit' only", name=name))
+        if self.granularity == "layer" and self.mode != "hard":
+            raise wrong(where, say("mode={mode!r}; accepted with granularity='layer': hard", mode=self.mode))
         if self.mode == "shrink" and (self.granularity != "weight" or self.criterion != "l1"):
             raise wrong(
                 where, say("mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'")
@@ -190,8 +194,8 @@ class Prune:
 
     @property
     def kind(self) -> str:
-        """``unit-prune`` for structured pruning, else ``weight-prune``."""
-        return UNIT_PRUNE if self.granularity == "unit" else WEIGHT_PRUNE
+        """``unit-prune`` and ``layer-prune`` for structured pruning, else ``weight-prune``."""
+        return {"unit": UNIT_PRUNE, "layer": LAYER_PRUNE}.get(self.granularity, WEIGHT_PRUNE)
 
 
 @dataclass(frozen=True)

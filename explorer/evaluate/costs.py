@@ -13,7 +13,7 @@ from ..compress.plan import LayerPlan, Plan
 from ..compress.quantizers import Codes
 from ..core.layers import Layer
 from ..core.report import Counts, LayerCount
-from ..models.removal import select
+from ..models.removal import remaining_shape, select
 from ..models.subject import Subject
 from .macs import Macs, count
 
@@ -33,11 +33,6 @@ def representations(numel: int, nonzero: int, rows: int, bits: int = 32, overhea
         "bitmap": -(-numel // 8) + packed + overhead,
         "csr": nonzero * INDEX + (rows + 1) * INDEX + packed + overhead,
     }
-
-
-def remaining_shape(shape: tuple[int, ...], dims: Mapping[int, Tensor]) -> tuple[int, ...]:
-    """The shape after the dropped indices of each dim are gone."""
-    return tuple(size - (len(dims[d].unique()) if d in dims else 0) for d, size in enumerate(shape))
 
 
 def counts(subject: Subject, plan: Plan) -> Counts:

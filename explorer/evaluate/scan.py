@@ -19,11 +19,12 @@ from ..core.message import say
 from ..core.report import Figure
 from ..models.device import exact
 from ..models.task import part
-from .engine import Engine, Work
+from .engine import Engine
 from .intervals import Within
 from .jobs import Job, lend
 from .metrics import Table
 from .runners import Run
+from .seen import Work
 
 FIRST_LOOK = 512  # samples after which a scan may stop a point for the first time
 KEPT_SCANS = 4

@@ -204,10 +204,9 @@ def _write(
 
 
 def masks_of(plan: Plan) -> dict[str, Tensor]:
-    """{layer: bool} masks in the shapes of the compressed module, True where the weight stays."""
-    return {
-        name: select(mask.detach().cpu(), dict(plan.dropped.get(name, {}))).clone() for name, mask in plan.masks.items()
-    }
+    """{layer: bool} masks in the shapes of the compressed module, True where the weight stays; of layers that are gone, none."""
+    found = {name: select(mask.detach().cpu(), dict(plan.dropped.get(name, {}))).clone() for name, mask in plan.masks.items()}
+    return {name: mask for name, mask in found.items() if mask.numel()}
 
 
 def _companions(

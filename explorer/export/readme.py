@@ -112,6 +112,7 @@ def readme(
         "The files store every weight densely, unpacked: zeros and few bits make them neither smaller nor faster.",
         "The counted bytes say what a format for sparse or quantized weights needs, without file headers.",
         "Removed units are gone from the files, too.",
+        *([f"Removed whole, so that what their residual carries passes them by: {', '.join(plan.removed)}."] if plan.removed else []),
         "",
         "## Verified",
         "",

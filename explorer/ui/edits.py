@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, Rule, pattern
+from explorer.core.rules import (
+    GATE,
+    LAYER_PRUNE,
+    UNIT_PRUNE,
+    WEIGHT_PRUNE,
+    WEIGHT_QUANTIZE,
+    Prune,
+    Quantize,
+    Rule,
+    pattern,
+)
 from explorer.core.targets import effective
 
 ALL = "*"
@@ -33,9 +43,19 @@ def rule_for(recipe: Recipe, layers: Sequence[Layer], layer: str, kind: str) -> 
     return None if index is None else unlocked.rules[index]
 
 
+def kind_of(granularity: str) -> str:
+    """The kind of rule that a granularity makes."""
+    return {"unit": UNIT_PRUNE, "layer": LAYER_PRUNE}.get(granularity, WEIGHT_PRUNE)
+
+
+def _everywhere(settings: Settings) -> bool:
+    """Whether a cut means all layers; blocks are always ranked together."""
+    return settings.scope == "global" or settings.granularity == "layer"
+
+
 def prune_rule(recipe: Recipe, layers: Sequence[Layer], layer: str, granularity: str) -> Prune | None:
     """The pruning rule that the chosen granularity shows."""
-    rule = rule_for(recipe, layers, layer, UNIT_PRUNE if granularity == "unit" else WEIGHT_PRUNE)
+    rule = rule_for(recipe, layers, layer, kind_of(granularity))
     return rule if isinstance(rule, Prune) else None
 
 
@@ -51,8 +71,10 @@ def settings_of(recipe: Recipe, layers: Sequence[Layer], layer: Layer, chosen: S
     if granularity == "unit" and layer.group is None:
         granularity = "weight"
     rule = prune_rule(recipe, layers, layer.name, granularity)
-    if rule is None and granularity != "unit":
-        granularity = "weight"
+    if rule is None and granularity not in ("unit", "layer"):
+        granularity = GATE if granularity == GATE and has_gates(layer) else "weight"
+    if granularity == "layer":
+        return replace(chosen, granularity=granularity, mode="hard", criterion=rule.criterion if rule else chosen.criterion)
     if rule is None:
         return replace(chosen, granularity=granularity)
     shown = "unit" if granularity == "unit" else rule.granularity
@@ -65,11 +87,31 @@ def rounded(value: float, digits: int = 5) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float) -> Recipe:
-    """Set the cut of the layer (or of all) to a threshold on the score; a threshold below every score clears it."""
-    everywhere = settings.scope == "global"
+def has_gates(layer: Layer) -> bool:
+    """Whether the layer's rows are those of an LSTM's or GRU's gates."""
+    return layer.kind in ("lstm", "gru") and layer.name.rpartition(".")[2].startswith(("weight_ih", "weight_hh"))
+
+
+def cut_gates(recipe: Recipe, layer: Layer, settings: Settings, k: int, gates: int) -> Recipe:
+    """Cut the ``k`` weakest of the layer's gates; none clears the cut."""
+    if k <= 0:
+        return recipe.clear(layer.name, kind=WEIGHT_PRUNE)
+    factor = settings.factor if settings.mode == "scale" else None
+    mode = "scale" if settings.mode == "scale" else "hard"
+    return recipe.prune(layer.name, sparsity=min(k, gates - 1) / gates, criterion=settings.criterion, granularity=GATE, mode=mode, factor=factor)  # type: ignore[arg-type]
+
+
+def mean_size(scores: Sequence[float]) -> float:
+    """What unit scores are divided by in one ranking over all groups: the mean of |score|, or 1."""
+    return sum(map(abs, scores)) / len(scores) or 1.0
+
+
+def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float, lowest: float = 0.0) -> Recipe:
+    """Set the cut of the layer (or of all) to a threshold on the score; below every score, or at 0 where no score is below 0
+    (``lowest``), it clears the cut."""
+    everywhere = _everywhere(settings)
     targets = ALL if everywhere else layer.name
-    if threshold <= 0 and settings.granularity != "unit":
+    if (threshold < lowest or threshold <= 0 <= lowest) and settings.granularity != "unit":
         return recipe.clear(targets, kind=WEIGHT_PRUNE)
     scale = settings.mode == "scale"
     return recipe.prune(
@@ -86,8 +128,7 @@ def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float) -> R
 
 def clear_cut(recipe: Recipe, layer: Layer, settings: Settings) -> Recipe:
     """No cut of the shown granularity for the layer (or for all)."""
-    kind = UNIT_PRUNE if settings.granularity == "unit" else WEIGHT_PRUNE
-    return recipe.clear(ALL if settings.scope == "global" else layer.name, kind=kind)
+    return recipe.clear(ALL if _everywhere(settings) else layer.name, kind=kind_of(settings.granularity))
 
 
 def unit_threshold(scores: Sequence[float], k: int, normalized: bool) -> float:
@@ -96,15 +137,14 @@ def unit_threshold(scores: Sequence[float], k: int, normalized: bool) -> float:
     middle = (low + high) / 2
     short = rounded(middle)
     value = short if low <= short < high else middle
-    mean = sum(scores) / len(scores)
-    return value / mean if normalized and mean > 0 else value
+    return value / mean_size(scores) if normalized else value
 
 
 def with_settings(
     recipe: Recipe, layers: Sequence[Layer], layer: Layer, settings: Settings, sparsity: float
 ) -> Recipe:
     """Carry the layer's cut over to changed controls: the same fraction under the new criterion or mode."""
-    targets = ALL if settings.scope == "global" else layer.name
+    targets = ALL if _everywhere(settings) else layer.name
     if pattern(settings.granularity):
         factor = settings.factor if settings.mode == "scale" else None
         mode = settings.mode if settings.mode != "shrink" else "hard"
@@ -113,10 +153,11 @@ def with_settings(
     if old is None or sparsity <= 0:
         return recipe
     same = old.criterion == settings.criterion and old.threshold is not None and not pattern(old.granularity)
-    same = same and (old.scope == "global") == (settings.scope == "global")
+    same = same and (old.scope == "global") == _everywhere(settings)
     if same:
-        return cut(recipe, layer, settings, old.threshold)  # type: ignore[arg-type]
-    everywhere = settings.scope == "global"
+        threshold = old.threshold or 0.0
+        return cut(recipe, layer, settings, threshold, min(threshold, 0.0) if threshold else 0.0)
+    everywhere = _everywhere(settings)
     return recipe.prune(
         targets,
         sparsity=min(sparsity, 0.9999),

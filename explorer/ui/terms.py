@@ -34,7 +34,7 @@ TERMS: dict[str, str] = {
     "importance": "A score of a weight or unit, also called saliency, of how much it is needed; the smallest go first (LeCun et al. 1990, Optimal Brain Damage).",
     "criterion": "How importance is computed: from magnitude, gradient, activation … (Hoefler et al. 2021, arXiv 2102.00554, section 3).",
     "threshold": "The cut t: what has a score ≤ t is pruned (Han et al. 2015, arXiv 1506.02626).",
-    "granularity": "What is pruned together: single weights (unstructured), N of M neighbours (N:M), or whole channels and neurons (structured), which are removed and make the model truly smaller (Mao et al. 2017, arXiv 1705.08922).",
+    "granularity": "What is pruned together: single weights (unstructured), N of M neighbours (N:M), or whole channels and neurons (structured), or whole blocks beside a residual (depth); what is structured is removed and makes the model truly smaller (Mao et al. 2017, arXiv 1705.08922).",
     "unstructured pruning": "Single weights become zero, anywhere in the tensor: w → w × mask. The shape stays, so a dense engine gains no time (Han et al. 2015, arXiv 1506.02626).",
     "structured pruning": "Whole channels, neurons, hidden units or heads are removed, so that the tensors really become smaller (Li et al. 2017, arXiv 1608.08710).",
     "N:M": "Of every M consecutive inputs at most N stay, the strongest; 2:4 is what sparse tensor cores run (Mishra et al. 2021, arXiv 2104.08378).",

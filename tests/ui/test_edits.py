@@ -167,3 +167,14 @@ def test_a_lock_of_all_can_be_lifted_for_one() -> None:
     recipe = edits.toggle_lock(Recipe().keep("*"), LAYERS, FC1)
     assert effective(recipe.rules, LAYERS)[1] == {"conv1.weight", "fc2.weight"}
     assert isinstance(recipe.rules[-1], Clear)
+
+
+def test_blocks_are_cut_in_all_layers_at_once_beside_units_and_weights() -> None:
+    depth = Settings("layer", mode="scale", scope="layer")
+    depth = edits.settings_of(Recipe(), LAYERS, FC1, depth)
+    assert (depth.granularity, depth.mode) == ("layer", "hard")
+    units = edits.cut(Recipe(), FC1, Settings(granularity="unit"), 3.0)
+    both = edits.cut(units, FC1, depth, 0.5)
+    assert [(rule.kind, rule.targets) for rule in both.rules] == [("unit-prune", (FC1.name,)), ("layer-prune", (edits.ALL,))]
+    assert edits.settings_of(both, LAYERS, FC2, depth).granularity == "layer"
+    assert edits.clear_cut(both, FC2, depth).rules[0] == units.rules[0] and edits.clear_cut(both, FC2, depth).rules[1:] == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,6 +134,29 @@ def test_neurons_go_and_the_model_shrinks(app: App) -> None:
     expect(app.note("macs")).to_contain_text("after removal")
     assert app.left("fc2.weight") == pytest.approx(100 * (1 - k / 300), abs=0.1)  # its inputs go with them
     app.healthy()
+
+
+def test_blocks_go_whole_and_what_their_residual_carries_remains(app: App) -> None:
+    app.open("fashion-resnet", "b3.conv1.weight")
+    before = app.shows("fashion-resnet", Recipe()).counts
+    app.choose("Prune", "blocks (depth)")
+    expect(app.page.locator(".thr .now")).to_contain_text("0 / 3 blocks")
+    expect(app.page.locator(".x-head")).to_contain_text("in the removable block b3")
+    assert not app.page.get_by_text("Applies to").is_visible()
+    expect(app.layer("b3.conv2.weight")).to_have_class(re.compile("coupled"))
+    x, y = app.grab()
+    app.page.mouse.move(x + 300, y, steps=8)
+    with app.step():
+        app.page.mouse.up()
+    report = app.shows("fashion-resnet")
+    gone = explorer.resolve(explorer.load("fashion-resnet"), app.recipe).removed
+    assert 1 <= len(gone) < 3 and len(gone) == int(app.slider.get_attribute("aria-valuenow"))
+    assert report.counts.macs < before.macs and report.counts.parameters < before.parameters
+    assert app.left(f"{gone[0]}.conv1.weight") == 0
+    for name in ("Layers", "Weights", "Changed"):
+        app.tab(name)
+        app.ready()
+        app.healthy()
 
 
 def test_a_cut_of_all_layers_moves_every_column(app: App) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -21,7 +22,7 @@ from explorer.models.subject import Subject
 from ..components.threshold import threshold
 from ..i18n import _, translated
 from ..state import Workspace, user
-from . import controls, handle, scoreboard
+from . import controls, handle, ready, scoreboard
 
 KEY = "handle"
 
@@ -63,6 +64,9 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     layer = subject.layer(space.layer)
     event = _event(space)
     settings = controls.current(space, subject, layer)
+    place = str(layer.group) if settings.granularity == "unit" else layer.name
+    with suppress(ExplorerError):  # said below, where the recipe is resolved
+        ready.scored(subject, settings.criterion, "unit" if settings.granularity == "unit" else "weight", [place])
     if event is not None and event.get("id") == handle.identity(space, layer, settings):
         _apply(space, subject, layer, event)
     else:
@@ -122,13 +126,21 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     shape = " × ".join(map(str, layer.shape))
     text = f"{shape} · " + _("{n} weights", n=f"{layer.numel:,}")
     group = next((g for g in subject.groups if g.name == layer.group), None)
-    if group is None:
+    if controls.current(space, subject, layer).granularity == "layer":
+        around = [g.name for g in subject.blocks if layer.name in g.producers]
+        why = subject.depth.refused.get(layer.name, "")
+        text += " · " + (
+            escape(_("in the removable block {name}", name=", ".join(around))) if around
+            else f'<abbr class="x-term" title="{escape(translated(why))}">{escape(_("in no removable block"))}</abbr>'
+        )  # fmt: skip
+    elif group is None:
         why = subject.structure.refused.get(layer.name, "")
         text += f' · <abbr class="x-term" title="{escape(translated(why))}">{escape(_("no removable units"))}</abbr>'
     else:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
-        text += " · " + escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        goes = escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        text += " · " + (f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>' if group.about else goes)
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
         space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
