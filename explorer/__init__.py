@@ -27,6 +27,7 @@ _PUBLIC = {
     "resolve": "explorer.compress.resolve",
     "Plan": "explorer.compress.plan",
     "stream": "explorer.evaluate.evaluator",
+    "sensitivity": "explorer.studies.sensitivity",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "criterion": "explorer.analysis.custom",
@@ -79,6 +80,7 @@ __all__ = [
     "quantizers",
     "resolve",
     "samples",
+    "sensitivity",
     "stream",
 ]
 
@@ -129,3 +131,4 @@ if TYPE_CHECKING:
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task
+    from .studies.sensitivity import sensitivity
