@@ -118,6 +118,37 @@ def glance(
     return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
 
 
+def look(
+    subject: Subject,
+    recipe: Recipe,
+    n: int,
+    *,
+    split: str = "validation",
+    precision: str = "full",
+    device: str | torch.device | None = None,
+    cancel: Cancel = None,
+    user: Hashable = None,
+) -> Report:
+    """A Report over the first ``n`` samples in stratified order, or all where there are fewer."""
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        n = min(n, run.data(split).total)
+        with run.work(user, False, cancel) as mine:
+            before = run.ensure(ORIGINAL, split, n, mine)
+            after = run.ensure(plan, split, n, mine) if plan.state else before
+    return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
+
+
+def stages(
+    subject: Subject, *, split: str = "validation", precision: str = "full", device: str | torch.device | None = None
+) -> list[int]:
+    """Sample counts of answers that sharpen: as many as fit 40 ms, four times as many, all."""
+    with _steady(subject):
+        plan, run = _ready(subject, Recipe(), split, precision, device)
+        with run.work(None, True) as mine:
+            return _stages(run, plan, split, mine)
+
+
 def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
     """Sample counts of the three answers, on chunk edges."""
     data = run.data(split)
