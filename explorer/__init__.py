@@ -27,6 +27,7 @@ _PUBLIC = {
     "resolve": "explorer.compress.resolve",
     "Plan": "explorer.compress.plan",
     "stream": "explorer.evaluate.evaluator",
+    "sensitivity": "explorer.studies.sensitivity",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "criterion": "explorer.analysis.custom",
@@ -89,6 +90,7 @@ __all__ = [
     "quantizers",
     "resolve",
     "samples",
+    "sensitivity",
     "stream",
 ]
 
@@ -142,3 +144,4 @@ if TYPE_CHECKING:
     from .models.subject import Subject
     from .models.task import Task
     from .studies.joint_map import joint_cells, joint_map
+    from .studies.sensitivity import sensitivity
