@@ -18,7 +18,6 @@ from explorer.models.subject import Subject
 
 from ..i18n import _
 
-
 Granularity = Literal["weight", "unit"]
 
 
