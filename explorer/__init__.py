@@ -28,6 +28,10 @@ _PUBLIC = {
     "Plan": "explorer.compress.plan",
     "stream": "explorer.evaluate.evaluator",
     "sensitivity": "explorer.studies.sensitivity",
+    "suggest": "explorer.studies.suggest",
+    "Suggestion": "explorer.studies.suggest",
+    "prune_by_error": "explorer.studies.error_based",
+    "ErrorPruning": "explorer.studies.error_based",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "quantizers": "explorer.compress.quantizers",
@@ -47,6 +51,7 @@ _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions to
 __all__ = [
     "Cancelled",
     "EvaluationError",
+    "ErrorPruning",
     "ExplorerError",
     "ExportError",
     "Group",
@@ -57,6 +62,7 @@ __all__ = [
     "RecipeError",
     "Report",
     "Subject",
+    "Suggestion",
     "Task",
     "TaskError",
     "UnsupportedError",
@@ -69,11 +75,13 @@ __all__ = [
     "importance",
     "load",
     "load_exported",
+    "prune_by_error",
     "quantizers",
     "resolve",
     "samples",
     "sensitivity",
     "stream",
+    "suggest",
 ]
 
 
@@ -119,4 +127,6 @@ if TYPE_CHECKING:
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task
+    from .studies.error_based import ErrorPruning, prune_by_error
     from .studies.sensitivity import sensitivity
+    from .studies.suggest import Suggestion, suggest
