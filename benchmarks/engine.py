@@ -16,6 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,14 @@ AIMS = {
     "vowels-lstm": (("lstm.weight_hh_l0", 1.3), ("lstm.weight_hh_l1", 2)),
     "moby-lstm": (("lstm.weight_hh_l0", 1.3), ("lstm.weight_hh_l1", 2)),
 }
-SCANS = {"fashion-mlp": 5, "fashion-lenet5": 5, "fashion-resnet": 5, "fashion-vit": 3.5, "vowels-lstm": 1.8, "moby-lstm": 1.8}
+SCANS = {
+    "fashion-mlp": 5,
+    "fashion-lenet5": 5,
+    "fashion-resnet": 5,
+    "fashion-vit": 3.5,
+    "vowels-lstm": 1.8,
+    "moby-lstm": 1.8,
+}
 SPARSITIES = tuple(i / 10 for i in range(1, 10))
 
 
@@ -104,9 +112,9 @@ def drag(name: str, given: argparse.Namespace) -> None:
         for i in range(given.repeats + 1):
             sparsity = 0.3 + 0.4 * (i + 0.5) / (given.repeats + 1)
             works = {
-                "naive": lambda s=sparsity: naive(module, layer, s, data, device),
-                "fast": lambda s=sparsity: ours(subject, layer, s, "fast", str(device)),
-                "full": lambda s=sparsity: ours(subject, layer, s + 0.003, "full", str(device)),
+                "naive": partial(naive, module, layer, sparsity, data, device),
+                "fast": partial(ours, subject, layer, sparsity, "fast", str(device)),
+                "full": partial(ours, subject, layer, sparsity + 0.003, "full", str(device)),
             }
             for key, work in works.items():
                 if key == "naive" and i > given.naive:
@@ -125,6 +133,38 @@ def drag(name: str, given: argparse.Namespace) -> None:
         )
 
 
+def scan(name: str, given: argparse.Namespace) -> None:
+    """Two lines: every layer at nine sparsities, exact and adaptive, against the naive loop over all of them."""
+    device = pick(given.device)
+    subject = subject_of(name, given.n)
+    data, module = subject.task.dataset("validation"), copy.deepcopy(subject.module).to(device)
+    layers = [layer.name for layer in subject.layers]
+    points = len(layers) * len(SPARSITIES)
+    explorer.evaluate(subject, precision="fast", device=given.device)
+    settings: dict[str, Any] = {"precision": "fast", "device": given.device}
+    explorer.sensitivity(subject, sparsities=(0.015,), **settings)  # compares every part with the module, once
+    one = statistics.median(
+        timed(lambda layer=layer: naive(module, layer, 0.5, data, device), given)  # type: ignore[misc]
+        for layer in (layers[0], layers[len(layers) // 2], layers[-1])
+    )
+    for kind, aim in (("exact", SCANS[name]), ("adaptive", 12)):
+        times, n = [], 0.0
+        for i in range(max(1, given.repeats // 3)):
+            sparsities = [s + 0.001 * i + 0.0005 * (kind == "exact") for s in SPARSITIES]
+            table: list[Any] = []
+            times.append(
+                timed(
+                    lambda sparsities=sparsities, table=table: table.append(  # type: ignore[misc]
+                        explorer.sensitivity(subject, sparsities=sparsities, exact=kind == "exact", **settings)  # noqa: B023
+                    ),
+                    given,
+                )
+            )
+            n = table[0].n.mean()
+        took = statistics.median(times)
+        print(f"{name:15} {kind:9} {points:>4} points {len(data):>6} {one * points:>10.0f} {took:>8.0f} {one * points / took:>6.1f}x {aim:>5}x  n {n:.0f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", default="fashion-mlp,fashion-lenet5,fashion-resnet,fashion-vit,moby-lstm")
@@ -135,14 +175,22 @@ def main() -> None:
     parser.add_argument("--naive", type=int, default=3, help="repetitions of the naive loop")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: seconds of this process, on a busy machine")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: seconds of this process, on a busy machine"
+    )
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if "drag" in given.work:
-        print(f"{'drag':15} {'layer':24} {'n':>6} {'naive ms':>9} {'fast ms':>8} {'full ms':>8} {'ratio':>8} {'aim':>7} {'full':>8}  dtype load s")
+        print(
+            f"{'drag':15} {'layer':24} {'n':>6} {'naive ms':>9} {'fast ms':>8} {'full ms':>8} {'ratio':>8} {'aim':>7} {'full':>8}  dtype load s"
+        )
         for name in given.samples.split(","):
             drag(name, given)
+    if "scan" in given.work:
+        print(f"{'scan':15} {'':9} {'':11} {'n':>6} {'naive ms':>10} {'ours ms':>8} {'ratio':>7} {'aim':>6}  mean n (naive: one evaluation times the points)")
+        for name in given.samples.split(","):
+            scan(name, given)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from explorer.evaluate.costs import counts  # noqa: E402
 from explorer.export.exporters import registry  # noqa: E402
 from explorer.models.subject import Subject  # noqa: E402
 from tests.contract.nets import SAMPLES, few  # noqa: E402
-from tests.structure.zoo import CASES, RECURRENT  # noqa: E402
+from tests.structure.zoo import CASES, RECURRENT, UNTRACEABLE  # noqa: E402
 
 TARGET = ROOT / "docs" / "structure.md"
 MARK = "<!-- below: written by python benchmarks/structure_table.py -->"
@@ -74,10 +74,14 @@ def main() -> None:
     for name in SAMPLES:
         lines.append(row(few(name)))
         print(lines[-1], flush=True)
-    for title, cases in (("Architectures", CASES), ("Recurrent layers of every setting", RECURRENT)):
+    for title, cases in (
+        ("Architectures", CASES),
+        ("Models that cannot be traced", UNTRACEABLE),
+        ("Recurrent layers of every setting", RECURRENT),
+    ):
         lines += ["", f"## {title}", "", HEAD]
         for case in cases:
-            lines.append(row(case.subject()))
+            lines.append(row(case.subject("cpu")))
             print(lines[-1], flush=True)
     above = TARGET.read_text(encoding="utf-8").partition(MARK)[0]
     TARGET.write_text("\n".join([above + MARK, *lines, ""]), encoding="utf-8")

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .core.errors import ExplorerError, RecipeError
+from .core.message import say
 from .core.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -79,11 +80,13 @@ def _load(name: str, recipe: Path | None) -> tuple[Subject, Recipe]:
     try:
         text = recipe.read_bytes()
     except OSError as error:
-        raise RecipeError(f"{recipe}: cannot be read ({error.strerror}); accepted: a recipe.json") from None
+        raise RecipeError(
+            say("{file}: cannot be read ({why}); accepted: a recipe.json", file=recipe, why=error.strerror)
+        ) from None
     try:
         made = Recipe.from_json(text)
     except RecipeError as error:
-        raise RecipeError(f"{recipe}: {error}") from None
+        raise RecipeError(say("{file}: {error}", file=recipe, error=error.message)) from None
     return load(name), made
 
 

@@ -34,7 +34,9 @@ LOCAL = ("data", "blob", "about")  # schemes of URLs that ask no host
 
 
 def devices() -> list[str]:
-    """The CPU and every accelerator that this torch can use."""
+    """The CPU and every accelerator that this torch can use; EXPLORER_TEST_DEVICES=cuda,mps: these instead."""
+    if chosen := os.environ.get("EXPLORER_TEST_DEVICES"):
+        return chosen.split(",")
     more = [
         name
         for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
@@ -43,10 +45,16 @@ def devices() -> list[str]:
     return ["cpu", *more]
 
 
-@pytest.fixture(params=devices())
+@pytest.fixture(scope="session", params=devices())
 def device(request: pytest.FixtureRequest) -> str:
-    """Every device there is, one test run each."""
+    """Every device there is, one test run each: modules, subjects and tensors of a test lie there."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def full_precision() -> None:
+    """What a test computes itself on a GPU is float32, too, and not TF32."""
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @pytest.fixture(autouse=True)

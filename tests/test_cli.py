@@ -45,15 +45,15 @@ def test_inspect_shows_layers_groups_and_what_the_recipe_does(recipe: Path) -> N
     assert result.exit_code == 0 and "sparsity 50.0 %" in result.output and "128x57" in result.output
 
 
-def test_evaluate_says_kind_split_n_and_interval(recipe: Path) -> None:
+def test_evaluate_says_kind_split_n_and_interval(recipe: Path, device: str) -> None:
     result = run("evaluate", "vowels-rnn", "--recipe", recipe)
     assert result.exit_code == 0
     assert "vowels-rnn: measured on validation, n = 150, fp32" in result.output and "95 % intervals" in result.output
     assert "accuracy" in result.output and ".." in result.output
-    result = run("evaluate", "vowels-rnn", "--recipe", recipe, "--json", "--device", "cpu")
+    result = run("evaluate", "vowels-rnn", "--recipe", recipe, "--json", "--device", device)
     report = json.loads(result.output)
     made = explorer.Recipe.from_json(recipe.read_text(encoding="utf-8"))
-    wanted = explorer.evaluate(explorer.load("vowels-rnn"), made, device="cpu")
+    wanted = explorer.evaluate(explorer.load("vowels-rnn"), made, device=device)
     assert report["metrics"]["accuracy"]["value"] == wanted.metrics["accuracy"]
     assert (report["split"], report["n"], report["recipe"]) == ("validation", 150, made.digest)
 

@@ -12,17 +12,17 @@ BINS = 1 << 16
 
 def _keys(values: Tensor) -> Tensor:
     """int32 that are in the order of the float32 values, negative ones included."""
-    bits = values.contiguous().view(torch.int32)
+    bits = (values + 0.0).contiguous().view(torch.int32)  # -0.0 becomes 0.0, which it equals
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def _bin(value: float) -> int:
-    bits = int(np.float32(value).view(np.int32))
+    bits = int(np.float32(value + 0.0).view(np.int32))
     return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> SHIFT) + BINS // 2
 
 
 def _lowest(index: int) -> float:
-    """The smallest value of a bin (-0.0 for the bin that ends at zero from below)."""
+    """The smallest value of a bin."""
     key = np.int32((index - BINS // 2) << SHIFT)
     bits = key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF))
     return float(np.array([bits], dtype=np.int32).view(np.float32)[0])
@@ -42,7 +42,9 @@ class Bins:
     def snapped(self, threshold: float) -> float:
         """The nearest threshold at which :meth:`below` is exact without the scores: the largest value of a bin."""
         here = _bin(threshold)
-        edges = [float(np.nextafter(np.float32(_lowest(i)), np.float32(-np.inf))) for i in (here, min(here + 1, BINS - 1))]
+        edges = [
+            float(np.nextafter(np.float32(_lowest(i)), np.float32(-np.inf))) for i in (here, min(here + 1, BINS - 1))
+        ]
         return min(edges, key=lambda edge: abs(edge - threshold))
 
     def below(self, threshold: float, scores: Tensor | None = None) -> int:

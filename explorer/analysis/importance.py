@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import RecipeError, UnsupportedError, near
+from ..core.message import say
 from ..models.structure import Cut
 from ..models.subject import Subject
 from .criteria import Criterion, registry
@@ -33,7 +34,7 @@ def importance(
     if granularity == "weight":
         return weight_scores(subject, entry, _known(layers, [layer.name for layer in subject.layers]), samples, seed)
     if granularity != "unit":
-        raise RecipeError(f"granularity={granularity!r}; accepted: weight, unit")
+        raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit", granularity=granularity))
     cuts = subject.structure.cuts
     chosen = _known(layers, list(cuts))
     return {name: unit_scores(subject, entry, cuts[name], samples, seed) for name in chosen}
@@ -43,7 +44,7 @@ def _known(names: Sequence[str] | None, there: list[str]) -> list[str]:
     """The names asked for, or all; one that is not there is an error."""
     for name in names or ():
         if name not in there:
-            raise RecipeError(f"no layer or group {name!r} to score; {near(name, there)}")
+            raise RecipeError(say("no layer or group {name!r} to score; {hint}", name=name, hint=near(name, there)))
     return there if names is None else list(names)
 
 
@@ -52,12 +53,14 @@ def weight_scores(subject: Subject, entry: Criterion, names: list[str], samples:
     for name in names:
         why = entry.is_compatible(subject, name)
         if why:
-            raise UnsupportedError(f"{name}: {why}")
+            raise UnsupportedError(say("{name}: {why}", name=name, why=why))
     found = entry.scores(subject, names, samples, seed)
     for name, scores in found.items():
         key = ("finite", subject.version, type(entry), name, samples, seed)
         if not subject.memo.get(key, lambda scores=scores: bool(torch.isfinite(scores).all())):  # type: ignore[misc]
-            raise UnsupportedError(f"{name}: its scores hold NaN or infinity (as its weights may); nothing to rank")
+            raise UnsupportedError(
+                say("{name}: its scores hold NaN or infinity (as its weights may); nothing to rank", name=name)
+            )
     return found
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import EvaluationError, VerificationError
+from ..core.errors import EvaluationError, VerificationError, cause
+from ..core.message import joined, say
 from ..core.recipe import Recipe
+from ..models.device import exact, precise
 from ..models.removal import remove
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import to_device
-from ..models.trial import TOLERANCE, difference
+from ..models.trial import TOLERANCE, Double, difference
 from .plan import Plan
 from .resolve import resolve
 
@@ -53,12 +56,19 @@ def verify(subject: Subject, plan: Plan, module: nn.Module, samples: int = VERIF
     inputs = to_device(subject.task.example(samples), _device(module))
     gap = _gap(subject, plan, module, inputs, None)
     if gap > TOLERANCE:
-        gap = _gap(subject, plan, copy.deepcopy(module).double(), inputs, torch.float64)
+        wide = copy.deepcopy(module).to(precise(_device(module))).double()
+        gap = _gap(subject, plan, wide, inputs, torch.float64)
     if gap > TOLERANCE:
-        cut = ", ".join(f"{name} ({len(kept)} stay)" for name, kept in plan.kept.items()) or "no units"
+        cut = joined([say("{group} ({count} stay)", group=g, count=len(kept)) for g, kept in plan.kept.items()], ", ")
         raise VerificationError(
-            f"{subject.name}: the compressed module differs from the masked original by {gap:.1e} "
-            f"(accepted: {TOLERANCE:.0e}); cut: {cut}. Nothing was returned."
+            say(
+                "{subject}: the compressed module differs from the masked original by {gap:.1e} (accepted: "
+                "{tolerance:.0e}); cut: {cut}. Nothing was returned.",
+                subject=subject.name,
+                gap=gap,
+                tolerance=TOLERANCE,
+                cut=cut or say("no units"),
+            )
         )
     return gap
 
@@ -83,11 +93,14 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     inputs = to_device(inputs, _device(module), dtype)
     replica = Replica(subject.module, _device(module), dtype)
     try:
-        with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
-            reference = subject.task.forward(masked, inputs)
-        result = subject.task.forward(module, inputs)
+        with exact(replica.device), Double() if replica.dtype == torch.float64 else nullcontext():
+            with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
+                reference = subject.task.forward(masked, inputs)
+            result = subject.task.forward(module, inputs)
     except Exception as error:
-        raise EvaluationError(f"{subject.name}: forward failed on real inputs: {type(error).__name__}: {error}") from error
+        raise EvaluationError(
+            say("{subject}: forward failed on real inputs: {cause}", subject=subject.name, cause=cause(error))
+        ) from error
     return difference(reference, result)
 
 
@@ -109,6 +122,12 @@ def compress(subject: Subject, recipe: Recipe | Plan) -> nn.Module:
         before = sum(p.numel() for p in subject.module.parameters())
         after = sum(p.numel() for p in module.parameters())
         if after >= before:
-            raise VerificationError(f"{subject.name}: {len(plan.kept)} groups were cut, yet no parameter went")
+            raise VerificationError(
+                say(
+                    "{subject}: {count} groups were cut, yet no parameter went",
+                    subject=subject.name,
+                    count=len(plan.kept),
+                )
+            )
     verify(subject, plan, module)
     return module

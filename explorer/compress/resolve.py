@@ -12,6 +12,7 @@ from ..analysis.bins import Bins
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
 from ..core.errors import RecipeError
+from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
@@ -32,9 +33,19 @@ def resolve(subject: Subject, recipe: Recipe) -> Plan:
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
     """
     if not isinstance(subject, Subject):
-        raise RecipeError(f"subject is {type(subject).__name__}; accepted: what explorer.load(name) or explorer.Subject(...) returns")
+        raise RecipeError(
+            say(
+                "subject is {type}; accepted: what explorer.load(name) or explorer.Subject(...) returns",
+                type=type(subject).__name__,
+            )
+        )
     if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe is {type(recipe).__name__}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)")
+        raise RecipeError(
+            say(
+                "recipe is {type}; accepted: an explorer.Recipe (Recipe.from_json reads a file's text)",
+                type=type(recipe).__name__,
+            )
+        )
     return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe))
 
 

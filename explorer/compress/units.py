@@ -11,6 +11,7 @@ from ..analysis.criteria import registry as criteria
 from ..analysis.importance import unit_scores
 from ..core.errors import RecipeError, UnsupportedError
 from ..core.layers import Layer
+from ..core.message import say
 from ..core.rules import UNIT_PRUNE, Prune
 from ..core.targets import matches, select
 from ..models.structure import Cut
@@ -38,8 +39,13 @@ def groups_of(
         if isinstance(rule, Prune) and index in passed and index not in chosen and not protected:
             group = passed[index].group
             raise UnsupportedError(
-                f"{', '.join(rule.targets)}: of these layers only the width {group.name!r} of the residual stream can be cut, which "
-                f"{len(group.producers)} layers write; to cut it, name {group.name!r} or one of the layers"
+                say(
+                    "{targets}: of these layers only the width {group!r} of the residual stream can be cut, which {count} "
+                    "layers write; to cut it, name {group!r} or one of the layers",
+                    targets=", ".join(rule.targets),
+                    group=group.name,
+                    count=len(group.producers),
+                )
             )
     return chosen
 
@@ -59,18 +65,24 @@ def _must_have_units(subject: Subject, target: str) -> None:
     named: tuple[Layer, ...] = select([target], subject.layers, subject.name)
     if all(layer.group is None for layer in named):
         first = named[0]
-        why = subject.structure.refused.get(first.name, "it produces no units")
-        able = ", ".join(subject.structure.cuts) or "none"
+        why = subject.structure.refused.get(first.name, say("it produces no units"))
+        able = ", ".join(subject.structure.cuts) or say("none")
         raise UnsupportedError(
-            f"{first.name} ({first.kind}, {'x'.join(map(str, first.shape))}): units cannot be removed: {why}; "
-            f"groups with removable units: {able}"
+            say(
+                "{layer} ({kind}, {shape}): units cannot be removed: {why}; groups with removable units: {able}",
+                layer=first.name,
+                kind=first.kind,
+                shape="x".join(map(str, first.shape)),
+                why=why,
+                able=able,
+            )
         )
 
 
 def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, Tensor]:
     """{group: sorted indices that stay}. A global scope ranks all groups at once, scores over their group's mean."""
     if rule.mode == "shrink":
-        raise RecipeError("mode='shrink' is defined for weights; for units use hard or scale")
+        raise RecipeError(say("mode='shrink' is defined for weights; for units use hard or scale"))
     entry = criteria[rule.criterion]()
 
     def one(cut: Cut) -> Tensor:  # scores do not change while a threshold moves
@@ -94,7 +106,11 @@ def soft_gains(cuts: Sequence[tuple[Cut, Tensor]], factor: float, shapes: Mappin
         norm = next((piece.tensor for piece in cut.slices if piece.role == "norm"), None)
         if norm is not None:
             raise UnsupportedError(
-                f"{cut.group.name}: mode='scale' cannot attenuate units over which {norm} takes its statistics; use mode='hard'"
+                say(
+                    "{group}: mode='scale' cannot attenuate units over which {norm} takes its statistics; use mode='hard'",
+                    group=cut.group.name,
+                    norm=norm,
+                )
             )
         gone = torch.ones(cut.group.units, dtype=torch.bool)
         gone[kept] = False

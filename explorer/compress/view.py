@@ -56,7 +56,7 @@ def sqnr(subject: Subject, plan: Plan, name: str) -> float | None:
     mine = plan.layers.get(name)
     if mine is None or mine.codes is None:
         return None
-    before = mine.before_quantization(subject.weight(name)).double()
-    noise = (before - effective_weights(subject, plan)[name].double()).square().sum().item()
+    before = mine.before_quantization(subject.weight(name)).cpu().double()
+    noise = (before - effective_weights(subject, plan)[name].cpu().double()).square().sum().item()
     signal = before.square().sum().item()
     return None if signal == 0 else float("inf") if noise == 0 else 10 * float(np.log10(signal / noise))

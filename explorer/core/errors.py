@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from .message import Message, joined, say
+
 
 class ExplorerError(Exception):
     """Base of every error that this package raises on purpose."""
+
+    @property
+    def message(self) -> str:
+        """What was said: a Message, to be nested into another one."""
+        return self.args[0] if self.args and isinstance(self.args[0], Message) else str(self)
 
 
 class RecipeError(ExplorerError, ValueError):
@@ -42,7 +49,7 @@ class Cancelled(ExplorerError):
     """The caller's ``cancel()`` said so between two chunks of work."""
 
 
-def near(wrong: str, accepted: Iterable[str], limit: int = 3) -> str:
+def near(wrong: str, accepted: Iterable[str], limit: int = 3) -> Message:
     """The clause of a message that proposes what may have been meant.
 
     >>> near("conv1.wieght", ["conv1.weight", "fc.weight"])
@@ -51,6 +58,14 @@ def near(wrong: str, accepted: Iterable[str], limit: int = 3) -> str:
     options = list(accepted)
     close = get_close_matches(wrong, options, n=limit, cutoff=0.5)
     if close:
-        return f"did you mean {' or '.join(close)}?"
-    shown = ", ".join(options[:12]) + (f", ... ({len(options)} in all)" if len(options) > 12 else "")
-    return f"accepted: {shown or 'none'}"
+        return say("did you mean {names}?", names=joined(close, say(" or ")))
+    if len(options) > 12:
+        return say("accepted: {names}, ... ({count} in all)", names=", ".join(options[:12]), count=len(options))
+    return say("accepted: {names}", names=", ".join(options) or say("none"))
+
+
+def cause(error: BaseException, limit: int | None = None) -> str:
+    """What an exception says: of this package its message, of another one its type and (the start of) its text."""
+    if isinstance(error, ExplorerError):
+        return error.message
+    return f"{type(error).__name__}: {str(error)[:limit]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class Message(str):
     """An English text, and what it was made of.
@@ -29,3 +31,13 @@ def say(template: str, /, **values: object) -> Message:
     'fc1.weight: bits=9; accepted: 2 to 8'
     """
     return Message(template, values)
+
+
+def joined(parts: Iterable[object], separator: str) -> Message:
+    """Like ``separator.join(parts)``; each part, and the separator, may be a Message.
+
+    >>> joined([say("one"), say("two")], "; ")
+    'one; two'
+    """
+    fields: list[object] = [piece for part in parts for piece in (separator, part)][1:]
+    return Message("".join(f"{{part{i}}}" for i in range(len(fields))), {f"part{i}": v for i, v in enumerate(fields)})

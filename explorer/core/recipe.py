@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from .errors import RecipeError
+from .message import say
 from .rules import ALIASES, KINDS, Clear, Keep, Prune, Quantize, Rule, as_targets
 
 Targets = str | Sequence[str]
@@ -83,7 +84,9 @@ class Recipe:
         elif kind in KINDS:
             kinds = (kind,)
         else:
-            raise RecipeError(f"kind={kind!r}; accepted: {', '.join((*ALIASES, *KINDS))} or None")
+            raise RecipeError(
+                say("kind={kind!r}; accepted: {kinds} or None", kind=kind, kinds=", ".join((*ALIASES, *KINDS)))
+            )
         named = as_targets(targets)
         rest = tuple(r for r in self.rules if not (set(r.targets) <= set(named) and r.kind in kinds))
         undone = Clear(named, kinds)

@@ -7,7 +7,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from .errors import RecipeError
-from .rules import Clear, Keep, Prune, Quantize, Rule, is_text, shown
+from .message import say
+from .rules import Clear, Keep, Prune, Quantize, Rule, is_text, shown, wrong
 
 if TYPE_CHECKING:
     from .recipe import Recipe
@@ -36,24 +37,32 @@ def dump(recipe: Recipe) -> str:
 
 
 def _parse_rule(index: int, item: object) -> Rule:
-    where = f"recipe, rule {index + 1}"
+    where = say("recipe, rule {number}", number=index + 1)
     got = item.get("rule") if isinstance(item, dict) else item
     if not isinstance(item, dict) or not isinstance(got, str) or got not in RULES:
-        raise RecipeError(f"{where}: rule={shown(got)}; accepted: {', '.join(RULES)}")
+        raise wrong(where, say("rule={got}; accepted: {rules}", got=shown(got), rules=", ".join(RULES)))
     cls = RULES[got]
     values = {key: value for key, value in item.items() if key != "rule"}
     known = [field.name for field in fields(cls)]
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise RecipeError(f"{where}: unknown field {shown(unknown[0])} of {got}; accepted: {', '.join(known)}")
+        raise wrong(
+            where,
+            say(
+                "unknown field {field} of {got}; accepted: {known}",
+                field=shown(unknown[0]),
+                got=got,
+                known=", ".join(known),
+            ),
+        )
     if not isinstance(values.get("targets"), list):
-        raise RecipeError(f"{where}: targets must be a list of names, got {shown(values.get('targets'))}")
+        raise wrong(where, say("targets must be a list of names, got {targets}", targets=shown(values.get("targets"))))
     if "kinds" in values and not isinstance(values["kinds"], list):
-        raise RecipeError(f"{where}: kinds must be a list, got {shown(values['kinds'])}")
+        raise wrong(where, say("kinds must be a list, got {kinds}", kinds=shown(values["kinds"])))
     try:
         return cls(**values)
     except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
+        raise wrong(where, error.message) from None
 
 
 def parse(text: str | bytes) -> Recipe:
@@ -61,21 +70,33 @@ def parse(text: str | bytes) -> Recipe:
     from .recipe import Recipe
 
     if not isinstance(text, (str, bytes)):
-        raise RecipeError(f"recipe: {type(text).__name__} is no JSON text; accepted: what Recipe.to_json() writes")
+        raise RecipeError(
+            say("recipe: {type} is no JSON text; accepted: what Recipe.to_json() writes", type=type(text).__name__)
+        )
     if len(text) > LIMIT:
-        raise RecipeError(f"recipe: {len(text):,} characters; at most {LIMIT:,} are read")
+        raise RecipeError(say("recipe: {count:,} characters; at most {limit:,} are read", count=len(text), limit=LIMIT))
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise RecipeError(f"recipe: not valid JSON ({error}); accepted: what Recipe.to_json() writes") from None
+        raise RecipeError(
+            say("recipe: not valid JSON ({error}); accepted: what Recipe.to_json() writes", error=str(error))
+        ) from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise RecipeError(f'recipe: no "format": "{FORMAT}"; accepted: what Recipe.to_json() writes')
+        raise RecipeError(say('recipe: no "format": "{format}"; accepted: what Recipe.to_json() writes', format=FORMAT))
     version = raw.get("version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise RecipeError(f"recipe: version={shown(version)}; accepted: 1 to {VERSION}")
+        raise RecipeError(
+            say("recipe: version={version}; accepted: 1 to {newest}", version=shown(version), newest=VERSION)
+        )
     if version > VERSION:
-        raise RecipeError(f"recipe: written by a newer release (version {version}); this one reads up to {VERSION}")
+        raise RecipeError(
+            say(
+                "recipe: written by a newer release (version {version}); this one reads up to {newest}",
+                version=version,
+                newest=VERSION,
+            )
+        )
     rules, name = raw.get("rules"), raw.get("name", "")
     if not isinstance(rules, list) or not is_text(name):
-        raise RecipeError("recipe: 'rules' must be a list and 'name' a text")
+        raise RecipeError(say("recipe: 'rules' must be a list and 'name' a text"))
     return Recipe(tuple(_parse_rule(i, item) for i, item in enumerate(rules)), name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from .errors import RecipeError, near
+from .message import say
 
 T = TypeVar("T")
 
@@ -62,7 +63,9 @@ class Registry(Generic[T]):
         try:
             return self._entries[name]
         except KeyError:
-            raise RecipeError(f"unknown {self.kind} {name!r}; {near(name, self)}") from None
+            raise RecipeError(
+                say("unknown {kind} {name!r}; {hint}", kind=self.kind, name=name, hint=near(name, self))
+            ) from None
 
     def help(self, name: str) -> str:
         """The entry's docstring, dedented: what the screen shows."""

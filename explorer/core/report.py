@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from .errors import ExplorerError, near
+from .message import say
 from .recipe import Recipe
 
 Kind = Literal["measured", "counted", "estimated"]
@@ -197,12 +198,14 @@ class Report:
         if name in ("sparsity", "parameters", "nonzero", "bytes", "macs"):
             value = getattr(self, name)
             return Figure(float("nan") if value is None else value, "counted")
-        raise ExplorerError(f"no figure {name!r}; {near(name, [*self.figures, 'sparsity', 'bytes', 'macs'])}")
+        raise ExplorerError(
+            say("no figure {name!r}; {hint}", name=name, hint=near(name, [*self.figures, "sparsity", "bytes", "macs"]))
+        )
 
     def change(self, name: str) -> Figure:
         """Compressed minus original on the same samples and in the same precision, with its paired interval."""
         if name not in self.changes:
-            raise ExplorerError(f"no change of {name!r}; {near(name, self.changes)}")
+            raise ExplorerError(say("no change of {name!r}; {hint}", name=name, hint=near(name, self.changes)))
         return self.changes[name]
 
     @cached_property

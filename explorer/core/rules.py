@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from .errors import RecipeError
+from .message import say
 
 WEIGHT_PRUNE, UNIT_PRUNE = "weight-prune", "unit-prune"
 WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
@@ -44,6 +45,11 @@ def _where(rule: str, targets: tuple[str, ...]) -> str:
     return f"{rule}({named if len(named) <= 200 else named[:200] + '...'})"
 
 
+def wrong(where: str, what: str) -> RecipeError:
+    """The error of a rule, or of a place in a file."""
+    return RecipeError(say("{where}: {what}", where=where, what=what))
+
+
 def is_text(value: object) -> bool:
     """Whether a value is a text that UTF-8 can hold (a lone surrogate cannot be hashed or written to a file)."""
     try:
@@ -58,13 +64,24 @@ def _number(name: str, value: object, where: str, accepted: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise RecipeError(f"{where}: {name}={shown(value)} is not a finite number; accepted: {accepted}")
+        raise wrong(
+            where,
+            say(
+                "{name}={value} is not a finite number; accepted: {accepted}",
+                name=name,
+                value=shown(value),
+                accepted=accepted,
+            ),
+        )
     return number + 0.0  # -0.0 and 0.0 are one value, and one digest
 
 
 def _choice(name: str, value: object, where: str, accepted: tuple[str, ...]) -> None:
     if value not in accepted:
-        raise RecipeError(f"{where}: {name}={shown(value)}; accepted: {', '.join(accepted)}")
+        raise wrong(
+            where,
+            say("{name}={value}; accepted: {accepted}", name=name, value=shown(value), accepted=", ".join(accepted)),
+        )
 
 
 def as_targets(targets: object) -> tuple[str, ...]:
@@ -75,7 +92,12 @@ def as_targets(targets: object) -> tuple[str, ...]:
     except TypeError:
         listed = ()
     if not listed or not all(one and is_text(one) for one in listed):
-        raise RecipeError(f"targets={shown(targets)}; accepted: a parameter or module name, a pattern, or a list of these")
+        raise RecipeError(
+            say(
+                "targets={targets}; accepted: a parameter or module name, a pattern, or a list of these",
+                targets=shown(targets),
+            )
+        )
     return listed
 
 
@@ -101,40 +123,70 @@ class Prune:
         _choice("scope", self.scope, where, ("layer", "global"))
         _choice("mode", self.mode, where, ("hard", "scale", "shrink"))
         if not isinstance(self.criterion, str) or not isinstance(self.granularity, str):
-            raise RecipeError(f"{where}: criterion and granularity are names, got {shown(self.criterion)}, {shown(self.granularity)}")
+            raise wrong(
+                where,
+                say(
+                    "criterion and granularity are names, got {criterion}, {granularity}",
+                    criterion=shown(self.criterion),
+                    granularity=shown(self.granularity),
+                ),
+            )
         fixed = pattern(self.granularity)
         if not (self.granularity in ("weight", "unit") or fixed or block(self.granularity)):
-            accepted = 'weight, unit, a pattern such as "2:4" or a block such as "4x1"'
-            raise RecipeError(f"{where}: granularity={shown(self.granularity)}; accepted: {accepted}")
+            accepted = say('weight, unit, a pattern such as "2:4" or a block such as "4x1"')
+            raise wrong(
+                where,
+                say(
+                    "granularity={granularity}; accepted: {accepted}",
+                    granularity=shown(self.granularity),
+                    accepted=accepted,
+                ),
+            )
         if fixed:
             if fixed[0] >= fixed[1]:
-                raise RecipeError(f"{where}: {self.granularity} keeps every weight; accepted: N:M with N < M")
+                raise wrong(
+                    where,
+                    say("{granularity} keeps every weight; accepted: N:M with N < M", granularity=self.granularity),
+                )
             if self.sparsity is not None or self.threshold is not None or self.scope == "global":
-                raise RecipeError(f"{where}: {self.granularity} fixes the cut; leave sparsity, threshold and scope out")
+                raise wrong(
+                    where,
+                    say(
+                        "{granularity} fixes the cut; leave sparsity, threshold and scope out",
+                        granularity=self.granularity,
+                    ),
+                )
         elif (self.sparsity is None) == (self.threshold is None):
-            raise RecipeError(f"{where}: give either sparsity= or threshold=, one of them")
+            raise wrong(where, say("give either sparsity= or threshold=, one of them"))
         if self.sparsity is not None:
-            value = _number("sparsity", self.sparsity, where, "a number in [0, 1)")
+            value = _number("sparsity", self.sparsity, where, say("a number in [0, 1)"))
             if not 0 <= value < 1:
-                raise RecipeError(f"{where}: sparsity={self.sparsity!r} is outside [0, 1); to prune all, use threshold=")
+                raise wrong(
+                    where,
+                    say(
+                        "sparsity={sparsity!r} is outside [0, 1); to prune all, use threshold=", sparsity=self.sparsity
+                    ),
+                )
             object.__setattr__(self, "sparsity", value)
         if self.threshold is not None:
-            object.__setattr__(self, "threshold", _number("threshold", self.threshold, where, "a finite number"))
+            object.__setattr__(self, "threshold", _number("threshold", self.threshold, where, say("a finite number")))
         if self.mode == "scale":
-            value = _number("factor", self.factor, where, "a number in [0, 1)")
+            value = _number("factor", self.factor, where, say("a number in [0, 1)"))
             if not 0 <= value < 1:
-                raise RecipeError(f"{where}: factor={self.factor!r} is outside [0, 1)")
+                raise wrong(where, say("factor={factor!r} is outside [0, 1)", factor=self.factor))
             object.__setattr__(self, "factor", value)
         elif self.factor is not None:
-            raise RecipeError(f"{where}: factor= belongs to mode='scale', not to mode={self.mode!r}")
+            raise wrong(where, say("factor= belongs to mode='scale', not to mode={mode!r}", mode=self.mode))
         for name in ("multiple", "at_least"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1_000_000:
-                raise RecipeError(f"{where}: {name}={value!r}; accepted: a whole number from 1")
+                raise wrong(where, say("{name}={value!r}; accepted: a whole number from 1", name=name, value=value))
             if value > 1 and self.granularity != "unit":
-                raise RecipeError(f"{where}: {name}= counts units; accepted with granularity='unit' only")
+                raise wrong(where, say("{name}= counts units; accepted with granularity='unit' only", name=name))
         if self.mode == "shrink" and (self.granularity != "weight" or self.criterion != "l1"):
-            raise RecipeError(f"{where}: mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'")
+            raise wrong(
+                where, say("mode='shrink' moves |w| by a threshold; accepted: granularity='weight', criterion='l1'")
+            )
 
     @property
     def kind(self) -> str:
@@ -158,9 +210,9 @@ class Quantize:
         object.__setattr__(self, "targets", as_targets(self.targets))
         where = _where("quantize", self.targets)
         if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
-            raise RecipeError(f"{where}: bits={shown(self.bits)}; accepted: a whole number from 2 to 8")
+            raise wrong(where, say("bits={bits}; accepted: a whole number from 2 to 8", bits=shown(self.bits)))
         if not isinstance(self.quantizer, str):
-            raise RecipeError(f"{where}: quantizer={shown(self.quantizer)} is not a name")
+            raise wrong(where, say("quantizer={quantizer} is not a name", quantizer=shown(self.quantizer)))
         _choice("scheme", self.scheme, where, ("symmetric", "affine"))
         _choice("granularity", self.granularity, where, ("tensor", "channel"))
         _choice("what", self.what, where, ("weight",))

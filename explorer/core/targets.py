@@ -7,7 +7,10 @@ from fnmatch import fnmatchcase
 
 from .errors import RecipeError, near
 from .layers import Layer
+from .message import say
 from .rules import Clear, Keep, Rule
+
+UNNAMED = say("the subject")
 
 
 def matches(target: str, name: str) -> bool:
@@ -24,7 +27,7 @@ def matches(target: str, name: str) -> bool:
     return False
 
 
-def select(targets: Iterable[str], layers: Sequence[Layer], subject: str = "the subject") -> tuple[Layer, ...]:
+def select(targets: Iterable[str], layers: Sequence[Layer], subject: str = UNNAMED) -> tuple[Layer, ...]:
     """The layers that the targets mean, in layer order. A target that means none is a :class:`RecipeError`."""
     found: set[str] = set()
     for target in targets:
@@ -32,13 +35,20 @@ def select(targets: Iterable[str], layers: Sequence[Layer], subject: str = "the 
         if not hits:
             names = [layer.name for layer in layers]
             names += sorted({layer.module for layer in layers if layer.module} - set(names))
-            raise RecipeError(f"{target!r} names no layer of {subject}; {near(target, names)}")
+            raise RecipeError(
+                say(
+                    "{target!r} names no layer of {subject}; {hint}",
+                    target=target,
+                    subject=subject,
+                    hint=near(target, names),
+                )
+            )
         found |= hits
     return tuple(layer for layer in layers if layer.name in found)
 
 
 def effective(
-    rules: Sequence[Rule], layers: Sequence[Layer], subject: str = "the subject"
+    rules: Sequence[Rule], layers: Sequence[Layer], subject: str = UNNAMED
 ) -> tuple[Mapping[str, Mapping[str, int]], frozenset[str]]:
     """For each layer the index of the rule that holds, by kind; and the protected layers.
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..compress.apply import effective_weights
 from ..compress.resolve import resolve
 from ..core.errors import TaskError
+from ..core.message import say
 from ..core.recipe import Recipe
-from ..models.device import pick
+from ..models.device import exact, pick
 from ..models.subject import Subject
 from ..models.task import to_device
 from .engine import engine
@@ -82,7 +83,7 @@ def answers(subject: Subject, recipe: Recipe, inputs: Any, top: int = 5, device:
     batch = to_device(subject.task.collate([(inputs, 0)])[0], run.device)
     out = []
     for weights, norms in (({}, {}), (effective_weights(subject, plan), plan.norms)):
-        with run.replica.weights(weights, norms) as module:
+        with exact(run.device), run.replica.weights(weights, norms) as module:
             out.append(_read(subject, subject.task.forward(module, batch), top))
     return Answers(out[0], out[1])
 
@@ -90,7 +91,7 @@ def answers(subject: Subject, recipe: Recipe, inputs: Any, top: int = 5, device:
 def _read(subject: Subject, outputs: Any, top: int) -> tuple[tuple[str, float], ...]:
     task = subject.task
     if not isinstance(outputs, Tensor):
-        raise TaskError("this task's outputs are not a tensor; single answers cannot be shown")
+        raise TaskError(say("this task's outputs are not a tensor; single answers cannot be shown"))
     row = outputs[0].float().cpu()
     if task.kind == "language_model":
         row = row[-1]
@@ -111,11 +112,11 @@ def _token(subject: Subject, index: int) -> str:
 def from_text(subject: Subject, text: str) -> Any:
     """Typed text as the model's input. Raises :class:`TaskError`."""
     if subject.task.encode is None:
-        raise TaskError("this model takes no text")
+        raise TaskError(say("this model takes no text"))
     try:
         return subject.task.encode(text)
     except (ValueError, KeyError) as error:
-        raise TaskError(f"the text could not be encoded: {error}") from None
+        raise TaskError(say("the text could not be encoded: {error}", error=str(error))) from None
 
 
 def from_array(subject: Subject, array: np.ndarray) -> Any:
@@ -125,13 +126,13 @@ def from_array(subject: Subject, array: np.ndarray) -> Any:
     """
     example = subject.task.dataset("validation")[0][0]
     if not isinstance(example, Tensor):
-        raise TaskError("this model's input is not a single tensor")
+        raise TaskError(say("this model's input is not a single tensor"))
     shape = tuple(example.shape)
     value = torch.as_tensor(np.asarray(array), dtype=torch.float32)
     if not torch.isfinite(value).all():
-        raise TaskError("the input holds NaN or infinity")
+        raise TaskError(say("the input holds NaN or infinity"))
     if subject.task.display == "sequence" and value.ndim == 2 and value.shape[1] == shape[1] and len(value) <= shape[0]:
         value = torch.nn.functional.pad(value, (0, 0, 0, shape[0] - len(value)))
     if value.numel() != example.numel():
-        raise TaskError(f"an input of shape {tuple(value.shape)}; accepted: {shape}")
+        raise TaskError(say("an input of shape {given}; accepted: {shape}", given=tuple(value.shape), shape=shape))
     return value.reshape(shape).to(example.dtype)

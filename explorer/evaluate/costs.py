@@ -71,11 +71,11 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     for layer in subject.layers:
         mine, gone = plan.layers.get(layer.name), plan.dropped.get(layer.name, {})
         shape = remaining_shape(layer.shape, gone)
-        key = ("layer count", subject.version, layer.name, mine.digest if mine else "", shape)
-        count_, sizes = subject.memo.get(key, lambda: _layer(subject, layer, mine, shape, weights))  # noqa: B023
-        layers[layer.name] = count_
-        for name, size in sizes.items():
-            total[name] += size
+        key: Any = ("layer count", subject.version, layer.name, mine.digest if mine else "", shape)
+        counted, sizes = subject.memo.get(key, lambda: _layer(subject, layer, mine, shape, weights))  # noqa: B023
+        layers[layer.name] = counted
+        for form, size in sizes.items():
+            total[form] += size
     key = ("other counts", subject.version, "" if not plan.dropped else plan.digest)
     others, others_nonzero, buffers = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
     for key in total:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import default_collate
 
 from ..core.errors import TaskError
+from ..core.message import say
 from ..models.memo import nbytes
 from ..models.task import Task, part, to_device
 from .tune import laid_out
@@ -53,7 +53,13 @@ def _labels(task: Task, split: str, data: Any, collated: Any) -> np.ndarray | No
     try:
         labels = np.asarray([int(t) for t in targets] if isinstance(targets, (list, tuple)) else torch.as_tensor(targets).cpu())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TaskError(f"split {split!r}: targets cannot be read ({error}); accepted: a class index a sample") from None
+        raise TaskError(
+            say(
+                "split {split!r}: targets cannot be read ({error}); accepted: a class index a sample",
+                split=split,
+                error=str(error),
+            )
+        ) from None
     return labels if labels.shape == (len(data),) else None
 
 

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from ..compress.plan import Plan
-from ..core.errors import Cancelled, EvaluationError, ExplorerError
+from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
+from ..core.message import say
+from ..models.device import exact
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import part
 from .data import SplitData
-from .jobs import CHECKED, Check, Job, Jobs, exact
+from .jobs import CHECKED, Check, Job, Jobs
 from .judge import Judge
 from .metrics import Table
 from .prefixes import shared as prefixes
@@ -143,15 +145,15 @@ class Engine:
         n, mine = min(n, data.total), 0
         while seen.n < n:
             if work.cancel is not None and work.cancel():
-                raise Cancelled(f"{self.subject.name}: cancelled after {seen.n} of {n} samples")
+                raise self._cancelled(seen.n, n)
             with seen.lock:
                 if seen.n >= n:
                     break
                 stop = next(edge for edge in data.looks if edge > seen.n)
                 try:
                     seen.parts.append(self._chunk(self.job(plan, split, work), data, seen.n, stop, work))
-                except Cancelled as error:
-                    raise Cancelled(f"{self.subject.name}: cancelled after {seen.n} of {n} samples: {error}") from None
+                except Cancelled:
+                    raise self._cancelled(seen.n, n) from None
                 seen.n, mine = stop, mine + 1
             if progress is not None:
                 progress(min(seen.n, n), n)
@@ -160,6 +162,10 @@ class Engine:
         else:
             self.joined += 1
         return seen
+
+    def _cancelled(self, n: int, total: int) -> Cancelled:
+        text = say("{subject}: cancelled after {n} of {total} samples", subject=self.subject.name, n=n, total=total)
+        return Cancelled(text)
 
     def job(self, plan: Plan, split: str, work: Work) -> Job:
         """How a plan is run, settled once an evaluation."""
@@ -195,7 +201,7 @@ class Engine:
         def session() -> Iterator[nn.Module]:
             nonlocal spent
             if work.cancel is not None and work.cancel():
-                raise Cancelled(f"at sample {start}")
+                raise self._cancelled(start, data.total)
             turn, weights = self.queue.turn(work.request), self.replica.weights(job.weights, job.plan.norms)
             with turn, weights as module, exact(self.device):
                 began = time.perf_counter()
@@ -229,8 +235,14 @@ class Engine:
         except ExplorerError:
             raise
         except Exception as error:
-            where = f"{self.subject.name}: forward failed on {data.split} samples {data.order[start:stop][:3].tolist()}..."
-            raise EvaluationError(f"{where}: {type(error).__name__}: {error}") from error
+            first = data.order[start:stop][:3].tolist()
+            where = say(
+                "{subject}: forward failed on {split} samples {first}...",
+                subject=self.subject.name,
+                split=data.split,
+                first=first,
+            )
+            raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
         self._account(job, work, size, spent, short)
         return pieces[0] if len(pieces) == 1 else {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}
 

@@ -11,6 +11,7 @@ import torch
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
 from ..core.errors import RecipeError
+from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Later, Report
 from ..models.device import pick
@@ -123,7 +124,7 @@ def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
 def _ready(subject: Subject, recipe: Recipe, split: str, precision: str, device: Any) -> tuple[Plan, Engine]:
     """The plan, and what runs it."""
     if precision not in PRECISIONS:
-        raise RecipeError(f"precision={precision!r}; accepted: {', '.join(PRECISIONS)}")
+        raise RecipeError(say("precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)))
     plan = resolve(subject, recipe)
     subject.task.dataset(split)
     return plan, engine(subject, pick(device), precision)

@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, fx, nn
 
 KERNELS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
-IN_PLACE = {operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul, operator.itruediv: operator.truediv}
+IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
 FOLDED = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 Fetch = Callable[[str], Any]
@@ -45,7 +50,7 @@ def split_stacks(graph: fx.Graph, fetch: Fetch) -> bool:
     """Replace stacks of recurrent and of encoder layers by their layers; whether there were any."""
     found = False
     for node in list(graph.nodes):
-        module = fetch(str(node.target)) if node.op == "call_module" else None
+        module: Any = fetch(str(node.target)) if node.op == "call_module" else None
         if type(module) in (nn.LSTM, nn.GRU, nn.RNN) and module.num_layers > 1 and set(node.kwargs) <= {"hx"}:
             with graph.inserting_before(node):
                 new = _recurrent(graph, node, module)

@@ -34,6 +34,7 @@ class Section:
     above: Stage | None
     head: Stage
     wanted: tuple[fx.Node, ...] = ()  # what ``before`` gives
+    raised: tuple[fx.Node, ...] = ()  # what ``above`` gives
 
 
 class Graph:
@@ -53,7 +54,7 @@ class Graph:
         self.joins = False  # whether values of several batches may be put together there
         self.free: frozenset[fx.Node] = frozenset(n for n in self.nodes if n.op == "get_attr")
         self._sections: dict[frozenset[int], Section] = {}
-        self._fronts: dict[tuple[str, ...], Stage | None] = {}
+        self._fronts: dict[Any, tuple[Stage, Stage]] = {}
 
     def fetch(self, target: str) -> Any:
         """The object that a node's target names; constants of the trace lie on the traced copy."""
@@ -102,7 +103,9 @@ class Graph:
         for node in self.nodes:
             if node in needed:
                 there[node] = graph.node_copy(node, there.__getitem__)
-        graph.output(fx.node.map_arg(output, there.__getitem__) if output is not None else tuple(there[n] for n in wanted))
+        graph.output(
+            fx.node.map_arg(output, there.__getitem__) if output is not None else tuple(there[n] for n in wanted)
+        )
         roots = {str(n.target): self.fetch(str(n.target)) for n in needed if n.op in ("call_module", "get_attr")}
         compiled = fx.GraphModule(roots, graph)
         return compiled.forward  # type: ignore[no-any-return]
@@ -127,7 +130,9 @@ class Graph:
         nodes, last = self.nodes, self.nodes[-1]
 
         def used(by: Iterable[fx.Node], among: Callable[[fx.Node], bool]) -> list[fx.Node]:
-            seen = dict.fromkeys(a for node in by for a in node.all_input_nodes if a in self.place and a not in self.free)
+            seen = dict.fromkeys(
+                a for node in by for a in node.all_input_nodes if a in self.place and a not in self.free
+            )
             return [a for a in seen if among(a)]
 
         def is_dirty(node: fx.Node) -> bool:
@@ -155,21 +160,24 @@ class Graph:
             above=self.part(above, crossing),
             head=self.part([], [*above, *raised], last.args[0]),  # type: ignore[arg-type]
             wanted=(*reading, *crossing),
+            raised=tuple(above),
         )
 
-    def fronts(self, sections: Sequence[Section]) -> Callable[..., dict[frozenset[int], tuple[Any, ...]]]:
-        """One pass that gives what ``before`` of each of the sections gives: {key: values}."""
-        wanted = list(dict.fromkeys(node for section in sections for node in section.wanted))
-        known = tuple(node.name for node in wanted)
-        if known not in self._fronts:
-            self._fronts[known] = self.part(wanted, [])
-        stage, at = self._fronts[known], {node: i for i, node in enumerate(wanted)}
+    def fronts(self, sections: Sequence[Section]) -> tuple[Stage, Stage]:
+        """One pass that gives what ``before`` of each of the sections gives, and one for ``above``: tuples in their order.
 
-        def front(*inputs: Any) -> dict[frozenset[int], tuple[Any, ...]]:
-            values = stage(*inputs) if stage else ()
-            return {section.key: tuple(values[at[node]] for node in section.wanted) for section in sections}
-
-        return front
+        The second takes, after the graph's inputs, the first's values of every batch put together, those that cross.
+        """
+        key = tuple(tuple(sorted(section.key)) for section in sections)
+        if key not in self._fronts:
+            below = list(dict.fromkeys(node for section in sections for node in section.wanted))
+            crossing = list(dict.fromkeys(node for section in sections for node in section.wanted[section.reading :]))
+            above = list(dict.fromkeys(node for section in sections for node in section.raised))
+            self._fronts[key] = (
+                _split(self.part(below, []), below, [section.wanted for section in sections] + [tuple(crossing)]),
+                _split(self.part(above, crossing), above, [section.raised for section in sections]),
+            )
+        return self._fronts[key]
 
     def _upstream(self, wanted: list[fx.Node]) -> list[fx.Node]:
         """Nodes of the head that lead to ``wanted``."""
@@ -197,7 +205,9 @@ class Graph:
         def plain(node: fx.Node) -> bool:  # sizes of the inputs are asked anew in every stage
             if node.op == "get_attr":
                 return True
-            return not isinstance(profiles[0][node], Tensor) and all(a in self.inputs or a in free for a in node.all_input_nodes)
+            return not isinstance(profiles[0][node], Tensor) and all(
+                a in self.inputs or a in free for a in node.all_input_nodes
+            )
 
         free: set[fx.Node] = set()
         for node in self.nodes[:-1]:
@@ -208,11 +218,24 @@ class Graph:
         while first and _bytes(profiles[0].get(self.nodes[first - 1])) <= SMALL * sizes[0]:
             first -= 1
         for place in range(first, len(self.nodes)):
-            crossing = {a for n in self.nodes[place:] for a in n.all_input_nodes if a in self.place and self.place[a] < place}
+            crossing = {
+                a for n in self.nodes[place:] for a in n.all_input_nodes if a in self.place and self.place[a] < place
+            }
             copied = sum(_bytes(profiles[0][a]) for a in crossing if a not in free)
             if copied <= CHEAP * sizes[0] and all(a in free or rows(a) for a in crossing):
                 self.join, self.joins = place, True
                 return
+
+
+def _split(stage: Stage | None, nodes: Sequence[fx.Node], groups: Sequence[Sequence[fx.Node]]) -> Stage:
+    """The values of ``nodes`` that a stage gives, as one tuple a group."""
+    at = {node: i for i, node in enumerate(nodes)}
+
+    def run(*given: Any) -> tuple[Any, ...]:
+        values = stage(*given) if stage is not None else ()
+        return tuple(tuple(values[at[node]] for node in group) for group in groups)
+
+    return run
 
 
 def _bytes(value: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from ..compress.apply import effective_weights
 from ..compress.plan import Plan
 from ..core.errors import Cancelled
+from ..core.message import say
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.trial import difference, tensors
@@ -79,7 +80,7 @@ class Jobs:
         if not state:
             return self.whole(plan)
         if not runner.supports(state):
-            return self.full(plan, "this plan changes what cannot be replayed")
+            return self.full(plan, say("this plan changes what cannot be replayed"))
         job = self.whole(plan)
         with self._lock:
             neighbours: list[Mapping[str, str]] = [{}, *self._recent]
@@ -158,12 +159,5 @@ class Jobs:
         gap = difference(found[2], found[1])
         self._trusted[key] = gap <= tolerance(self.replica.dtype)
         if not self._trusted[key]:
-            self.runner.reason = f"a replay differed from the whole module by {gap:.1e}"
+            self.runner.reason = say("a replay differed from the whole module by {gap:.1e}", gap=gap)
         return self._trusted[key]
-
-
-def exact(device: torch.device) -> AbstractContextManager[Any]:
-    """On CUDA, float32 means float32: convolutions would otherwise round their inputs to TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]

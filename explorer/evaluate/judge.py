@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import EvaluationError, ExplorerError
+from ..core.errors import EvaluationError, ExplorerError, cause
+from ..core.message import say
 from ..models.subject import Subject
 from ..models.trial import tensors
 from .data import SplitData
@@ -23,22 +24,31 @@ class Judge:
 
     def columns(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
         """The metrics' columns, each with one value a sample."""
-        where = f"{data.split} samples {data.order[start:stop][:3].tolist()}..."
+        where = say("{split} samples {first}...", split=data.split, first=data.order[start:stop][:3].tolist())
         try:
             found = self.metrics.columns(self.subject.task, outputs, targets)
             columns = {key: column.cpu() for key, column in found.items()}
         except EvaluationError as error:
-            raise EvaluationError(f"{self.subject.name}: {where}: {error}") from error
+            raise EvaluationError(
+                say("{subject}: {where}: {error}", subject=self.subject.name, where=where, error=error.message)
+            ) from error
         except ExplorerError:
             raise
         except Exception as error:
-            failed = f"{self.subject.name}: score or loss failed on {where}"
-            raise EvaluationError(f"{failed}: {type(error).__name__}: {error}") from error
+            failed = say("{subject}: score or loss failed on {where}", subject=self.subject.name, where=where)
+            raise EvaluationError(say("{failed}: {cause}", failed=failed, cause=cause(error))) from error
         for name, column in columns.items():
             if column.ndim == 0 or len(column) != stop - start:
                 raise EvaluationError(
-                    f"{self.subject.name}: {name.rstrip('/')!r} has shape {tuple(column.shape)} for {stop - start} samples of "
-                    f"{data.split}; accepted: [{stop - start}], one value a sample, or a (numerator, denominator) pair of these"
+                    say(
+                        "{subject}: {score!r} has shape {shape} for {samples} samples of {split}; accepted: [{samples}], one "
+                        "value a sample, or a (numerator, denominator) pair of these",
+                        subject=self.subject.name,
+                        score=name.rstrip("/"),
+                        shape=tuple(column.shape),
+                        samples=stop - start,
+                        split=data.split,
+                    )
                 )
         return columns
 
@@ -49,6 +59,10 @@ class Judge:
                 row = int(torch.isnan(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).any(1).nonzero()[0])
                 at = int(data.order[start + row]) if start + row < data.total else start
                 raise EvaluationError(
-                    f"{self.subject.name}: the output holds NaN, first at sample {at} of {data.split}; "
-                    "accepted: finite outputs"
+                    say(
+                        "{subject}: the output holds NaN, first at sample {at} of {split}; accepted: finite outputs",
+                        subject=self.subject.name,
+                        at=at,
+                        split=data.split,
+                    )
                 )

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..core.errors import cause
+from ..core.message import say
 from ..models.removal import remove
 from ..models.replica import share
 from ..models.subject import Subject
@@ -103,9 +105,9 @@ def _count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Mac
 
     one = to_device(subject.task.example(1), "cpu")
     attempts = (
-        ("on meta", lambda: (fresh().to("meta"), to_device(one, "meta"))),
-        ("on meta with lengths on the CPU", lambda: (fresh().to("meta"), _floating_to_meta(one))),
-        ("on the CPU", lambda: (fresh().to("cpu"), one)),
+        (say("on meta"), lambda: (fresh().to("meta"), to_device(one, "meta"))),
+        (say("on meta with lengths on the CPU"), lambda: (fresh().to("meta"), _floating_to_meta(one))),
+        (say("on the CPU"), lambda: (fresh().to("cpu"), one)),
     )
     reason = ""
     for where, prepare in attempts:
@@ -117,7 +119,7 @@ def _count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Mac
                 found = _run(subject, module, inputs)
             if found.total:
                 return found
-            reason = f"{where}: counted no product"
+            reason = say("{where}: counted no product", where=where)
         except Exception as error:  # any model may come here; the evaluation must not fail for a count
-            reason = f"{where}: {type(error).__name__}: {str(error)[:160]}"
+            reason = say("{where}: {cause}", where=where, cause=cause(error, 160))
     return Macs(None, {}, reason)

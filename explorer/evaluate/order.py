@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..core.message import say
 from ..models.replica import Replica
 from ..models.task import Task
 from .runners import Finish, Part, Ranges, Runner, Session, batch, counting_versions
@@ -132,7 +133,7 @@ class OrderRunner(Runner):
                     self._tape = None
                 finish(start, stop, outputs)
                 if not tape.untouched():
-                    self.unsafe = "its forward writes into what a layer returned"
+                    self.unsafe = say("its forward writes into what a layer returned")
                 tapes.append(tape)
         return None if self.unsafe else tapes
 
@@ -147,7 +148,14 @@ def _tensors(value: Any) -> list[Tensor]:
 
 def _leaf(module: nn.Module) -> bool:
     """Modules that are run as one: those without children, and torch's own that are no containers."""
-    containers = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.TransformerEncoder, nn.TransformerDecoder, nn.Transformer)
+    containers = (
+        nn.Sequential,
+        nn.ModuleList,
+        nn.ModuleDict,
+        nn.TransformerEncoder,
+        nn.TransformerDecoder,
+        nn.Transformer,
+    )
     if isinstance(module, containers):
         return False
     return not list(module.children()) or type(module).__module__.startswith("torch.nn")

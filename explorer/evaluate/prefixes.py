@@ -53,7 +53,9 @@ class Prefixes:
         with self._lock:
             return group in self._groups
 
-    def put(self, group: Hashable, key: Hashable, value: Any, shared: Iterable[int] = (), user: Hashable = None) -> bool:
+    def put(
+        self, group: Hashable, key: Hashable, value: Any, shared: Iterable[int] = (), user: Hashable = None
+    ) -> bool:
         """Keep a value if it fits; storages at the addresses ``shared`` (the data itself) cost nothing."""
         given = set(shared)
         size = sum(n for address, n in storages(value).items() if address not in given) + 200

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..core.errors import Cancelled
+from ..core.message import say
 
 _numbers = itertools.count()
 
@@ -76,7 +77,7 @@ class DeviceQueue:
                 self._waiting.remove(request)
             if request.superseded:
                 self._free.notify_all()
-                raise Cancelled("superseded by a newer request of the same user")
+                raise Cancelled(say("superseded by a newer request of the same user"))
             self._busy = me
             request.started = True
             self._served[request.user] = next(_numbers)

@@ -76,7 +76,6 @@ class Runner:
                 finish(start, stop, self.task.forward(module, batch(inputs, ranges, start, stop)))
         return None
 
-
     def run_many(self, runs: Sequence[Run], base: Session, inputs: Any, ranges: Ranges) -> None:
         """Run many changes on one chunk; values in front are computed once for all that share a part."""
         kept: Any = None
@@ -113,29 +112,27 @@ class GraphRunner(Runner):
         size, whole = ranges[-1][1], self.bind(inputs)
         sections = {run.which.key: run.which.section for run in runs if run.which is not None and run.which.section}
         assert all(run.which is not None for run in runs)
-        front = self.graph.fronts(list(sections.values()))
-        crossing: dict[Any, list[tuple[Any, ...]]] = {key: [] for key in sections}
+        keys = list(sections)
+        front, up = self.graph.fronts([sections[key] for key in keys])
+        crossing: list[tuple[Any, ...]] = []
         raised: list[list[tuple[Any, ...]]] = [[] for _ in runs]
         for start, stop in ranges:
             given = self.bind(batch(inputs, ranges, start, stop))
             with base():
-                values = front(*given)
-            for key, section in sections.items():
-                crossing[key].append(values[key][section.reading :])
+                *values, across = front(*given)
+            crossing.append(across)
+            below = dict(zip(keys, values, strict=True))
             for run, own in zip(runs, raised, strict=True):
                 section = sections[run.which.key]  # type: ignore[union-attr]
                 if section.body:
                     with run.session():
-                        own.append(section.body(*given, *values[run.which.key][: section.reading]))  # type: ignore[union-attr]
-        above: dict[Any, tuple[Any, ...]] = {}
+                        own.append(section.body(*given, *below[run.which.key][: section.reading]))  # type: ignore[union-attr]
         with base():
-            for key, section in sections.items():
-                above[key] = section.above(*whole, *put_together(crossing[key])) if section.above else ()
+            above = dict(zip(keys, up(*whole, *put_together(crossing)), strict=True))
         for run, own in zip(runs, raised, strict=True):
             key = run.which.key  # type: ignore[union-attr]
             with run.session():
-                outputs = sections[key].head(*whole, *above[key], *(put_together(own) if own else ()))
-                run.finish(0, size, outputs)
+                run.finish(0, size, sections[key].head(*whole, *above[key], *(put_together(own) if own else ())))
 
     def bind(self, inputs: Any) -> list[Any]:
         """The graph's inputs in order, from a task's."""

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from ..compress.plan import Plan
-from ..core.errors import Cancelled, EvaluationError, ExplorerError
+from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
+from ..core.message import say
 from ..core.report import Figure
+from ..models.device import exact
 from ..models.task import part
 from .engine import Engine, Work
 from .intervals import Within
-from .jobs import Job, exact
+from .jobs import Job
 from .metrics import Table
 from .runners import Run
 
@@ -138,7 +140,11 @@ class Scan:
         names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
         runner = jobs.runner
         if not names or not runner.supports({*state, *other}) or runner.unsafe:
-            return jobs.whole(plan) if runner.supports(state) else jobs.full(plan, "this plan changes what cannot be replayed")
+            return (
+                jobs.whole(plan)
+                if runner.supports(state)
+                else jobs.full(plan, say("this plan changes what cannot be replayed"))
+            )
         return jobs.between(plan, names, self.run.checked(work))
 
     @torch.inference_mode()
@@ -154,7 +160,13 @@ class Scan:
             @contextmanager
             def lend() -> Iterator[Any]:
                 if work.cancel is not None and work.cancel():
-                    raise Cancelled(f"{run.subject.name}: scan cancelled after {start} of {data.total} samples")
+                    text = say(
+                        "{subject}: cancelled after {n} of {total} samples",
+                        subject=run.subject.name,
+                        n=start,
+                        total=data.total,
+                    )
+                    raise Cancelled(text)
                 turn, weights = run.queue.turn(work.request), run.replica.weights(job.weights, job.plan.norms)
                 with turn, weights as module, exact(run.device):
                     yield module
@@ -189,10 +201,19 @@ class Scan:
         except ExplorerError:
             raise
         except Exception as error:
-            raise EvaluationError(f"{run.subject.name}: forward failed in a scan: {type(error).__name__}: {error}") from error
+            first = data.order[start:stop][:3].tolist()
+            where = say(
+                "{subject}: forward failed on {split} samples {first}...",
+                subject=run.subject.name,
+                split=data.split,
+                first=first,
+            )
+            raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
         for digest, found in pieces.items():
             own = self.columns[digest]
-            own.parts.append({key: torch.cat([one[key] for one in found]) for key in found[0]} if len(found) > 1 else found[0])
+            own.parts.append(
+                {key: torch.cat([one[key] for one in found]) for key in found[0]} if len(found) > 1 else found[0]
+            )
             own.n = stop
             self.evaluated += size
 

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import cause
+from ..core.message import say
 from ..models.calls import Call
 from ..models.replica import Replica, share
 from ..models.subject import Subject
-from ..models.trial import TOLERANCE, difference, tensors
 from ..models.trace import trace
+from ..models.trial import TOLERANCE, difference, tensors
 from . import expand
 from .graph import Graph
 from .order import OrderRunner
@@ -31,17 +33,17 @@ def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, foldin
     try:
         why = _unsettled(subject, replica, inputs)
     except Exception as error:  # the evaluation says so, with the sample at fault
-        return Runner(replica, task, f"its forward fails ({type(error).__name__})")
+        return Runner(replica, task, say("its forward fails ({type})", type=type(error).__name__))
     if why:
         return Runner(replica, task, why)
     if not plain_call(task):
-        return OrderRunner(replica, task, "the task calls the module in a way of its own")
+        return OrderRunner(replica, task, say("the task calls the module in a way of its own"))
     reason = ""
     for attempt in ((True, True), (False, True), (False, False)) if folding else ((True, False), (False, False)):
         try:
             found = _graph(subject, replica, two, inputs, *attempt)
         except Exception as error:
-            reason = f"no graph could be traced: {type(error).__name__}: {str(error)[:120]}"
+            reason = say("no graph could be traced: {cause}", cause=cause(error, 120))
             continue
         if isinstance(found, Graph):
             return GraphRunner(replica, task, found)
@@ -77,13 +79,13 @@ def _unsettled(subject: Subject, replica: Replica, inputs: Any) -> str:
         first = task.forward(module, inputs)
         second = task.forward(module, inputs)
         if not torch.equal(random, torch.get_rng_state()):
-            return "its forward draws random numbers"
+            return say("its forward draws random numbers")
         if any(t._version != version for t, version in given):
-            return "its forward writes into its inputs"
+            return say("its forward writes into its inputs")
         if _state(module) != before:
-            return "its forward changes the module's own state"
+            return say("its forward changes the module's own state")
     same = [torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(tensors(first), tensors(second), strict=True)]
-    return "" if all(same) else "its outputs differ from run to run"
+    return "" if all(same) else say("its outputs differ from run to run")
 
 
 def _standing(module: nn.Module) -> bool:
@@ -129,7 +131,11 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: b
         if not faithful:
             for one in inplace:
                 one.inplace = True  # type: ignore[assignment]
-            return profiles[1] if isinstance(profiles[1], str) else "its traced graph gives other outputs than the module"
+            return (
+                profiles[1]
+                if isinstance(profiles[1], str)
+                else say("its traced graph gives other outputs than the module")
+            )
     found.choose_join(profiles, (2, 3))  # type: ignore[arg-type]
     return found
 
@@ -153,5 +159,5 @@ def _profile(graph: Graph, inputs: Any) -> dict[Any, Any] | str:
         else:
             values[node] = args[0]
         if any(t._version != version for t, version in before):
-            return f"{node.name} writes into its input"
+            return say("{operation} writes into its input", operation=node.name)
     return values

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.message import say
 from ..models.replica import Replica, to_channels_last
 from ..models.subject import Subject
 from ..models.task import to_device
@@ -78,7 +79,10 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     batches = BATCHES if device.type == "cpu" else ON_DEVICE
     size = min(n, SAMPLES if device.type == "cpu" else 2 * max(batches))
     collated = {
-        batch: [task.batch("validation", range(a, min(a + batch, size)))[0] for a in range(0, min(size, max(batch, 64)), batch)]
+        batch: [
+            task.batch("validation", range(a, min(a + batch, size)))[0]
+            for a in range(0, min(size, max(batch, 64)), batch)
+        ]
         for batch in (8, *batches)
         if batch in (8, batches[0]) or batch <= size
     }
@@ -87,16 +91,18 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     end = time.perf_counter() + SECONDS
     plain = (None, False)
     runs: dict[Any, Callable[[int], float]] = {}
-    reason = "slower than float32 on this machine"
+    reason = say("slower than float32 on this machine")
     for dtype, last in (plain, (None, True), (HALF, False), (HALF, True)):
         if last and not images:
             continue
         try:
             runs[dtype, last] = _candidate(subject, device, collated, dtype, last)
             runs[dtype, last](8)
-        except Exception as error:  # an operation without a kernel for it; a plain one that fails says so when it is evaluated
+        except (
+            Exception
+        ) as error:  # an operation without a kernel for it; a plain one that fails says so when it is evaluated
             runs.pop((dtype, last), None)
-            reason = f"not possible: {type(error).__name__}" if dtype is HALF else reason
+            reason = say("not possible: {type}", type=type(error).__name__) if dtype is HALF else reason
     if plain not in runs:
         return {"full": Tuning(reason=reason), "fast": Tuning(reason=reason)}
     best: dict[Any, float] = {}

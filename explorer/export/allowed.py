@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.errors import UnsupportedError
+from ..core.message import say
 from ..models.attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from ..models.stack import RecurrentStack
 
@@ -84,7 +86,9 @@ _ATTENTION = _same("embed_dim", "num_heads", "dropout", "add_zero_attn", "kdim",
 def _activation(module: Any) -> str:
     found = {nn.functional.relu: "relu", nn.functional.gelu: "gelu"}.get(module.activation)
     if found is None:
-        raise ValueError(f"its activation is {module.activation!r}, neither relu nor gelu")
+        raise UnsupportedError(
+            say("its activation is {activation!r}, neither relu nor gelu", activation=module.activation)
+        )
     return found
 
 
@@ -121,7 +125,8 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.LSTMCell: _same("input_size", "hidden_size", "bias"),
     nn.GRUCell: _same("input_size", "hidden_size", "bias"),
     nn.MultiheadAttention: _ATTENTION,
-    PrunedAttention: _HEADS | _same("query_dim", "embed_dim", "kdim", "vdim", "dropout", "batch_first")
+    PrunedAttention: _HEADS
+    | _same("query_dim", "embed_dim", "kdim", "vdim", "dropout", "batch_first")
     | {"bias": _is("in_proj_bias"), "fused": _is("in_proj_weight")},
     nn.TransformerEncoderLayer: _ENCODER_LAYER | {"nhead": operator.attrgetter("self_attn.num_heads")},
     PrunedEncoderLayer: _ENCODER_LAYER | {name: operator.attrgetter(f"self_attn.{name}") for name in _HEADS},

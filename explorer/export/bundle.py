@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..compress.apply import compress
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
-from ..core.errors import Cancelled, ExplorerError, ExportError, RecipeError, VerificationError
+from ..core.errors import Cancelled, ExportError, RecipeError, VerificationError, cause
+from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.evaluator import evaluate
@@ -62,7 +63,11 @@ class Bundle:
                 file.write(self.zip_bytes())
         except OSError as error:
             raise ExportError(
-                f"{path}: the zip cannot be written ({error.strerror}); move what is there away"
+                say(
+                    "{path}: the zip cannot be written ({reason}); move what is there away",
+                    path=path,
+                    reason=error.strerror,
+                )
             ) from None
         return path
 
@@ -75,12 +80,12 @@ class _Steps:
 
     def at(self, share: float, what: str) -> None:
         if self.cancel is not None and self.cancel():
-            raise Cancelled(f"export cancelled before {what}; nothing was left behind")
+            raise Cancelled(say("export cancelled before {what}; nothing was left behind", what=what))
         if self.progress is not None:
             self.progress(round(1000 * share), 1000)
 
     def within(self, start: float, stop: float) -> Callable[[int, int], None]:
-        return lambda done, total: self.at(start + (stop - start) * done / max(total, 1), "the evaluation's end")
+        return lambda done, total: self.at(start + (stop - start) * done / max(total, 1), say("the evaluation's end"))
 
 
 def export(
@@ -105,7 +110,7 @@ def export(
     chosen = _formats(formats)
     _must_be_free(folder)
     steps = _Steps(progress, cancel)
-    steps.at(0, "compressing")
+    steps.at(0, say("compressing"))
     plan = resolve(subject, recipe)
     module = compress(subject, plan).to("cpu")
     splits = [name for name in ("validation", "test") if name in subject.task.splits]
@@ -119,13 +124,13 @@ def export(
         notes: list[str] = []
         used: dict[str, str] = {}
         for i, (name, exporter) in enumerate(chosen.items()):
-            steps.at(0.5 + 0.45 * i / len(chosen), f"writing {name}")
+            steps.at(0.5 + 0.45 * i / len(chosen), say("writing {name}", name=name))
             checks |= _write(exporter, name, subject, plan, module, place, notes)
             used[exporter.title] = exporter.usage(subject, module)
-        steps.at(0.95, "writing the report")
+        steps.at(0.95, say("writing the report"))
         _companions(subject, recipe, plan, module, reports, checks, tuple(notes), used, place)
         files = {path.name: path.stat().st_size for path in sorted(place.iterdir())}
-        steps.at(1, "moving the folder into place")
+        steps.at(1, say("moving the folder into place"))
         _move(place, folder)
     return Bundle(folder, files, checks, reports[splits[-1]][1], tuple(notes))
 
@@ -133,16 +138,18 @@ def export(
 def _formats(formats: str | Sequence[str]) -> dict[str, Exporter]:
     names = (formats,) if isinstance(formats, str) else tuple(formats)
     if not names:
-        raise RecipeError(f"no format; accepted: one or more of {', '.join(registry)}")
+        raise RecipeError(say("no format; accepted: one or more of {formats}", formats=", ".join(registry)))
     return {name: registry[name]() for name in names}
 
 
 def _must_be_free(folder: Path) -> None:
     if folder.is_dir():
         if any(folder.iterdir()):
-            raise ExportError(f"{folder}: the folder is not empty; accepted: a new folder or an empty one")
+            raise ExportError(
+                say("{folder}: the folder is not empty; accepted: a new folder or an empty one", folder=folder)
+            )
     elif folder.exists() or folder.is_symlink():
-        raise ExportError(f"{folder}: this is a file; accepted: a new folder or an empty one")
+        raise ExportError(say("{folder}: this is a file; accepted: a new folder or an empty one", folder=folder))
 
 
 @contextmanager
@@ -154,7 +161,9 @@ def _workplace(folder: Path) -> Iterator[Path]:
         try:
             place.mkdir(parents=True)
         except OSError as error:
-            raise ExportError(f"{folder}: cannot be created ({error.strerror or error})") from None
+            raise ExportError(
+                say("{folder}: cannot be created ({reason})", folder=folder, reason=error.strerror or str(error))
+            ) from None
         yield place
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
@@ -173,16 +182,22 @@ def _write(
     try:
         written = exporter.write(subject, plan, module, place)
         gap = exporter.verify(subject, plan, module, place)
-    except ExplorerError as error:
-        if isinstance(error, (ExportError, VerificationError, Cancelled)):
-            raise
-        raise ExportError(f"{subject.name}, {name}: {error}") from error
+    except (ExportError, VerificationError, Cancelled):
+        raise
     except Exception as error:  # a full disk, a library that gives up
-        raise ExportError(f"{subject.name}, {name}: {type(error).__name__}: {str(error)[:200]}") from error
+        raise ExportError(
+            say("{subject}, {name}: {cause}", subject=subject.name, name=name, cause=cause(error, 200))
+        ) from error
     if not gap <= exporter.tolerance:
         raise VerificationError(
-            f"{subject.name}: {written.files[0]} computes something else than the compressed module: relative "
-            f"difference {gap:.1e}, accepted: {exporter.tolerance:.0e}. Nothing was exported."
+            say(
+                "{subject}: {file} computes something else than the compressed module: relative difference {gap:.1e}, "
+                "accepted: {tolerance:.0e}. Nothing was exported.",
+                subject=subject.name,
+                file=written.files[0],
+                gap=gap,
+                tolerance=exporter.tolerance,
+            )
         )
     notes.extend(written.notes)
     return {written.files[0]: gap}
@@ -252,4 +267,6 @@ def _move(place: Path, folder: Path) -> None:
                 path.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be written ({error.strerror or error})") from None
+        raise ExportError(
+            say("{folder}: cannot be written ({reason})", folder=folder, reason=error.strerror or str(error))
+        ) from None

@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import LoadError
+from ..core.errors import LoadError, cause
+from ..core.message import say
 from .rebuild import parse, rebuild
 
 WEIGHTS = "model.safetensors"
@@ -25,12 +26,26 @@ def _bytes_of(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             found = [info for info in archive.infolist() if info.filename.rpartition("/")[2] == WEIGHTS]
             if len(found) != 1:
-                raise LoadError(f"{path}: the zip holds {len(found)} files named {WEIGHTS}; accepted: one")
+                raise LoadError(
+                    say(
+                        "{path}: the zip holds {count} files named {weights}; accepted: one",
+                        path=path,
+                        count=len(found),
+                        weights=WEIGHTS,
+                    )
+                )
             if found[0].file_size > LIMIT or found[0].file_size > 1000 * max(found[0].compress_size, 1 << 10):
-                raise LoadError(f"{path}: {WEIGHTS} would unpack to {found[0].file_size:,} bytes; refused")
+                raise LoadError(
+                    say(
+                        "{path}: {weights} would unpack to {size:,} bytes; refused",
+                        path=path,
+                        weights=WEIGHTS,
+                        size=found[0].file_size,
+                    )
+                )
             return archive.read(found[0])
     except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
-        raise LoadError(f"{path}: the zip cannot be read ({error})") from None
+        raise LoadError(say("{path}: the zip cannot be read ({error})", path=path, error=str(error))) from None
 
 
 def _header(data: bytes, where: object) -> dict[str, str]:
@@ -39,12 +54,12 @@ def _header(data: bytes, where: object) -> dict[str, str]:
 
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(len(data) - 8, HEADER_LIMIT):
-        raise LoadError(f"{where}: truncated, or no safetensors file")
+        raise LoadError(say("{where}: truncated, or no safetensors file", where=where))
     try:
         metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
         return {str(key): str(value) for key, value in metadata.items()}
     except (ValueError, AttributeError, RecursionError):
-        raise LoadError(f"{where}: its header is no safetensors header") from None
+        raise LoadError(say("{where}: its header is no safetensors header", where=where)) from None
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -53,13 +68,17 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.is_dir():
         path = path / WEIGHTS
     if not path.is_file():
-        raise LoadError(f"{path}: no such file; accepted: an exported folder, its zip, or {WEIGHTS}")
+        raise LoadError(
+            say("{path}: no such file; accepted: an exported folder, its zip, or {weights}", path=path, weights=WEIGHTS)
+        )
     try:
         data = _bytes_of(path) if path.suffix.lower() == ".zip" else path.read_bytes()
         metadata = _header(data, path)
         return safetensors.torch.load(data), metadata
     except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
-        raise LoadError(f"{path}: cannot be read as safetensors ({type(error).__name__}: {str(error)[:160]})") from None
+        raise LoadError(
+            say("{path}: cannot be read as safetensors ({cause})", path=path, cause=cause(error, 160))
+        ) from None
 
 
 def load_exported(path: str | Path) -> nn.Module:
@@ -71,14 +90,18 @@ def load_exported(path: str | Path) -> nn.Module:
     """
     weights, metadata = read(path)
     if SPEC_KEY not in metadata:
-        why = metadata.get(REASON_KEY, "it was not written by this package")
+        why = metadata.get(REASON_KEY, say("it was not written by this package"))
         raise LoadError(
-            f"{path}: weights only, nothing to rebuild the module from ({why}); load them into your own class"
+            say(
+                "{path}: weights only, nothing to rebuild the module from ({why}); load them into your own class",
+                path=path,
+                why=why,
+            )
         )
     try:
         with torch.no_grad():
             return rebuild(parse(metadata[SPEC_KEY]), weights)
     except LoadError as error:
-        raise LoadError(f"{path}: {error}") from None
+        raise LoadError(say("{path}: {error}", path=path, error=error.message)) from None
     except Exception as error:  # a file made to break the reader is still only a file that cannot be loaded
-        raise LoadError(f"{path}: the spec is malformed ({type(error).__name__}: {str(error)[:160]})") from None
+        raise LoadError(say("{path}: the spec is malformed ({cause})", path=path, cause=cause(error, 160))) from None

@@ -17,9 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import ExportError
+from ..core.message import say
 from ..models.calls import Call
 from ..models.stack import RecurrentStack
 from ..models.subject import Subject
+from .onnx_attention import attention
+from .onnx_flatten import flatten_directions
 
 OPSET = 20
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # torch.onnx writes its messages for terminals
@@ -76,8 +79,13 @@ def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool =
     plain = copy.deepcopy(module).eval().requires_grad_(False)  # an export may leave traces on what it exports
     projected = next((name for name, c in plain.named_modules() if getattr(c, "proj_size", 0)), None)
     if projected is not None:
-        what = f"{projected} is an LSTM with projections, which the LSTM operator of ONNX does not have"
-        raise ExportError(f"{subject.name}: {what}; other formats do")
+        raise ExportError(
+            say(
+                "{subject}: {module} is an LSTM with projections, which the LSTM operator of ONNX does not have; other formats do",
+                subject=subject.name,
+                module=projected,
+            )
+        )
     inputs, outputs = names(subject, plain, call)
     recurrent = any(isinstance(c, nn.RNN) or isinstance(c, RecurrentStack) and c.mode == "RNN" for c in plain.modules())
     attempts = (_older,) if recurrent else (_newer, _older)
@@ -89,7 +97,13 @@ def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool =
             except Exception as error:  # any module may come here
                 lines = COLOUR.sub("", str(error)).strip().splitlines() or [""]
                 problems.append(f"{type(error).__name__}: {lines[0][:200]}")
-    raise ExportError(f"{subject.name}: torch.onnx cannot export this model ({'; '.join(problems)}); other formats may")
+    raise ExportError(
+        say(
+            "{subject}: torch.onnx cannot export this model ({problems}); other formats may",
+            subject=subject.name,
+            problems="; ".join(problems),
+        )
+    )
 
 
 def _newer(module: nn.Module, call: Call, inputs: list[str], outputs: list[str], optimize: bool) -> onnx.ModelProto:
@@ -100,9 +114,10 @@ def _newer(module: nn.Module, call: Call, inputs: list[str], outputs: list[str],
     program = torch.onnx.export(
         module, call.args, kwargs=call.kwargs or None, dynamo=True, opset_version=OPSET, optimize=optimize,
         verbose=False, input_names=inputs, output_names=outputs, dynamic_shapes=shapes, external_data=False,
+        custom_translation_table={torch.ops.aten.scaled_dot_product_attention.default: attention},
     )  # fmt: skip
     assert program is not None
-    return program.model_proto
+    return flatten_directions(program.model_proto) if optimize else program.model_proto
 
 
 def _older(module: nn.Module, call: Call, inputs: list[str], outputs: list[str], optimize: bool) -> onnx.ModelProto:

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..core.errors import LoadError
+from ..core.errors import LoadError, cause
+from ..core.message import say
 from .allowed import ATTRIBUTES, BY_NAME, FUNCTIONS, METHODS, MODULES
 from .spec import FORMAT, VERSION
 
@@ -33,7 +34,7 @@ ROLES = ("parameter", "buffer", "constant")
 
 
 def _refuse(where: str, what: str, accepted: str) -> LoadError:
-    return LoadError(f"spec, {where}: {what}; accepted: {accepted}")
+    return LoadError(say("spec, {where}: {what}; accepted: {accepted}", where=where, what=what, accepted=accepted))
 
 
 def _name(value: object, where: str) -> str:
@@ -254,16 +255,17 @@ def _graph(items: list[Any], modules: set[str], names: set[str]) -> fx.Graph:
 def parse(text: str) -> dict[str, Any]:
     """The JSON of a spec, with its marker and version checked."""
     if len(text) > SPEC_LIMIT:
-        raise LoadError(f"spec: {len(text):,} characters; accepted: at most {SPEC_LIMIT:,}")
+        raise LoadError(say("spec: {count:,} characters; accepted: at most {most:,}", count=len(text), most=SPEC_LIMIT))
     try:
         spec = json.loads(text, parse_constant=lambda name: math.nan)
     except (ValueError, RecursionError) as error:
-        why = f"{type(error).__name__}: {str(error)[:120]}"
-        raise LoadError(f"spec: not valid JSON ({why}); accepted: what export writes") from None
+        why = cause(error, 120)
+        raise LoadError(say("spec: not valid JSON ({why}); accepted: what export writes", why=why)) from None
     if not isinstance(spec, dict) or spec.get("format") != FORMAT:
-        raise LoadError(f'spec: no "format": "{FORMAT}"; accepted: what export writes')
+        raise LoadError(say('spec: no "format": "{format}"; accepted: what export writes', format=FORMAT))
     if spec.get("version") != VERSION:
-        raise LoadError(f"spec: version {str(spec.get('version'))[:20]}; this release reads version {VERSION}")
+        found = str(spec.get("version"))[:20]
+        raise LoadError(say("spec: version {version}; this release reads version {own}", version=found, own=VERSION))
     return spec
 
 
@@ -280,7 +282,7 @@ def rebuild(spec: Mapping[str, Any], weights: Mapping[str, Tensor]) -> nn.Module
         graph.lint()
         made = fx.GraphModule(root, graph, class_name="ExportedModel")
     except Exception as error:
-        raise LoadError(f"spec, graph: torch.fx refuses it ({type(error).__name__}: {str(error)[:160]})") from None
+        raise LoadError(say("spec, graph: torch.fx refuses it ({cause})", cause=cause(error, 160))) from None
     for held in (made._modules, made._parameters, made._buffers):  # copied in the order of use, and only what is used
         held.clear()
     for name, child in root._modules.items():

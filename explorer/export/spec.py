@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..core.errors import UnsupportedError
+from ..core.message import say
 from ..models.calls import Call
 from ..models.trace import trace as traced
 from .allowed import ATTRIBUTES, METHODS, MODULES, NAMES
@@ -50,18 +51,21 @@ def encode(value: Any) -> Any:
     if value is Ellipsis:
         return {"ellipsis": True}
     if isinstance(value, nn.Module):
-        return {"module": describe(value, "an inner module")}
-    raise UnsupportedError(f"a constant of type {type(value).__name__} has no place in a spec")
+        return {"module": describe(value, say("an inner module"))}
+    raise UnsupportedError(say("a constant of type {type} has no place in a spec", type=type(value).__name__))
 
 
 def describe(module: nn.Module, name: str) -> dict[str, Any]:
     """Type and constructor arguments of one allow-listed module. Raises :class:`UnsupportedError`."""
     if type(module) not in MODULES:
-        raise UnsupportedError(f"{name} is a {type(module).__name__}, which the spec does not list")
+        raise UnsupportedError(
+            say("{name} is a {type}, which the spec does not list", name=name, type=type(module).__name__)
+        )
     try:
         arguments = {key: encode(read(module)) for key, read in MODULES[type(module)].items()}
-    except (AttributeError, ValueError) as error:
-        raise UnsupportedError(f"{name} ({type(module).__name__}): {error}") from None
+    except (AttributeError, UnsupportedError) as error:
+        why = error.message if isinstance(error, UnsupportedError) else str(error)
+        raise UnsupportedError(say("{name} ({type}): {why}", name=name, type=type(module).__name__, why=why)) from None
     return {"type": type(module).__name__, "arguments": arguments}
 
 
@@ -74,7 +78,9 @@ def _node(node: fx.Node) -> dict[str, Any]:
     target = node.target
     if node.op == "placeholder":
         if not str(target).isidentifier():
-            raise UnsupportedError(f"its forward takes {target}, which has no fixed number of inputs")
+            raise UnsupportedError(
+                say("its forward takes {target}, which has no fixed number of inputs", target=target)
+            )
         return {"op": "input", "name": node.name}
     if node.op == "output":
         return {"op": "output", "args": [encode(node.args[0])]}
@@ -82,12 +88,16 @@ def _node(node: fx.Node) -> dict[str, Any]:
         return {"op": "tensor", "name": node.name, "target": target}
     kind = {"call_module": "module", "call_method": "method", "call_function": "function"}[node.op]
     if node.op == "call_method" and target not in METHODS:
-        raise UnsupportedError(f"it calls the method {target!r} of a tensor, which the spec does not list")
+        raise UnsupportedError(
+            say("it calls the method {target!r} of a tensor, which the spec does not list", target=target)
+        )
     if node.op == "call_function":
         if target is getattr and node.args[1] in ATTRIBUTES:
             return {"op": "attribute", "name": node.name, "target": node.args[1], "args": [encode(node.args[0])]}
         if target not in NAMES:
-            raise UnsupportedError(f"it calls {getattr(target, '__name__', target)!r}, which the spec does not list")
+            raise UnsupportedError(
+                say("it calls {target!r}, which the spec does not list", target=getattr(target, "__name__", target))
+            )
         target = NAMES[target]
     args, kwargs = [encode(one) for one in node.args], {key: encode(one) for key, one in node.kwargs.items()}
     return {"op": kind, "name": node.name, "target": target, "args": args, "kwargs": kwargs}
@@ -122,7 +132,9 @@ def trace(module: nn.Module, call: Call) -> tuple[dict[str, Any], dict[str, Tens
         copied, graph = traced(module, call, _listed)
     except Exception as error:  # any forward may come here
         first = (str(error).splitlines() or [""])[0][:160]
-        raise UnsupportedError(f"it cannot be traced ({type(error).__name__}: {first})") from None
+        raise UnsupportedError(
+            say("it cannot be traced ({type}: {first})", type=type(error).__name__, first=first)
+        ) from None
     nodes = [_node(node) for node in graph.nodes]
     held, tied = tensors(copied)
     for node in nodes:
@@ -132,7 +144,7 @@ def trace(module: nn.Module, call: Call) -> tuple[dict[str, Any], dict[str, Tens
             for atom in name.split("."):
                 value = getattr(value, atom)
             if not isinstance(value, Tensor):
-                raise UnsupportedError(f"it reads the attribute {name!r}, which is no tensor")
+                raise UnsupportedError(say("it reads the attribute {name!r}, which is no tensor", name=name))
             held[name] = (value.detach(), "constant")
     modules = {name: describe(child, name) for name, child in copied.named_modules() if _owns(copied, name, child)}
     called = {node["target"]: None for node in nodes if node["op"] == "module"}

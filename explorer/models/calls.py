@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import EvaluationError, UnsupportedError
+from ..core.errors import EvaluationError, UnsupportedError, cause
+from ..core.message import say
 from .subject import Subject
 from .task import to_device
 from .trial import difference
@@ -54,14 +55,23 @@ def calls(subject: Subject, module: nn.Module, sizes: tuple[int, ...] = (2,)) ->
                 subject.task.forward(module, to_device(subject.task.example(size), "cpu"))
             if len(seen) != before + 1:
                 raise UnsupportedError(
-                    f"{subject.name}: the task's forward calls the module {len(seen) - before} times; "
-                    "accepted: once, so that a file can stand for the module"
+                    say(
+                        "{subject}: the task's forward calls the module {times} times; accepted: once, so that a file can stand "
+                        "for the module",
+                        subject=subject.name,
+                        times=len(seen) - before,
+                    )
                 )
     except UnsupportedError:
         raise
     except Exception as error:
         raise EvaluationError(
-            f"{subject.name}: forward failed on {size} samples: {type(error).__name__}: {error}"
+            say(
+                "{subject}: forward failed on {size} samples: {cause}",
+                subject=subject.name,
+                size=size,
+                cause=cause(error),
+            )
         ) from error
     finally:
         hook.remove()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..core.errors import UnsupportedError
+from ..core.message import say
 
 
 def devices() -> list[str]:
@@ -25,11 +29,40 @@ def pick(device: str | torch.device | None) -> torch.device:
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise UnsupportedError(f"device={device!r}; accepted: {', '.join(devices())}") from None
+        raise UnsupportedError(
+            say("device={device!r}; accepted: {devices}", device=device, devices=", ".join(devices()))
+        ) from None
     missing = wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count()
     if missing or wanted.type not in {name.partition(":")[0] for name in devices()}:
-        raise UnsupportedError(f"device={device!r} is not available to this torch; accepted: {', '.join(devices())}")
+        raise UnsupportedError(
+            say(
+                "device={device!r} is not available to this torch; accepted: {devices}",
+                device=device,
+                devices=", ".join(devices()),
+            )
+        )
     return wanted
+
+
+def place(tensor: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """``tensor`` on ``device``, a floating one in ``dtype`` if given. MPS has no float64: there it becomes float32."""
+    there = torch.device(device).type == "mps"
+    wanted = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+    if there:
+        return tensor.to(torch.float32 if wanted == torch.float64 else wanted).to(device)
+    return tensor.to(device).to(wanted)  # in this order: what comes from MPS cannot become float64 before it left
+
+
+def precise(device: torch.device | str) -> torch.device:
+    """Where float64 is to be had for what lies on ``device``: there, except for MPS."""
+    return torch.device("cpu" if torch.device(device).type == "mps" else device)
+
+
+def exact(device: torch.device) -> AbstractContextManager[Any]:
+    """Within the block float32 means float32: on CUDA, convolutions would otherwise round their inputs to TF32."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
 
 
 def unused_gpu() -> bool:

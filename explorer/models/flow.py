@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from ..core.message import Message, say
 from .ledger import FIXED, Ledger, compact, touches
 
 Marks = list[Tensor]
@@ -38,7 +39,7 @@ class Flow(fx.Interpreter):
         from . import flow_functions, flow_modules
 
         if node.op == "output":
-            self._block_inputs(node, "its units reach the model's output")
+            self._block_inputs(node, say("its units reach the model's output"))
             return []
         if node.op == "placeholder" or not node.all_input_nodes and node.op != "get_attr":
             return []
@@ -58,7 +59,7 @@ class Flow(fx.Interpreter):
                 return rule(self, node, value)
         name = str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
         what = f"{name} ({type(self.fetch_attr(name)).__name__})" if node.op == "call_module" else name
-        self._block_inputs(node, f"its units pass through {what}")
+        self._block_inputs(node, say("its units pass through {what}", what=what))
         return []
 
     def _parameter(self, name: str, value: Any) -> Marks:
@@ -77,7 +78,7 @@ class Flow(fx.Interpreter):
                 marks.append(ids.view(shape))
         return marks
 
-    def _block_inputs(self, node: fx.Node, reason: str) -> None:
+    def _block_inputs(self, node: fx.Node, reason: Message) -> None:
         for source in node.all_input_nodes:
             self.block(self.marks.get(source, []), reason)
 
@@ -92,7 +93,7 @@ class Flow(fx.Interpreter):
         """The real value of an argument; nodes within lists, tuples and slices are replaced, too."""
         return fx.node.map_arg(argument, lambda n: self.values[n])
 
-    def block(self, marks: Any, reason: str) -> None:
+    def block(self, marks: Any, reason: Message) -> None:
         """None of these units can go."""
         for one in marks:
             if isinstance(one, Tensor):
@@ -111,7 +112,7 @@ class Flow(fx.Interpreter):
                 return rows[:, 0]
         return None
 
-    def without(self, marks: Marks, dims: Sequence[int], reason: str, squeeze: bool = False) -> Marks:
+    def without(self, marks: Marks, dims: Sequence[int], reason: Message, squeeze: bool = False) -> Marks:
         """Marks after ``dims`` were summed or normalized over: what depended on them is blocked."""
         kept = []
         for mark in marks:
@@ -124,7 +125,7 @@ class Flow(fx.Interpreter):
             kept.append(mark)
         return kept
 
-    def collapse(self, marks: Marks, dim: int, reason: str) -> Marks:
+    def collapse(self, marks: Marks, dim: int, reason: Message) -> Marks:
         """Marks after ``dim`` was contracted with another activation: its units go together, if at all."""
         out = []
         for mark in marks:
@@ -161,7 +162,7 @@ class Flow(fx.Interpreter):
                             self.ledger.unite(mark, other)
                             met = True
                     if not met and any(other_size[d] > 1 for d in dims):
-                        self.ledger.block(mark, "they are combined with values that stay")
+                        self.ledger.block(mark, say("they are combined with values that stay"))
                 if not any(touches(done, dims) for done in out):
                     out.append(mark)
         return out

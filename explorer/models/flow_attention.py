@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
+from ..core.message import say
 from .attention import PrunedAttention, PrunedEncoderLayer
 from .norms import NORM
 
@@ -39,7 +40,7 @@ def heads(flow: Flow, name: str, module: Any) -> Tensor:
     own(flow, name, module, "in_proj_bias", 0, "follower", rows.repeat(3))
     own(flow, f"{name}.out_proj" if name else "out_proj", module.out_proj, "weight", 1, "consumer", rows)
     if module.bias_k is not None or module.bias_v is not None or module.add_zero_attn:
-        flow.ledger.block(units, f"{name} adds keys and values of its own (add_bias_kv, add_zero_attn)")
+        flow.ledger.block(units, say("{name} adds keys and values of its own (add_bias_kv, add_zero_attn)", name=name))
     return units
 
 
@@ -66,10 +67,10 @@ def _weights_used(node: fx.Node) -> bool:
 
 def _masks(flow: Flow, masks: tuple[Any, ...], units: Tensor, name: str) -> None:
     for mask in masks:
-        flow.block(flow.of(mask), "its units mask attention")
+        flow.block(flow.of(mask), say("its units mask attention"))
         value = flow.value(mask)
         if isinstance(value, Tensor) and value.ndim == 3:
-            flow.ledger.block(units, f"{name} is given a mask for each head")
+            flow.ledger.block(units, say("{name} is given a mask for each head", name=name))
 
 
 def attention(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Any:
@@ -78,8 +79,10 @@ def attention(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> 
     units = heads(flow, name, module)
     _masks(flow, (named.get("attn_mask"), named.get("key_padding_mask")), units, name)
     if value[1] is not None and _weights_used(node):
-        flow.ledger.block(units, f"the attention weights of {name}, which run over all its heads, are used")
-    reason = f"its units pass through {name} ({type(module).__name__})"
+        flow.ledger.block(
+            units, say("the attention weights of {name}, which run over all its heads, are used", name=name)
+        )
+    reason = say("its units pass through {name} ({type})", name=name, type=type(module).__name__)
     given = []
     for argument in (named["query"], named["key"], named["value"]):
         marks = flow.of(argument)
@@ -112,7 +115,9 @@ def encoder(flow: Flow, name: str, module: nn.TransformerEncoder, node: fx.Node,
     last = module.norm
     plain = last is None or isinstance(last, (nn.LayerNorm, nn.RMSNorm)) and len(last.normalized_shape) == 1
     if not plain or any(type(layer) not in (ENCODER_LAYER, PrunedEncoderLayer) for layer in module.layers):
-        flow._block_inputs(node, f"its units pass through {name} (TransformerEncoder with parts of its own)")
+        flow._block_inputs(
+            node, say("its units pass through {name} (TransformerEncoder with parts of its own)", name=name)
+        )
         return []
     width = _width(flow, name, node)
     named = _named(node, ("src", "src_mask", "src_key_padding_mask"))
@@ -127,7 +132,10 @@ def encoder(flow: Flow, name: str, module: nn.TransformerEncoder, node: fx.Node,
 def _width(flow: Flow, name: str, node: fx.Node) -> Tensor | None:
     """Units along the last dim of what comes in; units along other dims cannot go."""
     marks = flow.of(node.args[0] if node.args else node.kwargs["src"])
-    flow.block([m for m in marks if m.shape[-1] == 1], f"its units pass through {name}, where positions attend to each other")
+    flow.block(
+        [m for m in marks if m.shape[-1] == 1],
+        say("its units pass through {name}, where positions attend to each other", name=name),
+    )
     return flow.along(marks, -1)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from ..core.message import Message, say
 from .ledger import FIXED, compact
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def rule(target: Any) -> Callable[..., Any] | None:
         return product
     more: dict[str, Callable[..., Any]] = {
         "stack": stack, "max": extreme, "min": extreme, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
-        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad,
+        "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad, "PackedSequence": flow_recurrent.packed, "on_data": on_data,
+        "_pack_padded_sequence": lambda *given: (flow_recurrent.pack(*given), []), "_pad_packed_sequence": flow_recurrent.pad,
     }  # fmt: skip
     return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
 
@@ -105,7 +107,7 @@ def positional(flow: Flow, node: fx.Node, value: Any) -> Any:
 def keep_place(flow: Flow, before: Tensor, marks: Marks, after: Tensor, name: str) -> Marks:
     spatial = range(2, before.ndim) if before.ndim > 2 else [before.ndim - 1]
     changed = [d for d in range(before.ndim) if before.shape[d] != after.shape[d]]
-    return flow.without(marks, sorted({*spatial, *changed}), f"its units pass through {name}")
+    return flow.without(marks, sorted({*spatial, *changed}), say("its units pass through {name}", name=name))
 
 
 def _dims(node: fx.Node, flow: Flow, rank: int) -> list[int]:
@@ -122,7 +124,7 @@ def reduction(flow: Flow, node: fx.Node, value: Any) -> Marks:
     if not isinstance(before, Tensor) or not isinstance(value, Tensor):
         return []
     squeeze = value.ndim < before.ndim
-    return flow.without(flow.of(source), _dims(node, flow, before.ndim), f"{_name(node)} runs over its units", squeeze)
+    return flow.without(flow.of(source), _dims(node, flow, before.ndim), _over(node), squeeze)
 
 
 def extreme(flow: Flow, node: fx.Node, value: Any) -> Any:
@@ -131,9 +133,9 @@ def extreme(flow: Flow, node: fx.Node, value: Any) -> Any:
     if len(node.args) > 1 and isinstance(flow.value(node.args[1]), Tensor):
         return elementwise(flow, node, value)
     if isinstance(value, Tensor):  # over everything
-        return flow.without(flow.of(node.args[0]), range(before.ndim), f"{_name(node)} runs over its units", True)
+        return flow.without(flow.of(node.args[0]), range(before.ndim), _over(node), True)
     dims, squeeze = _dims(node, flow, before.ndim), value[0].ndim < before.ndim
-    kept = flow.without(flow.of(node.args[0]), dims, f"{_name(node)} runs over its units", squeeze)
+    kept = flow.without(flow.of(node.args[0]), dims, _over(node), squeeze)
     return (kept, kept)
 
 
@@ -141,12 +143,16 @@ def _name(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
 
 
+def _over(node: fx.Node) -> Message:
+    return say("{name} runs over its units", name=_name(node))
+
+
 def soft(flow: Flow, node: fx.Node, value: Any) -> Marks:
     source = node.args[0]
     before = flow.value(source)
     found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
     dim = found if isinstance(found, int) else -1
-    return flow.without(flow.of(source), [dim], f"{getattr(node.target, '__name__', node.target)} runs over its units") if isinstance(before, Tensor) else []
+    return flow.without(flow.of(source), [dim], _over(node)) if isinstance(before, Tensor) else []
 
 
 def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
@@ -154,9 +160,9 @@ def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
     arguments = node.args[1:3] if getattr(node.target, "__name__", node.target) == "baddbmm" else node.args[:2]
     first, second = (flow.value(a) for a in arguments)
     if first.ndim < 2 or second.ndim < 2:
-        flow.block([flow.of(a) for a in arguments], "its units pass through a product with a vector")
+        flow.block([flow.of(a) for a in arguments], say("its units pass through a product with a vector"))
         return []
-    reason = "they are multiplied with other activations"
+    reason = say("they are multiplied with other activations")
     left = flow.collapse(flow.of(arguments[0]), -1, reason)
     right = flow.collapse(flow.of(arguments[1]), -2, reason)
     flow.ledger.heads += [m for m in [*left, *right] if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
@@ -167,12 +173,12 @@ def attention(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """softmax(q k^T) v: heads (batch dims) of q, k and v meet; widths of q and k are contracted."""
     named = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | dict(node.kwargs)
     q, k, v = (named[name] for name in ("query", "key", "value"))
-    reason = "they are multiplied with other activations"
+    reason = say("they are multiplied with other activations")
     inputs = [(flow.value(a)[..., :1, :1], flow.collapse(flow.of(a), -1, reason)) for a in (q, k)]
     flow.ledger.heads += [m for _, marks in inputs for m in marks if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
     mask = named.get("attn_mask")
     if isinstance(mask, fx.Node):
-        flow.block(flow.of(mask), "its units mask attention")
+        flow.block(flow.of(mask), say("its units mask attention"))
     return flow.merge([*inputs, (flow.value(v)[..., :1, :], flow.of(v))], value.shape)
 
 
@@ -181,18 +187,20 @@ def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     named = dict(zip(("input", "weight", "bias"), node.args, strict=False)) | dict(node.kwargs)
     marks, weight, bias = flow.of(named["input"]), named["weight"], named.get("bias")
     if not isinstance(weight, fx.Node) or weight.op != "get_attr" or isinstance(bias, fx.Node) and bias.op != "get_attr":
-        flow.block([flow.of(named.get(name)) for name in ("input", "weight", "bias")], "their weights are computed")
+        flow.block(
+            [flow.of(named.get(name)) for name in ("input", "weight", "bias")], say("their weights are computed")
+        )
         return []
     rows, columns = (flow.along([m for m in flow.of(weight) if m.shape[d] > 1], d) for d in (0, 1))
     inputs = flow.along(marks, -1)
     if columns is not None:
         flow.ledger.own(str(weight.target), 1, "consumer", columns)
         if inputs is None:
-            flow.ledger.block(columns, "they are combined with values that stay")
+            flow.ledger.block(columns, say("they are combined with values that stay"))
         else:
             flow.ledger.unite(columns, inputs)
     elif inputs is not None:
-        flow.ledger.block(inputs, "they are combined with values that stay")
+        flow.ledger.block(inputs, say("they are combined with values that stay"))
     kept = [m for m in marks if m.shape[-1] == 1]
     if rows is None:
         return kept
@@ -200,6 +208,12 @@ def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     if isinstance(bias, fx.Node) and (shifts := flow.along(flow.of(bias), 0)) is not None:
         flow.ledger.unite(shifts, rows)
     return [*kept, rows.view(*[1] * (value.ndim - 1), -1)]
+
+
+def on_data(flow: Flow, node: fx.Node, value: Any) -> Marks:
+    """Where a recorded forward leaves torch: nobody sees what Python does with a value."""
+    flow.block([flow.of(a) for a in _tensors(node)], say("the forward makes Python values of them, or branches on them"))
+    return []
 
 
 def _parts(flow: Flow, node: fx.Node) -> list[tuple[Tensor, Marks]]:

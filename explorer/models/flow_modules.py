@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
+from ..core.message import say
 from .flow_attention import ATTENTION, ENCODER, ENCODER_LAYER, attention, encoder, encoder_layer, norm
 from .flow_functions import keep_place
 from .flow_recurrent import CELLS, RECURRENT, cell, recurrent
@@ -90,7 +91,9 @@ def moved(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -
 
 
 def softmax(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Marks:
-    return flow.without(_input(flow, node)[1], [module.dim if module.dim is not None else -1], "softmax runs over its units")
+    return flow.without(
+        _input(flow, node)[1], [module.dim if module.dim is not None else -1], say("softmax runs over its units")
+    )
 
 
 def linear(flow: Flow, name: str, module: nn.Linear, node: fx.Node, value: Tensor) -> Marks:
@@ -108,7 +111,11 @@ def convolution(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor
     dim = 1 if value.ndim == module.weight.ndim else 0  # unbatched inputs have no batch dim
     inputs = flow.along(marks, dim)
     out_dim, in_dim = (1, 0) if isinstance(module, TRANSPOSED) else (0, 1)
-    rest = flow.without([m for m in marks if m.shape[dim] == 1], range(dim + 1, value.ndim), f"its units pass through {name}")
+    rest = flow.without(
+        [m for m in marks if m.shape[dim] == 1],
+        range(dim + 1, value.ndim),
+        say("its units pass through {name}", name=name),
+    )
     groups = module.groups
     if groups == 1:
         _own(flow, name, module, "weight", in_dim, "consumer", inputs)
@@ -121,9 +128,9 @@ def convolution(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor
         _own(flow, name, module, "weight", 0, "follower", outputs)
     else:
         if inputs is not None:
-            flow.ledger.block(inputs, f"its units pass through {name} (a grouped convolution)")
+            flow.ledger.block(inputs, say("its units pass through {name} (a grouped convolution)", name=name))
         outputs = _fresh(flow, name, module.out_channels)
-        flow.ledger.block(outputs, "a grouped convolution needs equal groups")
+        flow.ledger.block(outputs, say("a grouped convolution needs equal groups"))
         _own(flow, name, module, "weight", out_dim, "producer", outputs) if not isinstance(module, TRANSPOSED) else None
     _own(flow, name, module, "bias", 0, "follower", outputs)
     return [*rest, _placed(outputs, dim, value.ndim)]
@@ -147,14 +154,18 @@ def layer_norm(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor)
     marks = _input(flow, node)[1]
     dims = range(-len(module.normalized_shape), 0)
     if len(dims) > 1:
-        return flow.without(marks, dims, f"its units pass through {name} ({type(module).__name__})")
+        return flow.without(
+            marks, dims, say("its units pass through {name} ({type})", name=name, type=type(module).__name__)
+        )
     norm(flow, name, module, flow.along(marks, -1))
     return marks
 
 
 def group_norm(flow: Flow, name: str, module: nn.GroupNorm, node: fx.Node, value: Tensor) -> Marks:
     """Channels; where there are several groups, all channels of a group go together."""
-    marks = flow.without(_input(flow, node)[1], range(2, value.ndim), f"its units pass through {name} (GroupNorm)")
+    marks = flow.without(
+        _input(flow, node)[1], range(2, value.ndim), say("its units pass through {name} (GroupNorm)", name=name)
+    )
     ids = flow.along(marks, 1)
     if ids is not None and module.num_groups > 1:
         for group in ids.view(module.num_groups, -1):

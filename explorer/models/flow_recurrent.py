@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from ..core.message import say
 from .flow_attention import fresh, own
 from .stack import RecurrentStack
 
@@ -64,7 +65,9 @@ def _inputs(flow: Flow, name: str, node: fx.Node) -> Marks:
     """Marks of the input; what runs along time or the batch cannot go."""
     marks = flow.of(_source(node))
     return (
-        flow.without(marks, range(-marks[0].ndim, -1), f"they stand along the time or the batch of {name}")
+        flow.without(
+            marks, range(-marks[0].ndim, -1), say("they stand along the time or the batch of {name}", name=name)
+        )
         if marks
         else []
     )
@@ -123,7 +126,7 @@ def _equal(flow: Flow, column: Any) -> None:
         if len(ids) == len(column[0]):
             flow.ledger.unite(column[0], ids)
         else:
-            flow.block([[column[0], ids]], "they are combined with a state of another size")
+            flow.block([[column[0], ids]], say("they are combined with a state of another size"))
 
 
 def _taken(node: fx.Node, pair: bool) -> Iterator[tuple[int, fx.Node]]:
@@ -162,7 +165,7 @@ def _initial(flow: Flow, name: str, given: Any, columns: Any) -> None:
         else:
             marks = flow.marks.get(source, []) if isinstance(source, fx.Node) else None
         if marks is None and one is not None:
-            flow.block([list(column)], f"the initial state of {name} cannot be followed")
+            flow.block([list(column)], say("the initial state of {name} cannot be followed", name=name))
         elif isinstance(marks, tuple):  # one tensor a layer and direction
             for found, ids in zip(marks, column, strict=True):
                 _meet(flow, name, found, [ids])
@@ -171,7 +174,7 @@ def _initial(flow: Flow, name: str, given: Any, columns: Any) -> None:
             if not _from_recurrent(flow, source):
                 _equal(flow, column)  # one tensor for all layers has one size
         else:
-            flow.block([list(column)], f"the initial state of {name} cannot be followed")
+            flow.block([list(column)], say("the initial state of {name} cannot be followed", name=name))
 
 
 def _meet(flow: Flow, name: str, marks: Marks, column: list[Tensor]) -> None:
@@ -179,7 +182,7 @@ def _meet(flow: Flow, name: str, marks: Marks, column: list[Tensor]) -> None:
     for mark in marks:
         inner = [d for d in range(mark.ndim - 1) if mark.shape[d] > 1 and not (d == 0 and mark.shape[0] == len(column))]
         if mark.shape[-1] == 1 or inner:
-            flow.block([mark], f"they are the initial state of {name}, along its layers or its batch")
+            flow.block([mark], say("they are the initial state of {name}, along its layers or its batch", name=name))
             continue
         rows = mark.reshape(-1, mark.shape[-1])
         for i, ids in enumerate(column):
@@ -204,6 +207,11 @@ def pack(flow: Flow, node: fx.Node, value: PackedSequence) -> Marks:
     return [] if ids is None else [_placed(ids, 2)]
 
 
+def packed(flow: Flow, node: fx.Node, value: PackedSequence) -> Marks:
+    """PackedSequence(data, ...) as its data."""
+    return flow.of(node.args[0])
+
+
 def pad(flow: Flow, node: fx.Node, value: Any) -> Any:
     """pad_packed_sequence: (padded data [N, T, F], lengths)."""
     source = node.args[0] if node.args else node.kwargs["sequence"]
@@ -223,5 +231,5 @@ def attribute(flow: Flow, node: fx.Node, value: Any) -> Any:
     if isinstance(before, Tensor) and isinstance(value, Tensor) and marks:
         if name in ("T", "mT", "H", "mH"):
             return flow.moved(before, marks, lambda m: getattr(m, name))
-        flow.block(marks, f"its units pass through .{name}")
+        flow.block(marks, say("its units pass through .{name}", name=name))
     return []

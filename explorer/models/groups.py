@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ import torch
 from torch import nn
 
 from ..core.layers import Group
+from ..core.message import Message, say
+from . import branches
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from .branches import Way
 from .calls import calls
 from .flow import Flow
 from .flow_attention import ATTENTION
@@ -47,9 +51,17 @@ def follow(subject: Subject) -> Ledger:
     return flow.ledger
 
 
-def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
+def look(subject: Subject) -> tuple[Ledger, list[Way]]:
+    """The units of any module that runs, and ways through it on which to try them: none where it was traced."""
+    try:
+        return follow(subject), []
+    except Exception:  # torch.fx cannot trace every model; what real calls compute can always be recorded
+        return branches.follow(subject, _leaf, _aliases(subject.module))
+
+
+def propose(subject: Subject, ledger: Ledger | None = None) -> tuple[list[Cut], dict[str, Message]]:
     """Groups that look removable, in forward order; and why others do not."""
-    ledger = follow(subject)
+    ledger = ledger or follow(subject)
     modules = dict(subject.module.named_modules())
     rank = {layer.name: i for i, layer in enumerate(subject._plain_layers)}
     heads = {ledger.find(unit) for marks in ledger.heads for unit in marks.unique().tolist() if unit != FIXED}
@@ -68,7 +80,7 @@ def propose(subject: Subject) -> tuple[list[Cut], dict[str, str]]:
             continue
         why = next((r for r in map(ledger.reason, members) if r), None)
         if why is None and not any(role == "consumer" for *_, role, _ in family):
-            why = "its units reach the model's output"
+            why = say("its units reach the model's output")
         if why is not None:
             refused.update({name: why for name in producers})
             continue
@@ -118,7 +130,7 @@ def _cut(
     name += ".proj" if layer and parameter.startswith("weight_hr") else ""
     if kind == "head" and not isinstance(module, ATTENTION):
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
-        slices += _counts_of_heads(slices, modules, len(members))
+        slices += counts_of_heads(slices, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
     owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role not in ("attribute", "norm"))]))
     return Cut(Group(name, kind, len(members), tuple(producers), owned), tuple(slices))
@@ -134,15 +146,16 @@ def _kind(module: nn.Module) -> str:
     return "width" if isinstance(module, nn.Embedding) else "channel"
 
 
-def _counts_of_heads(slices: list[Slice], modules: dict[str, nn.Module], units: int) -> list[Slice]:
+def counts_of_heads(slices: Sequence[Slice], modules: Mapping[str, nn.Module], units: int, owners: Sequence[str] = ()) -> list[Slice]:
     """Attributes that state the number of heads, by which a forward reshapes: they shrink with the heads.
 
-    Where several queries share a key, a unit is a key's head with its queries: their count is a multiple.
+    owners: FQNs of the modules that are looked at; by default those that hold the producing layers. Where several queries
+    share a key, a unit is a key's head with its queries: their count is a multiple.
     """
     rows = {s.tensor: s.index.shape[1] for s in slices if s.role == "producer"}
     times = {count // min(rows.values()) for count in rows.values()}
     found = []
-    for parent in dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in rows):
+    for parent in owners or dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in rows):
         for name, value in vars(modules[parent]).items():
             if type(value) is int and "head" in name and not re.search("dim|size|width", name) and value in {units * t for t in times}:
                 index = torch.arange(value).view(units, -1)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.message import Message, say
+
 FIXED = -1  # an entry that belongs to no unit
 
 
@@ -27,7 +29,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._parent: list[int] = []
-        self._blocked: dict[int, str] = {}
+        self._blocked: dict[int, Message] = {}
         self.entries: list[Entry] = []
         self.alias: dict[str, str] = {}  # {name of a tied parameter: the name that stands for it}
         self.heads: list[Tensor] = []  # units over which activations are multiplied with each other: attention heads
@@ -52,7 +54,7 @@ class Ledger:
             if one == other:
                 continue
             if FIXED in (one, other):
-                self._block(max(one, other), "they are combined with values that stay")
+                self._block(max(one, other), say("they are combined with values that stay"))
                 continue
             root, leaf = self.find(one), self.find(other)
             if root != leaf:
@@ -66,11 +68,11 @@ class Ledger:
         if len(flat) > 1:
             self.unite(flat[:1], flat[1:])
 
-    def _block(self, unit: int, reason: str) -> None:
+    def _block(self, unit: int, reason: Message) -> None:
         if unit != FIXED:
             self._blocked.setdefault(self.find(unit), reason)
 
-    def block(self, units: Tensor, reason: str) -> None:
+    def block(self, units: Tensor, reason: Message) -> None:
         """These cannot go."""
         for unit in np.unique(units.numpy()).tolist():
             self._block(unit, reason)
@@ -86,7 +88,7 @@ class Ledger:
                     return
         self.entries.append(Entry(tensor, dim, role, flat.numpy().copy()))
 
-    def reason(self, unit: int) -> str | None:
+    def reason(self, unit: int) -> Message | None:
         """Why a unit cannot go, or None."""
         return self._blocked.get(self.find(unit))
 

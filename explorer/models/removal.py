@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
+from ..core.message import say
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
 from .norms import NORM, resize
@@ -62,10 +63,11 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         elif isinstance(old, nn.Parameter):
             if id(old) not in tied:
                 tied[id(old)] = nn.Parameter(select(old.detach(), dims), requires_grad=old.requires_grad)
-            for other in owners.values():
+            for other_name, other in owners.items():  # whoever shares it, too
                 for key, value in other._parameters.items():
                     if value is old:
                         setattr(other, key, tied[id(old)])
+                        touched[other_name] = other
         else:
             setattr(owners[owner], name, select(old, dims))
         touched[owner] = owners[owner]
@@ -85,7 +87,9 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
 def _resize_attention(root: nn.Module, old: nn.Module) -> None:
     """nn.MultiheadAttention ties the size of a head to its width: another module takes its place, wherever it stands."""
     if old is root:
-        raise UnsupportedError(f"{type(old).__name__}: heads can be removed only where a module stands around it")
+        raise UnsupportedError(
+            say("{type}: heads can be removed only where a module stands around it", type=type(old).__name__)
+        )
     made = PrunedAttention.like(old)
     for parent in list(root.modules()):
         for key, child in parent._modules.items():
@@ -103,7 +107,9 @@ def _resize_recurrent(root: nn.Module, module: Any) -> None:
         module.input_size, module.hidden_size, module.proj_size = made.input_size, made.hidden_size, made.proj_size
         return
     if module is root:
-        raise UnsupportedError(f"{type(module).__name__}: layers of different sizes need a module around them")
+        raise UnsupportedError(
+            say("{type}: layers of different sizes need a module around them", type=type(module).__name__)
+        )
     for parent in list(root.modules()):
         for key, child in parent._modules.items():
             if child is module:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import UnsupportedError
+from ..core.errors import UnsupportedError, cause
+from ..core.message import say
+from .device import place
 from .norms import over_survivors
 
 
@@ -22,13 +24,18 @@ def share(module: nn.Module) -> nn.Module:
     """
     memo: dict[int, object] = {}
     for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
+        # not detach(), which shares the count of writes: cuDNN lays out the weights of a copy, and the original's count would move
+        memo[id(parameter)] = nn.Parameter(parameter.data, requires_grad=False)
     try:
         return copy.deepcopy(module, memo).eval()
     except Exception as error:  # a weight computed from others, a lock, an open file
         raise UnsupportedError(
-            f"{type(module).__name__} cannot be copied ({type(error).__name__}: {str(error)[:120]}); accepted: a module that "
-            "copy.deepcopy copies; make computed weights permanent first (torch.nn.utils.prune.remove, remove_weight_norm)"
+            say(
+                "{type} cannot be copied ({cause}); accepted: a module that copy.deepcopy copies; make computed weights "
+                "permanent first (torch.nn.utils.prune.remove, remove_weight_norm)",
+                type=type(module).__name__,
+                cause=cause(error, 120),
+            )
         ) from error
 
 
@@ -50,21 +57,14 @@ class Replica:
         self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False
     ) -> None:
         self.device, self.dtype, self.channels_last = torch.device(device), dtype, channels_last
-        self.module = share(module)
-        self.module.to(self.device)
-        if dtype is not None:
-            self.module.to(dtype)
-        if channels_last:
-            for parameter in self.module.parameters():
-                if parameter.ndim == 4:
-                    parameter.data = to_channels_last(parameter.data)
+        self.module = share(module)._apply(self.convert)
         self._parameters = dict(self.module.named_parameters())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
         self.lock = threading.RLock()
 
     def convert(self, tensor: Tensor) -> Tensor:
         """A weight in this replica's device, dtype and layout."""
-        tensor = tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+        tensor = place(tensor, self.device, self.dtype)
         return to_channels_last(tensor) if self.channels_last and tensor.ndim == 4 else tensor
 
     @property

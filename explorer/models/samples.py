@@ -6,6 +6,7 @@ import threading
 from functools import cache
 
 from ..core.errors import LoadError, near
+from ..core.message import say
 from .subject import Subject
 from .task import Task
 
@@ -22,7 +23,7 @@ def samples() -> tuple[str, ...]:
 def load(name: str) -> Subject:
     """A bundled sample model by name; repeated calls give the same subject. Raises :class:`LoadError`."""
     if name not in samples():
-        raise LoadError(f"no sample model {name!r}; {near(str(name), samples())}")
+        raise LoadError(say("no sample model {name!r}; {hint}", name=name, hint=near(str(name), samples())))
     with _lock:  # two sessions that open the same sample share one subject
         return _load(name)
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..core.errors import cause
 from ..core.layers import Group
+from ..core.message import Message, say
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -58,43 +60,53 @@ class Structure:
     """cuts: group name -> Cut. refused: layer name -> why its units cannot be removed."""
 
     cuts: Mapping[str, Cut]
-    refused: Mapping[str, str]
+    refused: Mapping[str, Message]
 
 
 def find_structure(subject: Subject) -> Structure:
     """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
     import torch
 
-    from . import coupling, groups
+    from . import equal_heads, groups
     from .trial import why_not
 
     with torch.inference_mode(False):  # whatever mode the caller is in
         try:
-            proposed, refused = groups.propose(subject)
-        except Exception:  # any model may come here; where torch.fx cannot trace, the couplings are read off autograd
-            proposed, refused = coupling.propose(subject)
+            ledger, ways = groups.look(subject)
+            proposed, refused = groups.propose(subject, ledger)
+        except Exception as error:  # any model may come here; one that does not run has no groups, and says why
+            why = say("its units could not be followed ({error})", error=cause(error, 120))
+            return Structure({}, {layer.name: why for layer in subject._plain_layers})
     cuts: dict[str, Cut] = {}
+    alone: list[Cut] = []
     for cut in proposed:
-        reason = why_not(subject, cut)
+        reason = why_not(subject, cut, ways)
         if reason is None:
             cuts[cut.group.name] = cut
         else:
+            alone.append(cut)
             refused.update({name: reason for name in cut.group.producers})
+    for cut in equal_heads.together(alone, subject.module):
+        if why_not(subject, cut, ways) is None:
+            cuts[cut.group.name] = cut
     produced = {name for cut in cuts.values() for name in cut.group.producers}
     follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
     for layer in subject._plain_layers:
         if layer.name in follows:
-            refused.setdefault(layer.name, f"it has no units of its own: its entries go with the units of {follows[layer.name]}")
+            refused.setdefault(
+                layer.name,
+                say("it has no units of its own: its entries go with the units of {group}", group=follows[layer.name]),
+            )
         elif layer.name not in produced:
             refused.setdefault(layer.name, _reason(layer.kind))
     return Structure(cuts, {name: why for name, why in refused.items() if name not in produced})
 
 
-def _reason(kind: str) -> str:
+def _reason(kind: str) -> Message:
     if kind in ("rnn", "lstm", "gru"):
-        return "its hidden units could not be followed through the model"
+        return say("its hidden units could not be followed through the model")
     if kind == "attention":
-        return "its heads could not be followed through the model"
+        return say("its heads could not be followed through the model")
     if kind == "embedding":
-        return "its width is not removable in this release"
-    return "it produces no units that another layer consumes"
+        return say("its width is not removable in this release")
+    return say("it produces no units that another layer consumes")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..core.errors import LoadError
 from ..core.layers import Group, Layer
+from ..core.message import say
 from .layers import find_layers, forward_order
 from .memo import Memo
 from .replica import share
@@ -31,12 +32,26 @@ class Subject:
 
     def __init__(self, module: nn.Module, task: Task, name: str = "mine", card: Mapping[str, Any] | None = None) -> None:
         if not isinstance(module, nn.Module):
-            raise LoadError(f"subject {name!r}: module is {type(module).__name__}; accepted: a torch.nn.Module")
+            raise LoadError(
+                say(
+                    "subject {name!r}: module is {type}; accepted: a torch.nn.Module",
+                    name=name,
+                    type=type(module).__name__,
+                )
+            )
         if not isinstance(task, Task):
-            raise LoadError(f"subject {name!r}: task is {type(task).__name__}; accepted: an explorer.Task")
+            raise LoadError(
+                say("subject {name!r}: task is {type}; accepted: an explorer.Task", name=name, type=type(task).__name__)
+            )
         lazy = [n for n, p in module.named_parameters() if isinstance(p, nn.parameter.UninitializedParameter)]
         if lazy:
-            raise LoadError(f"subject {name!r}: {lazy[0]} is not initialized; run one forward pass first")
+            raise LoadError(
+                say(
+                    "subject {name!r}: {parameter} is not initialized; run one forward pass first",
+                    name=name,
+                    parameter=lazy[0],
+                )
+            )
         self.module = module
         self.task = task
         self.name = name

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ..core.errors import TaskError, near
+from ..core.errors import TaskError, cause, near
+from ..core.message import say
 from ..core.report import LOWER_IS_BETTER
+from .device import place
 
 Score = Callable[[Any, Any], Mapping[str, Any]]
 DISPLAYS = ("image", "sequence", "text", "table")
@@ -30,7 +32,7 @@ def call(module: nn.Module, inputs: Any) -> Any:
 def to_device(value: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Any:
     """Tensors within nested tuples, lists and dicts moved to ``device``; floating ones to ``dtype`` if given."""
     if isinstance(value, Tensor):
-        return value.to(device, dtype if value.is_floating_point() else None)
+        return place(value, device, dtype)
     if isinstance(value, dict):
         return {key: to_device(one, device, dtype) for key, one in value.items()}
     if isinstance(value, (tuple, list)):
@@ -94,22 +96,32 @@ class Task:
         kind: str = "custom",
     ) -> None:
         if kind == "custom" and score is None:
-            raise TaskError("a task of your own needs score=: score(outputs, targets) -> {name: Tensor[N]}")
+            raise TaskError(say("a task of your own needs score=: score(outputs, targets) -> {name: Tensor[N]}"))
         if not isinstance(splits, Mapping):
-            raise TaskError(f'splits={splits!r}; accepted: {{"validation": data, ...}}')
+            raise TaskError(say('splits={splits!r}; accepted: {{"validation": data, ...}}', splits=splits))
         for what, one in dict(score=score, loss=loss, forward=forward, collate=collate, decode=decode, encode=encode).items():
             if one is not None and not callable(one):
-                raise TaskError(f"{what}={one!r}; accepted: a function")
+                raise TaskError(say("{what}={one!r}; accepted: a function", what=what, one=one))
         given = {name: data for name, data in splits.items() if data is not None}
         if "validation" not in given:
-            raise TaskError(f'a task needs the split "validation"; given: {", ".join(given) or "none"}')
+            raise TaskError(
+                say('a task needs the split "validation"; given: {given}', given=", ".join(given) or say("none"))
+            )
         for name, data in given.items():
             if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
-                raise TaskError(f"split {name!r} is {type(data).__name__}; accepted: map-style, with len() and [i]")
+                raise TaskError(
+                    say(
+                        "split {name!r} is {type}; accepted: map-style, with len() and [i]",
+                        name=name,
+                        type=type(data).__name__,
+                    )
+                )
             if len(data) == 0:
-                raise TaskError(f"split {name!r} is empty; accepted: at least one sample")
+                raise TaskError(say("split {name!r} is empty; accepted: at least one sample", name=name))
         if display is not None and display not in DISPLAYS:
-            raise TaskError(f"display={display!r}; accepted: {', '.join(DISPLAYS)} or None")
+            raise TaskError(
+                say("display={display!r}; accepted: {displays} or None", display=display, displays=", ".join(DISPLAYS))
+            )
         lower = frozenset(lower_is_better) | LOWER_IS_BETTER if kind != "custom" else frozenset({*lower_is_better, "loss"})
         values = dict(
             kind=kind, splits=MappingProxyType(given), score=score, loss=loss, forward=forward, collate=collate,
@@ -153,7 +165,7 @@ class Task:
     def dataset(self, split: str) -> Any:
         """The samples of a split. Raises :class:`TaskError` for a split that the task does not have."""
         if split not in self.splits:
-            raise TaskError(f"the task has no split {split!r}; {near(split, self.splits)}")
+            raise TaskError(say("the task has no split {split!r}; {hint}", split=split, hint=near(split, self.splits)))
         return self.splits[split]
 
     def batch(self, split: str, indices: Sequence[int]) -> tuple[Any, Any]:
@@ -164,10 +176,22 @@ class Task:
             pairs = bulk(list(indices)) if bulk else [data[int(i)] for i in indices]
             collated = self.collate(list(pairs))
         except Exception as error:  # the data set is the user's
-            where = f"split {split!r}: samples {[int(i) for i in indices[:3]]}... could not be read and collated"
-            raise TaskError(f"{where}: {type(error).__name__}: {error}; accepted: (inputs, target), or give collate=") from error
+            where = say(
+                "split {split!r}: samples {first}... could not be read and collated",
+                split=split,
+                first=[int(i) for i in indices[:3]],
+            )
+            raise TaskError(
+                say("{where}: {cause}; accepted: (inputs, target), or give collate=", where=where, cause=cause(error))
+            ) from error
         if not isinstance(collated, (tuple, list)) or len(collated) != 2:
-            raise TaskError(f"split {split!r}: a sample must be (inputs, target), got {type(pairs[0]).__name__}")
+            raise TaskError(
+                say(
+                    "split {split!r}: a sample must be (inputs, target), got {type}",
+                    split=split,
+                    type=type(pairs[0]).__name__,
+                )
+            )
         return collated[0], collated[1]
 
     def example(self, n: int = 2) -> Any:

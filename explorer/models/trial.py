@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from ..core.errors import cause
+from ..core.message import Message, say
 from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
 from .structure import Cut
@@ -17,6 +21,7 @@ from .task import to_device
 if TYPE_CHECKING:
     from .subject import Subject
 
+Run = Callable[[nn.Module], Any]
 TOLERANCE = 1e-5
 EXACT = 1e-9  # in float64, where an exact removal differs by rounding alone
 
@@ -41,9 +46,18 @@ def difference(reference: Any, other: Any) -> float:
             return float("inf")
         if not a.numel():
             continue
-        gap = (a.double() - b.double().to(a.device)).abs().max().item() / max(1.0, a.double().abs().max().item())
+        a, b = a.cpu().double(), b.cpu().double()
+        gap = (a - b).abs().max().item() / max(1.0, a.abs().max().item())
         worst = max(worst, gap if gap == gap else float("inf"))
     return worst
+
+
+class Double(TorchFunctionMode):
+    """Within it float32 tensors that a forward makes (``torch.zeros(n, 6)``, ``.float()``) are float64, as the module's own are."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        value = func(*args, **(kwargs or {}))
+        return value.double() if isinstance(value, Tensor) and value.dtype == torch.float32 else value
 
 
 def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
@@ -55,11 +69,17 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
-def why_not(subject: Subject, cut: Cut) -> str | None:
-    """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason."""
+def why_not(subject: Subject, cut: Cut, runs: Sequence[Run] = ()) -> Message | None:
+    """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason.
+
+    runs: what is compared, each a function of a float64 module on the CPU; by default the task's forward on real inputs.
+    """
     if cut.group.units < 2:
-        return "it has a single unit, and at least one stays"
-    return _try(subject, cut, torch.arange(0, cut.group.units, 2)) or _try(subject, cut, torch.arange(1, cut.group.units, 2))
+        return say("it has a single unit, and at least one stays")
+    if not runs:
+        inputs = to_device(subject.example(2), "cpu", torch.float64)
+        runs = [lambda module: subject.task.forward(module, inputs)]
+    return _try(subject, cut, torch.arange(0, cut.group.units, 2), runs) or _try(subject, cut, torch.arange(1, cut.group.units, 2), runs)
 
 
 def _running(module: nn.Module, names: list[str]) -> None:
@@ -71,24 +91,26 @@ def _running(module: nn.Module, names: list[str]) -> None:
 
 
 @torch.no_grad()
-def _try(subject: Subject, cut: Cut, kept: Tensor) -> str | None:
+def _try(subject: Subject, cut: Cut, kept: Tensor, runs: Sequence[Run]) -> Message | None:
     dropped = gone([(cut, kept)])
     # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
     readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
-    inputs = to_device(subject.example(2), "cpu", torch.float64)
-    masked = copy.deepcopy(subject.copy()).to("cpu", torch.float64)
+    masked = copy.deepcopy(subject.copy()).cpu().double()
     removed = copy.deepcopy(masked)
     running: list[str] = []
     try:
         mask_units(masked, gone([(readers, kept)]))
         remove(removed, dropped)
         _running(removed, running)
-        with over_survivors(masked, norms_of(dropped)):
-            reference = subject.task.forward(masked, inputs)
-        gap = difference(reference, subject.task.forward(removed, inputs))
+        with Double():
+            with over_survivors(masked, norms_of(dropped)):
+                references = [run(masked) for run in runs]
+            gap = max(difference(one, run(removed)) for one, run in zip(references, runs, strict=True))
     except Exception as error:
-        where = f" in {running[-1]}" if running else ""
-        return f"the forward pass fails{where} once units are removed ({type(error).__name__}: {str(error)[:120]})"
+        why = cause(error, 120)
+        if running:
+            return say("the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why)
+        return say("the forward pass fails once units are removed ({why})", why=why)
     if gap > EXACT:
-        return f"removing its units is not the same as masking them (difference {gap:.1e})"
+        return say("removing its units is not the same as masking them (difference {gap:.1e})", gap=gap)
     return None

@@ -18,7 +18,7 @@ from ..models.subject import Subject
 
 TOLERANCE = 0.005  # an adaptive scan stops a point when its change is known to +- this
 
-Candidates = Mapping[Hashable, Recipe]
+Candidates = Mapping[Any, Recipe]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Progress:
     """A scan on its way. estimates: {key of the candidate: what is known of it}; metric: the main one's name; settled: candidates
     that are finished; done, total: samples times candidates."""
 
-    estimates: Mapping[Hashable, Estimate]
+    estimates: Mapping[Any, Estimate]
     metric: str
     settled: int
     done: int
@@ -54,7 +54,9 @@ def compare(
     stopped when the same is asked again, unless ``resume`` is False. Raises as :func:`explorer.evaluate`.
     """
     if precision not in PRECISIONS:
-        raise RecipeError(say("precision={precision}; accepted: {accepted}", precision=repr(precision), accepted=", ".join(PRECISIONS)))
+        raise RecipeError(
+            say("precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS))
+        )
     if not exact and not tolerance > 0:
         raise RecipeError(say("tolerance={tolerance}; accepted: a fraction above 0", tolerance=tolerance))
     with subject.steady():

@@ -11,12 +11,12 @@ from ..core.recipe import Recipe
 from ..models.subject import Subject
 from .compare import TOLERANCE, Progress, compare
 from .shares import share_of_group, share_of_layer
-from .sweep import SPARSITIES, Sweep, Target, able, protected, sweep_of, targets_of
+from .sweep import BITS, SPARSITIES, Sweep, able, protected, sweep_of, targets_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SPARSITIES", "Progress", "compare", "sensitivity", "sensitivity_steps"]
+__all__ = ["BITS", "SPARSITIES", "Progress", "compare", "sensitivity", "sensitivity_steps"]
 
 
 def sensitivity_steps(
@@ -25,7 +25,8 @@ def sensitivity_steps(
     *,
     targets: Sequence[str] | str | None = None,
     by: str = "sparsity",
-    points: Sequence[float] | None = None,
+    sparsities: Sequence[float] = SPARSITIES,
+    bits: Sequence[int] = BITS,
     granularity: str | None = None,
     criterion: str = "l1",
     mode: str = "hard",
@@ -36,7 +37,7 @@ def sensitivity_steps(
 ) -> Iterator[tuple[pd.DataFrame, Progress]]:
     """As :func:`sensitivity`, after every chunk: (the table so far, how far it is)."""
     base = recipe or Recipe()
-    sweep = sweep_of(by, points, granularity, criterion, mode, factor, quantizer, scheme)
+    sweep = sweep_of(by, bits if by == "bits" else sparsities, granularity, criterion, mode, factor, quantizer, scheme)
     meant = targets_of(subject, sweep, targets)
     locked = protected(subject, base, meant)
     free = [target for target in meant if target.name not in locked]
@@ -62,10 +63,10 @@ def _table(subject: Subject, sweep: Sweep, progress: Progress, shares: Mapping[s
         value, change = found.value, found.change
         for layer in target.layers:  # layers of one group are cut together: one curve
             rows.append(
-                (layer, target.group, sweep.granularity, target.kind, point, value.value, value.low, value.high, found.n,
-                 change.value, change.low, change.high, *shares[target.name])
+                (layer, point, value.value, value.low, value.high, found.n, change.value, change.low, change.high,
+                 target.group, sweep.granularity, target.kind, *shares[target.name])
             )  # fmt: skip
-    names = ["layer", "group", "granularity", "kind", sweep.by, "metric", "low", "high", "n", "change", "change_low", "change_high"]
+    names = ["layer", sweep.by, "metric", "low", "high", "n", "change", "change_low", "change_high", "group", "granularity", "kind"]
     table = pd.DataFrame(rows, columns=[*names, "parameters", "macs"])
     table.attrs = {**about, "metric": progress.metric, "lower_is_better": progress.metric in subject.task.lower_is_better}
     return table
@@ -77,7 +78,8 @@ def sensitivity(
     *,
     targets: Sequence[str] | str | None = None,
     by: str = "sparsity",
-    points: Sequence[float] | None = None,
+    sparsities: Sequence[float] = SPARSITIES,
+    bits: Sequence[int] = BITS,
     granularity: str | None = None,
     criterion: str = "l1",
     mode: str = "hard",
@@ -96,16 +98,15 @@ def sensitivity(
 ) -> pd.DataFrame:
     """Each layer, or each group of coupled units, changed alone on top of ``recipe``, step by step.
 
-    targets: layers, modules, patterns or groups; None: all to which this applies. by: "sparsity" (``points``: fractions in
-    [0, 1), default 0.1 ... 0.9) or "bits" (8 ... 2). granularity: for sparsity "weight" (default), "unit" (whole groups are
+    targets: layers, modules, patterns or groups; None: all to which this applies. by: "sparsity" (``sparsities``: fractions
+    in [0, 1)) or "bits" (``bits``: 8 ... 2). granularity: for sparsity "weight" (default), "unit" (whole groups are
     removed) or a block such as "4x1"; for bits "channel" (default) or "tensor". criterion, mode, factor (0.5 with
     mode="scale", where none is given), quantizer, scheme: as in :class:`explorer.Recipe`.
 
-    Returns a table with a row a layer and step. layer; group (of units; layers of one group are coupled, are cut together and have
-    the same curve); granularity; kind (of the layer or unit); sparsity or bits; metric (the main one, a fraction), low, high
-    (its 95 % interval); n (samples seen); change (from the recipe on the same samples), change_low, change_high (its paired
-    interval; None for a metric that has none); parameters, macs (fractions of the whole model's; of a group, what goes with its
-    units). A point of all samples has the figures and intervals of :func:`explorer.evaluate`. ``table.attrs`` holds how it was
+    Returns a table with a row a layer and step. layer; sparsity or bits; metric (the main one, a fraction), low, high (its 95 %
+    interval); n (samples seen); change (from the recipe on the same samples), change_low, change_high (its paired interval; None
+    for a metric that has none); group (of units: the layers of a group are coupled, are cut together and have the same curve);
+    granularity; kind (of layer or unit); parameters, macs (fractions of the whole model's; of a group, what goes with its units). A point of all samples has the figures and intervals of :func:`explorer.evaluate`. ``table.attrs`` holds how it was
     made, and under "skipped" what could not be scanned and why.
 
     exact: all samples; else a point is finished once the change of the whole split is known to +- ``tolerance`` (95 %, over all
@@ -113,14 +114,15 @@ def sensitivity(
     work starts), :class:`EvaluationError`, :class:`Cancelled`; asked again, a cancelled scan goes on where it stopped, unless
     ``resume`` is False. Method: Li et al. 2017, arXiv 1608.08710, section 3.2.
     """
-    table = None
+    last = None
     steps = sensitivity_steps(
-        subject, recipe, targets=targets, by=by, points=points, granularity=granularity, criterion=criterion, mode=mode, factor=factor,
-        quantizer=quantizer, scheme=scheme, split=split, precision=precision, device=device, exact=exact, tolerance=tolerance,
+        subject, recipe, targets=targets, by=by, sparsities=sparsities, bits=bits, granularity=granularity, criterion=criterion,
+        mode=mode, factor=factor, quantizer=quantizer, scheme=scheme, split=split, precision=precision, device=device, exact=exact, tolerance=tolerance,
         resume=resume, cancel=cancel, user=user,
     )  # fmt: skip
     for table, state in steps:
+        last = table
         if progress is not None:
             progress(state.done, state.total)
-    assert table is not None
-    return table
+    assert last is not None
+    return last

@@ -58,25 +58,24 @@ class Target:
 
 
 def sweep_of(
-    by: str, points: Sequence[float] | None, granularity: str | None, criterion: str, mode: str, factor: float | None, quantizer: str, scheme: str
+    by: str, points: Sequence[float], granularity: str | None, criterion: str, mode: str, factor: float | None, quantizer: str, scheme: str
 ) -> Sweep:
     """The settings of a scan, checked. Raises :class:`RecipeError`."""
     if by not in ("sparsity", "bits"):
         raise RecipeError(say("by={by!r}; accepted: sparsity, bits", by=by))
-    chosen = tuple(points if points is not None else SPARSITIES if by == "sparsity" else BITS)
-    for point in chosen:
+    for point in points:
         number = isinstance(point, (int, float)) and not isinstance(point, bool)
         if by == "sparsity" and not (number and 0 <= point < 1):
             raise RecipeError(say("sparsity={sparsity!r}; accepted: 0 <= sparsity < 1", sparsity=point))
         if by == "bits" and not (number and point in BITS):
             raise RecipeError(say("bits={bits!r}; accepted: a whole number from 2 to 8", bits=point))
-    if not chosen:
+    if not len(points):
         raise RecipeError(say("no {by} to scan; accepted: one value or more", by=by))
     if by == "bits" and mode != "hard":
         raise RecipeError(say("mode={mode!r} belongs to by='sparsity'; quantization has no modes", mode=mode))
     factor = FACTOR if mode == "scale" and factor is None else factor
     way = granularity or ("weight" if by == "sparsity" else "channel")
-    return Sweep(by, tuple(sorted(dict.fromkeys(chosen), reverse=by == "bits")), way, criterion, mode, factor, quantizer, scheme)  # type: ignore[arg-type]
+    return Sweep(by, tuple(sorted(dict.fromkeys(points), reverse=by == "bits")), way, criterion, mode, factor, quantizer, scheme)  # type: ignore[arg-type]
 
 
 def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None) -> list[Target]:

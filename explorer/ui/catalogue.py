@@ -45,18 +45,18 @@ def wanted() -> list[Entry]:
 
 
 def literals() -> Iterator[Entry]:
-    """The literals within ``_("...")``."""
-    for folder in FOLDERS:
-        for path in sorted((PACKAGE / folder).rglob("*.py")):
-            place = path.relative_to(PACKAGE.parent).as_posix()
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"):
-                    continue
-                text = node.args[0] if node.args else None
-                if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                    yield Entry(text.value, None, text.value, place)
-                elif not isinstance(text, ast.Attribute):  # titles are collected below
-                    raise ValueError(f"{place}:{node.lineno}: _() takes a literal; got {ast.unparse(node)}")
+    """The literals within ``_("...")`` of the screen, and within ``say("...")`` anywhere."""
+    screen = [path for folder in FOLDERS for path in sorted((PACKAGE / folder).rglob("*.py"))]
+    for path in [*screen, *sorted(set(PACKAGE.rglob("*.py")) - set(screen))]:
+        place = path.relative_to(PACKAGE.parent).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("_", "say")):
+                continue
+            text = node.args[0] if node.args else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                yield Entry(text.value, None, text.value, place)
+            elif node.func.id == "say" or not isinstance(text, ast.Attribute):  # titles are collected below
+                raise ValueError(f"{place}:{node.lineno}: {node.func.id}() takes a literal; got {ast.unparse(node)}")
 
 
 def titles() -> Iterator[Entry]:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import streamlit as st
 
+from explorer.core.errors import ExplorerError
+from explorer.core.message import Message
+
 DOMAIN = "explorer"
 FOLDER = Path(__file__).parent / "locale"
 LANGUAGES = ("en", "zh_CN")
@@ -34,10 +37,19 @@ def set_language(code: str) -> None:
         st.session_state["language"] = code
 
 
-def _(text: str, **values: object) -> str:
+def _(text: str, /, **values: object) -> str:
     """``text`` in the session's language, its ``{placeholders}`` filled."""
     translated = _catalogue(language()).gettext(text)
     return translated.format(**values) if values else translated
+
+
+def translated(said: object) -> str:
+    """An error of this package, or a message, in the session's language; any other text as it is."""
+    text = said.message if isinstance(said, ExplorerError) else said
+    if not isinstance(text, Message) or not text.template:
+        return str(text)
+    values = {name: translated(v) if isinstance(v, Message) else v for name, v in text.values.items()}
+    return _(text.template, **values)
 
 
 def help_for(kind: str, name: str, fallback: str) -> str:

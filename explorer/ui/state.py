@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
+import weakref
 import zlib
 from dataclasses import dataclass, field
 
@@ -11,7 +13,9 @@ import streamlit as st
 
 from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
+from explorer.evaluate.queue import leave
 
+from ..core.message import say
 from .edits import Settings
 from .history import History
 
@@ -62,6 +66,21 @@ class Workspace:
             self.generation += 1
 
 
+class Visitor:
+    """Who this session is in the devices' queues; when the session ends, what was held for it alone is let go."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        weakref.finalize(self, leave, self.name)
+
+
+def user() -> str:
+    """The session's name in the queues."""
+    if "visitor" not in st.session_state:
+        st.session_state["visitor"] = Visitor()
+    return str(st.session_state["visitor"].name)
+
+
 def workspace(model: str) -> Workspace:
     """The session's workspace of a model, made on first use."""
     spaces: dict[str, Workspace] = st.session_state.setdefault("workspaces", {})
@@ -80,10 +99,16 @@ def unpack(text: str) -> Recipe:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         unpacker = zlib.decompressobj()
         content = unpacker.decompress(raw, MAX_LINK)
-        if unpacker.unconsumed_tail:
-            raise RecipeError("the link's recipe is too long")
     except (ValueError, binascii.Error, zlib.error) as error:
-        raise RecipeError(f"the link's recipe could not be read ({error}); it may have been cut short") from None
+        raise RecipeError(
+            say(
+                "the link's recipe could not be read ({error}); it may have been cut short or changed", error=str(error)
+            )
+        ) from None
+    if unpacker.unconsumed_tail:
+        raise RecipeError(say("the link's recipe is too long"))
+    if not unpacker.eof:
+        raise RecipeError(say("the link's recipe was cut short"))
     return Recipe.from_json(content)
 
 
@@ -113,5 +138,5 @@ def read_link(models: tuple[str, ...], default: str) -> tuple[str, str]:
         try:
             space.replace(History(unpack(st.query_params["r"])))
         except RecipeError as error:
-            space.message = str(error)
+            space.message = error.message
     return name, message

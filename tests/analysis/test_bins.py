@@ -12,7 +12,11 @@ from explorer.compress.resolve import resolve
 from explorer.core.recipe import Recipe
 from tests.contract.nets import tiny
 
-VALUES = st.lists(st.one_of(st.floats(-4, 4, width=32), st.sampled_from([0.0, -0.0, 1.0, 1e-40, -1e-40, 3e38])), min_size=1, max_size=80)
+VALUES = st.lists(
+    st.one_of(st.floats(-4, 4, width=32), st.sampled_from([0.0, -0.0, 1.0, 1e-40, -1e-40, 3e38])),
+    min_size=1,
+    max_size=80,
+)
 
 
 @settings(max_examples=150, deadline=None)

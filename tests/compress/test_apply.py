@@ -17,10 +17,10 @@ from tests.contract.nets import CNN_MLP, MLP, SAMPLES, classification, few, rand
 
 
 def gap(subject: Subject, recipe: Recipe) -> float:
-    """Masked run against the removed module, both in float64, relative as defined; and what must have changed."""
+    """Masked run against the removed module, both in float64 on the CPU, relative as defined; and what must have changed."""
     plan = resolve(subject, recipe)
-    module = compress(subject, recipe)
-    x = subject.example(16)
+    module = compress(subject, recipe).cpu()
+    x = subject.example(16).cpu()
     wide = x.double() if x.is_floating_point() else x
     with (
         torch.no_grad(),
@@ -35,8 +35,8 @@ def gap(subject: Subject, recipe: Recipe) -> float:
 
 
 @pytest.mark.parametrize("name", CNN_MLP)
-def test_masked_equals_removed_for_every_group(name: str) -> None:
-    subject = few(name)
+def test_masked_equals_removed_for_every_group(name: str, device: str) -> None:
+    subject = few(name, device=device)
     before, count = state(subject.module), sum(p.numel() for p in subject.module.parameters())
     for i, group in enumerate(subject.groups):
         for sparsity, criterion in ((0.5, "random"), ((0.13, 0.93)[i % 2], "l1")):
@@ -49,8 +49,8 @@ def test_masked_equals_removed_for_every_group(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_names_shapes_and_class_stay_unless_units_go(name: str) -> None:
-    subject = few(name)
+def test_names_shapes_and_class_stay_unless_units_go(name: str, device: str) -> None:
+    subject = few(name, device=device)
     module = compress(subject, Recipe().prune("*", sparsity=0.5).quantize("*", bits=4, scheme="affine"))
     assert type(module) is type(subject.module) and not module.training
     assert {n: t.shape for n, t in module.state_dict().items()} == {
@@ -62,10 +62,10 @@ def test_names_shapes_and_class_stay_unless_units_go(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_masking_any_layer_changes_the_output(name: str) -> None:
-    subject = few(name)
+def test_masking_any_layer_changes_the_output(name: str, device: str) -> None:
+    subject = few(name, device=device)
     x = subject.example(8)
-    replica = Replica(subject.module)
+    replica = Replica(subject.module, device)
     with torch.no_grad():
         plain = replica.module(x).clone()
         for layer in subject.layers:
@@ -144,9 +144,10 @@ def nets(draw: st.DrawFn) -> tuple[Net, int]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(nets(), st.data())
-def test_masked_equals_removed_in_random_networks(made: tuple[Net, int], data: st.DataObject) -> None:
+def test_masked_equals_removed_in_random_networks(device: str, made: tuple[Net, int], data: st.DataObject) -> None:
     """Whatever is offered as a group can be removed exactly; what cannot be is refused before, with a reason."""
     net, seed = made
+    net.to(device)
     subject = Subject(net, classification((2, 6, 6), n=16, seed=seed))
     before = state(net)
     groups = subject.groups
@@ -164,37 +165,37 @@ def test_masked_equals_removed_in_random_networks(made: tuple[Net, int], data: s
     assert unchanged(net, before)
 
 
-def test_depthwise_then_flatten_loses_whole_feature_maps() -> None:
+def test_depthwise_then_flatten_loses_whole_feature_maps(device: str) -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1, groups=6), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(96, 3),
     )  # fmt: skip
-    subject = tiny(randomize(net), (1, 8, 8))
+    subject = tiny(randomize(net), (1, 8, 8), device=device)
     recipe = Recipe().prune("0", sparsity=0.5, granularity="unit")
     module = compress(subject, recipe)
     assert module[0].weight.shape == (3, 1, 3, 3) and module[2].weight.shape == (3, 1, 3, 3) and module[2].groups == 3
     assert module[6].weight.shape == (3, 48) and gap(subject, recipe) < 1e-9
 
 
-def test_what_stays_is_stored_contiguously() -> None:
-    subject = tiny(MLP((6, 8, 8, 3)))
+def test_what_stays_is_stored_contiguously(device: str) -> None:
+    subject = tiny(MLP((6, 8, 8, 3)), device=device)
     module = compress(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
     assert all(p.is_contiguous() for p in module.parameters())
     assert (module.fc[1].in_features, module.fc[1].out_features) == tuple(reversed(module.fc[1].weight.shape)) == (4, 4)
 
 
-def test_a_compressed_module_can_be_trained_and_copied() -> None:
+def test_a_compressed_module_can_be_trained_and_copied(device: str) -> None:
     import copy
 
-    subject = tiny()
+    subject = tiny(device=device)
     module = copy.deepcopy(compress(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))).train()
-    F.cross_entropy(module(subject.example(4)), torch.tensor([0, 1, 2, 0])).backward()
+    F.cross_entropy(module(subject.example(4)), torch.tensor([0, 1, 2, 0], device=device)).backward()
     torch.optim.SGD(module.parameters(), 0.1).step()
     assert all(p.grad is not None for p in module.parameters())
 
 
-def test_a_wrong_module_is_never_handed_out() -> None:
-    subject = tiny()
+def test_a_wrong_module_is_never_handed_out(device: str) -> None:
+    subject = tiny(device=device)
     plan = resolve(subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit"))
     module = build(subject, plan)
     assert verify(subject, plan, module) < 1e-5
@@ -204,16 +205,16 @@ def test_a_wrong_module_is_never_handed_out() -> None:
         verify(subject, plan, module)
 
 
-def test_a_forward_that_fails_is_an_evaluation_error() -> None:
+def test_a_forward_that_fails_is_an_evaluation_error(device: str) -> None:
     class Bad(MLP):
         def forward(self, x: Tensor) -> Tensor:
             raise KeyError("lost")
 
     with pytest.raises(EvaluationError, match="lost"):
-        compress(tiny(Bad()), Recipe().prune("fc.0", sparsity=0.5))
+        compress(tiny(Bad(), device=device), Recipe().prune("fc.0", sparsity=0.5))
 
 
-def test_two_consumers_that_share_one_weight() -> None:
+def test_two_consumers_that_share_one_weight(device: str) -> None:
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -224,7 +225,7 @@ def test_two_consumers_that_share_one_weight() -> None:
             h = F.relu(self.a(x))
             return self.b(h) + 2 * self.c(h.flip(0))
 
-    subject = tiny(Shared())
+    subject = tiny(Shared(), device=device)
     recipe = Recipe().prune("a", sparsity=0.5, granularity="unit")
     module = compress(subject, recipe)
     assert module.b.weight is module.c.weight and module.b.weight.shape == (3, 4) and gap(subject, recipe) < 1e-9

@@ -33,8 +33,8 @@ def oracle(weight: Tensor, sparsity: float) -> Tensor:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_layer_of_every_sample_is_pruned_as_torch_does(name: str) -> None:
-    subject = few(name)
+def test_every_layer_of_every_sample_is_pruned_as_torch_does(name: str, device: str) -> None:
+    subject = few(name, device=device)
     for sparsity in SPARSITIES:
         plan = resolve(subject, Recipe().prune("*", sparsity=sparsity))
         for layer in subject.layers:
@@ -47,8 +47,8 @@ def test_every_layer_of_every_sample_is_pruned_as_torch_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.9])
-def test_global_scope_is_torchs_global_unstructured(name: str, sparsity: float) -> None:
-    subject = few(name)
+def test_global_scope_is_torchs_global_unstructured(name: str, sparsity: float, device: str) -> None:
+    subject = few(name, device=device)
     holders = []
     for layer in subject.layers:
         holder = nn.Module()
@@ -62,9 +62,9 @@ def test_global_scope_is_torchs_global_unstructured(name: str, sparsity: float) 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.floats(0, 1, exclude_max=True))
-def test_ties_and_rounding_are_torchs(values: list[int], sparsity: float) -> None:
+def test_ties_and_rounding_are_torchs(device: str, values: list[int], sparsity: float) -> None:
     """Few distinct magnitudes, existing zeros among them; k = round(s * n) with Python's round (half to even)."""
-    weight = torch.tensor(values, dtype=torch.float32)
+    weight = torch.tensor(values, dtype=torch.float32, device=device)
     k = round(sparsity * len(values))
     mask = by_sparsity([weight.abs()], [None], sparsity)[0]
     assert int((~mask).sum()) == k
@@ -75,17 +75,17 @@ def test_ties_and_rounding_are_torchs(values: list[int], sparsity: float) -> Non
 @pytest.mark.parametrize(
     ("n", "sparsity", "k"), [(5, 0.5, 2), (3, 0.5, 2), (7, 0.5, 4), (10, 0.25, 2), (10, 0.35, 4), (1, 0.5, 0)]
 )
-def test_half_goes_to_even(n: int, sparsity: float, k: int) -> None:
-    assert int((~by_sparsity([torch.rand(n)], [None], sparsity)[0]).sum()) == k == round(sparsity * n)
+def test_half_goes_to_even(n: int, sparsity: float, k: int, device: str) -> None:
+    assert int((~by_sparsity([torch.rand(n).to(device)], [None], sparsity)[0]).sum()) == k == round(sparsity * n)
 
 
-def test_a_threshold_prunes_what_is_at_or_below_it() -> None:
-    scores = torch.tensor([0.0, 0.5, 0.5, 0.75])
+def test_a_threshold_prunes_what_is_at_or_below_it(device: str) -> None:
+    scores = torch.tensor([0.0, 0.5, 0.5, 0.75], device=device)
     assert by_threshold(scores, None, 0.5).tolist() == [False, False, False, True]
     assert by_threshold(scores, None, 0.49).tolist() == [False, True, True, True]
     assert by_threshold(scores, None, 0.0).tolist() == [False, True, True, True]
     assert by_threshold(scores, None, -1.0).all()
-    subject = tiny()
+    subject = tiny(device=device)
     weight = subject.weight("fc.0.weight").abs()
     at = float(weight.flatten()[7])
     mask = resolve(subject, Recipe().prune("fc.0", threshold=at)).masks["fc.0.weight"]
@@ -95,9 +95,9 @@ def test_a_threshold_prunes_what_is_at_or_below_it() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(1, 2), (2, 4), (1, 4), (3, 5), (4, 8)])
 @pytest.mark.parametrize("shape", [(3, 8), (2, 5), (2, 9, 3, 3), (4, 2), (1, 16, 1)])
-def test_n_of_m_against_brute_force(n: int, m: int, shape: tuple[int, ...]) -> None:
+def test_n_of_m_against_brute_force(n: int, m: int, shape: tuple[int, ...], device: str) -> None:
     torch.manual_seed(0)
-    scores = torch.rand(shape)
+    scores = torch.rand(shape).to(device)
     mask = by_pattern(scores, n, m)
     rest = [range(size) for d, size in enumerate(shape) if d != 1]
     for index in itertools.product(*rest):
@@ -110,16 +110,16 @@ def test_n_of_m_against_brute_force(n: int, m: int, shape: tuple[int, ...]) -> N
         assert kept[shape[1] // m * m :].all()
 
 
-def test_n_of_m_keeps_n_also_among_ties() -> None:
+def test_n_of_m_keeps_n_also_among_ties(device: str) -> None:
     for fill in (0.0, 1.0):
-        assert (by_pattern(torch.full((3, 8), fill), 2, 4).view(3, 2, 4).sum(-1) == 2).all()
+        assert (by_pattern(torch.full((3, 8), fill, device=device), 2, 4).view(3, 2, 4).sum(-1) == 2).all()
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(4, 1), (1, 4), (2, 3), (16, 16)])
 @pytest.mark.parametrize("shape", [(8, 12), (5, 7), (3, 2, 3, 3)])
-def test_blocks_against_brute_force(rows: int, columns: int, shape: tuple[int, ...]) -> None:
+def test_blocks_against_brute_force(rows: int, columns: int, shape: tuple[int, ...], device: str) -> None:
     torch.manual_seed(0)
-    scores = torch.rand(shape)
+    scores = torch.rand(shape).to(device)
     matrix = scores.reshape(shape[0], -1)
     sums = block_sums(scores, rows, columns)
     down, across = -(-matrix.shape[0] // rows), -(-matrix.shape[1] // columns)
@@ -127,14 +127,14 @@ def test_blocks_against_brute_force(rows: int, columns: int, shape: tuple[int, .
     for i, j in itertools.product(range(down), range(across)):
         block = matrix[i * rows : (i + 1) * rows, j * columns : (j + 1) * columns]
         assert sums[i, j].item() == pytest.approx(block.sum().item(), rel=1e-5)
-    chosen = torch.rand(down, across) > 0.5
+    chosen = torch.rand(down, across).to(device) > 0.5
     entries = expand_blocks(chosen, rows, columns, shape).reshape(matrix.shape)
     for i, j in itertools.product(range(matrix.shape[0]), range(matrix.shape[1])):
         assert entries[i, j] == chosen[i // rows, j // columns]
 
 
-def test_blocks_are_cut_whole_and_counted_as_blocks() -> None:
-    subject = tiny()
+def test_blocks_are_cut_whole_and_counted_as_blocks(device: str) -> None:
+    subject = tiny(device=device)
     mask = resolve(subject, Recipe().prune("fc.0", granularity="2x3", sparsity=0.5)).masks["fc.0.weight"]
     sums = subject.weight("fc.0.weight").abs().reshape(4, 2, 2, 3).sum((1, 3))
     gone = set(sums.flatten().argsort()[:4].tolist())
@@ -142,15 +142,15 @@ def test_blocks_are_cut_whole_and_counted_as_blocks() -> None:
     assert int(mask.sum()) == 24
 
 
-def test_existing_zeros_count() -> None:
-    weight = torch.zeros(10)
-    weight[:3] = torch.tensor([1.0, 2.0, 3.0])
+def test_existing_zeros_count(device: str) -> None:
+    weight = torch.zeros(10, device=device)
+    weight[:3] = torch.tensor([1.0, 2.0, 3.0], device=device)
     mask = by_sparsity([weight], [None], 0.5)[0]
     assert int((~mask).sum()) == 5 and mask[:3].all()
 
 
-def test_the_sparsity_is_of_what_is_alive() -> None:
-    scores, alive = torch.arange(10.0), torch.tensor([True, False] * 5)
+def test_the_sparsity_is_of_what_is_alive(device: str) -> None:
+    scores, alive = torch.arange(10.0, device=device), torch.tensor([True, False] * 5, device=device)
     mask = by_sparsity([scores], [alive], 0.4)[0]
     assert mask.tolist() == [False, False, False, False, True, False, True, False, True, False]
     two = by_sparsity([scores, scores], [alive, None], 0.5)
@@ -169,28 +169,28 @@ def brute_units(scores: list[list[float]], k: int) -> list[list[int]]:
     st.lists(st.lists(st.floats(0, 100), min_size=1, max_size=8, unique=True), min_size=1, max_size=4),
     st.floats(0, 0.999),
 )
-def test_units_that_stay(scores: list[list[float]], sparsity: float) -> None:
+def test_units_that_stay(device: str, scores: list[list[float]], sparsity: float) -> None:
     flat = [v for s in scores for v in s]
     if len(set(torch.tensor(flat).tolist())) < len(flat):
         return  # ties: any choice is right
-    tensors = [torch.tensor(s) for s in scores]
+    tensors = [torch.tensor(s, device=device) for s in scores]
     stays = units_that_stay(tensors, sparsity, None)
     k = min(round(sparsity * len(flat)), len(flat) - len(scores))
     assert [s.tolist() for s in stays] == brute_units(scores, k)
     assert all(len(s) >= 1 and s.tolist() == sorted(s.tolist()) for s in stays)
 
 
-def test_one_unit_stays_however_high_the_threshold() -> None:
-    stays = units_that_stay([torch.tensor([1.0, 5.0, 2.0]), torch.zeros(4)], None, 1e9)
+def test_one_unit_stays_however_high_the_threshold(device: str) -> None:
+    stays = units_that_stay([torch.tensor([1.0, 5.0, 2.0], device=device), torch.zeros(4, device=device)], None, 1e9)
     assert [s.tolist() for s in stays] == [[1], [0]]
-    assert [s.tolist() for s in units_that_stay([torch.tensor([1.0, 5.0, 2.0])], None, 2.0)] == [[1]]
+    assert [s.tolist() for s in units_that_stay([torch.tensor([1.0, 5.0, 2.0], device=device)], None, 2.0)] == [[1]]
 
 
 @pytest.mark.parametrize(
     ("stay", "multiple", "at_least", "expected"),
     [(13, 8, 1, 16), (11, 8, 1, 8), (3, 8, 1, 8), (20, 16, 1, 16), (5, 1, 7, 7), (9, 8, 9, 16), (19, 8, 1, 16), (2, 32, 1, 20)],
 )
-def test_the_number_of_units_is_rounded_to_what_hardware_likes(stay: int, multiple: int, at_least: int, expected: int) -> None:
-    scores = torch.arange(20.0).flip(0)
+def test_the_number_of_units_is_rounded_to_what_hardware_likes(stay: int, multiple: int, at_least: int, expected: int, device: str) -> None:
+    scores = torch.arange(20.0, device=device).flip(0)
     kept = round_units(scores, torch.arange(stay), multiple, at_least)
     assert kept.tolist() == list(range(expected))  # the best ones, in order

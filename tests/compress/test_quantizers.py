@@ -18,13 +18,13 @@ from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.subject import Subject
 from explorer.models.task import Task
-from tests.contract.nets import SAMPLES, few, tiny
+from tests.contract.nets import SAMPLES, few, same, tiny
 
 BITS, SCHEMES = range(2, 9), ("symmetric", "affine")
 
 
 def formula(weight: Tensor, bits: int, scheme: str, axis: int | None) -> tuple[Tensor, Tensor, int, int]:
-    """Scale, zero point and code range, from the definition, in plain loops over slices."""
+    """Scale, zero point and code range, from the definition, in plain loops over slices, on the CPU."""
     slices = [weight] if axis is None else weight.unbind(axis)
     scales, zeros = [], []
     low, high = (0, 2**bits - 1) if scheme == "affine" else (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1)
@@ -39,6 +39,7 @@ def formula(weight: Tensor, bits: int, scheme: str, axis: int | None) -> tuple[T
 
 
 def reference(weight: Tensor, bits: int, scheme: str, axis: int | None) -> Tensor:
+    weight = weight.cpu()
     scale, zero, low, high = formula(weight, bits, scheme, axis)
     if axis is None:
         return torch.fake_quantize_per_tensor_affine(weight, scale, zero, low, high)
@@ -46,14 +47,14 @@ def reference(weight: Tensor, bits: int, scheme: str, axis: int | None) -> Tenso
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_layer_of_every_sample_is_quantized_as_torch_does(name: str) -> None:
-    subject = few(name)
+def test_every_layer_of_every_sample_is_quantized_as_torch_does(name: str, device: str) -> None:
+    subject = few(name, device=device)
     for bits, scheme, granularity in itertools.product((2, 3, 5, 8), SCHEMES, ("tensor", "channel")):
         recipe = Recipe().quantize("*", bits=bits, scheme=scheme, granularity=granularity)
         weights = effective_weights(subject, resolve(subject, recipe))
         for layer in subject.layers:
             expected = reference(subject.weight(layer.name), bits, scheme, 0 if granularity == "channel" else None)
-            assert torch.equal(weights[layer.name], expected), (layer.name, bits, scheme, granularity)
+            assert same(weights[layer.name], expected), (layer.name, bits, scheme, granularity)
 
 
 class Up(nn.Module):
@@ -72,14 +73,14 @@ class Up(nn.Module):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_channels_of_transposed_convolutions_are_axis_1(scheme: str) -> None:
-    subject = tiny(Up(), (3, 4))
+def test_channels_of_transposed_convolutions_are_axis_1(scheme: str, device: str) -> None:
+    subject = tiny(Up(), (3, 4), device=device)
     plan = resolve(subject, Recipe().quantize("*", bits=3, scheme=scheme, granularity="channel"))
     weights = effective_weights(subject, plan)
     for layer in subject.layers:
         axis = 1 if layer.kind == "conv_transpose" else 0
         assert plan.codes[layer.name].scale.shape == (layer.shape[axis],)
-        assert torch.equal(weights[layer.name], reference(subject.weight(layer.name), 3, scheme, axis))
+        assert same(weights[layer.name], reference(subject.weight(layer.name), 3, scheme, axis))
 
 
 @settings(max_examples=200, deadline=None)
@@ -89,8 +90,10 @@ def test_channels_of_transposed_convolutions_are_axis_1(scheme: str) -> None:
     st.sampled_from(SCHEMES),
     st.booleans(),
 )
-def test_any_tensor_is_quantized_as_torch_does(values: list[float], bits: int, scheme: str, channel: bool) -> None:
-    weight = torch.tensor(values).view(1, -1).repeat(2, 1)
+def test_any_tensor_is_quantized_as_torch_does(
+    device: str, values: list[float], bits: int, scheme: str, channel: bool
+) -> None:
+    weight = torch.tensor(values, device=device).view(1, -1).repeat(2, 1)
     weight[1] = -weight[1] * 0.37
     axis = 0 if channel else None
     codes = registry["minmax"]().fit(weight, bits, scheme, axis)
@@ -99,32 +102,32 @@ def test_any_tensor_is_quantized_as_torch_does(values: list[float], bits: int, s
     peak = weight.abs().max()
     if peak == 0 or peak > 1e-30:  # a range whose step underflows is rounded to zero; torch divides by it
         if not channel or all(row.abs().max() == 0 or row.abs().max() > 1e-30 for row in weight):
-            assert torch.equal(found, reference(weight, bits, scheme, axis))
+            assert same(found, reference(weight, bits, scheme, axis))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("axis", [None, 0, 1])
 @pytest.mark.parametrize("bits", BITS)
-def test_zeros_and_constants(scheme: str, axis: int | None, bits: int) -> None:
-    fit = registry["minmax"]().fit
-    assert torch.equal(fit(torch.zeros(3, 4), bits, scheme, axis).fake_quantize(torch.zeros(3, 4)), torch.zeros(3, 4))
-    assert (fit(torch.zeros(3, 4), bits, scheme, axis).scale == 1).all()
+def test_zeros_and_constants(scheme: str, axis: int | None, bits: int, device: str) -> None:
+    fit, zeros = registry["minmax"]().fit, torch.zeros(3, 4, device=device)
+    assert torch.equal(fit(zeros, bits, scheme, axis).fake_quantize(zeros), zeros)
+    assert (fit(zeros, bits, scheme, axis).scale == 1).all()
     for value in (0.3, -0.3, 1e-20, 1e20):
-        weight = torch.full((3, 4), value)
+        weight = torch.full((3, 4), value, device=device)
         found = fit(weight, bits, scheme, axis).fake_quantize(weight)
         assert torch.allclose(found, weight, rtol=1e-5, atol=0), (value, found)
-    mixed = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, -2.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    mixed = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, -2.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]], device=device)
     codes = fit(mixed, bits, scheme, 0)
-    assert codes.scale[0] == codes.scale[2] == 1 and torch.equal(codes.fake_quantize(mixed)[[0, 2]], torch.zeros(2, 4))
-    tiniest = torch.full((2, 2), 1e-45)
+    assert codes.scale[0] == codes.scale[2] == 1 and torch.equal(codes.fake_quantize(mixed)[[0, 2]], zeros[:2])
+    tiniest = torch.full((2, 2), 1e-45, device=device)
     assert torch.isfinite(fit(tiniest, bits, scheme, axis).fake_quantize(tiniest)).all()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_ranges_are_taken_from_the_pruned_weights(scheme: str, granularity: str) -> None:
+def test_ranges_are_taken_from_the_pruned_weights(scheme: str, granularity: str, device: str) -> None:
     """A criterion that prunes the largest weights shows it: the scale must come from what is left."""
-    subject = tiny()
+    subject = tiny(device=device)
     with torch.no_grad():
         subject.module.fc[1].weight[0, 0] = 100.0
     recipe = (
@@ -137,22 +140,22 @@ def test_ranges_are_taken_from_the_pruned_weights(scheme: str, granularity: str)
     assert not mask[0, 0], "choose another seed: the large weight has to be pruned"
     pruned = subject.weight("fc.1.weight") * mask
     found = effective_weights(subject, plan)["fc.1.weight"]
-    assert torch.equal(found, reference(pruned, 4, scheme, 0 if granularity == "channel" else None))
+    assert same(found, reference(pruned, 4, scheme, 0 if granularity == "channel" else None))
     assert (found[~mask] == 0).all() and plan.codes["fc.1.weight"].scale.max() <= 1
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_soft_weights_are_quantized_after_they_were_attenuated(scheme: str) -> None:
-    subject = tiny()
+def test_soft_weights_are_quantized_after_they_were_attenuated(scheme: str, device: str) -> None:
+    subject = tiny(device=device)
     weight = subject.weight("fc.0.weight")
     recipe = Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=0.25).quantize("fc.0", bits=4, scheme=scheme)
     attenuated = torch.where(oracle_mask(weight, 0.5), weight, weight * 0.25)
-    assert torch.equal(
+    assert same(
         effective_weights(subject, resolve(subject, recipe))["fc.0.weight"], reference(attenuated, 4, scheme, None)
     )
     t = float(weight.abs().median())
     recipe = Recipe().prune("fc.0", threshold=t, mode="shrink").quantize("fc.0", bits=4, scheme=scheme)
-    assert torch.equal(
+    assert same(
         effective_weights(subject, resolve(subject, recipe))["fc.0.weight"],
         reference(F.softshrink(weight, t), 4, scheme, None),
     )
@@ -160,17 +163,19 @@ def test_soft_weights_are_quantized_after_they_were_attenuated(scheme: str) -> N
 
 def oracle_mask(weight: Tensor, sparsity: float) -> Tensor:
     order = weight.abs().flatten().argsort(stable=True)
-    mask = torch.ones(weight.numel(), dtype=torch.bool)
+    mask = torch.ones(weight.numel(), dtype=torch.bool, device=weight.device)
     mask[order[: round(sparsity * weight.numel())]] = False
     return mask.view_as(weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("granularity", ["tensor", "channel"])
-def test_weights_keep_their_dtype(dtype: torch.dtype, granularity: str) -> None:
-    x, y = tiny().task.batch("validation", range(64))
+def test_weights_keep_their_dtype(dtype: torch.dtype, granularity: str, device: str) -> None:
+    if device == "mps" and dtype == torch.float64:
+        pytest.skip("MPS has no float64")
+    x, y = tiny(device=device).task.batch("validation", range(64))
     data = TensorDataset(x.to(dtype), y)
-    subject = Subject(tiny().module.to(dtype), Task.classification(validation=data))
+    subject = Subject(tiny(device=device).module.to(dtype), Task.classification(validation=data))
     recipe = (
         Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=0.5).quantize("*", bits=4, granularity=granularity)
         .prune("fc.1", sparsity=0.5, granularity="unit", mode="scale", factor=0.5).prune("fc.2", sparsity=0.5)
@@ -179,27 +184,27 @@ def test_weights_keep_their_dtype(dtype: torch.dtype, granularity: str) -> None:
     assert plan.digest
     for name, weight in effective_weights(subject, plan).items():
         assert weight.dtype == dtype, name
-        values = {round(v, 6) for v in weight[0].double().unique().tolist()}
+        values = {round(v, 6) for v in weight[0].cpu().double().unique().tolist()}
         assert len(values) <= 16
-    report = evaluate(subject, recipe, device="cpu")
+    report = evaluate(subject, recipe, device=device)
     assert 0 < report.sparsity < 1 and report.metrics["loss"] > 0
     compressed = compress(subject, recipe)
     assert {p.dtype for p in compressed.parameters()} == {dtype}
 
 
-def test_unknown_quantizer_with_near_match() -> None:
+def test_unknown_quantizer_with_near_match(device: str) -> None:
     with pytest.raises(RecipeError, match="unknown quantizer 'minmx'; did you mean minmax"):
-        resolve(tiny(), Recipe().quantize("fc.0", bits=4, quantizer="minmx"))
+        resolve(tiny(device=device), Recipe().quantize("fc.0", bits=4, quantizer="minmx"))
 
 
-def test_levels_are_what_the_weights_become() -> None:
+def test_levels_are_what_the_weights_become(device: str) -> None:
     torch.manual_seed(0)
-    weight = torch.randn(4, 50)
+    weight = torch.randn(4, 50).to(device)
     for bits, scheme, axis in itertools.product((2, 4), SCHEMES, (None, 0)):
         codes = registry["minmax"]().fit(weight, bits, scheme, axis)
         found = codes.fake_quantize(weight)
         for row in range(4):
-            levels = torch.tensor(codes.levels(row if axis == 0 else 0))
+            levels = torch.tensor(codes.levels(row if axis == 0 else 0), device=device)
             assert len(levels) == (2**bits if scheme == "affine" else 2**bits - 1) and (levels == 0).any()
             nearest = (found[row][:, None] - levels).abs().min(1).values
             assert nearest.max() < 1e-6 and (levels.diff() > 0).all()

@@ -11,7 +11,7 @@ from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.subject import Subject
-from tests.contract.nets import MLP, few, tiny
+from tests.contract.nets import MLP, batch, few, tiny
 
 FIRST, SECOND, THIRD = "fc.0.weight", "fc.1.weight", "fc.2.weight"
 
@@ -20,13 +20,13 @@ def weights(subject: Subject, recipe: Recipe) -> dict[str, Tensor]:
     return effective_weights(subject, resolve(subject, recipe))
 
 
-def test_an_empty_recipe_plans_nothing() -> None:
-    plan = resolve(tiny(), Recipe())
+def test_an_empty_recipe_plans_nothing(device: str) -> None:
+    plan = resolve(tiny(device=device), Recipe())
     assert not plan.layers and not plan.masks and not plan.kept and not plan.codes
 
 
-def test_the_last_matching_rule_of_a_kind_holds() -> None:
-    subject = tiny()
+def test_the_last_matching_rule_of_a_kind_holds(device: str) -> None:
+    subject = tiny(device=device)
     recipe = (
         Recipe().prune("*", sparsity=0.75).prune("fc.1", sparsity=0.25).quantize("fc.0", bits=8).quantize("*", bits=3)
     )
@@ -37,9 +37,9 @@ def test_the_last_matching_rule_of_a_kind_holds() -> None:
     assert set(resolve(subject, recipe.keep("fc.1")).layers) == {FIRST, THIRD}
 
 
-def test_a_global_scope_ranks_all_that_its_rule_holds_for() -> None:
+def test_a_global_scope_ranks_all_that_its_rule_holds_for(device: str) -> None:
     """A layer that a later rule took away is ranked apart."""
-    subject = tiny()
+    subject = tiny(device=device)
     recipe = Recipe().prune("*", sparsity=0.5, scope="global").prune("fc.1", sparsity=0.9)
     plan = resolve(subject, recipe)
     pair = torch.cat([subject.weight(n).abs().flatten() for n in (FIRST, THIRD)])
@@ -50,8 +50,8 @@ def test_a_global_scope_ranks_all_that_its_rule_holds_for() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.3, 0.99])
-def test_scale_attenuates_by_its_factor(factor: float) -> None:
-    subject = tiny()
+def test_scale_attenuates_by_its_factor(factor: float, device: str) -> None:
+    subject = tiny(device=device)
     w = subject.weight(FIRST)
     found = weights(subject, Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=factor))[FIRST]
     small = w.abs() <= w.abs().flatten().sort().values[23]
@@ -59,8 +59,8 @@ def test_scale_attenuates_by_its_factor(factor: float) -> None:
 
 
 @pytest.mark.parametrize("threshold", [-0.5, 0.0, 0.1, 0.25, 10.0])
-def test_shrink_is_soft_thresholding(threshold: float) -> None:
-    subject = tiny()
+def test_shrink_is_soft_thresholding(threshold: float, device: str) -> None:
+    subject = tiny(device=device)
     w = subject.weight(FIRST)
     found = weights(subject, Recipe().prune("fc.0", threshold=threshold, mode="shrink"))[FIRST]
     expected = torch.sign(w) * (w.abs() - max(threshold, 0)).clamp(min=0)
@@ -68,8 +68,8 @@ def test_shrink_is_soft_thresholding(threshold: float) -> None:
     assert torch.equal(found == 0, w.abs() <= threshold)
 
 
-def test_shrink_by_sparsity_zeroes_that_many() -> None:
-    subject = tiny()
+def test_shrink_by_sparsity_zeroes_that_many(device: str) -> None:
+    subject = tiny(device=device)
     w = subject.weight(FIRST)
     found = weights(subject, Recipe().prune("fc.0", sparsity=0.25, mode="shrink"))[FIRST]
     t = w.abs().flatten().sort().values[11]
@@ -78,9 +78,9 @@ def test_shrink_by_sparsity_zeroes_that_many() -> None:
     assert torch.equal(unchanged, w)
 
 
-def test_global_shrink_has_one_threshold() -> None:
+def test_global_shrink_has_one_threshold(device: str) -> None:
     """Also a layer of which nothing falls below it is shrunk by it."""
-    subject = tiny()
+    subject = tiny(device=device)
     with torch.no_grad():
         subject.module.fc[2].weight.copy_(5 + torch.rand(3, 5))
     found = weights(subject, Recipe().prune("*", sparsity=0.4, scope="global", mode="shrink"))
@@ -90,16 +90,16 @@ def test_global_shrink_has_one_threshold() -> None:
         assert torch.allclose(found[name], F.softshrink(subject.weight(name), t), atol=1e-6), name
 
 
-def test_sparsity_is_counted_over_blocks() -> None:
-    subject = tiny()
+def test_sparsity_is_counted_over_blocks(device: str) -> None:
+    subject = tiny(device=device)
     recipe = Recipe().prune("*", granularity="1x2", sparsity=0.5, scope="global")
     assert sum(int((~m).sum()) for m in resolve(subject, recipe).masks.values()) in range(
         49, 53
     )  # 26 blocks; some are narrow
 
 
-def test_units_go_first_and_weights_are_cut_among_what_remains() -> None:
-    subject = tiny()
+def test_units_go_first_and_weights_are_cut_among_what_remains(device: str) -> None:
+    subject = tiny(device=device)
     recipe = Recipe().prune("fc.0", sparsity=0.5, granularity="unit").prune("*", sparsity=0.5)
     plan = resolve(subject, recipe)
     kept = plan.kept["fc.0"]
@@ -115,9 +115,9 @@ def test_units_go_first_and_weights_are_cut_among_what_remains() -> None:
     assert torch.equal(first[kept], scores > scores.flatten().sort().values[11])
 
 
-def test_shrink_by_sparsity_looks_at_what_remains_only() -> None:
+def test_shrink_by_sparsity_looks_at_what_remains_only(device: str) -> None:
     """The removed columns hold the largest weights: they must not set the threshold."""
-    subject = tiny()
+    subject = tiny(device=device)
     with torch.no_grad():
         subject.module.fc[0].weight[:4] *= 1e-3  # units 0 to 3 go ...
         subject.module.fc[1].weight[:, :4] = 100.0  # ... whose readers are large
@@ -129,9 +129,9 @@ def test_shrink_by_sparsity_looks_at_what_remains_only() -> None:
     assert torch.allclose(found, F.softshrink(w, t), atol=1e-6) and int((found != 0).sum()) == 10
 
 
-def test_patterns_hold_in_the_tensor_that_remains() -> None:
+def test_patterns_hold_in_the_tensor_that_remains(device: str) -> None:
     """Hardware counts runs of four in what is stored, not in what once was."""
-    subject = tiny(MLP((6, 24, 16, 3)))
+    subject = tiny(MLP((6, 24, 16, 3)), device=device)
     recipe = Recipe().prune("fc.0", sparsity=0.33, granularity="unit").prune("fc.1", granularity="2:4")
     module = compress(subject, recipe)
     assert module.fc[1].weight.shape == (16, 16)
@@ -144,30 +144,30 @@ def test_patterns_hold_in_the_tensor_that_remains() -> None:
         assert set(module.fc[1].weight.view(16, 4, 4)[row, run].nonzero().flatten().tolist()) == set(best.tolist())
 
 
-def test_blocks_lie_in_the_tensor_that_remains() -> None:
-    subject = tiny(MLP((6, 24, 16, 3)))
+def test_blocks_lie_in_the_tensor_that_remains(device: str) -> None:
+    subject = tiny(MLP((6, 24, 16, 3)), device=device)
     recipe = Recipe().prune("fc.0", sparsity=0.33, granularity="unit").prune("fc.1", granularity="4x4", sparsity=0.5)
     module = compress(subject, recipe)
     blocks = (module.fc[1].weight != 0).view(4, 4, 4, 4).permute(0, 2, 1, 3).reshape(16, 16).sum(1)
     assert sorted(blocks.tolist()) == [0] * 8 + [16] * 8
 
 
-def test_soft_weights_are_attenuated_not_sparse() -> None:
-    subject = tiny()
-    report = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=0.5), device="cpu")
+def test_soft_weights_are_attenuated_not_sparse(device: str) -> None:
+    subject = tiny(device=device)
+    report = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5, mode="scale", factor=0.5), device=device)
     layer = report.counts.layers[FIRST]
     assert report.sparsity == 0 and layer.attenuated == 24 and layer.nonzero == 48
-    shrunk = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5, mode="shrink"), device="cpu").counts.layers[FIRST]
+    shrunk = evaluate(subject, Recipe().prune("fc.0", sparsity=0.5, mode="shrink"), device=device).counts.layers[FIRST]
     assert shrunk.nonzero == 24 and shrunk.attenuated == 24
     units = evaluate(
-        subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit", mode="scale", factor=0.5), device="cpu"
+        subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit", mode="scale", factor=0.5), device=device
     )
     assert units.sparsity == 0 and units.counts.layers[SECOND].attenuated == 20
-    assert units.parameters == evaluate(subject, device="cpu").parameters
+    assert units.parameters == evaluate(subject, device=device).parameters
 
 
-def test_soft_units_scale_exactly_what_the_unit_puts_out() -> None:
-    subject = tiny(MLP(act=torch.sigmoid))
+def test_soft_units_scale_exactly_what_the_unit_puts_out(device: str) -> None:
+    subject = tiny(MLP(act=torch.sigmoid), device=device)
     recipe = Recipe().prune("fc.0", sparsity=0.5, granularity="unit", mode="scale", factor=0.25)
     module = compress(subject, recipe)
     small = subject.weight(FIRST).abs().sum(1).argsort()[:4]
@@ -182,16 +182,16 @@ def test_soft_units_scale_exactly_what_the_unit_puts_out() -> None:
     }
 
 
-def test_soft_units_and_soft_weights_multiply() -> None:
-    subject = tiny()
+def test_soft_units_and_soft_weights_multiply(device: str) -> None:
+    subject = tiny(device=device)
     units = Recipe().prune("fc.0", sparsity=0.5, granularity="unit", mode="scale", factor=0.5)
     both = units.prune("fc.1", threshold=1e9, mode="scale", factor=0.5)
     one = weights(subject, units)[SECOND]
     assert torch.allclose(weights(subject, both)[SECOND], one * 0.5, atol=1e-8)
 
 
-def test_equal_plans_have_equal_digests() -> None:
-    subject = tiny()
+def test_equal_plans_have_equal_digests(device: str) -> None:
+    subject = tiny(device=device)
     cut = subject.weight(FIRST).abs().flatten().sort().values
     by_threshold = Recipe().prune("fc.0", threshold=float(cut[11]))
     assert resolve(subject, Recipe().prune("fc.0", sparsity=0.25)).digest == resolve(subject, by_threshold).digest
@@ -227,41 +227,41 @@ def test_equal_plans_have_equal_digests() -> None:
         (Recipe().keep("nope"), "nope"),
     ],
 )
-def test_what_means_nothing_here(recipe: Recipe, message: str) -> None:
+def test_what_means_nothing_here(recipe: Recipe, message: str, device: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        resolve(tiny(), recipe)
+        resolve(tiny(device=device), recipe)
 
 
-def test_a_recipe_of_another_model() -> None:
+def test_a_recipe_of_another_model(device: str) -> None:
     with pytest.raises(RecipeError, match="'conv1' names no layer of bikes-mlp"):
-        evaluate(few("bikes-mlp"), Recipe().prune("conv1", sparsity=0.5), device="cpu")
+        evaluate(few("bikes-mlp", device=device), Recipe().prune("conv1", sparsity=0.5), device=device)
 
 
-def test_pruning_everything_away_shows_the_true_figures() -> None:
-    subject = tiny()
-    report = evaluate(subject, Recipe().prune("*", threshold=1e9), device="cpu")
+def test_pruning_everything_away_shows_the_true_figures(device: str) -> None:
+    subject = tiny(device=device)
+    report = evaluate(subject, Recipe().prune("*", threshold=1e9), device=device)
     assert report.sparsity == 1 and report.counts.zeros_left == 1
-    x, y = subject.task.batch("validation", range(64))
+    y = batch(subject)[1]
     answer = int(subject.module.fc[2].bias.argmax())
     assert report.metrics["accuracy"] == pytest.approx((y == answer).float().mean().item())
     everything = Recipe().prune("*", threshold=1e9, granularity="unit").prune("*", threshold=1e9).quantize("*", bits=2)
-    report = evaluate(subject, everything, device="cpu")
+    report = evaluate(subject, everything, device=device)
     assert report.sparsity == 1 and report.parameters == (6 + 1) + (1 + 1) + (3 + 3)
     module = compress(subject, everything)
     assert [tuple(layer.weight.shape) for layer in module.fc] == [(1, 6), (1, 1), (3, 1)]
 
 
-def test_the_random_criterion_cuts_the_same_each_time() -> None:
-    a, b = (resolve(tiny(), Recipe().prune("*", sparsity=0.5, criterion="random")).masks for _ in range(2))
+def test_the_random_criterion_cuts_the_same_each_time(device: str) -> None:
+    a, b = (resolve(tiny(device=device), Recipe().prune("*", sparsity=0.5, criterion="random")).masks for _ in range(2))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a[FIRST].flatten()[:15], a[THIRD].flatten())
 
 
-def test_resolving_within_inference_mode_does_no_harm() -> None:
-    subject = tiny()
+def test_resolving_within_inference_mode_does_no_harm(device: str) -> None:
+    subject = tiny(device=device)
     recipe = Recipe().prune("fc.0", sparsity=0.5, granularity="unit").prune("*", sparsity=0.5).quantize("*", bits=4)
     with torch.inference_mode():
-        evaluate(subject, recipe, device="cpu")
+        evaluate(subject, recipe, device=device)
     module = compress(subject, recipe)
     for parameter in module.parameters():
         assert parameter.requires_grad and not parameter.is_inference()

@@ -13,7 +13,7 @@ from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.subject import Subject
-from tests.contract.nets import CNN_MLP, RECURRENT, HardView, few, randomize, state, tiny, unchanged
+from tests.contract.nets import CNN_MLP, RECURRENT, HardView, few, randomize, sample, state, tiny, unchanged
 
 
 class Residual(nn.Module):
@@ -35,8 +35,8 @@ def rows(weight: Tensor, criterion: str) -> Tensor:
 
 @pytest.mark.parametrize("criterion", ["l1", "l2"])
 @pytest.mark.parametrize("name", CNN_MLP)
-def test_a_groups_score_is_aggregated_over_its_producers(name: str, criterion: str) -> None:
-    subject = few(name)
+def test_a_groups_score_is_aggregated_over_its_producers(name: str, criterion: str, device: str) -> None:
+    subject = few(name, device=device)
     assert subject.groups
     for group in subject.groups:
         parts = [rows(subject.weight(producer), criterion) for producer in group.producers]
@@ -49,8 +49,8 @@ def test_a_groups_score_is_aggregated_over_its_producers(name: str, criterion: s
             assert set(kept.tolist()) == expected, (group.name, sparsity)
 
 
-def test_global_units_are_ranked_over_their_groups_mean() -> None:
-    subject = tiny(Residual())
+def test_global_units_are_ranked_over_their_groups_mean(device: str) -> None:
+    subject = tiny(Residual(), device=device)
     with torch.no_grad():
         subject.module.c.weight.mul_(1000)  # only the normalization lets both groups lose units
     groups = {group.name: group for group in subject.groups}
@@ -66,8 +66,8 @@ def test_global_units_are_ranked_over_their_groups_mean() -> None:
     assert set(threshold.kept["c"].tolist()) == {i for i in range(4) if c[i] / c.mean() > 0.9}
 
 
-def test_a_rule_on_any_producer_cuts_the_group() -> None:
-    subject = tiny(Residual())
+def test_a_rule_on_any_producer_cuts_the_group(device: str) -> None:
+    subject = tiny(Residual(), device=device)
     for target in ("a", "b"):
         assert len(resolve(subject, Recipe().prune(target, sparsity=0.5, granularity="unit")).kept["a"]) == 4
     last = Recipe().prune("a", sparsity=0.5, granularity="unit").prune("b", sparsity=0.25, granularity="unit")
@@ -76,8 +76,8 @@ def test_a_rule_on_any_producer_cuts_the_group() -> None:
         assert "a" not in resolve(subject, last.keep(protected)).kept
 
 
-def test_a_protected_consumer_may_lose_inputs() -> None:
-    subject = tiny(Residual())
+def test_a_protected_consumer_may_lose_inputs(device: str) -> None:
+    subject = tiny(Residual(), device=device)
     module = compress(subject, Recipe().prune("*", sparsity=0.5, granularity="unit").keep("head"))
     assert module.head.weight.shape == (3, 4)
 
@@ -96,8 +96,8 @@ def exact(subject: Subject, recipe: Recipe) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", RECURRENT)
-def test_recurrent_units_and_the_embeddings_width_go_exactly(name: str) -> None:
-    subject = few(name)
+def test_recurrent_units_and_the_embeddings_width_go_exactly(name: str, device: str) -> None:
+    subject = few(name, device=device)
     for layer in subject.layers:
         if layer.kind in ("rnn", "lstm", "gru", "embedding"):
             recipe = Recipe().prune(layer.name, sparsity=0.5, granularity="unit")
@@ -111,15 +111,15 @@ def test_recurrent_units_and_the_embeddings_width_go_exactly(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*CNN_MLP, *RECURRENT, "fashion-vit"])
-def test_units_that_reach_the_output_are_refused(name: str) -> None:
-    subject = few(name)
+def test_units_that_reach_the_output_are_refused(name: str, device: str) -> None:
+    subject = few(name, device=device)
     head = [layer.name for layer in subject.layers if layer.kind == "linear"][-1]
     with pytest.raises(UnsupportedError, match=head):
         resolve(subject, Recipe().prune(head, sparsity=0.5, granularity="unit"))
 
 
-def test_heads_and_feed_forward_units_of_the_transformer_go_exactly() -> None:
-    subject = few("fashion-vit")
+def test_heads_and_feed_forward_units_of_the_transformer_go_exactly(device: str) -> None:
+    subject = few("fashion-vit", device=device)
     found = {group.name: (group.kind, group.units) for group in subject.groups}
     for i in range(4):
         assert found[f"blocks.{i}.attn"] == ("head", 4) and found[f"blocks.{i}.fc1"] == ("neuron", 128)
@@ -137,13 +137,13 @@ def test_heads_and_feed_forward_units_of_the_transformer_go_exactly() -> None:
     assert [block.fc1.out_features for block in module.blocks] == [64] * 4
 
 
-def test_a_view_with_a_number_in_it_is_refused_with_the_reason() -> None:
-    subject = tiny(HardView(), (1, 6, 6))
+def test_a_view_with_a_number_in_it_is_refused_with_the_reason(device: str) -> None:
+    subject = tiny(HardView(), (1, 6, 6), device=device)
     before = state(subject.module)
     with pytest.raises(UnsupportedError, match="conv.weight.*units cannot be removed: the forward pass fails"):
         compress(subject, Recipe().prune("conv", sparsity=0.5, granularity="unit"))
     assert subject.groups == [] and unchanged(subject.module, before)
-    assert evaluate(subject, Recipe().prune("conv", sparsity=0.5), device="cpu").sparsity > 0
+    assert evaluate(subject, Recipe().prune("conv", sparsity=0.5), device=device).sparsity > 0
 
 
 class Crossing(nn.Module):
@@ -161,26 +161,26 @@ class Crossing(nn.Module):
      nn.RMSNorm(8)],
     ids=lambda norm: type(norm).__name__,
 )  # fmt: skip
-def test_units_that_cross_a_norm_over_them_go_with_statistics_over_the_survivors(norm: nn.Module) -> None:
-    subject = tiny(randomize(Crossing(norm)))
+def test_units_that_cross_a_norm_over_them_go_with_statistics_over_the_survivors(norm: nn.Module, device: str) -> None:
+    subject = tiny(randomize(Crossing(norm)), device=device)
     module = exact(subject, Recipe().prune("a", sparsity=0.5, granularity="unit"))
     assert module.a.weight.shape == (4, 6) and module.head.weight.shape == (3, 4)
 
 
 @pytest.mark.parametrize("norm", [nn.Softmax(1), nn.LocalResponseNorm(3)], ids=lambda norm: type(norm).__name__)
-def test_units_that_cross_a_sum_over_them_are_refused(norm: nn.Module) -> None:
+def test_units_that_cross_a_sum_over_them_are_refused(norm: nn.Module, device: str) -> None:
     class Sized(Crossing):
         def forward(self, x: Tensor) -> Tensor:
             h = self.a(x)
             h = self.norm(h.unsqueeze(-1)).squeeze(-1) if isinstance(self.norm, nn.LocalResponseNorm) else self.norm(h)
             return self.head(F.relu(h))
 
-    subject = tiny(Sized(norm))
+    subject = tiny(Sized(norm), device=device)
     with pytest.raises(UnsupportedError, match="a.weight"):
         resolve(subject, Recipe().prune("a", sparsity=0.5, granularity="unit"))
 
 
-def test_heads_of_multihead_attention_and_what_it_projects_go_exactly() -> None:
+def test_heads_of_multihead_attention_and_what_it_projects_go_exactly(device: str) -> None:
     class Attended(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -194,7 +194,7 @@ def test_heads_of_multihead_attention_and_what_it_projects_go_exactly() -> None:
             h = self.embed(x)
             return self.head(self.attn(h, h, h)[0].mean(1))
 
-    subject = tiny(Attended(), (5, 4))
+    subject = tiny(Attended(), (5, 4), device=device)
     found = {g.name: (g.units, g.producers) for g in subject.groups}
     assert found["attn"] == (2, ("attn.in_proj_weight",)) and found["embed"] == (8, ("embed.weight",))
     for target in ("attn.in_proj_weight", "embed", "attn.out_proj"):
@@ -202,7 +202,7 @@ def test_heads_of_multihead_attention_and_what_it_projects_go_exactly() -> None:
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
-def test_single_recurrent_layers_lose_units(layer: type[nn.Module]) -> None:
+def test_single_recurrent_layers_lose_units(layer: type[nn.Module], device: str) -> None:
     class Sequence(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -216,7 +216,7 @@ def test_single_recurrent_layers_lose_units(layer: type[nn.Module]) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(F.relu(self.fc(self.rnn(F.relu(self.embed(x)))[0][:, -1])))
 
-    subject = tiny(randomize(Sequence()), (3, 4))
+    subject = tiny(randomize(Sequence()), (3, 4), device=device)
     assert [(g.name, g.kind) for g in subject.groups] == [("embed", "neuron"), ("rnn.l0", "hidden"), ("fc", "neuron")]
     for target in ("rnn", "rnn.weight_hh_l0"):
         module = exact(subject, Recipe().prune(target, sparsity=0.5, granularity="unit"))
@@ -231,18 +231,18 @@ def test_shrinking_units_is_no_recipe() -> None:
         Recipe().prune("a", sparsity=0.5, granularity="unit", mode="shrink")
 
 
-def test_units_of_all_layers_skip_those_that_have_none() -> None:
-    subject = tiny(Residual())
+def test_units_of_all_layers_skip_those_that_have_none(device: str) -> None:
+    subject = tiny(Residual(), device=device)
     plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
     assert {name: len(kept) for name, kept in plan.kept.items()} == {"a": 4, "c": 2}
-    assert evaluate(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"), device="cpu").n == 64
+    assert evaluate(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"), device=device).n == 64
 
 
-def test_randomized_batchnorm_is_removed_with_its_units() -> None:
+def test_randomized_batchnorm_is_removed_with_its_units(device: str) -> None:
     net = nn.Sequential(
         nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Sigmoid(), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 3)
     )
-    subject = tiny(randomize(net), (1, 8, 8))
+    subject = tiny(randomize(net), (1, 8, 8), device=device)
     module = compress(
         subject, Recipe().prune("0", sparsity=0.5, granularity="unit").prune("3", sparsity=0.25, granularity="unit")
     )
@@ -251,8 +251,8 @@ def test_randomized_batchnorm_is_removed_with_its_units() -> None:
     assert torch.equal(module[1].weight, net[1].weight[kept]) and module[5].weight.shape == (3, 48)
 
 
-def test_unit_counts_are_rounded_to_a_multiple_and_kept_above_a_floor() -> None:
-    subject = explorer.load("vowels-lstm")
+def test_unit_counts_are_rounded_to_a_multiple_and_kept_above_a_floor(device: str) -> None:
+    subject = sample("vowels-lstm", device)
     recipe = Recipe().prune("lstm", granularity="unit", sparsity=0.4, multiple=8)
     assert {name: len(kept) for name, kept in explorer.resolve(subject, recipe).kept.items()} == {"lstm.l0": 40, "lstm.l1": 40}
     recipe = Recipe().prune("lstm", granularity="unit", threshold=1e9, at_least=5)

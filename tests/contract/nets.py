@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -15,7 +16,8 @@ import sample_models
 from explorer.evaluate.tune import Tuning
 from explorer.models.samples import load
 from explorer.models.subject import Subject
-from explorer.models.task import Task
+from explorer.models.task import Task, to_device
+from explorer.models.trial import difference
 
 SAMPLES = tuple(name for name in sample_models.SAMPLES if sample_models.weights_path(name).exists())
 CNN_MLP = tuple(name for name in ("fashion-mlp", "fashion-lenet5", "fashion-resnet", "bikes-mlp") if name in SAMPLES)
@@ -23,19 +25,28 @@ RECURRENT = tuple(name for name in ("vowels-rnn", "vowels-lstm", "surnames-gru",
 
 
 @cache
-def few(name: str, n: int = 48) -> Subject:
-    """A sample model judged on the first ``n`` samples of each split; shares the sample's own module."""
+def sample(name: str, device: str = "cpu") -> Subject:
+    """A sample model on a device; on the CPU the shared one itself."""
     whole = load(name)
+    if device == "cpu":
+        return whole
+    return Subject(copy.deepcopy(whole.module).to(device), whole.task, name, card=whole.card)
+
+
+@cache
+def few(name: str, n: int = 48, device: str = "cpu") -> Subject:
+    """A sample model judged on the first ``n`` samples of each split; shares the sample's own module."""
+    whole = sample(name, device)
     splits = {key: Subset(data, range(min(n, len(data)))) for key, data in whole.task.splits.items()}
     make = {"classification": Task.classification, "regression": Task.regression, "language_model": Task.language_model}
-    return Subject(whole.module, make[whole.task.kind](**splits), name)
+    return Subject(whole.module, make[whole.task.kind](**splits), name, card=whole.card)
 
 
 def tuned(subject: Subject, rate: float = 1600.0, batch: int = 64, dtype: torch.dtype | None = None) -> Subject:
-    """The subject as if it had been measured on this machine's CPU: the first look is what fits 40 ms at ``rate``."""
+    """The subject as if it had been measured on this machine: the first look is what fits 40 ms at ``rate``."""
     full = Tuning(batch=batch, rate=rate)
     found = {"full": full, "fast": Tuning(dtype, batch=batch, rate=rate) if dtype else full}
-    subject.__dict__["_tuned"] = {("cpu", threads): found for threads in range(1, 257)}
+    subject.__dict__["_tuned"] = {(device, n): found for device in ("cpu", "cuda", "mps") for n in range(1, 257)}
     return subject
 
 
@@ -125,10 +136,32 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
-def tiny(module: nn.Module | None = None, shape: Sequence[int] = (6,), **more: Any) -> Subject:
-    """A subject over a small random module."""
+def tiny(module: nn.Module | None = None, shape: Sequence[int] = (6,), device: str = "cpu", **more: Any) -> Subject:
+    """A subject over a small random module, which is moved to the device."""
     torch.manual_seed(0)
-    return Subject(module if module is not None else MLP(), classification(shape, **more), "tiny")
+    return Subject((module if module is not None else MLP()).to(device), classification(shape, **more), "tiny")
+
+
+def batch(subject: Subject, n: int = 64, split: str = "validation") -> tuple[Any, Any]:
+    """(inputs, targets) of the first ``n`` samples of a split, on the subject's device."""
+    first = next(subject.module.parameters(), torch.empty(0))
+    return to_device(subject.task.batch(split, range(n)), first.device)
+
+
+def wide(device: str) -> torch.dtype:
+    """The widest floating type there is: MPS has no float64."""
+    return torch.float32 if device == "mps" else torch.float64
+
+
+def exact(device: str) -> float:
+    """How far two ways to compute the same may differ in the widest type."""
+    return 1e-4 if device == "mps" else 1e-9
+
+
+def same(found: Tensor, expected: Tensor) -> bool:
+    """Bit for bit where arithmetic is that of IEEE 754 (CPU, CUDA), else to 1e-5; compared on the CPU."""
+    a, b = found.detach().cpu(), expected.detach().cpu()
+    return torch.equal(a, b) if found.device.type != "mps" else a.dtype == b.dtype and difference(b, a) <= 1e-5
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:

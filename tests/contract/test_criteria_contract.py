@@ -29,8 +29,8 @@ def test_help_has_a_title_a_formula_and_a_source(criterion: str) -> None:
 
 @pytest.mark.parametrize("name", SAMPLES)
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_scores_have_the_weights_shape_are_finite_and_repeat(criterion: str, name: str) -> None:
-    subject = few(name)
+def test_scores_have_the_weights_shape_are_finite_and_repeat(criterion: str, name: str, device: str) -> None:
+    subject = few(name, device=device)
     before, training = state(subject.module), subject.module.training
     names = compatible(subject, criterion)
     assert names
@@ -49,8 +49,8 @@ def test_scores_have_the_weights_shape_are_finite_and_repeat(criterion: str, nam
 
 @pytest.mark.parametrize("name", ["fashion-mlp", "fashion-lenet5", "fashion-resnet", "fashion-vit", "bikes-mlp"])
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_unit_scores_have_one_value_a_unit(criterion: str, name: str) -> None:
-    subject = few(name)
+def test_unit_scores_have_one_value_a_unit(criterion: str, name: str, device: str) -> None:
+    subject = few(name, device=device)
     before = state(subject.module)
     first = importance(subject, criterion, granularity="unit", samples=32)
     second = importance(subject, criterion, granularity="unit", samples=32)
@@ -63,8 +63,8 @@ def test_unit_scores_have_one_value_a_unit(criterion: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_a_criterion_can_prune(criterion: str) -> None:
-    subject = tiny()
+def test_a_criterion_can_prune(criterion: str, device: str) -> None:
+    subject = tiny(device=device)
     names = compatible(subject, criterion)
     for scope in ("layer", "global"):
         plan = resolve(subject, Recipe().prune(names, sparsity=0.5, criterion=criterion, scope=scope))
@@ -78,8 +78,8 @@ def test_a_criterion_can_prune(criterion: str) -> None:
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_gradients_that_were_there_stay(criterion: str) -> None:
-    subject = tiny()
+def test_gradients_that_were_there_stay(criterion: str, device: str) -> None:
+    subject = tiny(device=device)
     subject.module.train()
     for parameter in subject.module.parameters():
         parameter.grad = torch.ones_like(parameter)
@@ -89,10 +89,8 @@ def test_gradients_that_were_there_stay(criterion: str) -> None:
 
 @pytest.mark.parametrize("criterion", CRITERIA)
 def test_scores_follow_the_weights_to_their_device(criterion: str, device: str) -> None:
-    subject = tiny()
+    subject, moved = tiny(), tiny(device=device)
     expected = importance(subject, criterion, layers=compatible(subject, criterion), samples=32)
-    subject.module.to(device)
-    moved = Subject(subject.module, subject.task)
     found = importance(moved, criterion, layers=compatible(moved, criterion), samples=32)
     for name, scores in found.items():
         assert scores.device.type == device and torch.allclose(scores.cpu(), expected[name], rtol=1e-4, atol=1e-6)

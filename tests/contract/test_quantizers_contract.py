@@ -9,7 +9,6 @@ import torch
 from explorer.compress.quantizers import quantizers, registry
 from explorer.compress.resolve import resolve
 from explorer.core.recipe import Recipe
-from explorer.models.subject import Subject
 from tests.contract.nets import tiny
 
 CASES = list(itertools.product(quantizers(), (2, 3, 4, 8), ("symmetric", "affine"), (None, 0, 1)))
@@ -48,8 +47,8 @@ def test_what_every_quantizer_holds(quantizer: str, bits: int, scheme: str, axis
 
 @pytest.mark.parametrize("quantizer", quantizers())
 @pytest.mark.parametrize("scheme", ["symmetric", "affine"])
-def test_more_bits_are_closer(quantizer: str, scheme: str) -> None:
-    weight = torch.randn(8, 100, generator=torch.Generator().manual_seed(1))
+def test_more_bits_are_closer(quantizer: str, scheme: str, device: str) -> None:
+    weight = torch.randn(8, 100, generator=torch.Generator().manual_seed(1)).to(device)
     errors = []
     for bits in range(2, 9):
         for axis in (None, 0):
@@ -62,10 +61,9 @@ def test_more_bits_are_closer(quantizer: str, scheme: str) -> None:
 
 @pytest.mark.parametrize("quantizer", quantizers())
 def test_a_quantizer_quantizes_in_a_recipe(quantizer: str, device: str) -> None:
-    subject = tiny()
+    subject, moved = tiny(), tiny(device=device)
     recipe = Recipe().prune("*", sparsity=0.5).quantize("*", bits=3, quantizer=quantizer)
     expected = resolve(subject, recipe)
-    moved = Subject(tiny().module.to(device), subject.task)
     for name, layer in resolve(moved, recipe).layers.items():
         found = layer.apply(moved.weight(name)).cpu()
         assert torch.allclose(found, expected.layers[name].apply(subject.weight(name)), atol=1e-6)

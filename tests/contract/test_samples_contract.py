@@ -8,9 +8,8 @@ import torch
 from explorer.compress.apply import compress
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
-from explorer.models.samples import load
 from explorer.models.subject import Subject
-from tests.contract.nets import SAMPLES, few, state, tiny, unchanged
+from tests.contract.nets import SAMPLES, few, sample, state, tiny, unchanged
 
 
 def random_recipe(rng: random.Random, subject: Subject) -> Recipe:
@@ -52,14 +51,14 @@ def random_recipe(rng: random.Random, subject: Subject) -> Recipe:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_hundred_random_recipes_leave_the_model_as_it_was(name: str) -> None:
-    whole, subject = load(name), few(name)
+def test_a_hundred_random_recipes_leave_the_model_as_it_was(name: str, device: str) -> None:
+    whole, subject = sample(name, device), few(name, device=device)
     before, digest, training = state(whole.module), whole.digest, [m.training for m in whole.module.modules()]
     versions = [p._version for p in whole.module.parameters()]
     rng, metrics = random.Random(0), set()
     for i in range(100):
         recipe = random_recipe(rng, subject)
-        report = evaluate(subject, recipe, device="cpu")
+        report = evaluate(subject, recipe, device=device)
         metrics.add(report.metrics["loss"])
         assert 0 <= report.sparsity <= 1 and report.bytes <= report.sizes["dense"] and report.n == report.total
         if i % 10 == 0:
@@ -76,9 +75,9 @@ def test_a_hundred_random_recipes_leave_the_model_as_it_was(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["bikes-mlp", "vowels-rnn", "vowels-lstm"])
-def test_figures_of_the_whole_split_are_those_of_the_card(name: str) -> None:
-    subject = load(name)
-    report = evaluate(subject, device="cpu")
+def test_figures_of_the_whole_split_are_those_of_the_card(name: str, device: str) -> None:
+    subject = sample(name, device)
+    report = evaluate(subject, device=device)
     scores = subject.card["scores"]["validation"]
     assert report.n == len(subject.task.dataset("validation"))
     for metric, value in scores.items():
@@ -99,9 +98,7 @@ def test_evaluation_on_every_device(device: str) -> None:
         expected = evaluate(tiny(), one, device="cpu")
         there = evaluate(tiny(), one, device=device)
         assert there.device.startswith(device)
-        moved = tiny()
-        moved.module.to(device)
-        moved = Subject(moved.module, moved.task)
+        moved = tiny(device=device)
         for report in (there, evaluate(moved, one, device=device), evaluate(moved, one, device="cpu")):
             assert report.metrics["accuracy"] == pytest.approx(expected.metrics["accuracy"], abs=1 / 64 + 1e-9)
             assert report.metrics["loss"] == pytest.approx(expected.metrics["loss"], rel=1e-3)

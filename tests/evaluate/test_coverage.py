@@ -13,7 +13,9 @@ from explorer.evaluate.data import stratified_order
 from explorer.evaluate.intervals import Within, newcombe, wilson
 
 
-def population(total: int, right: float, lost: float, won: float, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+def population(
+    total: int, right: float, lost: float, won: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     """(before, after, class) of a split: whether each sample is answered right, some classes better than others."""
     classes = rng.integers(0, 10, total)
     before = rng.random(total) < np.clip(right + 0.05 * (classes - 4.5) / 4.5, 0, 1)
@@ -21,7 +23,9 @@ def population(total: int, right: float, lost: float, won: float, rng: np.random
     return torch.from_numpy(before), torch.from_numpy(after), classes
 
 
-def covered(runs: int, total: int, looks: list[int], settings_: list[tuple[float, float, float]], stop: float | None) -> dict[tuple[float, float, float], float]:
+def covered(
+    runs: int, total: int, looks: list[int], settings_: list[tuple[float, float, float]], stop: float | None
+) -> dict[tuple[float, float, float], float]:
     """How often the interval holds the split's change: at every look, or at the one where a width of ``stop`` ends it."""
     rng, out = np.random.default_rng(0), {}
     within = Within.looks(total, len(looks))
@@ -71,7 +75,9 @@ def test_an_interval_shrinks_to_the_value_as_all_is_seen(n: int, hits: int, more
 
 
 def test_more_looks_are_wider_and_one_is_the_usual_quantile() -> None:
-    assert Within.looks(100, 1).z == pytest.approx(intervals.Z) and Within.looks(100, 3).z == pytest.approx(2.3940, abs=1e-4)
+    assert Within.looks(100, 1).z == pytest.approx(intervals.Z) and Within.looks(100, 3).z == pytest.approx(
+        2.3940, abs=1e-4
+    )
     values = torch.randn(50)
     one, three = intervals.mean(values, Within.looks(100, 1)), intervals.mean(values, Within.looks(100, 3))
     assert three[0] < one[0] < one[1] < three[1]

@@ -79,7 +79,9 @@ def test_structured_and_quantized_plans(name: str) -> None:
         for sparsity in (0.25, 0.5):
             the_same(pair, base.prune(group, sparsity=sparsity, granularity="unit"))
     for bits in (3, 8):
-        the_same(pair, base.prune("*", sparsity=0.25, granularity="unit").quantize("*", bits=bits, granularity="channel"))
+        the_same(
+            pair, base.prune("*", sparsity=0.25, granularity="unit").quantize("*", bits=bits, granularity="channel")
+        )
     recipe = base.prune("*", sparsity=0.25, granularity="unit")
     found, plain = outputs(pair[0], recipe)
     assert difference(plain, found) <= 1e-5
@@ -87,7 +89,9 @@ def test_structured_and_quantized_plans(name: str) -> None:
 
 def edits(names: list[str], groups: list[str]) -> Any:
     """One edit: (what, target, strength)."""
-    weights = st.tuples(st.sampled_from(["prune", "quantize", "clear", "shrink", "scale"]), st.sampled_from(names), st.integers(1, 9))
+    weights = st.tuples(
+        st.sampled_from(["prune", "quantize", "clear", "shrink", "scale"]), st.sampled_from(names), st.integers(1, 9)
+    )
     units = st.tuples(st.just("units"), st.sampled_from(groups), st.integers(1, 9)) if groups else weights
     return st.lists(st.one_of(weights, weights, weights, units), min_size=1, max_size=50)
 
@@ -131,7 +135,9 @@ def test_random_sequences_of_edits_of_every_sample(name: str) -> None:
     sequences(name, 8)
 
 
-@pytest.mark.parametrize("tuned", [Tuning(batch=16, rate=800, channels_last=True), Tuning(torch.bfloat16, batch=8, rate=800)])
+@pytest.mark.parametrize(
+    "tuned", [Tuning(batch=16, rate=800, channels_last=True), Tuning(torch.bfloat16, batch=8, rate=800)]
+)
 @pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-resnet"])
 def test_other_layouts_and_dtypes_replay_exactly_too(name: str, tuned: Tuning) -> None:
     subject = few(name)
@@ -284,7 +290,9 @@ class Encoder(nn.Module):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_what_is_unsafe_is_not_done_and_the_result_is_equal(module: nn.Module, shape: tuple[int, ...], tier: str) -> None:
+def test_what_is_unsafe_is_not_done_and_the_result_is_equal(
+    module: nn.Module, shape: tuple[int, ...], tier: str
+) -> None:
     torch.manual_seed(0)
     subject = tiny(randomize(module) if not isinstance(module, Encoder) else module, shape)
     pair = engines(subject)

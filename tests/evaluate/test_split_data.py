@@ -53,32 +53,32 @@ def test_looks_cover_everything_in_bounded_chunks() -> None:
 
 
 @pytest.mark.parametrize("wrap", ["plain", "subset", "list"])
-def test_chunks_are_the_samples_of_the_order(wrap: str) -> None:
+def test_chunks_are_the_samples_of_the_order(wrap: str, device: str) -> None:
     x, y = torch.arange(70.0).view(70, 1), torch.arange(70) % 3
     data = TensorDataset(x, y)
     data = {"plain": data, "subset": Subset(data, range(70)), "list": [(x[i], int(y[i])) for i in range(70)]}[wrap]  # type: ignore[assignment]
-    split = SplitData(Task.classification(validation=data), "validation", torch.device("cpu"))
+    split = SplitData(Task.classification(validation=data), "validation", torch.device(device))
     found = torch.cat([split.chunk(a, b)[0] for a, b in zip([0, *split.looks], split.looks, strict=False)])
-    assert torch.equal(found[:, 0].long(), split.order)
+    assert torch.equal(found[:, 0].long().cpu(), split.order)
     targets = torch.cat([split.chunk(a, b)[1] for a, b in zip([0, *split.looks], split.looks, strict=False)])
-    assert torch.equal(targets, split.order % 3)
+    assert torch.equal(targets.cpu(), split.order % 3)
     assert torch.bincount(targets[:32], minlength=3).min() >= 9
 
 
-def test_a_split_over_the_budget_is_read_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_split_over_the_budget_is_read_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     from explorer.evaluate import data as module
 
     dataset = TensorDataset(torch.arange(100.0).view(100, 1), torch.zeros(100, dtype=torch.long))
     task = Task.classification(validation=dataset)
-    whole = SplitData(task, "validation", torch.device("cpu"))
+    whole = SplitData(task, "validation", torch.device(device))
     monkeypatch.setattr(module, "BUDGET", 10)
-    parts = SplitData(task, "validation", torch.device("cpu"))
+    parts = SplitData(task, "validation", torch.device(device))
     assert whole._whole is not None and parts._whole is None
     assert torch.equal(whole.chunk(10, 60)[0], parts.chunk(10, 60)[0])
 
 
 @pytest.mark.parametrize("classes", [True, False])
-def test_a_split_that_fits_is_read_once(classes: bool) -> None:
+def test_a_split_that_fits_is_read_once(classes: bool, device: str) -> None:
     class Counting(list):
         reads = 0
 
@@ -88,26 +88,26 @@ def test_a_split_that_fits_is_read_once(classes: bool) -> None:
 
     data = Counting((torch.randn(4), i % 3) for i in range(70))
     make = Task.classification if classes else Task.regression
-    SplitData(make(validation=data), "validation", torch.device("cpu"))
+    SplitData(make(validation=data), "validation", torch.device(device))
     assert data.reads <= len(data) + 1  # the first also tells the size
 
 
-def test_targets_that_are_no_classes() -> None:
+def test_targets_that_are_no_classes(device: str) -> None:
     task = Task.classification(validation=[(torch.randn(4), "cat")] * 40)
     with pytest.raises(TaskError, match="'validation': targets .* accepted: a class index"):
-        SplitData(task, "validation", torch.device("cpu"))
+        SplitData(task, "validation", torch.device(device))
 
 
-def test_integers_keep_their_type_in_another_precision() -> None:
+def test_integers_keep_their_type_in_another_precision(device: str) -> None:
     task = Task.classification(
         validation=TensorDataset(torch.arange(40).view(40, 1), torch.zeros(40, dtype=torch.long))
     )
-    split = SplitData(task, "validation", torch.device("cpu"), torch.bfloat16)
+    split = SplitData(task, "validation", torch.device(device), torch.bfloat16)
     assert split.chunk(0, 4)[0].dtype == torch.int64 and split.chunk(0, 4)[1].dtype == torch.int64
 
 
-def test_a_samples_validation_split_is_stratified() -> None:
-    split = SplitData(load("vowels-rnn").task, "validation", torch.device("cpu"))
+def test_a_samples_validation_split_is_stratified(device: str) -> None:
+    split = SplitData(load("vowels-rnn").task, "validation", torch.device(device))
     targets = torch.cat([split.chunk(a, b)[1] for a, b in zip([0, *split.looks], split.looks, strict=False)])
     share = torch.bincount(targets, minlength=9) / len(targets)
     for n in (32, 64, 100):

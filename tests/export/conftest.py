@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import pytest
-from torch.utils.data import Subset
 
 import explorer
 from explorer.export.bundle import Bundle
 from explorer.models.subject import Subject
-from explorer.models.task import Task
+from tests.contract.nets import few
 
 RECIPES = ("original", "global", "bits", "units", "all")
-
-
-@cache
-def few(name: str, n: int = 24) -> Subject:
-    """A sample model judged on the first n samples of each split."""
-    whole = explorer.load(name)
-    splits = {key: Subset(data, range(min(n, len(data)))) for key, data in whole.task.splits.items()}
-    make = {"classification": Task.classification, "regression": Task.regression, "language_model": Task.language_model}
-    return Subject(whole.module, make[whole.task.kind](**splits), name, card=whole.card)
 
 
 def recipe_for(subject: Subject, kind: str) -> explorer.Recipe:
@@ -36,8 +26,9 @@ def recipe_for(subject: Subject, kind: str) -> explorer.Recipe:
 
 
 @pytest.fixture(scope="session")
-def subject_of() -> Callable[[str], Subject]:
-    return few
+def subject_of(device: str) -> Callable[[str], Subject]:
+    """subject_of(sample): judged on the first 24 samples of each split."""
+    return partial(few, n=24, device=device)
 
 
 @pytest.fixture(scope="session")
@@ -46,13 +37,15 @@ def recipe_of() -> Callable[[Subject, str], explorer.Recipe]:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, device: str, subject_of: Callable[[str], Subject]
+) -> Callable[..., Bundle]:
     """exported(sample, kind): its bundle, made once a session, in a path with a space and Chinese characters."""
     root = tmp_path_factory.mktemp("导出 of samples")
 
     @cache
     def make(name: str, kind: str) -> Bundle:
-        subject = few(name)
-        return explorer.export(subject, recipe_for(subject, kind), root / f"{name} {kind} 模型")
+        subject = subject_of(name)
+        return explorer.export(subject, recipe_for(subject, kind), root / f"{name} {kind} 模型", device=device)
 
     return lambda name, kind="all": make(name, kind)

@@ -23,7 +23,7 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", sample_models.SAMPLES)
-def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: str) -> None:
+def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: str, device: str) -> None:
     subject = subject_of(name)
     recipe = recipe_of(subject, "all")
     plan = explorer.resolve(subject, recipe)
@@ -31,7 +31,7 @@ def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: s
     model = onnx.load_from_string(graph.onnx)
     nodes = {node.name: node for node in model.graph.node}
     assert len(nodes) == len(model.graph.node) and set(graph.marks) <= set(nodes)
-    counted = explorer.evaluate(subject, recipe).counts.layers
+    counted = explorer.evaluate(subject, recipe, device=device).counts.layers
     found = set()
     for node, mark in graph.marks.items():
         layers = [counted[layer] for layer in mark["layers"]]
@@ -48,9 +48,9 @@ def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: s
         assert props[f"{prefix}scheme"] == "symmetric, per channel"
     assert found == {layer.name for layer in subject.layers}
     session = onnxruntime.InferenceSession(graph.onnx, providers=["CPUExecutionProvider"])
-    x = subject.example(3)
+    x = subject.example(3).cpu()
     with torch.no_grad():  # the weights shown are the plan's, not the original's
-        expected = explorer.compress(subject, recipe)(x)
+        expected = explorer.compress(subject, recipe).cpu()(x)
     shown = torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
     assert (shown - expected).abs().max() <= 1e-4 * max(1.0, expected.abs().max().item())
 
@@ -72,9 +72,9 @@ def test_units_kept_and_batchnorm_are_shown(subject_of, recipe_of) -> None:
     assert not any(word in model.SerializeToString() for word in (b"stack_trace", b".py", b"torch.nn"))
 
 
-def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     data = TensorDataset(torch.randn(8, 3), torch.arange(8) % 2)
-    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).to(device)
     subject = explorer.Subject(net, explorer.Task.classification(validation=data))
     calls = []
     honest = onnx_graph.to_onnx

@@ -41,26 +41,26 @@ class Attention(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def subject(device: str) -> Subject:
     torch.manual_seed(0)
     module = Attention()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
-    return tiny(module, (6, 5))
+    return tiny(module, (6, 5), device=device)
 
 
-def test_pruned_attention_round_trips_in_every_format(subject: Subject, tmp_path: Path) -> None:
+def test_pruned_attention_round_trips_in_every_format(subject: Subject, tmp_path: Path, device: str) -> None:
     recipe = explorer.Recipe().prune("*", sparsity=0.5, granularity="unit")
-    module = explorer.compress(subject, recipe)
+    module = explorer.compress(subject, recipe).cpu()
     assert type(module.attn) is PrunedAttention is type(module.cross) and type(module.layer) is PrunedEncoderLayer
     assert type(module.encoder) is PrunedEncoder and module.encoder.norm.normalized_shape == (D // 2,)
-    bundle = explorer.export(subject, recipe, tmp_path / "out")
+    bundle = explorer.export(subject, recipe, tmp_path / "out", device=device)
     assert bundle.notes == () and max(bundle.checks.values()) <= 1e-4
     loaded = explorer.load_exported(bundle.folder)
     assert list(loaded.state_dict()) == list(module.state_dict())
     session = open_session(bundle.folder / "model.onnx")
     for n in (1, 7):
-        x = subject.example(n)
+        x = subject.example(n).cpu()
         with torch.no_grad():
             expected = module(x)
             torch.testing.assert_close(loaded(x), expected, rtol=0, atol=0)
@@ -70,8 +70,8 @@ def test_pruned_attention_round_trips_in_every_format(subject: Subject, tmp_path
 
 @pytest.mark.parametrize("argument", [{"num_heads": -1}, {"head_dim": 2**31 - 1}, {"kdim": 3}, {"bias": "x" * 200}], ids=str)
 def test_hostile_sizes_are_refused(subject: Subject, argument: dict[str, object]) -> None:
-    module = explorer.compress(subject, explorer.Recipe().prune("attn", sparsity=0.5, granularity="unit"))
-    spec, weights = trace(module, Call((subject.example(2),), {}))
+    module = explorer.compress(subject, explorer.Recipe().prune("attn", sparsity=0.5, granularity="unit")).cpu()
+    spec, weights = trace(module, Call((subject.example(2).cpu(),), {}))
     spec["modules"]["attn"]["arguments"] |= argument
     with pytest.raises(LoadError):
         rebuild(spec, weights)
@@ -79,8 +79,8 @@ def test_hostile_sizes_are_refused(subject: Subject, argument: dict[str, object]
 
 @pytest.mark.parametrize("layers", [[], [3], [{"module": None}], [{"type": "Linear"}], {"module": None}, [{"module": {}}] * 2000], ids=lambda x: str(x)[:20])
 def test_layers_that_are_none_are_refused(subject: Subject, layers: object) -> None:
-    module = explorer.compress(subject, explorer.Recipe().prune("encoder", sparsity=0.5, granularity="unit"))
-    spec, weights = trace(module, Call((subject.example(2),), {}))
+    module = explorer.compress(subject, explorer.Recipe().prune("encoder", sparsity=0.5, granularity="unit")).cpu()
+    spec, weights = trace(module, Call((subject.example(2).cpu(),), {}))
     spec["modules"]["encoder"]["arguments"]["layers"] = layers
     with pytest.raises(LoadError):
         rebuild(spec, weights)

@@ -22,10 +22,10 @@ from explorer.export.spec import trace
 from explorer.models.calls import Call
 
 
-def _honest() -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _honest(device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Flatten(1), nn.Linear(4, 2)).eval()
-    spec, weights = trace(module, Call((torch.randn(2, 3),), {}))
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Flatten(1), nn.Linear(4, 2)).eval().to(device)
+    spec, weights = trace(module, Call((torch.randn(2, 3).to(device),), {}))
     return json.loads(json.dumps(spec)), weights
 
 
@@ -131,9 +131,11 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], Any]] = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_specs_are_refused_and_run_nothing(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hostile_specs_are_refused_and_run_nothing(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    spec, weights = copy.deepcopy(_honest())
+    spec, weights = copy.deepcopy(_honest(device))
     HOSTILE[case](spec, weights)
     save_file(weights, tmp_path / "model.safetensors", {SPEC_KEY: json.dumps(spec)})
     with pytest.raises(LoadError) as caught:
@@ -142,8 +144,8 @@ def test_hostile_specs_are_refused_and_run_nothing(case: str, tmp_path: Path, mo
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]  # no canary
 
 
-def test_the_honest_spec_loads(tmp_path: Path) -> None:
-    spec, weights = _honest()
+def test_the_honest_spec_loads(tmp_path: Path, device: str) -> None:
+    spec, weights = _honest(device)
     save_file(weights, tmp_path / "model.safetensors", {SPEC_KEY: json.dumps(spec)})
     assert explorer.load_exported(tmp_path / "model.safetensors")(torch.randn(2, 3)).shape == (2, 2)
 
@@ -156,8 +158,8 @@ def test_texts_that_are_no_spec(text: str) -> None:
         parse(text)
 
 
-def test_damaged_files(tmp_path: Path) -> None:
-    spec, weights = _honest()
+def test_damaged_files(tmp_path: Path, device: str) -> None:
+    spec, weights = _honest(device)
     whole = save(weights, {SPEC_KEY: json.dumps(spec)})
     path = tmp_path / "model.safetensors"
     for cut in (0, 4, 8, 100, len(whole) // 2, len(whole) - 1):

@@ -10,6 +10,7 @@ import torch
 import explorer
 from explorer.models.calls import calls
 from explorer.models.trial import difference
+from tests.contract.nets import sample
 
 HALF = {
     "fashion-resnet": ["*"],
@@ -20,11 +21,11 @@ HALF = {
 
 
 @pytest.mark.parametrize("name", HALF)
-def test_a_smaller_model_comes_back_from_its_program(name: str, tmp_path: Path) -> None:
-    subject = explorer.load(name)
+def test_a_smaller_model_comes_back_from_its_program(name: str, tmp_path: Path, device: str) -> None:
+    subject = sample(name, device)
     recipe = explorer.Recipe().prune(HALF[name], granularity="unit", sparsity=0.5)
-    bundle = explorer.export(subject, recipe, tmp_path / "出 out", formats=["pt2"])
-    module = explorer.compress(subject, recipe)
+    bundle = explorer.export(subject, recipe, tmp_path / "出 out", formats=["pt2"], device=device)
+    module = explorer.compress(subject, recipe).cpu()
     loaded = torch.export.load(bundle.folder / "model.pt2").module()
     assert sum(p.numel() for p in loaded.parameters()) == sum(p.numel() for p in module.parameters())
     for call in calls(subject, module, (1, 7)):  # 7: a batch size that the exporter never tried

@@ -39,12 +39,13 @@ def exported(subject: Subject, recipe: explorer.Recipe, folder: Path) -> onnx.Mo
     before = {name: tensor.clone() for name, tensor in subject.module.state_dict().items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        bundle = explorer.export(subject, recipe, folder / "bundle", ("safetensors", "onnx"))
+        device = next(subject.module.parameters()).device
+        bundle = explorer.export(subject, recipe, folder / "bundle", ("safetensors", "onnx"), device=device)
     assert bundle.notes == () and bundle.checks["model.safetensors"] <= 1e-6 and bundle.checks["model.onnx"] <= 1e-4
-    module, loaded = explorer.compress(subject, recipe), explorer.load_exported(bundle.folder)
+    module, loaded = explorer.compress(subject, recipe).cpu(), explorer.load_exported(bundle.folder)
     assert list(loaded.state_dict()) == list(module.state_dict())
     session = open_session(bundle.folder / "model.onnx")
-    x = subject.example(7)
+    x = subject.example(7).cpu()
     with torch.no_grad():
         expected = module(x)
         assert difference(expected, loaded(x)) == 0
@@ -83,24 +84,28 @@ def test_samples(subject_of: Any, tmp_path: Path, name: str, targets: Any, kind:
 
 
 NETS = {
-    "rnn-both": (lambda: of(Last(nn.RNN, "pair", both=True, nonlinearity="relu")), ["rnn.weight_hh_l0_reverse"], 3),
-    "gru-both": (lambda: of(Last(nn.GRU, "pair", both=True)), ["rnn.weight_hh_l1"], 3),
-    "lstm-no-bias": (lambda: of(Last(nn.LSTM, "final", layers=3, bias=False)), ["rnn.weight_hh_l1"], 3),
-    "whole-state": (lambda: of(Last(nn.GRU, "all", both=True)), ["*"], 2),
-    "packed-equal": (lambda: tokens(Packed(nn.GRU, both=True, final=True)), ["*"], 2),
-    "packed-stack": (lambda: tokens(Packed(nn.LSTM, final=True)), ["rnn.weight_hh_l0"], 2),
-    "packed-rnn": (lambda: tokens(Packed(nn.RNN, final=True)), ["rnn.weight_hh_l0"], 2),
-    "pair": (lambda: of(Pair(nn.GRU, 2)), ["encoder.weight_hh_l0"], 4),
-    "learned": (lambda: of(Started(nn.LSTM, "learned")), ["rnn.weight_hh_l0"], 2),
-    "cells": (lambda: of(Cells(nn.LSTMCell, "own")), ["*"], 0),
+    "rnn-both": (
+        lambda device: of(Last(nn.RNN, "pair", both=True, nonlinearity="relu"), device),
+        ["rnn.weight_hh_l0_reverse"],
+        3,
+    ),
+    "gru-both": (lambda device: of(Last(nn.GRU, "pair", both=True), device), ["rnn.weight_hh_l1"], 3),
+    "lstm-no-bias": (lambda device: of(Last(nn.LSTM, "final", layers=3, bias=False), device), ["rnn.weight_hh_l1"], 3),
+    "whole-state": (lambda device: of(Last(nn.GRU, "all", both=True), device), ["*"], 2),
+    "packed-equal": (lambda device: tokens(Packed(nn.GRU, both=True, final=True), device), ["*"], 2),
+    "packed-stack": (lambda device: tokens(Packed(nn.LSTM, final=True), device), ["rnn.weight_hh_l0"], 2),
+    "packed-rnn": (lambda device: tokens(Packed(nn.RNN, final=True), device), ["rnn.weight_hh_l0"], 2),
+    "pair": (lambda device: of(Pair(nn.GRU, 2), device), ["encoder.weight_hh_l0"], 4),
+    "learned": (lambda device: of(Started(nn.LSTM, "learned"), device), ["rnn.weight_hh_l0"], 2),
+    "cells": (lambda device: of(Cells(nn.LSTMCell, "own"), device), ["*"], 0),
 }
 FAST = ("rnn-both", "packed-rnn", "packed-stack")
 
 
 @pytest.mark.parametrize("net", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in NETS])
-def test_nets_around_recurrent_layers(net: str, tmp_path: Path) -> None:
+def test_nets_around_recurrent_layers(net: str, tmp_path: Path, device: str) -> None:
     make, targets, count = NETS[net]
-    subject: Subject = make()
+    subject: Subject = make(device)
     assert len(operators(exported(subject, cut(targets, 8), tmp_path))) == count
 
 
@@ -121,20 +126,20 @@ def test_every_layer_of_a_stack_has_its_node(subject_of: Any, name: str, targets
     assert any(key.endswith("units kept") for key in props)
 
 
-def test_projections_are_refused_by_onnx_alone(tmp_path: Path) -> None:
-    subject = of(Last(nn.LSTM, "final", proj_size=3))
+def test_projections_are_refused_by_onnx_alone(tmp_path: Path, device: str) -> None:
+    subject = of(Last(nn.LSTM, "final", proj_size=3), device)
     with pytest.raises(ExportError, match="rnn is an LSTM with projections, which the LSTM operator of ONNX"):
-        explorer.export(subject, cut(["rnn.weight_hh_l0"]), tmp_path / "onnx", "onnx")
-    bundle = explorer.export(subject, cut(["rnn.weight_hr_l0"]), tmp_path / "plain", "safetensors")
+        explorer.export(subject, cut(["rnn.weight_hh_l0"]), tmp_path / "onnx", "onnx", device=device)
+    bundle = explorer.export(subject, cut(["rnn.weight_hr_l0"]), tmp_path / "plain", "safetensors", device=device)
     assert bundle.checks == {"model.safetensors": 0.0} and bundle.notes == ()
 
 
 @pytest.mark.slow
-def test_packed_directions_of_different_sizes_are_refused_by_onnx_alone(tmp_path: Path) -> None:
-    subject = tokens(Packed(nn.RNN, both=True, final=True))
+def test_packed_directions_of_different_sizes_are_refused_by_onnx_alone(tmp_path: Path, device: str) -> None:
+    subject = tokens(Packed(nn.RNN, both=True, final=True), device)
     with pytest.raises(ExportError, match="pack_padded_sequence"):
-        explorer.export(subject, cut(["rnn.weight_hh_l0"]), tmp_path / "onnx", "onnx")
-    bundle = explorer.export(subject, cut(["rnn.weight_hh_l0"]), tmp_path / "plain", "safetensors")
+        explorer.export(subject, cut(["rnn.weight_hh_l0"]), tmp_path / "onnx", "onnx", device=device)
+    bundle = explorer.export(subject, cut(["rnn.weight_hh_l0"]), tmp_path / "plain", "safetensors", device=device)
     assert bundle.checks["model.safetensors"] == 0 and bundle.notes == ()
 
 
@@ -149,16 +154,16 @@ class Returning(nn.Module):
         return self.rnn(x)
 
 
-def _spec() -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _spec(device: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     module = Returning()
     for parameter in module.parameters():
         nn.init.normal_(parameter)
-    spec, weights = trace(module, Call((torch.randn(2, 3, 5),), {}))
+    spec, weights = trace(module.to(device), Call((torch.randn(2, 3, 5).to(device),), {}))
     return json.loads(json.dumps(spec)), weights
 
 
-def test_a_stack_comes_back_from_its_spec() -> None:
-    spec, weights = _spec()
+def test_a_stack_comes_back_from_its_spec(device: str) -> None:
+    spec, weights = _spec(device)
     again = rebuild(spec, weights)
     module = Returning()
     module.load_state_dict(weights)
@@ -178,8 +183,8 @@ def test_a_stack_comes_back_from_its_spec() -> None:
         ("mode", "forward", "mode 'forward'"),
     ],
 )
-def test_hostile_sizes_of_a_stack_are_refused(key: str, value: Any, message: str) -> None:
-    spec, weights = _spec()
+def test_hostile_sizes_of_a_stack_are_refused(key: str, value: Any, message: str, device: str) -> None:
+    spec, weights = _spec(device)
     spec["modules"]["rnn"]["arguments"][key] = value
     with pytest.raises(LoadError, match=message):
         rebuild(spec, weights)

@@ -33,7 +33,7 @@ def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, na
     bundle, subject = exported(name, kind), subject_of(name)
     assert bundle.checks["model.safetensors"] <= 1e-6 and bundle.checks["model.onnx"] <= 1e-4
     assert bundle.notes == ()
-    module = explorer.compress(subject, recipe_of(subject, kind))
+    module = explorer.compress(subject, recipe_of(subject, kind)).cpu()
     loaded = explorer.load_exported(bundle.folder)
     assert list(loaded.state_dict()) == list(module.state_dict())
     assert [p.shape for p in loaded.parameters()] == [p.shape for p in module.parameters()]
@@ -42,7 +42,7 @@ def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, na
     first = "output" if subject.task.kind == "regression" else "logits"
     assert ([i.name for i in session.get_inputs()], session.get_outputs()[0].name) == (["input"], first)
     for n in (1, 7):  # 7: no size that the exporters tried
-        x = subject.example(n)
+        x = subject.example(n).cpu()
         with torch.no_grad():
             expected = module(x)
             torch.testing.assert_close(loaded(x), expected, rtol=0, atol=0)
@@ -54,7 +54,7 @@ def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, na
 def test_every_registered_exporter_keeps_the_contract(exporter: str, subject_of, recipe_of, tmp_path: Path) -> None:
     subject, entry = subject_of("bikes-mlp"), registry[exporter]()
     plan = explorer.resolve(subject, recipe_of(subject, "all"))
-    module = explorer.compress(subject, plan)
+    module = explorer.compress(subject, plan).cpu()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     written = entry.write(subject, plan, module, tmp_path)
     assert written.files[0] == entry.filename and {path.name for path in tmp_path.iterdir()} == set(written.files)
@@ -74,7 +74,7 @@ def test_what_is_registered() -> None:
 def test_a_fresh_process_without_the_sample_code_gives_the_same_outputs(exported, subject_of, tmp_path: Path) -> None:
     jobs = []
     for name in NAMES:
-        x = subject_of(name).example(3)
+        x = subject_of(name).example(3).cpu()
         with torch.no_grad():
             y = explorer.load_exported(exported(name).folder)(x)
         np.save(tmp_path / f"{name}.x.npy", x.numpy())
@@ -127,6 +127,6 @@ def test_recurrent_layers_stay_operators(exported, name: str, op: str, count: in
 def test_exporting_leaves_the_subject_alone(exported, subject_of, name: str) -> None:
     exported(name)
     module, stored = subject_of(name).module, load_file(sample_models.weights_path(name))
-    assert all(torch.equal(tensor, stored[key]) for key, tensor in module.state_dict().items())
+    assert all(torch.equal(tensor.cpu(), stored[key]) for key, tensor in module.state_dict().items())
     kept = [w for child in module.modules() if isinstance(child, nn.RNNBase) for w in child._flat_weights]
     assert all(type(w) is nn.Parameter and not w.is_meta for w in kept)  # torch.export swaps them while it traces

@@ -110,10 +110,11 @@ def _flat(value: Any) -> list[Tensor]:
 
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_many_kinds_of_models_come_back(case: str) -> None:
+def test_many_kinds_of_models_come_back(case: str, device: str) -> None:
     make, inputs = CASES[case]
     module = make().eval()
-    spec, weights = trace(module, Call((inputs(2),), {}))
+    spec, weights = trace(module.to(device), Call((inputs(2).to(device),), {}))
+    module.cpu()  # where files are loaded
     again = rebuild(parse(json.dumps(spec, allow_nan=False)), weights)
     assert inputs_of(again) == ["x"]
     for n in (1, 2, 5):
@@ -128,9 +129,12 @@ def test_many_kinds_of_models_come_back(case: str) -> None:
         assert again.decoder.weight is again.embedding.weight
 
 
-def test_tracing_does_not_disturb_other_threads() -> None:
-    module, call = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval(), Call((torch.randn(2, 3),), {})
-    other, x = Images().eval(), torch.randn(2, 1, 8, 8)
+def test_tracing_does_not_disturb_other_threads(device: str) -> None:
+    module, call = (
+        nn.Sequential(nn.Linear(3, 4), nn.ReLU()).eval().to(device),
+        Call((torch.randn(2, 3).to(device),), {}),
+    )
+    other, x = Images().eval().to(device), torch.randn(2, 1, 8, 8).to(device)
     with torch.no_grad():
         expected = other(x)["a"]
     problems: list[object] = []
@@ -159,7 +163,7 @@ def test_tracing_does_not_disturb_other_threads() -> None:
     assert problems == [] and nn.Module.__call__ is before
 
 
-def test_what_has_no_faithful_graph_is_said() -> None:
+def test_what_has_no_faithful_graph_is_said(device: str) -> None:
     class Own(nn.Linear):
         pass
 
@@ -167,7 +171,8 @@ def test_what_has_no_faithful_graph_is_said() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.fft.fft(x).real
 
+    call = Call((torch.randn(2, 3).to(device),), {})
     with pytest.raises(UnsupportedError, match="fft"):
-        trace(Calls(), Call((torch.randn(2, 3),), {}))
-    spec, _ = trace(nn.Sequential(Own(3, 2)), Call((torch.randn(2, 3),), {}))
+        trace(Calls(), call)
+    spec, _ = trace(nn.Sequential(Own(3, 2)).to(device), call)
     assert [node["op"] for node in spec["graph"]] == ["input", "tensor", "tensor", "function", "output"]

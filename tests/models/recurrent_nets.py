@@ -76,9 +76,9 @@ class Started(nn.Module):
         if self.start == "learned":
             h = self.h0.expand(-1, n, -1).contiguous()
         elif self.start == "own":
-            h = torch.zeros(self.layers, n, self.rnn.hidden_size, dtype=x.dtype)
+            h = torch.zeros(self.layers, n, self.rnn.hidden_size, dtype=x.dtype, device=x.device)
         elif self.start == "written":
-            h = torch.zeros(self.layers, n, H, dtype=x.dtype)
+            h = torch.zeros(self.layers, n, H, dtype=x.dtype, device=x.device)
         elif self.start == "input":
             h = torch.cat([x[:, 0], x[:, 1, :1]], 1).expand(self.layers, n, H).contiguous()
         else:

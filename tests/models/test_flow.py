@@ -52,25 +52,25 @@ STAY: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
 
 
 @pytest.mark.parametrize("name", GO)
-def test_units_that_go(name: str) -> None:
-    subject = tiny(randomize(Net(GO[name])))
+def test_units_that_go(name: str, device: str) -> None:
+    subject = tiny(randomize(Net(GO[name])), device=device)
     cuts, refused = propose(subject)
     assert [(cut.group.name, cut.group.units) for cut in cuts if cut.group.units > 1][0][0] == "a", refused
     assert all(why_not(subject, cut) is None for cut in cuts)
 
 
 @pytest.mark.parametrize("name", STAY)
-def test_units_that_stay_with_the_reason(name: str) -> None:
+def test_units_that_stay_with_the_reason(name: str, device: str) -> None:
     forward, why = STAY[name]
-    cuts, refused = propose(tiny(randomize(Net(forward))))
+    cuts, refused = propose(tiny(randomize(Net(forward)), device=device))
     assert cuts == [] and why in refused["a.weight"]
 
 
 @pytest.mark.parametrize("how", ["a count of units", "a list of indices"])
-def test_what_the_flow_cannot_know_is_found_by_trying(how: str) -> None:
+def test_what_the_flow_cannot_know_is_found_by_trying(how: str, device: str) -> None:
     forwards = {
         "a count of units": lambda s, x: s.head(s.a(x) / s.a(x).shape[-1]),
         "a list of indices": lambda s, x: s.head(torch.sigmoid(s.a(x))[:, [7, 6, 5, 4, 3, 2, 1, 0]]),
     }
-    subject = tiny(randomize(Net(forwards[how])))
+    subject = tiny(randomize(Net(forwards[how])), device=device)
     assert subject.groups == [] and len(subject.structure.refused["a.weight"]) > 20

@@ -26,8 +26,8 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("how", GROUPS)
-def test_groups(how: str) -> None:
-    found = of(Use(how))
+def test_groups(how: str, device: str) -> None:
+    found = of(Use(how), device)
     assert set(names(found)) == set(GROUPS[how])
     for group in found.groups:
         assert GROUPS[how][group.name] <= set(group.producers) and group.units == H
@@ -45,13 +45,13 @@ def test_groups(how: str) -> None:
         ("returned", "rnn.weight_hh_l1", "model's output"),
     ],
 )
-def test_refusals(how: str, layer: str, reason: str) -> None:
-    why = of(Use(how)).structure.refused[layer]
+def test_refusals(how: str, layer: str, reason: str, device: str) -> None:
+    why = of(Use(how), device).structure.refused[layer]
     assert why and reason in why
 
 
-def test_units_of_a_flipped_state_go_in_mirrored_pairs() -> None:
-    found = of(Use("flipped"))
+def test_units_of_a_flipped_state_go_in_mirrored_pairs(device: str) -> None:
+    found = of(Use("flipped"), device)
     (cut,) = [cut for cut in found.structure.cuts.values() if cut.group.name == "rnn.l0"]
     first, second = (
         next(p.index for p in cut.slices if p.tensor == t and p.dim == 1)
@@ -60,14 +60,14 @@ def test_units_of_a_flipped_state_go_in_mirrored_pairs() -> None:
     assert torch.equal(first, H - 1 - second)
 
 
-def test_a_tied_output_layer_goes_with_the_embedding() -> None:
-    found = tokens(Tied())
+def test_a_tied_output_layer_goes_with_the_embedding(device: str) -> None:
+    found = tokens(Tied(), device)
     assert names(found) == ["embed"]
     small = pruned(found, ["*"])
     assert small.out.weight is small.embed.weight and small.rnn.hidden_size == H // 2
 
 
-def test_data_of_a_packed_sequence_carries_units() -> None:
-    found = tokens(Data())
+def test_data_of_a_packed_sequence_carries_units(device: str) -> None:
+    found = tokens(Data(), device)
     assert names(found) == ["embed", "rnn.l0"]
     pruned(found, ["*"])

@@ -16,34 +16,34 @@ def test_computes_once_and_keeps() -> None:
     assert len(calls) == 1
 
 
-def test_bytes_are_counted_in_nested_values() -> None:
-    tensor = torch.zeros(10)
+def test_bytes_are_counted_in_nested_values(device: str) -> None:
+    tensor = torch.zeros(10, device=device)
     assert nbytes(tensor) == 40
     assert nbytes((tensor, [tensor], {"a": tensor})) == 120
     assert nbytes(SimpleNamespace(a=tensor, b={"c": tensor})) >= 80
 
 
-def test_least_recently_used_go_first() -> None:
+def test_least_recently_used_go_first(device: str) -> None:
     memo = Memo(budget=1000)
     for key in "abc":
-        memo.get(key, lambda: torch.zeros(100))  # 400 bytes each
+        memo.get(key, lambda: torch.zeros(100, device=device))  # 400 bytes each
     assert memo.peek("a") is None and memo.peek("b") is not None and memo.used == 800
     memo.get("b", lambda: pytest.fail("b is kept"))
-    memo.get("d", lambda: torch.zeros(100))
+    memo.get("d", lambda: torch.zeros(100, device=device))
     assert memo.peek("c") is None and memo.peek("b") is not None and memo.used == 800
 
 
-def test_replacing_an_entry_does_not_count_it_twice() -> None:
+def test_replacing_an_entry_does_not_count_it_twice(device: str) -> None:
     memo = Memo(budget=1000)
     for _ in range(5):
-        memo.put("a", torch.zeros(100))
+        memo.put("a", torch.zeros(100, device=device))
     assert memo.used == 400
 
 
-def test_one_value_over_the_budget_is_kept_alone() -> None:
+def test_one_value_over_the_budget_is_kept_alone(device: str) -> None:
     memo = Memo(budget=100)
-    memo.put("small", torch.zeros(5))
-    assert len(memo.get("big", lambda: torch.zeros(1000))) == 1000
+    memo.put("small", torch.zeros(5, device=device))
+    assert len(memo.get("big", lambda: torch.zeros(1000, device=device))) == 1000
     assert memo.peek("small") is None and memo.used == 4000
 
 
@@ -103,13 +103,13 @@ def test_those_who_wait_for_a_failure_try_themselves() -> None:
     assert sorted(map(str, results)) == ["5", "5", "failed"] and len(calls) == 2
 
 
-def test_many_threads_many_keys() -> None:
+def test_many_threads_many_keys(device: str) -> None:
     memo, wrong = Memo(budget=4000), []
 
     def work(offset: int) -> None:
         for i in range(300):
             key = (i * 7 + offset) % 23
-            if memo.get(key, lambda key=key: torch.full((50,), key))[0] != key:
+            if memo.get(key, lambda key=key: torch.full((50,), key, device=device))[0] != key:
                 wrong.append(key)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]

@@ -61,19 +61,19 @@ class Encoder(nn.Module):
         return self.head(self.layers(self.embed(x))).mean(1)
 
 
-def random(module: nn.Module, shape: tuple[int, ...] = (6, 5)) -> Subject:
+def random(module: nn.Module, device: str, shape: tuple[int, ...] = (6, 5)) -> Subject:
     """Nothing at its initial value: a norm's weight is no one, its bias no zero."""
     torch.manual_seed(0)
     for parameter in module.parameters():
         nn.init.normal_(parameter, 0.3, 0.5)
-    return tiny(module, shape)
+    return tiny(module, shape, device=device)
 
 
 def gap(subject: Subject, recipe: Recipe) -> tuple[float, nn.Module]:
-    """Masked against removed, in float64; every plan here must need the norms to be told."""
+    """Masked against removed, in float64, on the CPU; every plan here must need the norms to be told."""
     plan = resolve(subject, recipe)
-    small = compress(subject, recipe).double()
-    inputs, replica = subject.example(8).double(), Replica(subject.module, dtype=torch.float64)
+    small = compress(subject, recipe).cpu().double()
+    inputs, replica = subject.example(8).cpu().double(), Replica(subject.module, dtype=torch.float64)
     weights = effective_weights(subject, plan)
     with torch.no_grad():
         with replica.weights(weights, plan.norms) as masked:
@@ -97,8 +97,8 @@ NORMS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_the_width_of_a_residual_stream(norm: str, after: bool) -> None:
-    subject = random(Stream(NORMS[norm], after))
+def test_the_width_of_a_residual_stream(norm: str, after: bool, device: str) -> None:
+    subject = random(Stream(NORMS[norm], after), device)
     group = next(g for g in subject.groups if g.name == "embed")
     assert (group.kind, group.units) == ("width", D) and set(group.producers) == {"embed.weight", "down.weight"}
     worst, small = gap(subject, Recipe().prune("embed", **HALF))
@@ -110,21 +110,21 @@ def test_the_width_of_a_residual_stream(norm: str, after: bool) -> None:
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize(("groups", "units"), [(1, D), (2, 2), (4, 4), (D, D)])
-def test_channels_through_group_norm(groups: int, units: int, affine: bool) -> None:
-    subject = random(Channels(groups, affine), (1, 8, 8))
+def test_channels_through_group_norm(groups: int, units: int, affine: bool, device: str) -> None:
+    subject = random(Channels(groups, affine), device, (1, 8, 8))
     group = next(g for g in subject.groups if g.name == "conv")
     assert (group.kind, group.units) == ("channel", units)  # with several groups, a unit is a whole one
     plan = resolve(subject, Recipe().prune("conv", **HALF))
-    small = compress(subject, plan)
+    small = compress(subject, plan).cpu()
     assert small.norm.num_channels == D // 2 and small.norm.num_groups == max(1, groups // 2)
-    inputs = subject.example(8).double()
+    inputs = subject.example(8).cpu().double()
     with Replica(subject.module, dtype=torch.float64).weights(effective_weights(subject, plan), plan.norms) as masked:
         assert difference(masked(inputs), small.double()(inputs)) <= 1e-9
 
 
 @pytest.mark.parametrize("settings", [{}, {"norm_first": True}, {"bias": False}, {"batch_first": False}], ids=str)
-def test_the_width_of_encoder_layers(settings: dict[str, Any]) -> None:
-    subject = random(Encoder(**settings))
+def test_the_width_of_encoder_layers(settings: dict[str, Any], device: str) -> None:
+    subject = random(Encoder(**settings), device)
     kinds = {g.name: (g.kind, g.units) for g in subject.groups}
     assert kinds["embed"] == ("width", D) and kinds["layers.0.self_attn"] == ("head", 2)
     for target in ("embed", "*"):
@@ -143,14 +143,14 @@ class Whole(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(D) if norm else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        mask = nn.Transformer.generate_square_subsequent_mask(6, dtype=x.dtype) if self.masked else None
+        mask = nn.Transformer.generate_square_subsequent_mask(6, device=x.device, dtype=x.dtype) if self.masked else None
         return self.head(self.encoder(self.embed(x), mask)).mean(1)
 
 
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("norm", [True, False])
-def test_a_whole_encoder(norm: bool, masked: bool) -> None:
-    subject = random(Whole(norm, masked))
+def test_a_whole_encoder(norm: bool, masked: bool, device: str) -> None:
+    subject = random(Whole(norm, masked), device)
     kinds = {g.name: (g.kind, g.units) for g in subject.groups}
     assert kinds == {
         "embed": ("width", D), "encoder.layers.0.self_attn": ("head", 4), "encoder.layers.0.linear1": ("neuron", 12),
@@ -173,8 +173,8 @@ class Decoder(nn.Module):
 
 
 @pytest.mark.parametrize("settings", [{}, {"norm_first": True}, {"bias": False}], ids=str)
-def test_a_decoder_layer(settings: dict[str, Any]) -> None:
-    subject = random(Decoder(**settings))
+def test_a_decoder_layer(settings: dict[str, Any], device: str) -> None:
+    subject = random(Decoder(**settings), device)
     kinds = {g.name: (g.kind, g.units) for g in subject.groups}
     assert kinds["layer.self_attn"] == kinds["layer.multihead_attn"] == ("head", 4) and kinds["layer.linear1"] == ("neuron", 12)
     assert any(kind == "width" for kind, _ in kinds.values())
@@ -190,21 +190,21 @@ def fast(request: pytest.FixtureRequest) -> Iterator[bool]:
     torch.backends.mha.set_fastpath_enabled(before)
 
 
-def test_the_fused_encoder_kernel_does_not_pass_the_norms_by(fast: bool) -> None:
-    subject = random(Encoder())
+def test_the_fused_encoder_kernel_does_not_pass_the_norms_by(fast: bool, device: str) -> None:
+    subject = random(Encoder(), device)
     assert gap(subject, Recipe().prune("embed", **HALF))[0] <= 1e-9
 
 
-def test_fashion_vit_loses_half_its_width_exactly() -> None:
-    subject = few("fashion-vit")
+def test_fashion_vit_loses_half_its_width_exactly(device: str) -> None:
+    subject = few("fashion-vit", device=device)
     group = next(g for g in subject.groups if g.kind == "width")
     assert group.units == 64 and "position" in group.members and "head.weight" in group.members
     worst, small = gap(subject, Recipe().prune("patches", **HALF))
     assert worst <= 1e-9 and small.head.in_features == 32 and small.position.shape == (1, 16, 32)
 
 
-def test_a_module_with_some_of_the_layers_that_write_the_stream_means_its_own_units() -> None:
-    subject = few("fashion-vit")
+def test_a_module_with_some_of_the_layers_that_write_the_stream_means_its_own_units(device: str) -> None:
+    subject = few("fashion-vit", device=device)
 
     def cut(*targets: str) -> set[str]:
         return set(resolve(subject, Recipe().prune(targets, **HALF)).kept)
@@ -219,19 +219,19 @@ def test_a_module_with_some_of_the_layers_that_write_the_stream_means_its_own_un
     assert (len(kept["patches"]), len(kept["blocks.0.fc1"]), len(kept["blocks.1.fc1"])) == (48, 64, 96)
 
 
-def test_evaluation_and_single_answers_are_those_of_the_smaller_model() -> None:
-    subject = few("fashion-vit")
+def test_evaluation_and_single_answers_are_those_of_the_smaller_model(device: str) -> None:
+    subject = few("fashion-vit", device=device)
     recipe = Recipe().prune("patches", **HALF)
     small = Subject(compress(subject, recipe), subject.task, "small")
-    one, other = (evaluate(s, r, split="validation", device="cpu") for s, r in ((subject, recipe), (small, Recipe())))
+    one, other = (evaluate(s, r, split="validation", device=device) for s, r in ((subject, recipe), (small, Recipe())))
     assert one.metrics[one.main] == pytest.approx(other.metrics[other.main], abs=1e-9) and one.parameters == other.parameters
     x = subject.task.dataset("validation")[0][0]
-    masked, removed = answers(subject, recipe, x, device="cpu").after, answers(small, Recipe(), x, device="cpu").after
+    masked, removed = answers(subject, recipe, x, device=device).after, answers(small, Recipe(), x, device=device).after
     assert [name for name, _ in masked] == [name for name, _ in removed]
     assert [p for _, p in masked] == pytest.approx([p for _, p in removed], abs=1e-5)
 
 
-def test_a_norm_over_several_dims_is_refused() -> None:
+def test_a_norm_over_several_dims_is_refused(device: str) -> None:
     class Maps(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -240,20 +240,20 @@ def test_a_norm_over_several_dims_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.norm(self.conv(x))).flatten(1)
 
-    subject = random(Maps(), (1, 8, 8))
+    subject = random(Maps(), device, (1, 8, 8))
     assert "norm (LayerNorm)" in subject.structure.refused["conv.weight"]
 
 
-def test_soft_cuts_across_a_norm_are_refused() -> None:
-    subject = random(Stream(NORMS["layer"]))
+def test_soft_cuts_across_a_norm_are_refused(device: str) -> None:
+    subject = random(Stream(NORMS["layer"]), device)
     with pytest.raises(UnsupportedError, match="embed: mode='scale' .* last takes its statistics"):
         resolve(subject, Recipe().prune("embed", mode="scale", factor=0.5, **HALF))
     resolve(subject, Recipe().prune("up", mode="scale", factor=0.5, **HALF))
 
 
-def test_hooks_go_even_if_the_block_raises() -> None:
-    replica = Replica(nn.Sequential(nn.LayerNorm(4)))
+def test_hooks_go_even_if_the_block_raises(device: str) -> None:
+    replica = Replica(nn.Sequential(nn.LayerNorm(4)), device)
     with pytest.raises(ZeroDivisionError), replica.weights({}, {"0": torch.tensor([1])}) as module:
-        assert module[0]._forward_hooks and not module(torch.randn(2, 4))[:, 1].any()
+        assert module[0]._forward_hooks and not module(torch.randn(2, 4).to(device))[:, 1].any()
         raise ZeroDivisionError
     assert not replica.module[0]._forward_hooks

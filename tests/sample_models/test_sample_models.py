@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -48,10 +48,16 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def trained(name: str) -> nn.Module:
+def trained(name: str, device: str) -> nn.Module:
     module = build(name)
     module.load_state_dict(load_file(weights_path(name)), strict=True)
-    return module.eval()
+    return module.to(device).eval()
+
+
+def inputs(name: str, device: str, n: int) -> Tensor:
+    """The first inputs of the validation split, as a loader collates them."""
+    split = data(name).splits["validation"]
+    return default_collate([split[i][0] for i in range(n)]).to(device)
 
 
 def test_table_is_in_order_and_read_only() -> None:
@@ -69,22 +75,21 @@ def test_import_needs_no_torch() -> None:
     assert (seen.returncode, seen.stdout.strip()) == (0, "[]"), seen.stderr
 
 
-def test_output_shape_of_one_collated_sample(name: str) -> None:
-    x, _ = data(name).splits["validation"][0]
+def test_output_shape_of_one_collated_sample(name: str, device: str) -> None:
     with torch.no_grad():
-        assert trained(name)(default_collate([x])).shape == (1, *SHAPES.get(name, (10,)))
+        assert trained(name, device)(inputs(name, device, 1)).shape == (1, *SHAPES.get(name, (10,)))
 
 
-def test_a_sample_alone_equals_itself_in_a_batch(name: str) -> None:
-    module, split = trained(name), data(name).splits["validation"]
+def test_a_sample_alone_equals_itself_in_a_batch(name: str, device: str) -> None:
+    module, x = trained(name, device), inputs(name, device, 7)
     with torch.no_grad():
-        together = module(default_collate([split[i][0] for i in range(7)]))
-        alone = torch.cat([module(default_collate([split[i][0]])) for i in range(7)])
+        together = module(x)
+        alone = torch.cat([module(x[i : i + 1]) for i in range(7)])
     assert (together - alone).abs().max() <= 1e-5 * max(1.0, float(together.abs().max()))
 
 
-def test_every_weight_is_float32_and_used(name: str) -> None:
-    module, x = trained(name), data(name).splits["validation"].batch(torch.arange(4))[0]
+def test_every_weight_is_float32_and_used(name: str, device: str) -> None:
+    module, x = trained(name, device), inputs(name, device, 4)
     with torch.no_grad():
         base = module(x)
         for key, parameter in module.named_parameters():
@@ -98,24 +103,24 @@ def test_every_weight_is_float32_and_used(name: str) -> None:
         assert torch.equal(module(x), base)
 
 
-def test_fx_trace_gives_the_same_outputs(name: str) -> None:
-    module, x = trained(name), data(name).splits["validation"].batch(torch.arange(5))[0]
+def test_fx_trace_gives_the_same_outputs(name: str, device: str) -> None:
+    module, x = trained(name, device), inputs(name, device, 5)
     with torch.no_grad():
         assert (torch.fx.symbolic_trace(module)(x) - module(x)).abs().max() <= 1e-5
 
 
-def test_macs_can_be_counted_on_the_meta_device(name: str) -> None:
-    x = data(name).splits["validation"].batch(torch.arange(1))[0]
+def test_macs_can_be_counted_on_the_meta_device(name: str, device: str) -> None:
+    x = inputs(name, device, 1)
     with FlopCounterMode(display=False) as counter:
-        output = copy.deepcopy(trained(name)).to("meta")(x.to("meta"))
+        output = copy.deepcopy(trained(name, device)).to("meta")(x.to("meta"))
     assert output.shape[0] == 1 and output.is_meta
     assert counter.get_total_flops() // 2 >= 10_000
 
 
-def test_lengths_are_taken_from_the_padding() -> None:
+def test_lengths_are_taken_from_the_padding(device: str) -> None:
     """More padding changes nothing for the networks that read in one direction."""
     for name in ("vowels-rnn", "vowels-lstm"):
-        module, x = trained(name), data(name).splits["validation"].batch(torch.arange(8))[0]
+        module, x = trained(name, device), inputs(name, device, 8)
         with torch.no_grad():
             longer = module(torch.nn.functional.pad(x, (0, 0, 0, 11)))
             assert (longer - module(x)).abs().max() <= 1e-5
@@ -123,7 +128,7 @@ def test_lengths_are_taken_from_the_padding() -> None:
 
 def test_validation_scores_are_those_on_the_card(name: str) -> None:
     stated, split = card(name)["scores"]["validation"], data(name).splits["validation"]
-    seen = score(trained(name), split, SAMPLES[name].task)
+    seen = score(trained(name, "cpu"), split, SAMPLES[name].task)
     assert seen.keys() == stated.keys()
     assert seen["n"] == stated["n"] == len(split)
     for key in seen.keys() - {"n", "tokens"}:

@@ -37,7 +37,7 @@ class Attention(nn.Module):
         if self.how in ("matmul", "masked"):
             scores = q @ k.transpose(-2, -1) * self.head_dim**-0.5
             if self.how == "masked":
-                scores = scores.masked_fill(torch.ones(n, n).triu(1).bool(), float("-inf"))
+                scores = scores.masked_fill(torch.ones(n, n, device=x.device).triu(1).bool(), float("-inf"))
             h = scores.softmax(dim=-1) @ v
         else:
             h = F.scaled_dot_product_attention(q, k, v)
@@ -105,3 +105,29 @@ class Cross(nn.Module):
             for f, a in ((self.q, x), (self.k, memory), (self.v, memory))
         )
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class EqualHeads(nn.Module):
+    """Two layers of attention, computed in one place by one number of heads."""
+
+    def __init__(self, width: int = 12, heads: int = 3) -> None:
+        super().__init__()
+        self.num_heads, self.embed, self.head = heads, nn.Linear(4, width), nn.Linear(width, 3)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    **{name: nn.Linear(width, width) for name in "qkv"},
+                    "out": nn.Linear(width, width),
+                    "norm": nn.LayerNorm(width),
+                }
+            )
+            for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embed(x)
+        for layer in self.layers:
+            inputs = layer["norm"](h)
+            q, k, v = (layer[name](inputs).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for name in "qkv")
+            h = h + layer["out"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.head(h.mean(1))

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from itertools import islice
 
 import pytest
 import torch
 
-from explorer.compress.apply import build, compress, verify
+from explorer.compress.apply import compress, verify
 from explorer.compress.plan import Plan
 from explorer.compress.resolve import resolve
 from explorer.core.errors import UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts, remaining_shape
 from explorer.evaluate.macs import count
+from explorer.models.groups import follow
 from explorer.models.subject import Subject
 from explorer.models.trial import difference
 from tests.contract.nets import state, unchanged
-from tests.structure.zoo import CASES, RECURRENT, Case
+from tests.structure.zoo import CASES, RECURRENT, UNTRACEABLE, Case
 
 CHOSEN = [
     case for case in RECURRENT if "2 layers" in case.name and ("no bias" in case.name) != ("time first" in case.name)
@@ -62,8 +62,8 @@ def check(subject: Subject, plan: Plan, macs: bool = True) -> None:
         assert count(Subject(module, subject.task, "smaller"), {}).total == after.macs
 
 
-def exact(case: Case, most: int = 100) -> None:
-    subject = case.subject()
+def exact(case: Case, device: str, most: int = 100) -> None:
+    subject = case.subject(device)
     before, digest = state(subject.module), subject.digest
     if case.groups is not None:
         assert {group.name: (group.kind, group.units) for group in subject.groups} == case.groups
@@ -89,25 +89,32 @@ def exact(case: Case, most: int = 100) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_removing_equals_masking(case: Case) -> None:
-    exact(case)
+def test_removing_equals_masking(case: Case, device: str) -> None:
+    exact(case, device)
+
+
+@pytest.mark.parametrize("case", UNTRACEABLE, ids=lambda case: case.name)
+def test_what_cannot_be_traced_has_the_groups_that_are_certain(case: Case, device: str) -> None:
+    with pytest.raises(Exception, match=r".+"):
+        follow(case.subject(device))
+    exact(case, device)
 
 
 @pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
-def test_recurrent_layers_of_every_setting(case: Case) -> None:
-    exact(case, most=2)
+def test_recurrent_layers_of_every_setting(case: Case, device: str) -> None:
+    exact(case, device, most=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", REST, ids=lambda case: case.name)
-def test_recurrent_layers_of_every_depth(case: Case) -> None:
-    exact(case)
+def test_recurrent_layers_of_every_depth(case: Case, device: str) -> None:
+    exact(case, device)
 
 
-def test_heads_are_the_attentions_heads() -> None:
+def test_heads_are_the_attentions_heads(device: str) -> None:
     found = {}
     for case in CASES:
-        for group in case.subject().groups:
+        for group in case.subject(device).groups:
             if group.kind == "head":
                 found.setdefault(case.name, set()).add((group.name, group.units))
     assert found == {
@@ -117,16 +124,21 @@ def test_heads_are_the_attentions_heads() -> None:
         )},
         "nn.TransformerEncoderLayer": {("encoder.self_attn", 3)},
         "decoder with cross attention": {("attn", 3), ("cross", 3)},
+        "equal heads in all layers": {("layers.0", 3)},
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["u-net skip", "residual", "dense concatenation", "conv -> lstm -> linear"])
-def test_training_mode_agrees_too(name: str) -> None:
-    """Units of BatchNorm's batch statistics and of recurrent layers, without dropout."""
-    subject = next(case for case in CASES if case.name == name).subject()
-    plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
-    removed = build(subject, plan).train()
-    masked = build(subject, Plan(plan.layers, plan.kept, {}, plan.protected)).train()
-    inputs = subject.example(8)
-    gap = difference(subject.task.forward(masked, inputs), subject.task.forward(removed, inputs))
-    assert math.isfinite(gap) and gap <= 1e-5
+def test_layers_that_share_a_number_of_heads_lose_equally_many(device: str) -> None:
+    subject = next(case for case in CASES if case.name == "equal heads in all layers").subject(device)
+    group = next(group for group in subject.groups if group.kind == "head")
+    assert group.producers == tuple(f"layers.{i}.{name}.weight" for i in (0, 1) for name in "qkv")
+    small = compress(subject, Recipe().prune("layers.1.q", sparsity=0.34, granularity="unit"))
+    assert small.num_heads == 2 and {len(layer["q"].weight) for layer in small.layers} == {8}
+    assert subject.module.num_heads == 3
+
+
+def test_tied_weights_stay_tied_and_their_layers_know_their_size(device: str) -> None:
+    subject = next(case for case in CASES if case.name == "tied-embedding language model").subject(device)
+    small = compress(subject, Recipe().prune("embedding", sparsity=0.5, granularity="unit"))
+    assert small.head.weight is small.embedding.weight and small.head.weight.shape == (11, 3)
+    assert small.embedding.embedding_dim == small.head.in_features == 3

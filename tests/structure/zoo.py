@@ -12,6 +12,7 @@ from torch import nn
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 from tests.contract.nets import classification, language, randomize
+from tests.structure import nets_control as control
 from tests.structure import nets_conv as conv
 from tests.structure import nets_sequence as sequence
 from tests.structure import nets_transformer as transformer
@@ -31,13 +32,16 @@ class Case:
     groups: dict[str, tuple[str, int]] | None = None
     refused: dict[str, str] = field(default_factory=dict)
     kind: str = "classification"
+    inputs: Callable[[], Task] | None = None  # for what is neither [N, *shape] nor token indices
 
-    def subject(self) -> Subject:
+    def subject(self, device: str) -> Subject:
         torch.manual_seed(0)
-        module = randomize(self.make())
+        module = randomize(self.make()).to(device)
         return Subject(module, self.task(), self.name)
 
     def task(self) -> Task:
+        if self.inputs is not None:
+            return self.inputs()
         if self.shape is None:
             return language(n=16) if self.kind == "language" else tokens()
         return classification(self.shape, n=16)
@@ -49,6 +53,24 @@ def tokens(n: int = 16, length: int = 6, vocabulary: int = 11) -> Task:
     inputs = torch.randint(0, vocabulary, (n, length), generator=generator)
     data = torch.utils.data.TensorDataset(inputs, torch.arange(n) % 3)
     return Task.classification(train=data, validation=data, test=data)
+
+
+def keywords(n: int = 16, length: int = 6) -> Task:
+    """Inputs by name: sequences [N, T, 4] with a length and a context [N, 4] each; outputs are a dict."""
+    generator = torch.Generator().manual_seed(0)
+    data = []
+    for i in range(n):
+        tensors = {
+            "sequences": torch.randn(length, 4, generator=generator),
+            "context": torch.randn(4, generator=generator),
+        }
+        data.append(({**tensors, "lengths": torch.tensor(1 + i % length)}, i % 3))
+    return Task.classification(
+        train=data,
+        validation=data,
+        test=data,
+        loss=lambda outputs, y: nn.functional.cross_entropy(outputs["logits"], y),
+    )
 
 
 H, C, N, W = "hidden", "channel", "neuron", "width"
@@ -128,9 +150,31 @@ CASES = [
         HEAD,
     ),
     Case("grouped queries", lambda: transformer.Encoder("grouped"), (5, 4), BLOCK, HEAD),
+    Case(
+        "equal heads in all layers", transformer.EqualHeads, (5, 4), {"embed": (W, 12), "layers.0": ("head", 3)}, HEAD
+    ),
     Case("group norm", conv.GroupNormNet, (2, 8, 8), {"a": (C, 2), "fc": (N, 5)}, HEAD),
     Case("layer norm", conv.LayerNormNet, (6,), {"a": (N, 8), "fc": (N, 5)}, HEAD),
 ]
+
+TWO = {"a": (N, 8), "right": (N, 5)}
+UNTRACEABLE = [
+    Case("branch on the length", control.BySize, (5, 4), {**{f"lstm.l{i}{s}": (H, 6) for i in (0, 1) for s in ("", "_reverse")}, "fc": (N, 5)}, HEAD),
+    Case("branch on the length, long", control.BySize, (12, 4), None, HEAD),
+    Case("lstm cell in a loop of any length", lambda: control.LoopedCell("LSTM"), (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("gru cell in a loop of any length", lambda: control.LoopedCell("GRU"), (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("rnn cell in a loop of any length", lambda: control.LoopedCell("RNN"), (5, 4), {"cell": (H, 6)}, HEAD),
+    Case("branch on data", control.ByData, (6,), TWO, HEAD),
+    Case("branch on data that mixes units", lambda: control.ByData("softmax"), (6,), {"a": (N, 8)}, {"left.weight": "softmax"}),
+    Case("branch on a number that no sample takes", lambda: control.ByData("item"), (6,), {**TWO, "a": (N, 4)}, HEAD),
+    Case("branch on a number that is lost", lambda: control.ByData("float"), (6,), {}, {"a.weight": "plain numbers", "left.weight": "plain"}),
+    Case("branch on the units", lambda: control.ByData("units"), (6,), {"right": (N, 5)}, {"a.weight": "all runs over its units"}),
+    Case("branch that no sample takes", lambda: control.ByData("rare"), (6,), {"right": (N, 5)}, {"a.weight": "fails once units are removed"}),
+    Case("checks on data", lambda: control.ByData("checked"), (6,), TWO, HEAD),
+    Case("layer that no sample reaches", control.Unused, (5, 4), {"block.fc1": (N, 7)}, {"embed.weight": "long.weight"}),
+    Case("early exit", control.EarlyExit, (5, 4), {**BLOCK, "block.self_attn": ("head", 3), "block.linear1": (N, 9)}, HEAD),
+    Case("keywords, packed sequences, a state", control.Packed, None, {"start": (N, 6)}, HEAD, inputs=keywords),
+]  # fmt: skip
 
 
 def recurrent() -> Iterator[Case]:

@@ -53,21 +53,21 @@ def everything(name: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name,layer", [pair for name in SAMPLES for pair in everything(name)])
-def test_the_clients_fraction_is_the_exact_sparsity(name: str, layer: str) -> None:
-    subject = few(name)
+def test_the_clients_fraction_is_the_exact_sparsity(name: str, layer: str, device: str) -> None:
+    subject = few(name, device=device)
     shown = draw(subject, layer, Settings(), Recipe())
     score = subject.weight(layer).abs()
     error = max(0.002, 1.01 / score.numel())
     for part in (0.03, 0.2, 0.5, 0.81, 0.97):
         t = edits.rounded(float(score.flatten().sort().values[int(part * (score.numel() - 1))]))
-        assert fraction(shown["q"], t, shown["n"]) == pytest.approx(float((score <= t).double().mean()), abs=error)
+        assert fraction(shown["q"], t, shown["n"]) == pytest.approx(float((score <= t).cpu().double().mean()), abs=error)
 
 
 @pytest.mark.parametrize("criterion", ["l1", "l2", "random"])
 @pytest.mark.parametrize("mode", ["hard", "scale"])
 @pytest.mark.parametrize("t", [0.001, 0.0123456789, 0.4])
-def test_a_weight_threshold_comes_back_as_set(criterion: str, mode: str, t: float) -> None:
-    subject, settings = few(LENET), Settings(criterion=criterion, mode=mode)
+def test_a_weight_threshold_comes_back_as_set(criterion: str, mode: str, t: float, device: str) -> None:
+    subject, settings = few(LENET, device=device), Settings(criterion=criterion, mode=mode)
     layer = subject.layer("fc1.weight")
     recipe = handle.edit(Recipe(), subject, layer, settings, {"t": t, "k": 0, "factor": 0.3})
     at, k = handle.threshold_of(recipe, subject, layer, settings, explorer.resolve(subject, recipe))
@@ -77,8 +77,8 @@ def test_a_weight_threshold_comes_back_as_set(criterion: str, mode: str, t: floa
 @pytest.mark.parametrize("name", CNN_MLP)
 @pytest.mark.parametrize("mode", ["hard", "scale"])
 @pytest.mark.parametrize("scope", ["layer", "global"])
-def test_every_number_of_units_comes_back(name: str, mode: str, scope: str) -> None:
-    subject = few(name)
+def test_every_number_of_units_comes_back(name: str, mode: str, scope: str, device: str) -> None:
+    subject = few(name, device=device)
     layer = next(layer for layer in subject.layers if layer.group is not None)
     settings = Settings("unit", mode=mode, scope=scope)
     units = len(sorted_units(subject, layer.group, "l1")[0])
@@ -90,8 +90,8 @@ def test_every_number_of_units_comes_back(name: str, mode: str, scope: str) -> N
             assert len(plan.kept[layer.group]) == units - k
 
 
-def test_a_cut_of_no_units_is_no_rule_and_one_unit_stays() -> None:
-    subject, settings = few(LENET), Settings("unit")
+def test_a_cut_of_no_units_is_no_rule_and_one_unit_stays(device: str) -> None:
+    subject, settings = few(LENET, device=device), Settings("unit")
     layer = subject.layer("fc1.weight")
     half = handle.edit(Recipe(), subject, layer, settings, {"t": 0, "k": 250})
     assert handle.edit(half, subject, layer, settings, {"t": 0, "k": 0}) == Recipe()
@@ -101,17 +101,17 @@ def test_a_cut_of_no_units_is_no_rule_and_one_unit_stays() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.933])
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_rule_by_sparsity_puts_the_handle_where_it_cuts(name: str, sparsity: float) -> None:
-    subject = few(name)
+def test_a_rule_by_sparsity_puts_the_handle_where_it_cuts(name: str, sparsity: float, device: str) -> None:
+    subject = few(name, device=device)
     layer = max(subject.layers, key=lambda layer: layer.numel)
     recipe = Recipe().prune(layer.name, sparsity=sparsity)
     at, _ = handle.threshold_of(recipe, subject, layer, Settings(), explorer.resolve(subject, recipe))
-    below = float((subject.weight(layer.name).abs() <= at).double().mean())
+    below = float((subject.weight(layer.name).abs() <= at).cpu().double().mean())
     assert below == pytest.approx(sparsity, abs=max(0.002, 1.5 / layer.numel))
 
 
-def test_a_global_cut_puts_each_layers_handle_at_its_own_share() -> None:
-    subject = few(LENET)
+def test_a_global_cut_puts_each_layers_handle_at_its_own_share(device: str) -> None:
+    subject = few(LENET, device=device)
     recipe = Recipe().prune("*", sparsity=0.7, scope="global")
     plan = explorer.resolve(subject, recipe)
     at = {layer.name: handle.threshold_of(recipe, subject, layer, Settings(scope="global"), plan)[0] for layer in subject.layers}
@@ -119,12 +119,12 @@ def test_a_global_cut_puts_each_layers_handle_at_its_own_share() -> None:
     exact = float(everywhere.sort().values[round(0.7 * everywhere.numel()) - 1])
     for name, t in at.items():
         score = subject.weight(name).abs()
-        assert float((score <= t).double().mean()) == pytest.approx(float((score <= exact).double().mean()), abs=0.004)
+        assert float((score <= t).cpu().double().mean()) == pytest.approx(float((score <= exact).cpu().double().mean()), abs=0.004)
 
 
 @pytest.mark.parametrize("given,kept", [(0.0, 0.05), (None, 0.5), (0.333, 0.33), (2.0, 0.95)])
-def test_a_factor_is_never_zero_nor_one(given: float | None, kept: float) -> None:
-    subject, settings = few(LENET), Settings(mode="scale")
+def test_a_factor_is_never_zero_nor_one(given: float | None, kept: float, device: str) -> None:
+    subject, settings = few(LENET, device=device), Settings(mode="scale")
     event = {"t": 0.02, "k": 0, "factor": given}
     if given == 0.0:
         event["factor"] = 1e-9  # what a handle at its very end may send
@@ -133,8 +133,8 @@ def test_a_factor_is_never_zero_nor_one(given: float | None, kept: float) -> Non
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_layer_of_every_sample_can_be_drawn(name: str) -> None:
-    subject = few(name)
+def test_every_layer_of_every_sample_can_be_drawn(name: str, device: str) -> None:
+    subject = few(name, device=device)
     for layer in subject.layers:
         for criterion in ("l1", "random"):
             shown = draw(subject, layer.name, Settings(criterion=criterion), Recipe().quantize("*", bits=3))
@@ -146,28 +146,28 @@ def test_every_layer_of_every_sample_can_be_drawn(name: str) -> None:
 
 
 @pytest.mark.parametrize("bits,scheme", [(2, "symmetric"), (4, "symmetric"), (3, "affine"), (8, "affine")])
-def test_levels_are_those_that_the_weights_take(bits: int, scheme: str) -> None:
-    subject = few(LENET)
+def test_levels_are_those_that_the_weights_take(bits: int, scheme: str, device: str) -> None:
+    subject = few(LENET, device=device)
     recipe = Recipe().quantize("conv1.weight", bits=bits, scheme=scheme)
     shown = draw(subject, "conv1.weight", Settings(), recipe)
     plan = explorer.resolve(subject, recipe)
     values = plan.layers["conv1.weight"].apply(subject.weight("conv1.weight")).unique()
     assert len(shown["levels"]) == (2**bits - 1 if scheme == "symmetric" else 2**bits)
-    gaps = (values[:, None] - torch.tensor(shown["levels"])[None]).abs().min(1).values
+    gaps = (values[:, None] - torch.tensor(shown["levels"], device=device)[None]).abs().min(1).values
     assert float(gaps.max()) < 1e-5
     assert math.isfinite(shown["readout"]["sqnr"])
     assert draw(subject, "conv1.weight", Settings(), Recipe())["levels"] is None
 
 
-def test_scores_that_are_no_weights_get_a_strip_for_the_levels() -> None:
-    shown = draw(few(LENET), "conv1.weight", Settings(criterion="random"), Recipe().quantize("*", bits=4))
+def test_scores_that_are_no_weights_get_a_strip_for_the_levels(device: str) -> None:
+    shown = draw(few(LENET, device=device), "conv1.weight", Settings(criterion="random"), Recipe().quantize("*", bits=4))
     assert shown["levels_lo"] <= min(shown["levels"]) and max(shown["levels"]) <= shown["levels_hi"]
 
 
 @pytest.mark.parametrize("bits", [None, 4])
 @pytest.mark.parametrize("sparsity", [0.0, 0.4, 0.97])
-def test_the_size_that_the_client_computes_is_the_counted_one(bits: int | None, sparsity: float) -> None:
-    subject = few(LENET)
+def test_the_size_that_the_client_computes_is_the_counted_one(bits: int | None, sparsity: float, device: str) -> None:
+    subject = few(LENET, device=device)
     recipe = Recipe().prune("fc1.weight", sparsity=sparsity)
     recipe = recipe.quantize("fc1.weight", bits=bits, granularity="channel") if bits else recipe
     shown = draw(subject, "fc1.weight", Settings(), recipe)
@@ -178,11 +178,11 @@ def test_the_size_that_the_client_computes_is_the_counted_one(bits: int | None, 
         assert min(representations(s["n"], kept, s["rows"]).values()) == shown["readout"]["bytes"]
 
 
-def test_the_figures_are_those_of_the_report() -> None:
-    subject = few(LENET)
+def test_the_figures_are_those_of_the_report(device: str) -> None:
+    subject = few(LENET, device=device)
     recipe = Recipe().prune("fc1.weight", threshold=0.02).prune("conv1.weight", threshold=0.1, mode="scale", factor=0.5)
     shown = draw(subject, "fc1.weight", Settings(), recipe)
-    report = explorer.evaluate(subject, recipe)
+    report = explorer.evaluate(subject, recipe, device=device)
     for name, one in report.counts.layers.items():
         assert shown["layers"][name]["sparsity"] == one.sparsity
     assert shown["readout"]["cut"] == pytest.approx(report.counts.layers["fc1.weight"].sparsity, abs=1e-4) and shown["readout"]["cut"] > 0.1
@@ -190,36 +190,36 @@ def test_the_figures_are_those_of_the_report() -> None:
     assert shown["layers"]["conv1.weight"]["attenuated"] > 0.1 and shown["layers"]["conv1.weight"]["sparsity"] < 0.01
 
 
-def test_a_protected_layer_locks_the_handle_with_a_reason() -> None:
+def test_a_protected_layer_locks_the_handle_with_a_reason(device: str) -> None:
     recipe = Recipe().prune("fc1.weight", threshold=0.02).keep("fc1.weight")
-    assert "protected" in draw(few(LENET), "fc1.weight", Settings(), recipe)["locked"]
-    assert draw(few(LENET), "fc2.weight", Settings(), recipe)["locked"] is None
+    assert "protected" in draw(few(LENET, device=device), "fc1.weight", Settings(), recipe)["locked"]
+    assert draw(few(LENET, device=device), "fc2.weight", Settings(), recipe)["locked"] is None
 
 
-def test_what_went_with_units_is_told_apart_from_what_is_cut() -> None:
+def test_what_went_with_units_is_told_apart_from_what_is_cut(device: str) -> None:
     recipe = Recipe().prune("fc1.weight", sparsity=0.5, granularity="unit").prune("fc2.weight", sparsity=0.4)
-    readout = draw(few(LENET), "fc2.weight", Settings(), recipe)["readout"]
+    readout = draw(few(LENET, device=device), "fc2.weight", Settings(), recipe)["readout"]
     assert readout["removed"] == pytest.approx(0.5) and readout["cut"] == pytest.approx(0.4, abs=1e-3)
 
 
 @pytest.mark.parametrize("granularity", ["2:4", "1:4", "4:8"])
-def test_a_pattern_locks_the_handle_with_a_reason(granularity: str) -> None:
+def test_a_pattern_locks_the_handle_with_a_reason(granularity: str, device: str) -> None:
     recipe = Recipe().prune("fc1.weight", granularity=granularity)
-    shown = draw(few(LENET), "fc1.weight", Settings(granularity), recipe)
+    shown = draw(few(LENET, device=device), "fc1.weight", Settings(granularity), recipe)
     n, m = map(int, granularity.split(":"))
     assert shown["locked"].startswith(granularity) and shown["readout"]["cut"] == pytest.approx(1 - n / m, abs=1e-3)
 
 
-def test_units_are_drawn_ascending_with_their_numbers() -> None:
-    subject = few(LENET)
+def test_units_are_drawn_ascending_with_their_numbers(device: str) -> None:
+    subject = few(LENET, device=device)
     shown = draw(subject, "conv2.weight", Settings("unit"), Recipe())
     scores = importance(subject, "l1", granularity="unit", layers=["conv2"])["conv2"]
     assert shown["view"] == "units" and shown["scores"] == sorted(shown["scores"])
     assert [float(scores[i]) for i in shown["units"]] == shown["scores"] and sorted(shown["units"]) == list(range(50))
 
 
-def test_identities_tell_apart_what_the_handle_means() -> None:
-    subject = few(LENET)
+def test_identities_tell_apart_what_the_handle_means(device: str) -> None:
+    subject = few(LENET, device=device)
     seen = set()
     for name in ("fc1.weight", "fc2.weight"):
         for settings in (Settings(), Settings("unit"), Settings(criterion="l2"), Settings(mode="scale"), Settings(scope="global")):
@@ -228,13 +228,13 @@ def test_identities_tell_apart_what_the_handle_means() -> None:
     assert len(seen) == 20
 
 
-def test_the_first_hint_goes_once_the_handle_was_touched() -> None:
-    subject = few(LENET)
+def test_the_first_hint_goes_once_the_handle_was_touched(device: str) -> None:
+    subject = few(LENET, device=device)
     assert draw(subject, "fc1.weight", Settings(), Recipe())["hint"] is True
     assert draw(subject, "fc1.weight", Settings(), Recipe(), touched=True)["hint"] is False
 
 
-def test_a_histogram_is_counted_once() -> None:
-    subject = few(LENET)
+def test_a_histogram_is_counted_once(device: str) -> None:
+    subject = few(LENET, device=device)
     assert histogram(subject, "fc1.weight") is histogram(subject, "fc1.weight")
     assert isinstance(subject.layer("fc1.weight"), Layer)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import EvaluationError
+from ...core.message import say
 from ...core.report import Change, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
@@ -116,8 +117,12 @@ def largest_changes(before: Tensor, after: Tensor, indices: Tensor, target: Tens
 def expect(outputs: Any, ndim: tuple[int, ...], what: str) -> Tensor:
     """The output tensor, or one clear message."""
     if not isinstance(outputs, Tensor) or outputs.ndim not in ndim:
-        got = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise EvaluationError(f"the module returned {got}; accepted: {what} (or give the task forward=)")
+        got = (
+            say("shape {shape}", shape=tuple(outputs.shape)) if isinstance(outputs, Tensor) else type(outputs).__name__
+        )
+        raise EvaluationError(
+            say("the module returned {got}; accepted: {what} (or give the task forward=)", got=got, what=what)
+        )
     return outputs
 
 

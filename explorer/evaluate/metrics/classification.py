@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import EvaluationError
+from ...core.message import say
 from ...core.report import Change, ChangeKind, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
@@ -48,14 +49,34 @@ class Classification(Metrics):
     """Columns: prediction, target int64 [N]; loss float [N]; classes, the number of logits."""
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        logits = expect(outputs, (2,), "logits [N, C]")
+        logits = expect(outputs, (2,), say("logits [N, C]"))
         targets = targets.reshape(-1).long()
         if len(targets) != len(logits):
-            raise EvaluationError(f"{len(logits)} outputs for {len(targets)} targets; accepted: one row a sample")
+            raise EvaluationError(
+                say(
+                    "{outputs} outputs for {targets} targets; accepted: one row a sample",
+                    outputs=len(logits),
+                    targets=len(targets),
+                )
+            )
         if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
-            raise EvaluationError(f"targets run from {int(targets.min())} to {int(targets.max())}, logits have {logits.shape[1]} classes; accepted: 0 to {logits.shape[1] - 1}")
+            raise EvaluationError(
+                say(
+                    "targets run from {low} to {high}, logits have {classes} classes; accepted: 0 to {last}",
+                    low=int(targets.min()),
+                    high=int(targets.max()),
+                    classes=logits.shape[1],
+                    last=logits.shape[1] - 1,
+                )
+            )
         if task.classes is not None and len(task.classes) != logits.shape[1]:
-            raise EvaluationError(f"the task names {len(task.classes)} classes, logits have {logits.shape[1]}; accepted: as many")
+            raise EvaluationError(
+                say(
+                    "the task names {named} classes, logits have {classes}; accepted: as many",
+                    named=len(task.classes),
+                    classes=logits.shape[1],
+                )
+            )
         each, prediction = losses_and_predictions(logits.float(), targets)
         loss = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
         width = torch.tensor(logits.shape[1]).expand(len(targets))

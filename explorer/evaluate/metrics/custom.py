@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import EvaluationError
+from ...core.message import say
 from ...core.report import Change, Figure
 from ...models.task import Task
 from .. import intervals
@@ -23,29 +24,39 @@ class Custom(Metrics):
         out: dict[str, Tensor] = {}
         scored = task.score(outputs, targets)
         if not isinstance(scored, Mapping):
-            raise EvaluationError(f"score(outputs, targets) returned {type(scored).__name__}; accepted: {{name: Tensor[N]}}")
+            raise EvaluationError(
+                say(
+                    "score(outputs, targets) returned {type}; accepted: {{name: Tensor[N]}}", type=type(scored).__name__
+                )
+            )
         for name, value in scored.items():
             parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
             for suffix, part in zip(("", "/"), parts, strict=False):
-                column = torch.as_tensor(part)
+                column = torch.as_tensor(part).cpu()  # where float64 exists
                 if column.ndim != 1 or len(parts) > 2:
                     raise EvaluationError(
-                        f"score {name!r} returned shape {tuple(column.shape)}; accepted: [N], one value a "
-                        "sample, or a (numerator, denominator) pair of these"
+                        say(
+                            "score {name!r} returned shape {shape}; accepted: [N], one value a sample, or a (numerator, denominator) "
+                            "pair of these",
+                            name=name,
+                            shape=tuple(column.shape),
+                        )
                     )
                 if not intervals.finite(column):
-                    raise EvaluationError(f"score {name!r} returned NaN or infinity; accepted: finite values")
+                    raise EvaluationError(
+                        say("score {name!r} returned NaN or infinity; accepted: finite values", name=name)
+                    )
                 out[name + suffix] = column.double()
         if not out:
-            raise EvaluationError("score(outputs, targets) returned no metric; accepted: {name: Tensor[N]}")
+            raise EvaluationError(say("score(outputs, targets) returned no metric; accepted: {name: Tensor[N]}"))
         if task.loss is not None and "loss" not in out:
             value, n = task.loss(outputs, targets), len(next(iter(out.values())))
             if isinstance(value, (tuple, list)):
-                out["loss"], out["loss/"] = (torch.as_tensor(part).double() for part in value)
+                out["loss"], out["loss/"] = (torch.as_tensor(part).cpu().double() for part in value)
             else:  # one value a batch
                 out |= {"loss": torch.full((n,), float(value)), BATCH: torch.ones(n, dtype=torch.bool)}
             if not intervals.finite(out["loss"]):
-                raise EvaluationError("loss(outputs, targets) returned NaN or infinity; accepted: finite values")
+                raise EvaluationError(say("loss(outputs, targets) returned NaN or infinity; accepted: finite values"))
         return out
 
     @once

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...core.errors import EvaluationError
+from ...core.message import say
 from ...core.report import Change, Figure
 from ...models.task import Task
 from .. import intervals
@@ -18,19 +19,30 @@ class LanguageModel(Metrics):
     """Columns, sums over one sequence: nll float [N], hits [N], tokens [N]."""
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        logits = expect(outputs, (3,), "logits [N, T, V]")
+        logits = expect(outputs, (3,), say("logits [N, T, V]"))
         if logits.shape[:2] != targets.shape:
-            raise EvaluationError(f"logits {tuple(logits.shape)}, targets {tuple(targets.shape)}; accepted: [N, T, V] and [N, T]")
+            raise EvaluationError(
+                say(
+                    "logits {logits}, targets {targets}; accepted: [N, T, V] and [N, T]",
+                    logits=tuple(logits.shape),
+                    targets=tuple(targets.shape),
+                )
+            )
         inside = targets[targets != -100]
         if len(inside) and not 0 <= int(inside.min()) <= int(inside.max()) < logits.shape[2]:
             raise EvaluationError(
-                f"targets run from {int(inside.min())} to {int(inside.max())}, logits have {logits.shape[2]} tokens; "
-                "accepted: token indices, -100 where none counts"
+                say(
+                    "targets run from {low} to {high}, logits have {tokens} tokens; accepted: token indices, -100 where none "
+                    "counts",
+                    low=int(inside.min()),
+                    high=int(inside.max()),
+                    tokens=logits.shape[2],
+                )
             )
         nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
         counted = targets != -100
         hits = (logits.argmax(-1) == targets) & counted
-        return {"nll": nll.view(targets.shape).double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
+        return {"nll": nll.view(targets.shape).cpu().double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
 
     @once
     def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ...core.errors import EvaluationError
+from ...core.message import say
 from ...core.report import Change, Figure
 from ...models.task import Task
+from .. import intervals
 from . import Columns, Metrics, expect, figure, largest_changes, loss_figure, losses, mean_figure, once
 
 
@@ -26,11 +28,17 @@ class Regression(Metrics):
     """Columns: prediction, target float [N, D]; loss float [N]."""
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        found = expect(outputs, (1, 2), "predictions [N] or [N, D]").float()
+        found = expect(outputs, (1, 2), say("predictions [N] or [N, D]")).float()
         prediction = found.reshape(len(found), -1)
         target = targets.reshape(len(targets), -1).to(prediction)
         if prediction.shape != target.shape:
-            raise EvaluationError(f"predictions {tuple(prediction.shape)}, targets {tuple(target.shape)}; accepted: equal shapes")
+            raise EvaluationError(
+                say(
+                    "predictions {predictions}, targets {targets}; accepted: equal shapes",
+                    predictions=tuple(prediction.shape),
+                    targets=tuple(target.shape),
+                )
+            )
         each = ((prediction - target) ** 2).mean(1)
         default = getattr(task.loss, "__qualname__", "").startswith("Task.regression")
         return {"prediction": prediction, "target": target, **losses(task, outputs, targets, each, default)}

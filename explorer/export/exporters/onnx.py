@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...compress.plan import Plan
 from ...core.errors import ExportError
+from ...core.message import say
 from ...models.calls import calls
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
@@ -35,7 +36,14 @@ class Onnx(Exporter):
 
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if size > LARGEST:
-            raise ExportError(f"{subject.name}: {size:,} bytes of weights; one ONNX file holds at most {LARGEST:,}")
+            raise ExportError(
+                say(
+                    "{subject}: {size:,} bytes of weights; one ONNX file holds at most {largest:,}",
+                    subject=subject.name,
+                    size=size,
+                    largest=LARGEST,
+                )
+            )
         model = strip(to_onnx(subject, module, calls(subject, module, (2,))[0]))
         (folder / self.filename).write_bytes(model.SerializeToString())
         return Written((self.filename,))
@@ -75,4 +83,6 @@ def open_session(path: Path):  # type: ignore[no-untyped-def]
     try:
         return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(f"{path.name}: ONNX Runtime refuses the file ({str(error)[:200]})") from None
+        raise ExportError(
+            say("{path}: ONNX Runtime refuses the file ({error})", path=path.name, error=str(error)[:200])
+        ) from None

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...compress.plan import Plan
-from ...core.errors import ExportError
+from ...core.errors import ExportError, cause
+from ...core.message import say
 from ...models.calls import calls
 from ...models.subject import Subject
 from ...models.trial import difference
@@ -50,7 +51,9 @@ class Pt2(Exporter):
                 program = torch.export.export(copy.deepcopy(module), call.args, call.kwargs, dynamic_shapes=named)
                 torch.export.save(program, folder / self.filename)
         except Exception as error:  # torch.export gives up in many ways
-            raise ExportError(f"{subject.name}: torch.export cannot export it ({type(error).__name__}: {str(error)[:200]})") from None
+            raise ExportError(
+                say("{subject}: torch.export cannot export it ({cause})", subject=subject.name, cause=cause(error, 200))
+            ) from None
         return Written((self.filename,), ("model.pt2 holds pickled data: load it only where you trust who made it.",))
 
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ...compress.plan import Plan
-from ...core.errors import UnsupportedError
+from ...core.errors import UnsupportedError, cause
+from ...core.message import say
 from ...models.calls import calls, gap
 from ...models.subject import Subject
 from ...models.trial import difference
@@ -41,12 +42,18 @@ class Safetensors(Exporter):
             spec, weights = trace(module, made[1])
             again = rebuild(spec, weights)
             if gap(module, again, made, self.tolerance) > self.tolerance:
-                raise UnsupportedError("what was traced does not compute the same at other batch sizes")
+                raise UnsupportedError(say("what was traced does not compute the same at other batch sizes"))
             metadata[SPEC_KEY] = json.dumps(spec, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
         except Exception as error:  # a model without a faithful trace is still worth its weights
-            why = str(error) if isinstance(error, UnsupportedError) else f"{type(error).__name__}: {error}"
-            metadata[REASON_KEY] = why[:500]
-            notes = (f"{WEIGHTS} holds weights only, because the model could not be written as a graph: {why[:500]}",)
+            why = cause(error, 500)
+            metadata[REASON_KEY] = str(why)
+            notes = (
+                say(
+                    "{file} holds weights only, because the model could not be written as a graph: {why}",
+                    file=WEIGHTS,
+                    why=why,
+                ),
+            )
             weights = _plain(module)
         save_file(weights, folder / WEIGHTS, metadata)
         return Written((WEIGHTS,), notes)

@@ -8,7 +8,7 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.ui import models, state
-from explorer.ui.i18n import _
+from explorer.ui.i18n import _, translated
 from explorer.ui.panels import detail, header, overview, settle, tabs
 
 TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
@@ -27,12 +27,12 @@ def render() -> None:
         explorer.resolve(subject, space.history.present)
     except ExplorerError as error:
         space.replace(space.history.undo() if space.history.past else type(space.history)())
-        space.message = str(error)
+        space.message = error.message
     header.render(space, subject)
     if unknown and name == DEFAULT and not space.history.past:
         st.warning(_("No model {name}; showing {default}.", name=unknown, default=DEFAULT), icon=":material/warning:")
     if space.message:
-        st.error(_("That recipe was not used: {reason}", reason=space.message), icon=":material/error:")
+        st.error(_("That recipe was not used: {reason}", reason=translated(space.message)), icon=":material/error:")
     board = detail.Board.draw()
     plan = explorer.resolve(subject, space.history.present)
     overview.render(space, subject, counts_of(subject, plan), plan.protected)

@@ -19,8 +19,8 @@ from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from ..components.threshold import threshold
-from ..i18n import _
-from ..state import Workspace
+from ..i18n import _, translated
+from ..state import Workspace, user
 from . import controls, handle, scoreboard
 
 KEY = "handle"
@@ -74,7 +74,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     try:
         plan = explorer.resolve(subject, recipe)
     except ExplorerError as error:  # the last good state stays
-        problem = str(error)
+        problem = error.message
         if space.live is None:
             space.replace(space.history.undo())
         space.live = None
@@ -82,7 +82,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
     # Evaluated before anything is drawn: the acknowledgement goes out with the answer, so that never more than one event
     # is in flight, and the component is not unmounted under the pointer while we compute.
-    report, problem = _first_look(subject, recipe, board, problem)
+    report, problem = _first_look(subject, recipe, board, problem, space.live is not None)
     settings = controls.current(space, subject, layer)
     counts = report.counts if report is not None else counts_of(subject, plan)
     plot, beside = st.columns([13, 6], gap="medium")
@@ -90,7 +90,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         _heading(space, subject, layer)
         threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
         if problem:
-            st.error(problem, icon=":material/error:")
+            st.error(translated(problem), icon=":material/error:")
     with beside:
         controls.render(controls.Scene(space, subject, layer, settings))
 
@@ -124,7 +124,7 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     group = next((g for g in subject.groups if g.name == layer.group), None)
     if group is None:
         why = subject.structure.refused.get(layer.name, "")
-        text += f' · <abbr class="x-term" title="{escape(why)}">{escape(_("no removable units"))}</abbr>'
+        text += f' · <abbr class="x-term" title="{escape(translated(why))}">{escape(_("no removable units"))}</abbr>'
     else:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
@@ -134,13 +134,14 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
         space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
 
 
-def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) -> tuple[Report | None, str]:
-    device = st.session_state.get("device")
+def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool) -> tuple[Report | None, str]:
+    device, who = st.session_state.get("device"), user()
+    precision = "fast" if dragging else "full"  # what settles is float32
     try:
-        report = glance(subject, recipe, device=device)
+        report = glance(subject, recipe, device=device, precision=precision, user=who)
         gap = known_gap(subject, explorer.resolve(subject, recipe))
-        board.show(report, glance(subject, device=device), gap)
+        board.show(report, glance(subject, device=device, precision=precision, user=who), gap)
     except ExplorerError as error:
         board.again()
-        return None, str(error)
+        return None, error.message
     return report, problem

@@ -16,7 +16,7 @@ from explorer.export.exporters import registry
 from explorer.models.subject import Subject
 
 from .. import format as fmt
-from ..i18n import _, help_for
+from ..i18n import _, help_for, translated
 from ..state import Workspace
 from .scoreboard import kind_name, metric_name
 
@@ -64,7 +64,7 @@ def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> 
             "notes": tuple(bundle.notes),
         }  # fmt: skip
     except ExplorerError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(translated(error), icon=":material/error:")
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
     line.empty()
@@ -88,7 +88,7 @@ def _result(subject: Subject, done: dict) -> None:
         f"{fmt.metric(main, was.value)} → **{fmt.metric(main, shown.value)}**"
     )
     for note in done["notes"]:
-        st.caption(note)
+        st.caption(translated(note))
     st.download_button(
         _("Download all as zip ({size})", size=fmt.size(len(done["zip"]))), done["zip"], f"{subject.name}-compressed.zip", "application/zip",
         type="primary", icon=":material/download:", on_click="ignore", key="export-zip",

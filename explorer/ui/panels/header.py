@@ -12,7 +12,7 @@ from explorer.models.subject import Subject
 
 from .. import format as fmt
 from ..history import History
-from ..i18n import _, help_for, language, set_language
+from ..i18n import _, help_for, language, set_language, translated
 from ..state import Workspace
 
 LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
@@ -79,7 +79,7 @@ def _recipe(space: Workspace, subject: Subject) -> None:
                 given = Recipe.from_json(file.getvalue() if file is not None else text)
                 explorer.resolve(subject, given)
             except ExplorerError as error:
-                st.error(str(error), icon=":material/error:")
+                st.error(translated(error), icon=":material/error:")
             else:
                 space.replace(space.history.push(given))
                 st.rerun()

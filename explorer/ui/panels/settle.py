@@ -12,7 +12,8 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
-from ..state import Workspace
+from ..i18n import translated
+from ..state import Workspace, user
 from . import scoreboard
 from .detail import Board
 
@@ -30,7 +31,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
         gap = known_gap(subject, plan)
         if not plan.kept or gap is not None:
-            if glance(subject, recipe, device=device).complete:
+            if glance(subject, recipe, device=device, user=user()).complete:
                 if not board.complete:  # a fast model is done by now, though the board was drawn from a first look
                     st.rerun()
                 return
@@ -45,13 +46,13 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         board.again()
         return
     if FAILED in st.session_state:  # said once, and not tried again until something changes
-        st.error(st.session_state[FAILED], icon=":material/error:")
+        st.error(translated(st.session_state[FAILED]), icon=":material/error:")
         return
     if space.live is not None or space.stale:
         return  # a drag is on; it answers by itself
     recipe, device = space.history.present, st.session_state.get("device")
     try:
-        last = glance(subject, recipe, device=device)
+        last = glance(subject, recipe, device=device, user=user())
         began = time.perf_counter()
 
         def progress(done: int, total: int) -> None:
@@ -62,9 +63,9 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
         if plan.kept:  # removing the units must equal masking them: looked at when a gesture ends, not at every event
             verified(subject, plan)
-        explorer.evaluate(subject, recipe, device=device, progress=progress)
+        explorer.evaluate(subject, recipe, device=device, progress=progress, user=user())
     except ExplorerError as error:
-        st.session_state[FAILED] = str(error)
-        st.error(str(error), icon=":material/error:")
+        st.session_state[FAILED] = error.message
+        st.error(translated(error), icon=":material/error:")
         return
     st.rerun()

@@ -6,10 +6,11 @@ import pandas as pd
 import streamlit as st
 
 import explorer
+from explorer.core.layers import Layer
 from explorer.evaluate.costs import counts
 from explorer.models.subject import Subject
 
-from ..i18n import _
+from ..i18n import _, translated
 from ..state import Workspace
 
 
@@ -27,17 +28,22 @@ def frame(space: Workspace, subject: Subject) -> pd.DataFrame:
                 "weights": one.original, "left": one.remaining, "nonzero": one.nonzero, "sparsity": one.sparsity,
                 "attenuated": one.attenuated, "bits": one.bits, "scheme": codes.scheme if codes else "", "bytes_before": 4 * one.original,
                 "bytes": one.bytes, "group": layer.group or "", "protected": layer.name in plan.protected,
-                "why_no_units": "" if layer.group else subject.structure.refused.get(layer.name, ""),
+                "why_no_units": _why(subject, layer),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
 
 
+def _why(subject: Subject, layer: Layer) -> str:
+    return "" if layer.group else subject.structure.refused.get(layer.name, "")
+
+
 def render(space: Workspace, subject: Subject) -> None:
     """The table; all of it counted."""
     data = frame(space, subject)
+    said = [translated(_why(subject, layer)) for layer in subject.layers]
     st.dataframe(
-        data,
+        data.assign(why_no_units=said),  # the file below stays English, as its columns are
         hide_index=True,
         column_config={
             "layer": st.column_config.TextColumn(_("layer"), pinned=True),

@@ -7,7 +7,7 @@ import streamlit as st
 from explorer.core.errors import ExplorerError
 from explorer.models.subject import Subject
 
-from ..i18n import _
+from ..i18n import _, translated
 from ..state import Workspace
 from . import changed, export, graph, table, weights
 
@@ -22,4 +22,4 @@ def render(space: Workspace, subject: Subject) -> None:
                 try:
                     part(space, subject)
                 except ExplorerError as error:
-                    st.error(str(error), icon=":material/error:")
+                    st.error(translated(error), icon=":material/error:")

@@ -11,12 +11,13 @@ import streamlit as st
 from PIL import Image, UnidentifiedImageError
 
 from explorer.core.errors import ExplorerError, TaskError
+from explorer.core.message import say
 from explorer.core.report import Report
 from explorer.evaluate.answers import Answers, Shown, answers, from_array, from_text, label, picture
 from explorer.models.subject import Subject
 
 from .. import format as fmt
-from ..i18n import _
+from ..i18n import _, translated
 from ..state import Workspace
 from . import tiles
 
@@ -42,7 +43,7 @@ def render(space: Workspace, subject: Subject, report: Report) -> None:
             else:
                 inputs = _own(subject)
         except ExplorerError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(translated(error), icon=":material/error:")
             return
         if inputs is None:
             return
@@ -66,21 +67,21 @@ def _own(subject: Subject) -> Any:
     if file is None:
         return None
     if file.size > MAX_UPLOAD:
-        raise TaskError(_("The file is larger than {size}.", size=fmt.size(MAX_UPLOAD)))
+        raise TaskError(say("The file is larger than {size}.", size=fmt.size(MAX_UPLOAD)))
     if image:
         shape = subject.task.dataset("validation")[0][0].shape
         invert = st.checkbox(_("dark on light: invert"), key="try-invert")
         try:
             grey = Image.open(io.BytesIO(file.getvalue())).convert("L" if shape[0] == 1 else "RGB").resize((shape[-1], shape[-2]))
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
-            raise TaskError(_("The file could not be read as an image; accepted: PNG or JPEG.")) from None
+            raise TaskError(say("The file could not be read as an image; accepted: PNG or JPEG.")) from None
         array = np.asarray(grey, dtype="float32") / 255
         array = 1 - array if invert else array
         return from_array(subject, array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0))
     try:
         table = pd.read_csv(io.BytesIO(file.getvalue()), header=None).to_numpy(dtype="float32")
     except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise TaskError(_("The file could not be read as numbers: {why}", why=str(error)[:120])) from None
+        raise TaskError(say("The file could not be read as numbers: {why}", why=str(error)[:120])) from None
     return from_array(subject, table)
 
 

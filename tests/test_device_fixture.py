@@ -1,0 +1,121 @@
+"""Every test that touches tensors runs on every device that there is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+# files, or single tests, that compute on the CPU wherever models are, with the reason
+ON_THE_CPU = {
+    "evaluate/test_intervals.py": "intervals are computed from columns, which the engine keeps on the CPU",
+    "models/test_ledger.py": "numbers of units are bookkeeping, and never leave the CPU",
+    "models/test_stack.py::test_reversing_packed_data_is_its_own_inverse": "torch keeps batch sizes on the CPU",
+    "models/test_subject.py::test_samples_are_shared": "a sample is loaded to the CPU",
+    "models/test_subject.py::test_unknown_sample_with_near_match": "refused before anything is loaded",
+    "models/test_subject.py::test_what_is_no_module": "refused before anything is computed",
+    "sample_models/test_sample_data.py": "data sets are read to the CPU",
+    "sample_models/test_sample_models.py::test_card_is_complete": "counts the parameters of what is built on the CPU",
+    "sample_models/test_sample_models.py::test_table_is_in_order_and_read_only": "nothing is built",
+    "sample_models/test_sample_models.py::test_validation_scores_are_those_on_the_card": "scores as the training script",
+    "sample_models/test_sample_training.py": "the training script runs on the CPU, where its results are reproducible",
+}
+# what is imported from here, or under these names, are tensors and what makes them
+SOURCES = ("torch", "tests")
+MAKERS = {"explorer.models.samples": "load", "sample_models": "build"}
+
+FILES = sorted(path.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py"))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef]:
+    yield from (node for node in tree(path).body if isinstance(node, ast.FunctionDef))
+
+
+def arguments(function: ast.FunctionDef) -> set[str]:
+    return {one.arg for one in (*function.args.args, *function.args.kwonlyargs)}
+
+
+def names(nodes: list[ast.stmt]) -> set[str]:
+    """Names that stand in there, ``explorer.load`` as a whole."""
+    inner = [node for outer in nodes for node in ast.walk(outer)]
+    dotted = {f"{n.value.id}.{n.attr}" for n in inner if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)}
+    return {node.id for node in inner if isinstance(node, ast.Name)} | dotted
+
+
+def tensors_of(path: Path) -> set[str]:
+    """Names of a file that stand for tensors: imported ones, and functions, classes and values made of such."""
+    found, made_of = {"explorer.load"}, {}
+    for node in tree(path).body:
+        if isinstance(node, ast.Import):
+            found |= {(a.asname or a.name).partition(".")[0] for a in node.names if a.name.partition(".")[0] in SOURCES}
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ""
+            imported = {alias.asname or alias.name for alias in node.names if not alias.name.isupper()}
+            found |= imported if source.partition(".")[0] in SOURCES else imported & {MAKERS.get(source)}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            made_of[node.name] = names(node.body)
+        elif isinstance(node, ast.Assign):
+            made_of |= {target.id: names([node]) for target in node.targets if isinstance(target, ast.Name)}
+    return closure(found, made_of)
+
+
+def fixtures_over(name: str, path: Path) -> set[str]:
+    """Fixtures that a file sees and that depend on one."""
+    seen = [path, *(folder / "conftest.py" for folder in path.parents if folder.is_relative_to(TESTS))]
+    needs = {
+        one.name: arguments(one) for file in seen if file.exists() for one in functions(file) if one.decorator_list
+    }
+    return closure({name}, needs)
+
+
+def closure(found: set[str], needs: dict[str, set[str]]) -> set[str]:
+    """``found``, and what needs one of them, directly or not."""
+    while more := {name for name, needed in needs.items() if name not in found and needed & found}:
+        found |= more
+    return found
+
+
+def complaints(file: str) -> Iterator[str]:
+    """What is wrong with the tests of a file."""
+    path = TESTS / file
+    tensors, over = tensors_of(path), fixtures_over("device", path)
+    elsewhere = fixtures_over("browser", path)  # the app is another process, on the device that it picks
+    for test in functions(path):
+        if not test.name.startswith("test_") or f"{file}::{test.name}" in ON_THE_CPU:
+            continue
+        used, given = names(test.body), arguments(test)
+        if used & tensors and not given & (over | elsewhere):
+            yield f"{file}: {test.name} uses {', '.join(sorted(used & tensors))}: it must take the fixture device"
+        if "device" in given - used:
+            yield f"{file}: {test.name} takes device and does not use it"
+
+
+def test_what_touches_tensors_runs_on_every_device() -> None:
+    found = [line for file in FILES if file not in ON_THE_CPU for line in complaints(file)]
+    assert not found, "\n".join(found)
+
+
+def test_a_test_that_forgets_its_device_is_found(tmp_path: Path) -> None:
+    """Directly, through a helper, and with a device that is never used."""
+    path = tmp_path / "test_it.py"
+    path.write_text(
+        "import torch\nfrom tests.contract.nets import tiny\n\n"
+        "def made():\n    return torch.ones(2)\n\n"
+        "def test_a():\n    tiny()\n\ndef test_b():\n    made()\n\ndef test_c(device):\n    tiny()\n\n"
+        "def test_d(device):\n    tiny(device=device)\n\ndef test_e():\n    assert 1\n",
+        encoding="utf-8",
+    )
+    assert [line.split()[1] for line in complaints(str(path))] == ["test_a", "test_b", "test_c"]
+
+
+def test_what_stays_on_the_cpu_is_there() -> None:
+    for name in ON_THE_CPU:
+        file, _, test = name.partition("::")
+        assert file in FILES and (not test or test in {one.name for one in functions(TESTS / file)}), name
