@@ -76,13 +76,19 @@ def edges(total: int, looks: Sequence[int], exactly: bool) -> list[int]:
 
 
 class Scan:
-    """Plans beside a base plan on one engine. ``steps`` does one chunk of all that is not settled, then says so."""
+    """Plans beside a base plan on one engine. ``steps`` does one chunk of all that is not settled, then says so.
 
-    def __init__(self, run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None) -> None:
+    samples: only so many, the first of the split's stratified order.
+    """
+
+    def __init__(
+        self, run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None, samples: int | None = None
+    ) -> None:
         self.run, self.base, self.split, self.tolerance = run, base, split, tolerance
         self.plans = {plan.digest: plan for plan in plans}
         self.data = run.data(split)
-        self.edges = edges(self.data.total, self.data.looks, tolerance is None)
+        self.total = min(samples or self.data.total, self.data.total)
+        self.edges = [self.total] if samples else edges(self.data.total, self.data.looks, tolerance is None)
         self.within = Within.looks(self.data.total, sum(FIRST_LOOK <= edge < self.data.total for edge in self.edges))
         self.columns = {digest: _Columns() for digest in self.plans}
         self.columns.setdefault(base.digest, _Columns())
@@ -94,8 +100,8 @@ class Scan:
     @property
     def work_done(self) -> tuple[int, int]:
         """(samples seen of all plans, those to see at most)."""
-        seen = sum(self.data.total if d in self.settled else self.columns[d].n for d in self.plans)
-        return seen, self.data.total * len(self.plans)
+        seen = sum(self.total if d in self.settled else self.columns[d].n for d in self.plans)
+        return seen, self.total * len(self.plans)
 
     def steps(self, work: Work) -> Iterator[int]:
         """Yields the number of samples seen after each chunk. Raises :class:`Cancelled`; call again to go on."""
@@ -112,7 +118,7 @@ class Scan:
             yield stop
 
     def _is_settled(self, digest: str) -> bool:
-        if self.columns[digest].n >= self.data.total:
+        if self.columns[digest].n >= self.total:
             return True
         if self.tolerance is None or self.columns[digest].n < FIRST_LOOK:
             return False
@@ -218,25 +224,16 @@ class Scan:
             self.evaluated += size
 
 
-def scan_of(run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None) -> Scan:
-    """A scan of these plans; one that was begun before is taken up again."""
-    key, kept = _key(base, plans, split, tolerance), _kept(run)
-    found = kept.pop(key, None) or Scan(run, base, plans, split, tolerance)
+def scan_of(
+    run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None, samples: int | None = None, resume: bool = True
+) -> Scan:
+    """A scan of these plans; one that was begun before is taken up again, unless ``resume`` is False."""
+    key = (base.digest, tuple(plan.digest for plan in plans), split, tolerance, samples)
+    kept: dict[Any, Scan] = run.__dict__.setdefault("_scans", {})
+    earlier = kept.pop(key, None)
+    found = earlier if earlier is not None and resume else Scan(run, base, plans, split, tolerance, samples)
     kept[key] = found
     while len(kept) > KEPT_SCANS:
         kept.pop(next(iter(kept)))
     return found
 
-
-def forget(run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None) -> None:
-    """Drop what a scan of these plans saw."""
-    _kept(run).pop(_key(base, plans, split, tolerance), None)
-
-
-def _key(base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None) -> Any:
-    return (base.digest, tuple(plan.digest for plan in plans), split, tolerance)
-
-
-def _kept(run: Engine) -> dict[Any, Scan]:
-    kept: dict[Any, Scan] = run.__dict__.setdefault("_scans", {})
-    return kept

@@ -12,7 +12,7 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..evaluate.engine import engine
 from ..evaluate.evaluator import PRECISIONS
-from ..evaluate.scan import Estimate, forget, scan_of
+from ..evaluate.scan import Estimate, scan_of
 from ..models.device import pick
 from ..models.subject import Subject
 
@@ -43,6 +43,7 @@ def compare(
     device: Any = None,
     exact: bool = True,
     tolerance: float = TOLERANCE,
+    samples: int | None = None,
     resume: bool = True,
     cancel: Callable[[], bool] | None = None,
     user: Hashable = None,
@@ -50,7 +51,8 @@ def compare(
     """Judge any recipes against a base (the original) on the same samples; all of them sharpen with every chunk.
 
     candidates: {key: recipe}. exact: every sample for every one; else one is finished once its change of the main metric is known
-    to within ``tolerance`` (95 %, over all looks together; fractions). A scan that was cancelled, or left, goes on where it
+    to within ``tolerance`` (95 %, over all looks together; fractions). samples: only so many, the
+    first of the split's stratified order, for every candidate. A scan that was cancelled, or left, goes on where it
     stopped when the same is asked again, unless ``resume`` is False. Raises as :func:`explorer.evaluate`.
     """
     if precision not in PRECISIONS:
@@ -62,9 +64,7 @@ def compare(
     with subject.steady():
         plans = {key: resolve(subject, recipe) for key, recipe in candidates.items()}
         run, reference, wanted = engine(subject, pick(device), precision), resolve(subject, base or Recipe()), list(plans.values())
-        if not resume:
-            forget(run, reference, wanted, split, None if exact else tolerance)
-        scan = scan_of(run, reference, wanted, split, None if exact else tolerance)
+        scan = scan_of(run, reference, wanted, split, None if exact else tolerance, samples, resume)
 
     def now() -> Progress:
         found = {key: scan.estimate(plan.digest) for key, plan in plans.items()}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ..compress.resolve import resolve
 from ..core.errors import RecipeError, UnsupportedError, near
-from ..core.message import Message, say
+from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.targets import matches
 from ..models.subject import Subject
@@ -100,7 +100,7 @@ def _means(wanted: str, target: Target) -> bool:
 
 def able(
     subject: Subject, sweep: Sweep, targets: Sequence[Target], base: Recipe, must: bool
-) -> tuple[list[Target], dict[str, Message | str]]:
+) -> tuple[list[Target], dict[str, str]]:
     """(targets that can be changed so, {name: why another one cannot}); with ``must`` the first such reason is raised."""
     fit, skipped = [], {}
     for target in targets:
@@ -108,16 +108,10 @@ def able(
             resolve(subject, sweep.edit(base, target.rule, sweep.points[-1]))
             fit.append(target)
         except UnsupportedError as error:
-            if must:
+            skipped[target.name] = error.message
+            if must or len(skipped) == len(targets):
                 raise
-            skipped[target.name] = _message(error)
-    if targets and not fit:
-        raise UnsupportedError(next(iter(skipped.values())))
     return fit, skipped
-
-
-def _message(error: Exception) -> Any:
-    return error.args[0] if error.args and isinstance(error.args[0], Message) else str(error)
 
 
 def protected(subject: Subject, base: Recipe, targets: Sequence[Target]) -> frozenset[str]:
