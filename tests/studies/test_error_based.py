@@ -14,7 +14,7 @@ from explorer.core.errors import ExplorerError, RecipeError
 from explorer.core.recipe import Recipe
 from explorer.models.subject import Subject
 from explorer.studies.error_based import ErrorPruning, prune_by_error, prune_by_error_steps
-from tests.contract.nets import MLP, few, tiny
+from tests.contract.nets import MLP, few, state, tiny, unchanged
 
 N = 400
 
@@ -50,6 +50,7 @@ def removed(subject: Subject, units: list[int]) -> torch.nn.Module:
 
 def test_every_cost_is_that_of_really_removing_the_unit(device: str) -> None:
     subject = learnt(device)
+    before_all = state(subject.module)
     found = prune_by_error(subject, allowance=0.02, total=0.1, device=device)
     assert found.complete and found.n == N and {0, 1, 2, 3} <= set(found.removed["fc.0"])
     gone: list[int] = []
@@ -62,8 +63,8 @@ def test_every_cost_is_that_of_really_removing_the_unit(device: str) -> None:
         gone += [trial.unit] if trial.removed else []
     smaller = compress(subject, found.recipe)
     assert smaller.fc[0].weight.shape == (10 - len(gone), 6) and found.kept == {"fc.0": 10 - len(gone)}
-    assert accuracy(subject, smaller, N) == pytest.approx(whole - found.total, abs=1e-6)
-    assert not subject.module.training and subject.module.fc[0].weight.shape == (10, 6)
+    assert accuracy(subject, smaller) == pytest.approx(whole - found.total, abs=1e-6)
+    assert unchanged(subject.module, before_all)
 
 
 def test_the_cheapest_of_all_is_tried_first_and_what_is_left_is_dear() -> None:
@@ -100,7 +101,7 @@ def test_steps_only_grow_and_the_recipe_survives_a_file() -> None:
     for before, after in zip(states, states[1:], strict=False):
         assert after.trace[: len(before.trace)] == before.trace
     last: ErrorPruning = states[-1]
-    assert [state.complete for state in states] == [False] * (len(states) - 1) + [True]
+    assert [one.complete for one in states] == [False] * (len(states) - 1) + [True]
     assert Recipe.from_json(last.recipe.to_json()) == last.recipe and len(last.table()) == len(last.trace)
     assert last.evaluated >= N * len(last.trace)
 
