@@ -92,9 +92,9 @@ def overlay(
     found, order, by = curves(table), ranking(table), table.attrs["sweep"].by
     figure = go.Figure()
     names = list(order["target"])
-    for index, target in enumerate(names):
-        mine = found[found["target"] == target]
-        colour = _between(palette, index / max(len(names) - 1, 1))
+    shades = _colours(order, table, palette)
+    for target in names:
+        mine, colour = found[found["target"] == target], shades[target]
         for trace in _curve(mine, by, factor, form, colour, words):
             figure.add_trace(trace)
         _mark(figure, mine, by, factor, colour, palette, marks.get(target))
@@ -116,7 +116,8 @@ def multiples(
     """A panel a curve on one scale, the most robust first; its shares of the weights and MACs stand in its title."""
     factor, form = _scale(table)
     found, order, by = curves(table), ranking(table), table.attrs["sweep"].by
-    columns = max(1, min(columns, len(order)))
+    shades = _colours(order, table, palette)
+    columns = len(order) if len(order) <= columns + 1 else columns
     rows = -(-len(order) // columns)
     titles = [_title(row, words) for row in order.itertuples()]
     height = 40 + PANEL * rows
@@ -124,8 +125,7 @@ def multiples(
     figure = make_subplots(rows, columns, shared_xaxes="all", shared_yaxes="all", subplot_titles=titles, **gap)
     for index, target in enumerate(order["target"]):
         where = {"row": index // columns + 1, "col": index % columns + 1}
-        mine = found[found["target"] == target]
-        colour = _between(palette, index / max(len(order) - 1, 1))
+        mine, colour = found[found["target"] == target], shades[target]
         for trace in _curve(mine, by, factor, form, colour, words, 5):
             figure.add_trace(trace, **where)
         _mark(figure, mine, by, factor, colour, palette, marks.get(target), where)
@@ -152,13 +152,21 @@ def _title(row: Any, words: Words) -> str:
 
 
 def _percent(share: float) -> str:
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
     return f"{100 * share:.0f} %" if share >= 0.095 else f"{100 * share:.1f} %"
 
 
-def _between(palette: Palette, share: float) -> str:
-    """From kept (blue) to cut (orange)."""
-    ends = [label_rgb(hex_to_rgb(colour)) for colour in (palette.kept, palette.cut)]
-    return str(find_intermediate_color(*ends, share, colortype="rgb"))
+def _colours(order: pd.DataFrame, table: pd.DataFrame, palette: Palette) -> dict[str, str]:
+    """{target: colour}, from kept (blue) over grey to cut (orange) by its mean drop; flat curves are all blue."""
+    most = max(float(order["loss"].max()), 5 * tolerated(table))
+    stops = [label_rgb(hex_to_rgb(colour)) for colour in (palette.kept, palette.faint, palette.cut)]
+
+    def shade(share: float) -> str:
+        first = int(share >= 0.5)
+        return str(find_intermediate_color(stops[first], stops[first + 1], 2 * share - first, colortype="rgb"))
+
+    return {row.target: shade(min((row.loss / most) ** 0.5, 1.0)) for row in order.itertuples()}
 
 
 def _mark(figure: go.Figure, mine: pd.DataFrame, by: str, factor: float, colour: str, palette: Palette, point: float | None, where: Any = {}) -> None:  # noqa: B006

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 from explorer.studies.error_based import ErrorPruning, prune_by_error_steps
 
@@ -33,15 +34,18 @@ def render(space: Workspace, subject: Subject) -> None:
     with st.expander(_("Error-based pruning: remove the units that cost less than an allowance"), icon=":material/content_cut:", key=f"error-open-{space.model}"):
         st.caption(help_for("term", "error-based pruning", ""))
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-            each = st.number_input(_("Retain a unit that costs (points, or hundredths)"), 0.0, 100.0, 0.5, 0.1, key=f"error-each-{space.model}", width=280)
-            whole = st.number_input(_("All together at most"), 0.0, 100.0, 1.0, 0.5, key=f"error-total-{space.model}", width=180)
+            metric = glance(subject, device=st.session_state.get("device"), user=user()).main
+            unit, scale = (_("points"), 100) if fmt.is_fraction(metric) else (metric_name(metric), 1)
+            settings = {"min_value": 0.0, "step": 0.1 / 100 * scale, "format": "%.1f" if scale == 100 else "%.3f"}
+            each = st.number_input(_("Retain a unit that costs, {unit}", unit=unit), value=0.5 / 100 * scale, key=f"error-each-{space.model}", width=250, **settings)
+            whole = st.number_input(_("All together at most, {unit}", unit=unit), value=scale / 100, key=f"error-total-{space.model}", width=250, **settings)
             if job is not None and job.running:
                 st.button(_("Cancel"), icon=":material/stop:", key=f"error-cancel-{space.model}", disabled=job.stopped, on_click=job.cancel)
             elif st.button(_("Start"), icon=":material/play_arrow:", key=f"error-start-{space.model}"):
                 from .sensitivity import locks
 
-                settings = {"allowance": float(each) / 100, "total": float(whole) / 100, "device": st.session_state.get("device"), "user": (user(), "error")}
-                jobs().start(names(space)[0], partial(_steps, subject, locks(space.history.present), settings))
+                asked = {"allowance": float(each) / scale, "total": float(whole) / scale, "device": st.session_state.get("device"), "user": (user(), "error")}
+                jobs().start(names(space)[0], partial(_steps, subject, locks(space.history.present), asked))
                 st.rerun()
         if job is not None:
             _trace(space, subject, job)

@@ -206,7 +206,9 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
     """Where the figures come from, what the bands are, and why some points lie above zero."""
     low, high = int(table["n"].min()), int(table["n"].max())
     n = f"{low:,}" if low == high else f"{low:,} … {high:,}"
-    text = _("Measured on the {split} split, n = {n} a point, each against the original on the same samples.", split=split_name(table.attrs["split"]), n=n)
+    words = _words(table)
+    text = _("{change} over {point}.", change=words.change[:1].upper() + words.change[1:], point=words.point) + " "
+    text += _("Measured on the {split} split, n = {n} a point, each against the original on the same samples.", split=split_name(table.attrs["split"]), n=n)
     if table["change_low"].notna().any():
         text += " " + _("Bands: paired 95 % intervals.")
     else:
@@ -215,12 +217,12 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
     better, clear = gains(table)
     if better and table["change_low"].notna().any():
         text += " " + _(
-            "{better} points lie above zero: with less the model answers a few of these samples better. At {noise} of them zero is within the interval: chance. "
-            "Among many points some must lie there.",
+            "{better} points lie above the line of no change: with less, the model answers a few of these samples better. At {noise} of them no change is within the "
+            "interval: chance. Among many points some must lie there.",
             better=better, noise=better - clear,
         )  # fmt: skip
     elif better:
-        text += " " + _("{better} points lie above zero: with less the model is a little better on these samples; without an interval, take it as chance.", better=better)
+        text += " " + _("{better} points lie above the line of no change: with less, the model is a little better on these samples; without an interval, take it as chance.", better=better)
     st.caption(text)
     skipped = table.attrs["skipped"]
     if skipped:
