@@ -24,6 +24,7 @@ from explorer.export.exporters import registry  # noqa: E402
 from explorer.models.subject import Subject  # noqa: E402
 from tests.contract.nets import SAMPLES, few  # noqa: E402
 from tests.structure.zoo import CASES, RECURRENT, UNTRACEABLE  # noqa: E402
+from tests.structure.zoo_depth import DEPTH  # noqa: E402
 
 TARGET = ROOT / "docs" / "structure.md"
 MARK = "<!-- below: written by python benchmarks/structure_table.py -->"
@@ -57,14 +58,25 @@ def row(subject: Subject) -> str:
     """Half the units of every group go."""
     if not subject.groups:
         return f"| {subject.name} | none: {next(iter(subject.structure.refused.values()))} | | | | | |"
-    plan = resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit"))
+    return cells(subject, units(subject), resolve(subject, Recipe().prune("*", sparsity=0.5, granularity="unit")))
+
+
+def cells(subject: Subject, what: str, plan: Plan) -> str:
+    """A row of the table."""
     module = compress(subject, plan)
     gap = verify(subject, plan, module, 16)
     before, after = counts(subject, Plan({}, {}, {}, frozenset())), counts(subject, plan)
     macs = f"{before.macs:,} → {after.macs:,}" if before.macs and after.macs else after.macs_reason
     files = [reloaded(subject, plan, module, name) for name in ("safetensors", "onnx")]
-    cells = [subject.name, units(subject), f"{gap:.0e}", f"{before.parameters:,} → {after.parameters:,}", macs, *files]
-    return f"| {' | '.join(cells)} |"
+    found = [subject.name, what, f"{gap:.0e}", f"{before.parameters:,} → {after.parameters:,}", macs, *files]
+    return f"| {' | '.join(found)} |"
+
+
+def deep(subject: Subject) -> str:
+    """The less important half of the blocks goes; of a single block, that one."""
+    names = [group.name for group in subject.blocks]
+    rule = {"sparsity": 0.5} if len(names) > 1 else {"threshold": 1e9}
+    return cells(subject, f"{len(names)} block", resolve(subject, Recipe().prune("*", granularity="layer", **rule)))
 
 
 def main() -> None:
@@ -83,6 +95,10 @@ def main() -> None:
         for case in cases:
             lines.append(row(case.subject("cpu")))
             print(lines[-1], flush=True)
+    lines += ["", "## Whole blocks", "", HEAD.replace("units: number (kind)", "removable")]
+    for subject in (few("fashion-resnet"), few("fashion-vit"), *(case.subject("cpu") for case in DEPTH)):
+        lines.append(deep(subject))
+        print(lines[-1], flush=True)
     above = TARGET.read_text(encoding="utf-8").partition(MARK)[0]
     TARGET.write_text("\n".join([above + MARK, *lines, ""]), encoding="utf-8")
 

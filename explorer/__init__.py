@@ -34,9 +34,18 @@ _PUBLIC = {
     "ErrorPruning": "explorer.studies.error_based",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
+    "criterion": "explorer.analysis.custom",
+    "gate_importance": "explorer.analysis.gates",
     "quantizers": "explorer.compress.quantizers",
+    "observers": "explorer.compress.observers",
+    "quantization_error": "explorer.compress.errors",
     "exporters": "explorer.export.exporters",
+    "explain": "explorer.measure.explain",
+    "Explanation": "explorer.core.explanation",
+    "joint_map": "explorer.studies.joint_map",
+    "joint_cells": "explorer.studies.joint_map",
     "load_exported": "explorer.export.files",
+    "load_packed": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
     "LoadError": "explorer.core.errors",
@@ -52,6 +61,7 @@ __all__ = [
     "Cancelled",
     "EvaluationError",
     "ErrorPruning",
+    "Explanation",
     "ExplorerError",
     "ExportError",
     "Group",
@@ -69,13 +79,21 @@ __all__ = [
     "VerificationError",
     "compress",
     "criteria",
+    "criterion",
     "evaluate",
+    "explain",
     "export",
     "exporters",
+    "gate_importance",
     "importance",
+    "joint_cells",
+    "joint_map",
     "load",
     "load_exported",
+    "load_packed",
+    "observers",
     "prune_by_error",
+    "quantization_error",
     "quantizers",
     "resolve",
     "samples",
@@ -101,8 +119,12 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .analysis.criteria import criteria
+    from .analysis.custom import criterion
+    from .analysis.gates import gate_importance
     from .analysis.importance import importance
     from .compress.apply import compress
+    from .compress.errors import quantization_error
+    from .compress.observers import observers
     from .compress.plan import Plan
     from .compress.quantizers import quantizers
     from .compress.resolve import resolve
@@ -117,16 +139,19 @@ if TYPE_CHECKING:
         UnsupportedError,
         VerificationError,
     )
+    from .core.explanation import Explanation
     from .core.layers import Group, Layer
     from .core.recipe import Recipe
     from .core.report import Report
     from .evaluate.evaluator import evaluate, stream
     from .export.bundle import export
     from .export.exporters import exporters
-    from .export.files import load_exported
+    from .export.files import load_exported, load_packed
+    from .measure.explain import explain
     from .models.samples import load, samples
     from .models.subject import Subject
     from .models.task import Task
     from .studies.error_based import ErrorPruning, prune_by_error
+    from .studies.joint_map import joint_cells, joint_map
     from .studies.sensitivity import sensitivity
     from .studies.suggest import Suggestion, suggest

@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-TEXT = frozenset({"name", "model", "task", "score", "layer", "kind", "shape", "group", "tensors", "file", "metric"})
+TEXT = frozenset({"name", "model", "task", "score", "layer", "kind", "shape", "group", "tensors", "file", "metric", "block", "state", "layers"})
 Name = Annotated[str, typer.Argument(help="a sample model; `samples` lists them")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="a recipe.json; without it the original model")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; the fastest by default")]
@@ -147,6 +147,12 @@ def inspect(name: Name, recipe: RecipeFile = None) -> None:
     ]
     if units:
         _show(_table("Groups of units that are removed together", ("group", "kind", "units", "kept", "tensors"), units))
+    for group in subject.groups:
+        if group.about:
+            typer.echo(f"{group.name}: {'; '.join(group.about)}")
+    blocks = [(g.name, "removed" if g.name in plan.removed else "kept", ", ".join(g.producers)) for g in subject.blocks]
+    if blocks:
+        _show(_table("Blocks that can be removed whole (granularity layer)", ("block", "state", "layers"), blocks))
     typer.echo(_counted(seen.parameters, seen.nonzero, seen.sparsity, seen.bytes, seen.macs))
 
 

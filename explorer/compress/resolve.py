@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,26 +12,39 @@ from torch import Tensor
 from ..analysis.bins import Bins
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
+from ..analysis.look import Look
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
+from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
+from ..models.blocks import Block
+from ..models.gates import gates_of
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
+from .activations import with_inputs
+from .bias import corrected
+from .calibrate import Cancel, Progress
+from .codes import Codes
+from .depth import blocks_of, blocks_that_go
+from .fit import check_rule, fit_weight
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
+from .observers import registry as observers
 from .plan import LayerPlan, Plan
-from .quantizers import registry as quantizers
+from .prepare import prepared
 from .units import groups_of, kept_units, soft_gains
 
 
-def resolve(subject: Subject, recipe: Recipe) -> Plan:
+def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, cancel: Cancel = None) -> Plan:
     """Masks, kept units, scales and zero points of a recipe for a subject.
 
-    Units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
+    Blocks and units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
+
+    A recipe that quantizes activations runs the model on train samples: then ``progress(done, total)`` is told,
+    ``cancel()`` is asked, and :class:`EvaluationError` and :class:`Cancelled` may be raised.
     """
     if not isinstance(subject, Subject):
         raise RecipeError(
@@ -46,34 +60,65 @@ def resolve(subject: Subject, recipe: Recipe) -> Plan:
                 type=type(recipe).__name__,
             )
         )
-    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe))
+    key = ("plan", subject.version, recipe.rules, criteria.generation)
+    return subject.memo.get(key, lambda: _resolve(subject, recipe, progress, cancel))
 
 
-def _resolve(subject: Subject, recipe: Recipe) -> Plan:
+def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:
     holds, protected = effective(recipe.rules, subject.layers, subject.name)
     for rule in recipe.rules:  # an unknown name is an error even where a later rule hides it
         if isinstance(rule, Prune):
             criteria[rule.criterion]
+        elif isinstance(rule, Quantize) and rule.what == "weight":
+            check_rule(rule)
         elif isinstance(rule, Quantize):
-            quantizers[rule.quantizer]
+            observers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
+    removed = _blocks(subject, recipe, holds, protected)
+    whole = {name for branch in removed for name in branch.group.members}
+    holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
+    units = dict(dropped)
+    for branch in removed:
+        dropped |= branch.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
     _weights(subject, recipe, holds, living, masks, shrinks, gains)
+    pruned = {
+        name: LayerPlan(
+            masks.get(name, living.get(name)), gains.get(name), shrinks.get(name), dropped=dropped.get(name, {})
+        )
+        for name in shapes
+    }
+    factors, tensors = prepared(subject, holds, lambda name: pruned[name].before_quantization(subject.weight(name)))
     layers = {}
     for name in shapes:
         codes = None
-        mask = masks.get(name, living.get(name))
-        bare = LayerPlan(mask, gains.get(name), shrinks.get(name))
+        bare = replace(pruned[name], rescale=factors.get(name))
         if WEIGHT_QUANTIZE in holds[name]:
             rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
             assert isinstance(rule, Quantize)
             codes = _codes(subject, name, rule, bare)
-        if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
-            layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
-    return Plan(layers, kept, dropped, protected)
+        bare = replace(bare, codes=codes)
+        if bare.changes_weight:
+            layers[name] = bare
+    gone_whole = tuple(branch.group.name for branch in removed)
+    bare_plan = Plan(layers, kept, dropped, protected, gone_whole, tensors)
+    plan = corrected(subject, bare_plan, holds, progress, cancel)
+    return with_inputs(subject, plan, recipe.rules, holds, progress, cancel)
+
+
+def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
+    """The blocks that go by all layer-prune rules, in forward order."""
+    if not any(LAYER_PRUNE in kinds for kinds in holds.values()):
+        return []
+    gone: set[str] = set()
+    for index, blocks in blocks_of(subject, recipe.rules, holds, protected).items():
+        rule = recipe.rules[index]
+        assert isinstance(rule, Prune)
+        gone |= {block.group.name for block in blocks_that_go(subject, rule, blocks)}
+    return [block for name, block in subject.depth.blocks.items() if name in gone]
 
 
 def _units(
@@ -116,7 +161,7 @@ def _weights(
     for index, names in by_rule.items():
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
-        scores = weight_scores(subject, criteria[rule.criterion](), names, 1024, 0)
+        scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
         stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
@@ -145,20 +190,22 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(
-    subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)
-    if fixed or shape:  # runs and blocks lie in the tensor that remains, which is what gets stored
+    gates = {name: gates_of(subject, name) for name in names} if rule.granularity == GATE else {}
+    if fixed or shape or gates:  # runs and blocks lie in the tensor that remains, which is what gets stored
         whole = {name: compact(scores[name], living[name]) if name in living else scores[name] for name in names}
         if fixed:
             found = {name: by_pattern(whole[name], *fixed) for name in names}
         else:
-            assert shape
-            sums = _ranked(rule, {name: block_sums(whole[name], *shape) for name in names}, {})
-            found = {name: expand_blocks(sums[name], *shape, whole[name].shape) for name in names}
+            shapes = {name: shape or (len(whole[name]) // gates[name], whole[name][0].numel()) for name in names}
+            sums = {name: block_sums(whole[name], *shapes[name]) for name in names}
+            if gates:  # gates differ in size between layers
+                sums = {name: sums[name] / (shapes[name][0] * shapes[name][1]) for name in names}
+            stays = _ranked(rule, sums, {})
+            found = {name: expand_blocks(stays[name], *shapes[name], whole[name].shape) for name in names}
         return {name: spread(found[name], living[name]) if name in living else found[name] for name in names}
     if rule.threshold is None and (rule.scope == "layer" or len(names) == 1) and not living:
         return {name: _lowest_go(subject, rule, name, scores[name]) for name in names}
@@ -188,11 +235,14 @@ def _ranked(rule: Prune, ranked: Mapping[str, Tensor], living: Mapping[str, Tens
     return {name: by_sparsity([ranked[name]], [lives[name]], rule.sparsity or 0.0)[0] for name in names}
 
 
-def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Any:
-    """Scale and zero point from the pruned weights. Channels are axis 0; axis 1 for transposed convolutions."""
-    axis = None
-    if rule.granularity == "channel":
-        owner = subject.module.get_submodule(name.rpartition(".")[0])
-        axis = 1 if isinstance(owner, TRANSPOSED) else 0
-    weight = bare.before_quantization(subject.weight(name))
-    return quantizers[rule.quantizer]().fit(weight, rule.bits, rule.scheme, axis)
+def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Codes:
+    """Rounding of the pruned weight as it remains. Channels are axis 0; axis 1 for transposed convolutions."""
+    owner = subject.module.get_submodule(name.rpartition(".")[0])
+    axis = 1 if isinstance(owner, TRANSPOSED) else 0
+
+    def fit() -> Codes:
+        weight = bare.remaining(bare.before_quantization(subject.weight(name)))
+        return fit_weight(name, subject.layer(name).kind, weight, axis, rule)
+
+    # kept by layer: where one rule holds for all, a drag of one layer's mask must not search the ranges of the others again
+    return subject.memo.get(("codes", subject.version, name, bare.digest, replace(rule, targets=("*",))), fit)

@@ -29,8 +29,9 @@ class Layer:
 class Group:
     """Units that exist in several layers and must be removed together.
 
-    kind: channel or neuron. units: how many. producers: layers whose rows are the units.
+    kind: channel, neuron, hidden, head or width. units: how many. producers: layers whose rows are the units.
     members: every tensor that loses entries with a unit (producers first, then what follows, then consumers).
+    about: what a unit is, where that is not plain.
     """
 
     name: str
@@ -38,3 +39,4 @@ class Group:
     units: int
     producers: tuple[str, ...]
     members: tuple[str, ...]
+    about: tuple[str, ...] = ()

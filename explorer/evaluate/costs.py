@@ -10,10 +10,9 @@ from torch import Tensor
 
 from ..compress.apply import effective_weights
 from ..compress.plan import LayerPlan, Plan
-from ..compress.quantizers import Codes
 from ..core.layers import Layer
 from ..core.report import Counts, LayerCount
-from ..models.removal import select
+from ..models.removal import remaining_shape, select
 from ..models.subject import Subject
 from .macs import Macs, count
 
@@ -21,23 +20,24 @@ FP32 = 4  # bytes
 INDEX = 4  # bytes of a CSR index
 
 
-def representations(numel: int, nonzero: int, rows: int, bits: int = 32, overhead: int = 0) -> dict[str, int]:
+def representations(
+    numel: int, nonzero: int, rows: int, bits: int = 32, overhead: int = 0, codes_zero: bool = True
+) -> dict[str, int]:
     """Bytes of a tensor in each representation.
 
-    dense: every value. bitmap: one bit an entry and the non-zero values. csr: a column index (int32) a non-zero value
-    and a row pointer a row. With ``bits`` < 32 values are packed and ``overhead`` (scales, zero points) is added.
+    dense: every value; there is none where zeros occur and have no code. bitmap: one bit an entry and the non-zero values.
+    csr: a column index (int32) a non-zero value and a row pointer a row. With ``bits`` < 32 values are packed and
+    ``overhead`` (scales, zero points, codebooks) is added.
     """
     packed = -(-nonzero * bits // 8)
-    return {
+    found = {
         "dense": -(-numel * bits // 8) + overhead,
         "bitmap": -(-numel // 8) + packed + overhead,
         "csr": nonzero * INDEX + (rows + 1) * INDEX + packed + overhead,
     }
-
-
-def remaining_shape(shape: tuple[int, ...], dims: Mapping[int, Tensor]) -> tuple[int, ...]:
-    """The shape after the dropped indices of each dim are gone."""
-    return tuple(size - (len(dims[d].unique()) if d in dims else 0) for d, size in enumerate(shape))
+    if not codes_zero and nonzero < numel:
+        del found["dense"]
+    return found
 
 
 def counts(subject: Subject, plan: Plan) -> Counts:
@@ -76,7 +76,7 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         layers[layer.name] = counted
         for form, size in sizes.items():
             total[form] += size
-    key = ("other counts", subject.version, "" if not plan.dropped else plan.digest)
+    key = ("other counts", subject.version, plan.digest if plan.dropped or plan.tensors else "")
     others, others_nonzero, buffers = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
     for key in total:
         total[key] += (others + buffers) * FP32
@@ -100,19 +100,18 @@ def _layer(
     numel = int(torch.Size(shape).numel())
     nonzero = _nonzero(subject, layer.name, mine, weights)
     codes = mine.codes if mine else None
-    bits, overhead = (codes.bits, _overhead(codes, shape)) if codes else (32, 0)
+    bits, overhead = (codes.bits, codes.overhead) if codes else (32, 0)
     plain = representations(numel, nonzero, shape[0])
-    coded = representations(numel, nonzero, shape[0], bits, overhead)
+    coded = representations(numel, nonzero, shape[0], bits, overhead, codes is None or codes.codes_zero)
     smallest = min(*plain.values(), *coded.values())
-    sizes = {"dense": plain["dense"], "sparse": min(plain["bitmap"], plain["csr"]), "quantized": coded["dense"], "smallest": smallest}
+    sizes = {
+        "dense": plain["dense"],
+        "sparse": min(plain["bitmap"], plain["csr"]),
+        "quantized": coded.get("dense", min(coded.values())),
+        "smallest": smallest,
+    }
     attenuated = _attenuated(mine, weights, layer.name)
     return LayerCount(layer.name, layer.kind, shape, layer.numel, numel, nonzero, attenuated, bits, smallest), sizes
-
-
-def _overhead(codes: Codes, shape: tuple[int, ...]) -> int:
-    """Bytes of scales and zero points; those of removed channels go too."""
-    slices = codes.scale.numel()
-    return codes.overhead if codes.axis is None else codes.overhead // slices * min(slices, shape[codes.axis])
 
 
 def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, int]:
@@ -120,7 +119,7 @@ def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, i
     numel = nonzero = buffers = 0
     for name, parameter in subject.module.named_parameters():
         if name not in layers:
-            left = select(parameter.detach(), dict(plan.dropped.get(name, {})))
+            left = select(plan.tensors.get(name, parameter.detach()), dict(plan.dropped.get(name, {})))
             numel += left.numel()
             nonzero += int(torch.count_nonzero(left))
     persistent = subject.module.state_dict()

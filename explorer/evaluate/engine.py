@@ -9,7 +9,6 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,13 +22,13 @@ from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import part
 from .data import SplitData
-from .jobs import CHECKED, Check, Job, Jobs
+from .jobs import CHECKED, Check, Job, Jobs, lend
 from .judge import Judge
-from .metrics import Table
 from .prefixes import shared as prefixes
 from .prefixes import storages
-from .queue import Request, queue_of
+from .queue import queue_of
 from .runners import Runner
+from .seen import Seen, Work
 from .tiers import runner_for
 from .tune import Tuning, tuning
 
@@ -38,42 +37,6 @@ FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
 _tokens = itertools.count()
 
 Progress = Callable[[int, int], None] | None
-
-
-class Seen:
-    """Columns of the first ``n`` samples of a split under one plan."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.parts: list[dict[str, Tensor]] = []
-        self.n = 0
-        self._tables: dict[int, Table] = {}
-
-    def columns(self, n: int) -> Table:
-        """{name: [n, ...]} of the first n samples."""
-        found = self._tables.get(n)
-        if found is None:
-            parts = list(self.parts)
-            whole = parts[0] if len(parts) == 1 else {key: torch.cat([one[key] for one in parts]) for key in parts[0]}
-            self._tables = {n: (found := Table({key: column[:n] for key, column in whole.items()}))}
-        return found
-
-
-@dataclass(eq=False)
-class Work:
-    """One evaluation on its way: whose it is, when to stop, and where its time went (seconds)."""
-
-    request: Request
-    cancel: Callable[[], bool] | None = None
-    prefix: float = 0.0
-    suffix: float = 0.0
-    samples: int = 0
-    jobs: dict[str, Job] = field(default_factory=dict)
-
-    @property
-    def timing(self) -> dict[str, float]:
-        """For the report."""
-        return {"queue": self.request.waited, "prefix": self.prefix, "suffix": self.suffix}
 
 
 class Engine:
@@ -146,12 +109,12 @@ class Engine:
         while seen.n < n:
             if work.cancel is not None and work.cancel():
                 raise self._cancelled(seen.n, n)
-            with seen.lock:
+            with seen.held_by(work.request):
                 if seen.n >= n:
                     break
                 stop = next(edge for edge in data.looks if edge > seen.n)
                 try:
-                    seen.parts.append(self._chunk(self.job(plan, split, work), data, seen.n, stop, work))
+                    seen.parts.append(self._fitting(plan, data, seen.n, stop, work))
                 except Cancelled:
                     raise self._cancelled(seen.n, n) from None
                 seen.n, mine = stop, mine + 1
@@ -164,8 +127,9 @@ class Engine:
         return seen
 
     def _cancelled(self, n: int, total: int) -> Cancelled:
-        text = say("{subject}: cancelled after {n} of {total} samples", subject=self.subject.name, n=n, total=total)
-        return Cancelled(text)
+        return Cancelled(
+            say("{subject}: cancelled after {n} of {total} samples", subject=self.subject.name, n=n, total=total)
+        )
 
     def job(self, plan: Plan, split: str, work: Work) -> Job:
         """How a plan is run, settled once an evaluation."""
@@ -189,6 +153,19 @@ class Engine:
         group = self.job(plan, split, work).group
         return max(self._rates.get(group, 0.0), self.rate) if prefixes.has(group) else self.rate
 
+    def _fitting(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
+        """Columns of a chunk; where the device has no memory for it, in smaller batches from now on."""
+        while True:
+            try:
+                return self._chunk(self.job(plan, data.split, work), data, start, stop, work)
+            except torch.OutOfMemoryError:
+                if self.batch <= 1:
+                    raise
+                self.batch //= 2
+                prefixes.drop(self.token)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
     @torch.inference_mode()
     def _chunk(self, job: Job, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
         """Columns of the samples start .. stop."""
@@ -202,8 +179,7 @@ class Engine:
             nonlocal spent
             if work.cancel is not None and work.cancel():
                 raise self._cancelled(start, data.total)
-            turn, weights = self.queue.turn(work.request), self.replica.weights(job.weights, job.plan.norms)
-            with turn, weights as module, exact(self.device):
+            with self.queue.turn(work.request), lend(self.replica, job) as module, exact(self.device):
                 began = time.perf_counter()
                 yield module
                 spent += time.perf_counter() - began
@@ -220,7 +196,7 @@ class Engine:
             if job.which is None:
                 job.runner.run(None, inputs, batches, session, finish, None)
                 return False
-            key, user = (first, last), work.request.user
+            key, user = (first, last, self.batch), work.request.user
             kept = prefixes.get(job.group, key, user)
             made = job.runner.run(job.which, inputs, batches, session, finish, kept)
             if kept is None and made is not None:
@@ -232,7 +208,7 @@ class Engine:
                 short = replay(start, stop, ranges)
             else:  # samples or values of several batches cannot be put together: each is a chunk of its own
                 short = all([replay(start + a, start + b, [(0, b - a)]) for a, b in ranges])
-        except ExplorerError:
+        except (ExplorerError, torch.OutOfMemoryError):
             raise
         except Exception as error:
             first = data.order[start:stop][:3].tolist()

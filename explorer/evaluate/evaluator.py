@@ -17,9 +17,10 @@ from ..core.report import Later, Report
 from ..models.device import pick
 from ..models.subject import Subject
 from .costs import counts
-from .engine import FIRST_ANSWER, Engine, Seen, Work, engine
+from .engine import FIRST_ANSWER, Engine, engine
 from .intervals import Within
 from .prefixes import shared as prefixes
+from .seen import Seen, Work
 
 PRECISIONS = ("full", "fast")
 PARTIAL = 2  # looks at a part of a split, at most: the first answer, and four times as many samples
@@ -35,12 +36,13 @@ def evaluate(
     *,
     split: str = "validation",
     precision: str = "full",
+    samples: int | None = None,
     device: str | torch.device | None = None,
     cancel: Cancel = None,
     progress: Progress = None,
     user: Hashable = None,
 ) -> Report:
-    """Judge a recipe on all samples of a split.
+    """Judge a recipe on all samples of a split, or on the first ``samples`` of its stratified order.
 
     precision "full" is float32; "fast" the machine's fast dtype where that is faster (bfloat16), else float32.
     ``cancel()`` is asked between chunks; ``progress(done, total)`` is told after each. Equal plans are evaluated once.
@@ -51,14 +53,18 @@ def evaluate(
     with _steady(subject):
         plan, run = _ready(subject, recipe, split, precision, device)
         total = run.data(split).total
+        if samples is not None:
+            if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+                raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
+            total = min(samples, total)
         done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
         first = 0 if done >= total else total
-        work = first + (total if plan.layers else 0)
+        work = first + (total if plan.state else 0)
         with run.work(user, False, cancel) as mine:
             before = after = run.ensure(ORIGINAL, split, total, mine, progress and (lambda seen, _: progress(seen, work)))
-            if plan.layers:
+            if plan.state:
                 after = run.ensure(plan, split, total, mine, progress and (lambda seen, _: progress(first + seen, work)))
-    return _report(run, recipe, plan, split, total, before, after, mine)
+    return _report(run, recipe, plan, split, total, before, after, mine, 0)
 
 
 def stream(
@@ -85,7 +91,7 @@ def stream(
     for n in stages:
         with _steady(subject), run.work(user, n == stages[0], cancel) as mine:
             before = run.ensure(ORIGINAL, split, n, mine)
-            after = run.ensure(plan, split, n, mine) if plan.layers else before
+            after = run.ensure(plan, split, n, mine) if plan.state else before
         yield _report(run, recipe, plan, split, n, before, after, mine, len(stages) - 1)
 
 
@@ -103,19 +109,50 @@ def glance(
     with _steady(subject):
         plan, run = _ready(subject, recipe, split, precision, device)
         known = run.seen(ORIGINAL, split).n
-        if plan.layers:
+        if plan.state:
             known = min(known, run.seen(plan, split).n)
         with run.work(user, True) as mine:
             n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
             before = run.ensure(ORIGINAL, split, n, mine)
-            after = run.ensure(plan, split, n, mine) if plan.layers else before
+            after = run.ensure(plan, split, n, mine) if plan.state else before
     return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
+
+
+def look(
+    subject: Subject,
+    recipe: Recipe,
+    n: int,
+    *,
+    split: str = "validation",
+    precision: str = "full",
+    device: str | torch.device | None = None,
+    cancel: Cancel = None,
+    user: Hashable = None,
+) -> Report:
+    """A Report over the first ``n`` samples in stratified order, or all where there are fewer."""
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        n = min(n, run.data(split).total)
+        with run.work(user, False, cancel) as mine:
+            before = run.ensure(ORIGINAL, split, n, mine)
+            after = run.ensure(plan, split, n, mine) if plan.state else before
+    return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
+
+
+def stages(
+    subject: Subject, *, split: str = "validation", precision: str = "full", device: str | torch.device | None = None
+) -> list[int]:
+    """Sample counts of answers that sharpen: as many as fit 40 ms, four times as many, all."""
+    with _steady(subject):
+        plan, run = _ready(subject, Recipe(), split, precision, device)
+        with run.work(None, True) as mine:
+            return _stages(run, plan, split, mine)
 
 
 def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
     """Sample counts of the three answers, on chunk edges."""
     data = run.data(split)
-    fits = FIRST_ANSWER * run.pace(plan, split, work)
+    fits = FIRST_ANSWER * run.pace(plan, split, work) / (1 + run.queue.waiting)  # others want their first answers, too
     first = max([edge for edge in data.looks if edge <= fits] or [data.looks[0]])
     second = max(edge for edge in data.looks if edge <= 4 * first or edge == first)
     return sorted({first, second, data.total})
@@ -141,12 +178,12 @@ def _precision(run: Engine) -> str:
     return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}.get(first, str(first))
 
 
-def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work, looks: int = 1) -> Report:
+def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work, looks: int) -> Report:
     subject, data = run.subject, run.data(split)
     before = was.columns(n)
     after = now.columns(n) if now is not was else before
     metrics = run.metrics
-    within = Within.looks(data.total, looks) if n < data.total else None
+    within = Within.looks(data.total, looks) if looks and n < data.total else None
     return Report(
         subject=subject.name,
         recipe=recipe,

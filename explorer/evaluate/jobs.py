@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..compress.apply import effective_weights
 from ..compress.plan import Plan
@@ -39,6 +39,15 @@ class Job:
     group: Hashable = None
 
 
+def lend(replica: Replica, job: Job, but: frozenset[str] = frozenset()) -> AbstractContextManager[nn.Module]:
+    """The module as a job's plan changes it, except what ``but`` names: the one place where a plan meets the module."""
+    weights, norms = job.weights, job.plan.norms
+    if but:
+        weights = {name: weight for name, weight in weights.items() if name not in but}
+        norms = {name: gone for name, gone in norms.items() if name not in but}
+    return replica.weights(weights, norms, job.plan.roundings())
+
+
 class Jobs:
     """The jobs of one engine. token: names the engine."""
 
@@ -60,7 +69,7 @@ class Jobs:
             key = ("moved", self.version, name, plan.layers[name].digest, settings)
             return memo.get(key, lambda: replica.convert(found[name]))
 
-        return {name: one(name) for name in found}
+        return {name: one(name) for name in plan.layers} | dict(plan.tensors)
 
     def whole(self, plan: Plan) -> Job:
         """The plan with all of the module run, in the same batches, layout and order as its parts would be."""
@@ -113,7 +122,7 @@ class Jobs:
     def remember(self, plan: Plan) -> None:
         """The next plan may differ from this one in little."""
         state = plan.state
-        if state:
+        if state and self.runner.supports(state):
             with self._lock:
                 if state in self._recent:
                     self._recent.remove(state)
@@ -133,21 +142,19 @@ class Jobs:
             return self._trusted[key]
         inputs, turn = check()
         ranges = [(0, CHECKED)]
-        before = {n: w for n, w in job.weights.items() if n not in names}
-        norms = {n: gone for n, gone in job.plan.norms.items() if n not in names}
         found: list[Any] = []
 
         def tell(_: int, __: int, outputs: Any) -> None:
             found.append(outputs)
 
-        def run(runner: Runner, which: Part | None, weights: Any, gone: Any, kept: Any = None) -> Any:
-            return runner.run(which, inputs, ranges, lambda: self.replica.weights(weights, gone), tell, kept)
+        def run(runner: Runner, which: Part | None, but: frozenset[str] = frozenset(), kept: Any = None) -> Any:
+            return runner.run(which, inputs, ranges, lambda: lend(self.replica, job, but), tell, kept)
 
         try:
             with torch.inference_mode(), turn:
-                kept = run(job.runner, job.which, before, norms)
-                run(job.runner, job.which, job.weights, job.plan.norms, kept)
-                run(Runner(self.replica, self.subject.task), None, job.weights, job.plan.norms)
+                kept = run(job.runner, job.which, names)
+                run(job.runner, job.which, kept=kept)
+                run(Runner(self.replica, self.subject.task), None)
         except Cancelled:
             raise
         except Exception:

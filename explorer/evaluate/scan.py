@@ -19,11 +19,12 @@ from ..core.message import say
 from ..core.report import Figure
 from ..models.device import exact
 from ..models.task import part
-from .engine import Engine, Work
+from .engine import Engine
 from .intervals import Within
-from .jobs import Job
+from .jobs import Job, lend
 from .metrics import Table
 from .runners import Run
+from .seen import Work
 
 FIRST_LOOK = 512  # samples after which a scan may stop a point for the first time
 GLANCE = 64  # samples after which all points are known roughly, so that something can be shown
@@ -164,20 +165,20 @@ class Scan:
 
         def session(job: Job) -> Any:
             @contextmanager
-            def lend() -> Iterator[Any]:
+            def opened() -> Iterator[Any]:
                 if work.cancel is not None and work.cancel():
-                    text = say(
-                        "{subject}: cancelled after {n} of {total} samples",
-                        subject=run.subject.name,
-                        n=start,
-                        total=data.total,
+                    raise Cancelled(
+                        say(
+                            "{subject}: cancelled after {n} of {total} samples",
+                            subject=run.subject.name,
+                            n=start,
+                            total=data.total,
+                        )
                     )
-                    raise Cancelled(text)
-                turn, weights = run.queue.turn(work.request), run.replica.weights(job.weights, job.plan.norms)
-                with turn, weights as module, exact(run.device):
+                with run.queue.turn(work.request), lend(run.replica, job) as module, exact(run.device):
                     yield module
 
-            return lend
+            return opened
 
         def within(first: int, last: int, batches: list[tuple[int, int]]) -> None:
             inputs, targets = data.chunk(first, last)

@@ -91,7 +91,7 @@ def _unsettled(subject: Subject, replica: Replica, inputs: Any) -> str:
 def _standing(module: nn.Module) -> bool:
     """Modules that stay one node of the graph."""
     own = type(module).__module__.startswith(("explorer.models", "torch.nn"))
-    return own and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    return own and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerDecoder))
 
 
 @torch.no_grad()

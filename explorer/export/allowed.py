@@ -11,14 +11,16 @@ from torch import nn
 
 from ..core.errors import UnsupportedError
 from ..core.message import say
+from ..models.absent import Absent
 from ..models.attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from ..models.quantized import QUANTIZED
 from ..models.stack import RecurrentStack
 
 _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
     "operator": (operator, "add sub mul truediv floordiv mod pow neg matmul eq ne lt le gt ge and_ or_ invert getitem"),
     "torch": (
         torch,
-        "abs add addmm all amax amin any arange argmax argmin baddbmm bmm cat chunk clamp concat cos "
+        "abs add addmm all amax amin any arange argmax argmin baddbmm bmm cat channel_shuffle chunk clamp concat cos "
         "cosine_similarity cumsum diff div dot einsum eq erf exp expm1 eye flatten flip floor full full_like gather "
         "ge gt hstack index_select isnan le lerp linspace log log1p log_softmax logical_and logical_not logical_or "
         "logsumexp lt masked_fill matmul max maximum mean min minimum mm mul narrow ne neg norm ones ones_like outer "
@@ -92,15 +94,32 @@ def _activation(module: Any) -> str:
     return found
 
 
+def _width(module: Any) -> int:
+    """The width of an encoder layer: that of a norm, since either branch may be gone, and its norm with it."""
+    for norm in (module.norm1, module.norm2):
+        if not isinstance(norm, Absent):
+            return int(norm.normalized_shape[0])
+    return int(module.self_attn.embed_dim)
+
+
+def _has_bias(module: Any) -> bool:
+    held = [one for one in (module.linear1, module.norm1, module.norm2) if not isinstance(one, Absent)]
+    return not held or held[0].bias is not None
+
+
 _ENCODER_LAYER: dict[str, Callable[[Any], Any]] = {
-    "d_model": operator.attrgetter("self_attn.embed_dim"),
+    "d_model": _width,
     "dim_feedforward": operator.attrgetter("linear1.out_features"),
     "dropout": operator.attrgetter("dropout.p"),
     "activation": _activation,
     "layer_norm_eps": operator.attrgetter("norm1.eps"),
     "batch_first": operator.attrgetter("self_attn.batch_first"),
     "norm_first": operator.attrgetter("norm_first"),
-    "bias": lambda module: module.linear1.bias is not None,
+    "bias": _has_bias,
+}
+_BRANCHES: dict[str, Callable[[Any], Any]] = {
+    "attention": lambda module: not isinstance(module.self_attn, Absent),
+    "feed_forward": lambda module: not isinstance(module.linear2, Absent),
 }
 _HEADS = _same("num_heads", "head_dim")
 # module class -> {constructor argument: how to read it off an instance}; read after removal, so sizes are actual
@@ -129,7 +148,7 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     | _same("query_dim", "embed_dim", "kdim", "vdim", "dropout", "batch_first")
     | {"bias": _is("in_proj_bias"), "fused": _is("in_proj_weight")},
     nn.TransformerEncoderLayer: _ENCODER_LAYER | {"nhead": operator.attrgetter("self_attn.num_heads")},
-    PrunedEncoderLayer: _ENCODER_LAYER | {name: operator.attrgetter(f"self_attn.{name}") for name in _HEADS},
+    PrunedEncoderLayer: _ENCODER_LAYER | _BRANCHES | {name: operator.attrgetter(f"self_attn.{name}") for name in _HEADS},
     PrunedEncoder: {
         "layers": lambda module: list(module.layers),
         "norm": operator.attrgetter("norm"),
@@ -167,5 +186,11 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.Unflatten: _same("dim", "unflattened_size"),
     nn.Upsample: _same("size", "scale_factor", "mode", "align_corners"),
     nn.PixelShuffle: _same("upscale_factor"),
+    nn.PixelUnshuffle: _same("downscale_factor"),
+    nn.ChannelShuffle: _same("groups"),
 }
+_INPUTS: dict[str, Callable[[Any], Any]] = _same("inputs")
+MODULES |= {
+    made: {**MODULES[cls], **_INPUTS} for cls, made in QUANTIZED.items() if cls in MODULES
+}  # they round their inputs
 BY_NAME = {cls.__name__: cls for cls in MODULES}

@@ -103,9 +103,10 @@ def overlay(
     for target in names[-NAMED:]:
         last = found[found["target"] == target].iloc[-1]
         x = float(last[by]) * (100 if by == "sparsity" else 1)
-        figure.add_annotation(x=x, y=float(last["change"]) * factor, text=target, showarrow=False, xanchor="right", yshift=10, font={"size": 11, "color": palette.ink})
+        figure.add_annotation(x=x, y=float(last["change"]) * factor, text=target, showarrow=False, xanchor="left", xshift=8, font={"size": 11, "color": palette.ink})
     _line(figure, palette)
-    figure.update_xaxes(title={"text": words.point})
+    first, last = figure.layout.xaxis.range
+    figure.update_xaxes(title={"text": words.point}, range=[first, last + 0.06 * (last - first)])
     figure.update_yaxes(title={"text": words.change})
     return figure
 

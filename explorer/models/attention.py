@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .absent import NESTED, OTHER, Absent
+
 
 class PrunedAttention(nn.Module):
     """What remains of an nn.MultiheadAttention whose heads or widths were removed; called, and answering, as that one.
@@ -70,6 +72,11 @@ class PrunedAttention(nn.Module):
         biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         return list(zip(weights, biases, strict=True))
 
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        """Queries, keys and values [N, L, heads * head_dim]."""
+        inputs = zip((query, key, value), self._projections(), strict=True)
+        return [F.linear(x, w, b) for x, (w, b) in inputs]
+
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
         attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
@@ -83,8 +90,8 @@ class PrunedAttention(nn.Module):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-        inputs = zip((query, key, value), self._projections(), strict=True)
-        q, k, v = (F.linear(x, w, b).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for x, (w, b) in inputs)
+        parts = self._project(query, key, value)
+        q, k, v = (one.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for one in parts)
         hint = is_causal and key_padding_mask is None and not need_weights  # trusted as nn.MultiheadAttention does
         mask = None if hint else self._mask(attn_mask, key_padding_mask, q.dtype)
         out, weights = self._attend(q, k, v, mask, hint, need_weights)
@@ -121,16 +128,36 @@ class PrunedAttention(nn.Module):
 
 
 class PrunedEncoderLayer(nn.TransformerEncoderLayer):
-    """An nn.TransformerEncoderLayer around a :class:`PrunedAttention`; it computes without the fused kernel."""
+    """An nn.TransformerEncoderLayer around a :class:`PrunedAttention`; it computes without the fused kernel.
+
+    attention, feed_forward: False where that branch was taken out: x + 0, normalized after it where norm_first is False.
+    """
 
     def __init__(
         self, d_model: int, num_heads: int, head_dim: int, dim_feedforward: int, dropout: float, activation: str,
-        layer_norm_eps: float, batch_first: bool, norm_first: bool, bias: bool,
+        layer_norm_eps: float, batch_first: bool, norm_first: bool, bias: bool, attention: bool = True, feed_forward: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(d_model, 1, dim_feedforward, dropout, activation, layer_norm_eps, batch_first, norm_first, bias)
-        self.self_attn = PrunedAttention(  # type: ignore[assignment]
-            d_model, d_model, num_heads, head_dim, d_model, d_model, dropout, bias, batch_first
-        )
+        if attention:
+            self.self_attn = PrunedAttention(  # type: ignore[assignment]
+                d_model, d_model, num_heads, head_dim, d_model, d_model, dropout, bias, batch_first
+            )
+        else:
+            self.self_attn = Absent((NESTED, 2, 3, OTHER))  # type: ignore[assignment]
+            self.self_attn.batch_first = batch_first
+            if norm_first:
+                self.norm1 = Absent((3,))  # type: ignore[assignment]
+        if not feed_forward:
+            self.linear1, self.linear2 = Absent((3,)), Absent((3,))  # type: ignore[assignment]
+            if norm_first:
+                self.norm2 = Absent((3,))  # type: ignore[assignment]
+
+    @classmethod
+    def become(cls, module: nn.TransformerEncoderLayer) -> None:
+        """Make a layer one of these, in place."""
+        if isinstance(module.self_attn, nn.MultiheadAttention):
+            module.self_attn = PrunedAttention.like(module.self_attn)  # type: ignore[assignment]
+        module.__class__ = cls
 
 
 class PrunedEncoder(nn.TransformerEncoder):

@@ -25,21 +25,21 @@ ELEMENTWISE = frozenset(
 MOVEMENT = frozenset(
     "view reshape flatten unflatten permute transpose t movedim moveaxis swapaxes squeeze unsqueeze expand select narrow getitem "
     "chunk split split_with_sizes tensor_split unbind roll flip repeat repeat_interleave gather index_select take_along_dim "
-    "pixel_shuffle pixel_unshuffle rot90 diagonal unfold".split()
+    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle rot90 diagonal unfold".split()
 )
 POOLS = frozenset(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
-    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d lp_pool1d lp_pool2d interpolate upsample pad cumsum cumprod".split()
+    "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d lp_pool1d lp_pool2d interpolate upsample".split()
 )
 REDUCTIONS = frozenset("sum mean amax amin prod std var norm logsumexp any all".split())
 SOFT = frozenset("softmax log_softmax softmin normalize".split())
-SIZES = frozenset("size dim numel ndimension is_floating_point device shape len".split())
+SIZES = frozenset("new_zeros new_ones new_full new_empty size dim numel ndimension is_floating_point device shape len".split())
 PRODUCTS = frozenset("matmul bmm baddbmm mm".split())
 
 
 def rule(target: Any) -> Callable[..., Any] | None:
     """The rule of a function or method, or None where it is not understood."""
-    from . import flow_recurrent
+    from . import flow_conv, flow_norms, flow_products, flow_recurrent
 
     name = target if isinstance(target, str) else getattr(target, "__name__", "")
     if name in ELEMENTWISE:
@@ -55,9 +55,14 @@ def rule(target: Any) -> Callable[..., Any] | None:
     if name in SIZES:
         return lambda flow, node, value: []
     if name in PRODUCTS:
-        return product
+        return flow_products.product
+    if name in flow_conv.FUNCTIONS:
+        return flow_conv.function
     more: dict[str, Callable[..., Any]] = {
-        "stack": stack, "max": extreme, "min": extreme, "scaled_dot_product_attention": attention, "linear": linear, "getattr": flow_recurrent.attribute,
+        "stack": stack, "max": extreme, "min": extreme, "scaled_dot_product_attention": flow_products.attention, "linear": flow_products.linear,
+        "einsum": flow_products.einsum, "addmm": flow_products.addmm, "glu": glu, "pad": pad, "cumsum": along_dim, "cumprod": along_dim,
+        "batch_norm": flow_norms.channels, "instance_norm": flow_norms.channels, "prelu": flow_norms.channels,
+        "layer_norm": flow_norms.statistics, "rms_norm": flow_norms.statistics, "group_norm": flow_norms.statistics, "getattr": flow_recurrent.attribute,
         "pack_padded_sequence": flow_recurrent.pack, "pad_packed_sequence": flow_recurrent.pad, "PackedSequence": flow_recurrent.packed, "on_data": on_data,
         "_pack_padded_sequence": lambda *given: (flow_recurrent.pack(*given), []), "_pad_packed_sequence": flow_recurrent.pad,
     }  # fmt: skip
@@ -83,14 +88,57 @@ def movement(flow: Flow, node: fx.Node, value: Any) -> Any:
     before = flow.value(source)
     if not isinstance(before, Tensor) or not held:
         return []
-    rest, kwargs = flow.value(node.args[1:]), flow.value(node.kwargs)
+    rest, kwargs, name = flow.value(node.args[1:]), flow.value(node.kwargs), _name(node)
 
     def run(marks: Tensor) -> Any:
         if isinstance(node.target, str):
             return getattr(marks, node.target)(*rest, **kwargs)
         return node.target(marks, *rest, **kwargs)  # type: ignore[operator]
 
-    return flow.moved(before, held, run)
+    if name in ("chunk", "tensor_split", "split"):
+        even(flow, before, held, value, node)
+    found = flow.moved(before, held, run)
+    if "channel_shuffle" in name:
+        even_groups(flow, before, held, int(rest[0] if rest else kwargs["groups"]))
+    elif isinstance(value, Tensor) and _shuffles(node, before, value):
+        even_groups(flow, before, held, value.shape[1])
+    return found
+
+
+def even(flow: Flow, before: Tensor, marks: Marks, value: Any, node: fx.Node) -> None:
+    """Parts of one size stay so: what stands at the same position of each of them goes together."""
+    found = node.kwargs.get("dim", node.args[2] if len(node.args) > 2 else 0)
+    dim = int(flow.value(found)) % before.ndim
+    if len({part.shape[dim] for part in value}) == 1:
+        for mark in marks:
+            if mark.shape[dim] > 1:
+                parts = mark.unflatten(dim, (len(value), -1))
+                flow.ledger.unite(parts.narrow(dim, 0, 1), parts)
+
+
+def even_groups(flow: Flow, before: Tensor, marks: Marks, groups: int) -> None:
+    """Groups of channels that are shuffled stay equally wide."""
+    for mark in marks:
+        if before.ndim > 1 and mark.shape[1] > 1:
+            parts = mark.unflatten(1, (groups, -1))
+            flow.ledger.unite(parts.narrow(1, 0, 1), parts)
+
+
+def _shuffles(node: fx.Node, before: Tensor, value: Tensor) -> bool:
+    """Whether a view is the first step of ``view(n, g, c // g, ...).transpose(1, 2).reshape(n, c, ...)``."""
+    if _name(node) not in ("view", "reshape") or value.ndim != before.ndim + 1 or value.shape[1] * value.shape[2] != before.shape[1]:
+        return False
+    turned = _only_user(node)
+    if turned is None or _name(turned) not in ("transpose", "swapaxes") or turned.args[1:] not in ((1, 2), (2, 1)):
+        return False
+    last = _only_user(turned)
+    if last is not None and _name(last) == "contiguous":
+        last = _only_user(last)
+    return last is not None and _name(last) in ("view", "reshape", "flatten")
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    return next(iter(node.users)) if len(node.users) == 1 else None
 
 
 def positional(flow: Flow, node: fx.Node, value: Any) -> Any:
@@ -102,6 +150,36 @@ def positional(flow: Flow, node: fx.Node, value: Any) -> Any:
         return []
     kept = keep_place(flow, before, marks, out, _name(node))
     return (kept, []) if isinstance(value, tuple) else kept
+
+
+def pad(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    """Dims keep their place; along those that grow there must be no unit."""
+    before, marks = flow.value(node.args[0]), flow.of(node.args[0])
+    changed = [d for d in range(before.ndim) if before.shape[d] != value.shape[d]]
+    return flow.without(marks, changed, say("its units pass through {name}", name="pad"))
+
+
+def along_dim(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    """cumsum and cumprod run along one dim."""
+    found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
+    return flow.without(flow.of(node.args[0]), [int(flow.value(found))], _over(node))
+
+
+def glu(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
+    """The first half times a gate from the second: what stands at the same position of each goes together."""
+    found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
+    return halves(flow, flow.of(node.args[0]), int(flow.value(found)) % value.ndim)
+
+
+def halves(flow: Flow, marks: Marks, dim: int) -> Marks:
+    out = []
+    for mark in marks:
+        if mark.shape[dim] > 1:
+            first, second = mark.chunk(2, dim)
+            flow.ledger.unite(first, second)
+            mark = first
+        out.append(mark)
+    return out
 
 
 def keep_place(flow: Flow, before: Tensor, marks: Marks, after: Tensor, name: str) -> Marks:
@@ -153,61 +231,6 @@ def soft(flow: Flow, node: fx.Node, value: Any) -> Marks:
     found = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
     dim = found if isinstance(found, int) else -1
     return flow.without(flow.of(source), [dim], _over(node)) if isinstance(before, Tensor) else []
-
-
-def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
-    """[..., m, k] @ [..., k, n]: batch dims meet, k is contracted."""
-    arguments = node.args[1:3] if getattr(node.target, "__name__", node.target) == "baddbmm" else node.args[:2]
-    first, second = (flow.value(a) for a in arguments)
-    if first.ndim < 2 or second.ndim < 2:
-        flow.block([flow.of(a) for a in arguments], say("its units pass through a product with a vector"))
-        return []
-    reason = say("they are multiplied with other activations")
-    left = flow.collapse(flow.of(arguments[0]), -1, reason)
-    right = flow.collapse(flow.of(arguments[1]), -2, reason)
-    flow.ledger.heads += [m for m in [*left, *right] if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
-    return flow.merge([(first[..., :1], left), (second[..., :1, :], right)], value.shape)
-
-
-def attention(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
-    """softmax(q k^T) v: heads (batch dims) of q, k and v meet; widths of q and k are contracted."""
-    named = dict(zip(("query", "key", "value", "attn_mask"), node.args, strict=False)) | dict(node.kwargs)
-    q, k, v = (named[name] for name in ("query", "key", "value"))
-    reason = say("they are multiplied with other activations")
-    inputs = [(flow.value(a)[..., :1, :1], flow.collapse(flow.of(a), -1, reason)) for a in (q, k)]
-    flow.ledger.heads += [m for _, marks in inputs for m in marks if m.numel() > 1 and m.shape[-1] == m.shape[-2] == 1]
-    mask = named.get("attn_mask")
-    if isinstance(mask, fx.Node):
-        flow.block(flow.of(mask), say("its units mask attention"))
-    return flow.merge([*inputs, (flow.value(v)[..., :1, :], flow.of(v))], value.shape)
-
-
-def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
-    """F.linear on parameters: the weight's columns are the input's units, its rows new ones."""
-    named = dict(zip(("input", "weight", "bias"), node.args, strict=False)) | dict(node.kwargs)
-    marks, weight, bias = flow.of(named["input"]), named["weight"], named.get("bias")
-    if not isinstance(weight, fx.Node) or weight.op != "get_attr" or isinstance(bias, fx.Node) and bias.op != "get_attr":
-        flow.block(
-            [flow.of(named.get(name)) for name in ("input", "weight", "bias")], say("their weights are computed")
-        )
-        return []
-    rows, columns = (flow.along([m for m in flow.of(weight) if m.shape[d] > 1], d) for d in (0, 1))
-    inputs = flow.along(marks, -1)
-    if columns is not None:
-        flow.ledger.own(str(weight.target), 1, "consumer", columns)
-        if inputs is None:
-            flow.ledger.block(columns, say("they are combined with values that stay"))
-        else:
-            flow.ledger.unite(columns, inputs)
-    elif inputs is not None:
-        flow.ledger.block(inputs, say("they are combined with values that stay"))
-    kept = [m for m in marks if m.shape[-1] == 1]
-    if rows is None:
-        return kept
-    flow.ledger.own(str(weight.target), 0, "producer", rows)
-    if isinstance(bias, fx.Node) and (shifts := flow.along(flow.of(bias), 0)) is not None:
-        flow.ledger.unite(shifts, rows)
-    return [*kept, rows.view(*[1] * (value.ndim - 1), -1)]
 
 
 def on_data(flow: Flow, node: fx.Node, value: Any) -> Marks:

@@ -9,7 +9,8 @@ from torch import Tensor, fx, nn
 
 from ..core.message import say
 from .flow_attention import ATTENTION, ENCODER, ENCODER_LAYER, attention, encoder, encoder_layer, norm
-from .flow_functions import keep_place
+from .flow_conv import convolution
+from .flow_functions import halves, keep_place
 from .flow_recurrent import CELLS, RECURRENT, cell, recurrent
 from .layers import CONVOLUTIONS, TRANSPOSED
 
@@ -34,8 +35,9 @@ def rule(module: nn.Module) -> Callable[..., Any] | None:
     for types, found in (
         (SAME, same), (nn.PReLU, prelu), (POOLS, pool), (CONVOLUTIONS, convolution), (TRANSPOSED, convolution), (nn.Linear, linear),
         (nn.Embedding, embedding), (BATCH_NORMS, batch_norm), (nn.LayerNorm, layer_norm), (nn.RMSNorm, layer_norm),
-        (nn.GroupNorm, group_norm),
-        (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), ((nn.Softmax, nn.LogSoftmax), softmax),
+        (nn.GroupNorm, group_norm), (nn.GLU, glu),
+        (nn.Flatten, moved), (nn.Unflatten, moved), (nn.PixelShuffle, moved), (nn.PixelUnshuffle, moved), (nn.ChannelShuffle, moved),
+        ((nn.Softmax, nn.LogSoftmax), softmax),
         (RECURRENT, recurrent), (CELLS, cell), (ENCODER_LAYER, encoder_layer), (ENCODER, encoder), (ATTENTION, attention),
     ):  # fmt: skip
         if isinstance(module, types):
@@ -90,6 +92,10 @@ def moved(flow: Flow, name: str, module: nn.Module, node: fx.Node, value: Any) -
     return found
 
 
+def glu(flow: Flow, name: str, module: nn.GLU, node: fx.Node, value: Any) -> Marks:
+    return halves(flow, _input(flow, node)[1], module.dim % value.ndim)
+
+
 def softmax(flow: Flow, name: str, module: Any, node: fx.Node, value: Any) -> Marks:
     return flow.without(
         _input(flow, node)[1], [module.dim if module.dim is not None else -1], say("softmax runs over its units")
@@ -104,36 +110,6 @@ def linear(flow: Flow, name: str, module: nn.Linear, node: fx.Node, value: Tenso
     _own(flow, name, module, "weight", 0, "producer", outputs)
     _own(flow, name, module, "bias", 0, "follower", outputs)
     return [*(m for m in marks if m.shape[-1] == 1), _placed(outputs, -1, value.ndim)]
-
-
-def convolution(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor) -> Marks:
-    before, marks = _input(flow, node)
-    dim = 1 if value.ndim == module.weight.ndim else 0  # unbatched inputs have no batch dim
-    inputs = flow.along(marks, dim)
-    out_dim, in_dim = (1, 0) if isinstance(module, TRANSPOSED) else (0, 1)
-    rest = flow.without(
-        [m for m in marks if m.shape[dim] == 1],
-        range(dim + 1, value.ndim),
-        say("its units pass through {name}", name=name),
-    )
-    groups = module.groups
-    if groups == 1:
-        _own(flow, name, module, "weight", in_dim, "consumer", inputs)
-        outputs = _fresh(flow, name, module.out_channels)
-        _own(flow, name, module, "weight", out_dim, "producer", outputs)
-    elif groups == module.in_channels == module.out_channels and not isinstance(module, TRANSPOSED):
-        if inputs is None:
-            return rest
-        outputs = inputs  # depthwise: a filter a channel, which goes with it
-        _own(flow, name, module, "weight", 0, "follower", outputs)
-    else:
-        if inputs is not None:
-            flow.ledger.block(inputs, say("its units pass through {name} (a grouped convolution)", name=name))
-        outputs = _fresh(flow, name, module.out_channels)
-        flow.ledger.block(outputs, say("a grouped convolution needs equal groups"))
-        _own(flow, name, module, "weight", out_dim, "producer", outputs) if not isinstance(module, TRANSPOSED) else None
-    _own(flow, name, module, "bias", 0, "follower", outputs)
-    return [*rest, _placed(outputs, dim, value.ndim)]
 
 
 def embedding(flow: Flow, name: str, module: nn.Embedding, node: fx.Node, value: Tensor) -> Marks:

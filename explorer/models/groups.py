@@ -20,8 +20,10 @@ from .calls import calls
 from .flow import Flow
 from .flow_attention import ATTENTION
 from .flow_recurrent import CELLS, RECURRENT
+from .layers import kind_of
 from .ledger import FIXED, Ledger
 from .norms import LAST
+from .plain import PLAIN
 from .stack import RecurrentStack
 from .structure import Cut, Slice
 from .trace import trace
@@ -34,7 +36,7 @@ ROLES = ("producer", "follower", "consumer", "attribute", "norm")
 
 def _leaf(module: nn.Module) -> bool:
     own = isinstance(module, (PrunedAttention, PrunedEncoder, PrunedEncoderLayer, RecurrentStack))
-    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, (nn.Sequential, nn.TransformerDecoderLayer))
+    return own or type(module).__module__.startswith("torch.nn") and not isinstance(module, (nn.Sequential, nn.TransformerDecoderLayer, *PLAIN))
 
 
 def follow(subject: Subject) -> Ledger:
@@ -84,7 +86,7 @@ def propose(subject: Subject, ledger: Ledger | None = None) -> tuple[list[Cut], 
         if why is not None:
             refused.update({name: why for name in producers})
             continue
-        cuts.append(_cut(family, members, units, producers, modules, members[0] in heads))
+        cuts.append(_cut(family, members, units, producers, modules, members[0] in heads, ledger.notes))
     return _named(sorted(cuts, key=lambda cut: rank[cut.group.producers[0]])), refused
 
 
@@ -113,6 +115,7 @@ def _cut(
     producers: list[str],
     modules: dict[str, nn.Module],
     heads: bool,
+    notes: dict[str, str],
 ) -> Cut:
     first = next((t, d, r) for t, d, r, _ in family if r == "producer" and t == producers[0])
     members = sorted(members, key=lambda unit: units[unit][first])
@@ -123,25 +126,28 @@ def _cut(
     owner, _, parameter = producers[0].rpartition(".")
     module = modules[owner]
     layer = re.search(r"_(l\d+(?:_reverse)?)$", parameter)
-    kind = "head" if heads else _kind(module)
+    kind = "head" if heads else _kind(module, len(getattr(module, parameter).shape))
     if len(producers) > 1 and any(s.role == "norm" and isinstance(modules[s.tensor], LAST) for s in slices):
         kind = "width"  # of a residual stream: what several layers write and each normalizes before it reads
     name = f"{owner}.{layer[1]}" if layer else owner
     name += ".proj" if layer and parameter.startswith("weight_hr") else ""
-    if kind == "head" and not isinstance(module, ATTENTION):
+    if kind_of(module, parameter) == "other":
+        name = producers[0]  # a parameter used by itself
+    if kind == "head" and not isinstance(module, ATTENTION) and kind_of(module, parameter) != "other":
         name = owner.rpartition(".")[0] or owner  # heads belong to the attention, not to its queries
         slices += counts_of_heads(slices, modules, len(members))
     slices.sort(key=lambda s: ROLES.index(s.role))
     owned = tuple(dict.fromkeys([*producers, *(s.tensor for s in slices if s.role not in ("attribute", "norm"))]))
-    return Cut(Group(name, kind, len(members), tuple(producers), owned), tuple(slices))
+    about = tuple(notes[tensor] for tensor in dict.fromkeys(s.tensor for s in slices) if tensor in notes)
+    return Cut(Group(name, kind, len(members), tuple(producers), owned, about), tuple(slices))
 
 
-def _kind(module: nn.Module) -> str:
+def _kind(module: nn.Module, rank: int) -> str:
     if isinstance(module, (*RECURRENT, *CELLS)):
         return "hidden"
     if isinstance(module, ATTENTION):
         return "head"
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) or rank == 2 and not isinstance(module, nn.Embedding):
         return "neuron"
     return "width" if isinstance(module, nn.Embedding) else "channel"
 

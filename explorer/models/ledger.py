@@ -33,6 +33,7 @@ class Ledger:
         self.entries: list[Entry] = []
         self.alias: dict[str, str] = {}  # {name of a tied parameter: the name that stands for it}
         self.heads: list[Tensor] = []  # units over which activations are multiplied with each other: attention heads
+        self.notes: dict[str, str] = {}  # {tensor: what a unit of it is, where that is not plain}
 
     def fresh(self, n: int) -> Tensor:
         """``n`` new units, int64 [n]."""

@@ -11,13 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .absent import GONE, silence
+
 NORM = -1  # stands for a tensor's dim where the entries are those that a module normalizes over
 LAST = (nn.LayerNorm, nn.RMSNorm)  # along the last dim; nn.GroupNorm along dim 1
+WHOLE = torch.tensor([GONE])  # in place of indices: the module answers zeros
 
 
 def norms_of(dropped: Mapping[str, Mapping[int, Tensor]]) -> dict[str, Tensor]:
-    """{FQN of a norm: indices that it no longer sees} of what a removal drops."""
-    return {name: dims[NORM] for name, dims in dropped.items() if NORM in dims}
+    """{FQN of a norm: indices that it no longer sees; of a module that goes whole: :data:`WHOLE`} of what a removal drops."""
+    seen = {name: dims[NORM] for name, dims in dropped.items() if NORM in dims}
+    return seen | {name: WHOLE for name, dims in dropped.items() if GONE in dims and len(dims[GONE])}
 
 
 def resize(norm: Any, gone: int) -> None:
@@ -48,7 +52,8 @@ def _survivors(kept: Tensor, groups: int, norm: Any, inputs: tuple[Tensor, ...],
 
 @contextmanager
 def over_survivors(module: nn.Module, norms: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within the block, ``norms`` {FQN: indices that are gone} of ``module`` take their statistics over the others.
+    """Within the block, ``norms`` {FQN: indices that are gone} of ``module`` take their statistics over the others; modules that
+    go whole (:data:`WHOLE`) answer zeros.
 
     A hook does it, since nn.TransformerEncoderLayer leaves its fused kernel, which would pass the norms by, where one is set.
     """
@@ -56,6 +61,9 @@ def over_survivors(module: nn.Module, norms: Mapping[str, Tensor]) -> Iterator[N
     try:
         for name, gone in norms.items():
             norm: Any = module.get_submodule(name)
+            if gone is WHOLE:
+                hooks.append(norm.register_forward_hook(lambda _, __, output: silence(output)))
+                continue
             size = norm.normalized_shape[-1] if isinstance(norm, LAST) else norm.num_channels
             stays = torch.ones(size, dtype=torch.bool)
             stays[gone.cpu()] = False

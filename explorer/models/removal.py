@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ..core.errors import UnsupportedError
 from ..core.message import say
+from .absent import GONE, Absent
 from .attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
 from .layers import CONVOLUTIONS, TRANSPOSED
-from .norms import NORM, resize
+from .norms import LAST, NORM, resize
 from .stack import RecurrentStack
 from .structure import Cut
 
@@ -29,16 +30,26 @@ def gone(cuts: Iterable[tuple[Cut, Tensor]]) -> dict[str, dict[int, Tensor]]:
     return out
 
 
-def alive(shape: tuple[int, ...], dropped: dict[int, Tensor]) -> Tensor:
+def alive(shape: tuple[int, ...], dropped: Mapping[int, Tensor]) -> Tensor:
     """Bool tensor of ``shape``: False for entries that go when ``dropped`` {dim: indices} are removed."""
-    mask = torch.ones(shape, dtype=torch.bool)
+    mask = torch.full(shape, GONE not in dropped)
     for dim, index in dropped.items():
-        mask.index_fill_(dim, index, False)
+        if dim != GONE:
+            mask.index_fill_(dim, index.cpu(), False)
     return mask
+
+
+def remaining_shape(shape: tuple[int, ...], dims: Mapping[int, Tensor]) -> tuple[int, ...]:
+    """The shape after the dropped indices of each dim are gone; of a tensor that goes whole, without any entry."""
+    if GONE in dims:
+        return (0,) * max(len(shape), 1)
+    return tuple(size - (len(dims[d].unique()) if d in dims else 0) for d, size in enumerate(shape))
 
 
 def select(tensor: Tensor, dropped: dict[int, Tensor]) -> Tensor:
     """``tensor`` without the dropped indices of each dim, contiguous."""
+    if GONE in dropped:
+        return tensor.new_empty((0,) * max(tensor.ndim, 1))
     for dim, index in dropped.items():
         stays = torch.ones(tensor.shape[dim], dtype=torch.bool)
         stays[index] = False
@@ -48,6 +59,7 @@ def select(tensor: Tensor, dropped: dict[int, Tensor]) -> Tensor:
 
 def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     """Shrink ``module`` in place (call it on a copy): tensors, then the attributes that state their sizes."""
+    dropped = take_out(module, dropped)
     owners = dict(module.named_modules())
     tied: dict[int, nn.Parameter] = {}
     touched: dict[str, nn.Module] = {}
@@ -58,7 +70,7 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         if NORM in dims:  # a norm itself: its weight and bias are tensors like others
             resize(old, len(dims[NORM].unique()))
             continue
-        if isinstance(old, int):  # a number of heads, by which a forward reshapes
+        if isinstance(old, int):  # a number of heads, by which a forward reshapes, or of a convolution's groups
             setattr(owners[owner], name, old - len(dims[0].unique()))
         elif isinstance(old, nn.Parameter):
             if id(old) not in tied:
@@ -80,8 +92,31 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         if isinstance(owners[name], ATTENTION):
             _resize_attention(module, owners[name])
     for name, owner_module in owners.items():
+        if isinstance(owner_module, nn.Transformer) and isinstance(owner_module.decoder.norm, LAST):
+            owner_module.d_model = owner_module.decoder.norm.normalized_shape[0]  # which it checks its inputs by
         if type(owner_module) is nn.TransformerEncoder and any(f"{one}.".startswith(f"{name}." if name else "") for one in touched):
             PrunedEncoder.become(owner_module)
+
+
+def take_out(root: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> dict[str, dict[int, Tensor]]:
+    """Put an :class:`Absent` in the place of modules that go whole. Returns what is to be dropped elsewhere."""
+    gone = {name: dims[GONE].tolist() for name, dims in dropped.items() if GONE in dims and len(dims[GONE])}
+    prefixes = tuple(f"{name}." for name in gone)
+    for name, form in gone.items():
+        if name.startswith(prefixes):
+            continue  # a branch within a branch that goes
+        old = root.get_submodule(name)
+        made = Absent.like(old, form)
+        for parent in list(root.modules()):
+            for key, child in parent._modules.items():
+                if child is old:
+                    parent._modules[key] = made
+                    if isinstance(parent, nn.TransformerEncoderLayer):
+                        PrunedEncoderLayer.become(parent)
+    for parent in list(root.modules()) if gone else ():
+        if isinstance(parent, nn.TransformerEncoder) and any(type(one) is PrunedEncoderLayer for one in parent.layers):
+            PrunedEncoder.become(parent)
+    return {name: dims for name, dims in dropped.items() if GONE not in dims and not name.startswith(prefixes)} if gone else dropped
 
 
 def _resize_attention(root: nn.Module, old: nn.Module) -> None:
@@ -96,7 +131,7 @@ def _resize_attention(root: nn.Module, old: nn.Module) -> None:
             if child is old:
                 parent._modules[key] = made
                 if type(parent) is nn.TransformerEncoderLayer:
-                    parent.__class__ = PrunedEncoderLayer
+                    PrunedEncoderLayer.become(parent)
 
 
 def _resize_recurrent(root: nn.Module, module: Any) -> None:
@@ -118,12 +153,11 @@ def _resize_recurrent(root: nn.Module, module: Any) -> None:
 
 def _resize(module: nn.Module) -> None:
     if isinstance(module, (*CONVOLUTIONS, *TRANSPOSED)):
-        first, second = module.weight.shape[:2]
-        transposed = isinstance(module, TRANSPOSED)
-        if module.groups > 1:  # depthwise: one filter a channel
-            module.groups = module.in_channels = module.out_channels = first
+        first, second = module.weight.shape[:2]  # of channels, those of one group stand on one of the sides
+        if isinstance(module, TRANSPOSED):
+            module.in_channels, module.out_channels = first, second * module.groups
         else:
-            module.in_channels, module.out_channels = (first, second) if transposed else (second, first)
+            module.in_channels, module.out_channels = second * module.groups, first
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Embedding):

@@ -24,7 +24,7 @@ class Slice:
     """Entries of one tensor that belong to units: unit u owns ``index[u]`` along ``dim``.
 
     tensor: FQN of a parameter or buffer. index: int64 [units, k]. role: "producer" (the layer's own rows), "follower"
-    (bias, BatchNorm, depthwise filters), "consumer" (columns that read the unit), "attribute" (a number of heads) or "norm": then
+    (bias, BatchNorm, depthwise filters), "consumer" (columns that read the unit), "attribute" (a number of heads or of groups) or "norm": then
     ``tensor`` is the FQN of a module that normalizes over the unit, and ``dim`` is -1.
     """
 

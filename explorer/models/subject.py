@@ -21,6 +21,7 @@ from .replica import share
 from .task import Task
 
 if TYPE_CHECKING:
+    from .blocks import Depth
     from .structure import Structure
 
 
@@ -86,6 +87,18 @@ class Subject:
     def groups(self) -> list[Group]:
         """Units that must be removed together, in forward order."""
         return [cut.group for cut in self.structure.cuts.values()]
+
+    @cached_property
+    def depth(self) -> Depth:
+        """Branches that a residual addition makes removable, and why other layers are in none."""
+        from .blocks import find_blocks
+
+        return find_blocks(self)
+
+    @property
+    def blocks(self) -> list[Group]:
+        """Removable branches, in forward order: kind "block", one unit each; their layers are the producers."""
+        return [block.group for block in self.depth.blocks.values()]
 
     def layer(self, name: str) -> Layer:
         """The layer of that parameter FQN."""

@@ -15,6 +15,7 @@ import torch
 from torch import fx, nn
 
 from .calls import Call
+from .plain import simplify
 
 _PACKED = (nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence)
 _FACTORIES = (torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace, torch.eye)
@@ -69,6 +70,7 @@ def trace(
     own: the caller gives the module away, which may be traced itself: a trace leaves constants on it.
     """
     copied = module.eval() if own else copy.deepcopy(module).eval()
+    simplify(copied)
     parameters = inspect.signature(type(copied).forward).parameters
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
     given = set(names[: len(call.args)]) | set(call.kwargs)

@@ -1,1 +1,1 @@
-"""Studies: many recipes judged side by side."""
+"""Studies: many recipes judged to answer one question."""

@@ -247,11 +247,11 @@ def _decide(
     step = done[-1].step if done else steps[0]
     following = later[0] if later else None
     price, next_price = done[-1].price if done else 0.0, following.price if following else None
-    unit = say("byte") if goal != "sparsity" else say("weight")
+    unit = say("kB") if goal != "sparsity" else say("1,000 weights")
     if not mine:
         reason = say("left as it is: no scanned step saves anything")
     elif following is not None and not done:
-        what = say("its first step, {point}, costs {price:.2g} a {unit}", point=shown(following.step), price=following.price, unit=unit)
+        what = say("its first step, {point}, costs {price:.2g} for every {unit}", point=shown(following.step), price=1000 * following.price, unit=unit)
         why = say("more than the accepted drop leaves") if goal == "drop" else say("and the goal is met without it")
         reason = say("left as it is: {what}, {why}", what=what, why=why)
     else:
@@ -264,6 +264,6 @@ def _decide(
             cost = say("alone it costs {drop:.4f} of {metric}", drop=step.drop, metric=metric)
         end = say("no further step was scanned")
         if following is not None:
-            end = say("the next step, {point}, would cost {price:.2g} a {unit}", point=shown(following.step), price=following.price, unit=unit)
+            end = say("the next step, {point}, would cost {price:.2g} for every {unit}", point=shown(following.step), price=1000 * following.price, unit=unit)
         reason = say("{point}: {cost}; {end}", point=shown(step), cost=cost, end=end)
     return Decision(name, layers, point, step.drop, step.low, step.high, step.n, step.saved, price, next_price, reason)

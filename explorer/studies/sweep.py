@@ -67,8 +67,8 @@ def sweep_of(
         number = isinstance(point, (int, float)) and not isinstance(point, bool)
         if by == "sparsity" and not (number and 0 <= point < 1):
             raise RecipeError(say("sparsity={sparsity!r}; accepted: 0 <= sparsity < 1", sparsity=point))
-        if by == "bits" and not (number and point in BITS):
-            raise RecipeError(say("bits={bits!r}; accepted: a whole number from 2 to 8", bits=point))
+        if by == "bits" and not (number and point in (*range(1, 9), 16)):
+            raise RecipeError(say("bits={bits!r}; accepted: a whole number from 1 to 8, or 16", bits=point))
     if not len(points):
         raise RecipeError(say("no {by} to scan; accepted: one value or more", by=by))
     if by == "bits" and mode != "hard":

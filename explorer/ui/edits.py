@@ -7,10 +7,23 @@ from dataclasses import dataclass, replace
 
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.rules import UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, Rule, pattern
+from explorer.core.rules import (
+    ACTIVATION_QUANTIZE,
+    GATE,
+    LAYER_PRUNE,
+    PREPARATIONS,
+    UNIT_PRUNE,
+    WEIGHT_PRUNE,
+    WEIGHT_QUANTIZE,
+    Prune,
+    Quantize,
+    Rule,
+    pattern,
+)
 from explorer.core.targets import effective
 
 ALL = "*"
+GROUP = 32  # weights that share a scale, unless another number is chosen
 
 
 @dataclass(frozen=True)
@@ -33,9 +46,19 @@ def rule_for(recipe: Recipe, layers: Sequence[Layer], layer: str, kind: str) -> 
     return None if index is None else unlocked.rules[index]
 
 
+def kind_of(granularity: str) -> str:
+    """The kind of rule that a granularity makes."""
+    return {"unit": UNIT_PRUNE, "layer": LAYER_PRUNE}.get(granularity, WEIGHT_PRUNE)
+
+
+def _everywhere(settings: Settings) -> bool:
+    """Whether a cut means all layers; blocks are always ranked together."""
+    return settings.scope == "global" or settings.granularity == "layer"
+
+
 def prune_rule(recipe: Recipe, layers: Sequence[Layer], layer: str, granularity: str) -> Prune | None:
     """The pruning rule that the chosen granularity shows."""
-    rule = rule_for(recipe, layers, layer, UNIT_PRUNE if granularity == "unit" else WEIGHT_PRUNE)
+    rule = rule_for(recipe, layers, layer, kind_of(granularity))
     return rule if isinstance(rule, Prune) else None
 
 
@@ -51,8 +74,10 @@ def settings_of(recipe: Recipe, layers: Sequence[Layer], layer: Layer, chosen: S
     if granularity == "unit" and layer.group is None:
         granularity = "weight"
     rule = prune_rule(recipe, layers, layer.name, granularity)
-    if rule is None and granularity != "unit":
-        granularity = "weight"
+    if rule is None and granularity not in ("unit", "layer"):
+        granularity = GATE if granularity == GATE and has_gates(layer) else "weight"
+    if granularity == "layer":
+        return replace(chosen, granularity=granularity, mode="hard", criterion=rule.criterion if rule else chosen.criterion)
     if rule is None:
         return replace(chosen, granularity=granularity)
     shown = "unit" if granularity == "unit" else rule.granularity
@@ -65,11 +90,31 @@ def rounded(value: float, digits: int = 5) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float) -> Recipe:
-    """Set the cut of the layer (or of all) to a threshold on the score; a threshold below every score clears it."""
-    everywhere = settings.scope == "global"
+def has_gates(layer: Layer) -> bool:
+    """Whether the layer's rows are those of an LSTM's or GRU's gates."""
+    return layer.kind in ("lstm", "gru") and layer.name.rpartition(".")[2].startswith(("weight_ih", "weight_hh"))
+
+
+def cut_gates(recipe: Recipe, layer: Layer, settings: Settings, k: int, gates: int) -> Recipe:
+    """Cut the ``k`` weakest of the layer's gates; none clears the cut."""
+    if k <= 0:
+        return recipe.clear(layer.name, kind=WEIGHT_PRUNE)
+    factor = settings.factor if settings.mode == "scale" else None
+    mode = "scale" if settings.mode == "scale" else "hard"
+    return recipe.prune(layer.name, sparsity=min(k, gates - 1) / gates, criterion=settings.criterion, granularity=GATE, mode=mode, factor=factor)  # type: ignore[arg-type]
+
+
+def mean_size(scores: Sequence[float]) -> float:
+    """What unit scores are divided by in one ranking over all groups: the mean of |score|, or 1."""
+    return sum(map(abs, scores)) / len(scores) or 1.0
+
+
+def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float, lowest: float = 0.0) -> Recipe:
+    """Set the cut of the layer (or of all) to a threshold on the score; below every score, or at 0 where no score is below 0
+    (``lowest``), it clears the cut."""
+    everywhere = _everywhere(settings)
     targets = ALL if everywhere else layer.name
-    if threshold <= 0 and settings.granularity != "unit":
+    if (threshold < lowest or threshold <= 0 <= lowest) and settings.granularity != "unit":
         return recipe.clear(targets, kind=WEIGHT_PRUNE)
     scale = settings.mode == "scale"
     return recipe.prune(
@@ -86,8 +131,7 @@ def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float) -> R
 
 def clear_cut(recipe: Recipe, layer: Layer, settings: Settings) -> Recipe:
     """No cut of the shown granularity for the layer (or for all)."""
-    kind = UNIT_PRUNE if settings.granularity == "unit" else WEIGHT_PRUNE
-    return recipe.clear(ALL if settings.scope == "global" else layer.name, kind=kind)
+    return recipe.clear(ALL if _everywhere(settings) else layer.name, kind=kind_of(settings.granularity))
 
 
 def unit_threshold(scores: Sequence[float], k: int, normalized: bool) -> float:
@@ -96,15 +140,14 @@ def unit_threshold(scores: Sequence[float], k: int, normalized: bool) -> float:
     middle = (low + high) / 2
     short = rounded(middle)
     value = short if low <= short < high else middle
-    mean = sum(scores) / len(scores)
-    return value / mean if normalized and mean > 0 else value
+    return value / mean_size(scores) if normalized else value
 
 
 def with_settings(
     recipe: Recipe, layers: Sequence[Layer], layer: Layer, settings: Settings, sparsity: float
 ) -> Recipe:
     """Carry the layer's cut over to changed controls: the same fraction under the new criterion or mode."""
-    targets = ALL if settings.scope == "global" else layer.name
+    targets = ALL if _everywhere(settings) else layer.name
     if pattern(settings.granularity):
         factor = settings.factor if settings.mode == "scale" else None
         mode = settings.mode if settings.mode != "shrink" else "hard"
@@ -113,10 +156,11 @@ def with_settings(
     if old is None or sparsity <= 0:
         return recipe
     same = old.criterion == settings.criterion and old.threshold is not None and not pattern(old.granularity)
-    same = same and (old.scope == "global") == (settings.scope == "global")
+    same = same and (old.scope == "global") == _everywhere(settings)
     if same:
-        return cut(recipe, layer, settings, old.threshold)  # type: ignore[arg-type]
-    everywhere = settings.scope == "global"
+        threshold = old.threshold or 0.0
+        return cut(recipe, layer, settings, threshold, min(threshold, 0.0) if threshold else 0.0)
+    everywhere = _everywhere(settings)
     return recipe.prune(
         targets,
         sparsity=min(sparsity, 0.9999),
@@ -130,13 +174,60 @@ def with_settings(
 
 
 def quantize(
-    recipe: Recipe, layer: Layer, scope: str, bits: int | None, scheme: str, granularity: str, quantizer: str = "minmax"
+    recipe: Recipe,
+    layer: Layer,
+    scope: str,
+    bits: int | None,
+    scheme: str,
+    granularity: str,
+    quantizer: str = "minmax",
+    group_size: int = GROUP,
 ) -> Recipe:
-    """Set or clear (bits None) the quantization of the layer or of all."""
+    """Set or clear (bits None) the quantization of the weights of the layer or of all."""
     targets = ALL if scope == "global" else layer.name
     if bits is None:
         return recipe.clear(targets, kind=WEIGHT_QUANTIZE)
-    return recipe.quantize(targets, bits=bits, quantizer=quantizer, scheme=scheme, granularity=granularity)  # type: ignore[arg-type]
+    size = group_size if granularity == "group" else None
+    return recipe.quantize(
+        targets, bits=bits, quantizer=quantizer, scheme=scheme, granularity=granularity, group_size=size  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def activation_rule(recipe: Recipe, layers: Sequence[Layer], layer: str) -> Quantize | None:
+    """The rule that holds for what the layer's weights multiply."""
+    rule = rule_for(recipe, layers, layer, ACTIVATION_QUANTIZE)
+    return rule if isinstance(rule, Quantize) else None
+
+
+def activations(recipe: Recipe, layer: Layer, scope: str, bits: int | None, observer: str) -> Recipe:
+    """Set or clear (bits None) the quantization of what the layer's weights, or all weights, multiply; calibrated ranges."""
+    targets = ALL if scope == "global" else layer.name
+    if bits is None:
+        return recipe.clear(targets, kind=ACTIVATION_QUANTIZE)
+    return recipe.quantize(targets, bits=bits, quantizer=observer, what="activation")
+
+
+def clip(recipe: Recipe, layers: Sequence[Layer], layer: Layer, low: float, high: float) -> Recipe:
+    """Clip what the layer's weights multiply to [low, high]; 8 bits where none were chosen."""
+    rule = activation_rule(recipe, layers, layer.name)
+    low, high = min(rounded(low), 0.0), max(rounded(high), 0.0)
+    if rule is None:
+        return recipe.quantize(layer.name, bits=8, what="activation", clip=(low, high))
+    return recipe._with(replace(rule, targets=(layer.name,), clip=(low, high)))
+
+
+def preparations(recipe: Recipe, layers: Sequence[Layer], layer: str) -> tuple[str, ...]:
+    """The steps that prepare the layer for quantization."""
+    return tuple(step for step in PREPARATIONS if rule_for(recipe, layers, layer, step) is not None)
+
+
+def prepare(recipe: Recipe, steps: Sequence[str]) -> Recipe:
+    """Exactly these steps, for the whole model: two of the three act between layers."""
+    for step in PREPARATIONS:
+        recipe = recipe.clear(ALL, kind=step)
+        if step in steps:
+            recipe = recipe.prepare(step)  # type: ignore[arg-type]
+    return recipe
 
 
 def same_for_all_like(
@@ -147,12 +238,14 @@ def same_for_all_like(
     sparsity: {kind of rule: the fraction that this layer's rule of that kind cuts}.
     """
     like = [other for other in layers if other.kind == layer.kind]
-    for kind in (UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE):
+    for kind in (UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE):
         rule = rule_for(recipe, layers, layer.name, kind)
         names = [other.name for other in like if kind != UNIT_PRUNE or other.group is not None]
         if rule is None or not names:
             continue
         moved = replace(rule, targets=tuple(names))
+        if isinstance(moved, Quantize) and moved.clip is not None:
+            moved = replace(moved, clip=None)  # every layer has a range of its own
         if isinstance(moved, Prune):
             moved = replace(moved, scope="layer")
             if not pattern(moved.granularity):

@@ -1,4 +1,4 @@
-"""Long work beside the page: a thread that keeps its newest state, which the page looks at when it is drawn."""
+"""Work that goes on while the page stays usable: a thread a session and name, asked for what it has so far."""
 
 from __future__ import annotations
 
@@ -6,44 +6,42 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
 from explorer.core.errors import Cancelled, ExplorerError
 
-Steps = Callable[[Callable[[], bool]], Iterator[Any]]
+Ask = Callable[[], bool]
+Tell = Callable[[int, int], None]
 
 
+@dataclass
 class Job:
-    """``steps(cancel)`` yields states; ``latest`` is the newest, ``version`` their number. It ends by itself, by ``cancel()``, or
-    with its session. asked: what it was started with, for the page to say."""
+    """found: what was yielded so far. done, total: progress. key: what it was asked to do. cancelled: it was, before its end.
+    before: seconds of an earlier job that this one goes on from."""
 
-    def __init__(self, steps: Steps, asked: Any = None, spent: float = 0.0) -> None:
-        self.asked, self.latest, self.version = asked, None, 0
-        self.error: str | None = None
-        self.cancelled = False
-        self._stop = threading.Event()
-        self._began, self._ended, self._before = time.perf_counter(), 0.0, spent
-        self._thread = threading.Thread(target=self._run, args=(steps,), daemon=True, name="study")
-        self._thread.start()
+    key: object
+    found: list[Any] = field(default_factory=list)
+    done: int = 0
+    total: int = 0
+    error: str = ""  # a message, or the text of what was not foreseen
+    running: bool = True
+    cancelled: bool = False
+    before: float = 0.0
+    began: float = field(default_factory=time.perf_counter)
+    ended: float | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
 
-    def _run(self, steps: Steps) -> None:
-        try:
-            for state in steps(self._stop.is_set):
-                self.latest, self.version = state, self.version + 1
-        except Cancelled:
-            self.cancelled = True
-        except ExplorerError as error:
-            self.error = error.message
-        except Exception as error:  # the page must say so; it would otherwise wait forever
-            self.error = f"{type(error).__name__}: {error}"
-        self._ended = time.perf_counter()
+    def stop(self) -> None:
+        """It ends at its next question."""
+        self._stop.set()
 
     @property
-    def running(self) -> bool:
-        """Whether states may still come."""
-        return self._thread.is_alive()
+    def latest(self) -> Any:
+        """What was yielded last, or None."""
+        return self.found[-1] if self.found else None
 
     @property
     def stopped(self) -> bool:
@@ -52,48 +50,44 @@ class Job:
 
     @property
     def spent(self) -> float:
-        """Seconds of work, with those of the job that it goes on from."""
-        return self._before + ((self._ended or time.perf_counter()) - self._began)
+        """Seconds of work."""
+        return self.before + (self.ended or time.perf_counter()) - self.began
 
-    def cancel(self) -> None:
-        """Stop at the next chunk."""
-        self._stop.set()
+    def _told(self, done: int, total: int) -> None:
+        self.done, self.total = done, total
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the end; whether it came."""
-        self._thread.join(seconds)
-        return not self.running
-
-
-class Jobs(dict[str, Job]):
-    """The jobs of one session by name; they stop when it ends."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._all: list[weakref.ref[Job]] = []
-        weakref.finalize(self, _stop_all, self._all)
-
-    def start(self, name: str, steps: Steps, asked: Any = None, spent: float = 0.0) -> Job:
-        """A new job of that name; an older one stops."""
-        if name in self:
-            self[name].cancel()
-        job = self[name] = Job(steps, asked, spent)
-        self._all.append(weakref.ref(job))
-        return job
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    def _work(self, make: Callable[[Tell, Ask], Iterator[Any]]) -> None:
+        try:
+            for one in make(self._told, self._stop.is_set):
+                self.found.append(one)
+        except Cancelled:
+            self.cancelled = True
+        except ExplorerError as error:
+            self.error = error.message
+        except Exception as error:  # a thread's traceback reaches nobody
+            self.error = f"{type(error).__name__}: {error}"
+        finally:
+            self.ended = time.perf_counter()
+            self.running = False
 
 
-def _stop_all(jobs: list[weakref.ref[Job]]) -> None:
-    for reference in jobs:
-        job = reference()
-        if job is not None:
-            job.cancel()
+class _Session:
+    """Lives as long as the session; what still runs for it stops with it."""
 
 
-def jobs() -> Jobs:
-    """The session's jobs."""
-    if "jobs" not in st.session_state:
-        st.session_state["jobs"] = Jobs()
-    found: Jobs = st.session_state["jobs"]
-    return found
+
+def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]], spent: float = 0.0) -> Job:
+    """Run ``make(progress, cancel)`` in a thread; a job of that name that still runs is stopped, and all stop with the session."""
+    before = current(name)
+    if before is not None:
+        before.stop()
+    job = Job(key, before=spent)
+    weakref.finalize(st.session_state.setdefault("job-session", _Session()), job.stop)
+    st.session_state[f"job-{name}"] = job
+    threading.Thread(target=job._work, args=(make,), daemon=True, name=name).start()
+    return job
+
+
+def current(name: str) -> Job | None:
+    """The session's last job of that name."""
+    return st.session_state.get(f"job-{name}")

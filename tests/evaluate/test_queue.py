@@ -11,7 +11,7 @@ from explorer.evaluate.queue import DeviceQueue
 
 def run(queue: DeviceQueue, order: list[str], jobs: list[tuple[str, bool, int]]) -> None:
     """Let jobs (user, preview, chunks) wait behind one that holds the device, then let go; ``order`` says who ran."""
-    threads = []
+    threads, left = [], {user for user, _, _ in jobs}
     with queue.request("first", True) as request, queue.turn(request):
         for user, preview, chunks in jobs:
 
@@ -23,7 +23,6 @@ def run(queue: DeviceQueue, order: list[str], jobs: list[tuple[str, bool, int]])
                             until(lambda: queue.waiting >= len(left) - 1)  # everybody stands in line again
                     left.discard(user)
 
-            left = {user for user, _, _ in jobs}
             threads.append(threading.Thread(target=work))
             before = queue.waiting
             threads[-1].start()

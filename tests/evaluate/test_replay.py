@@ -9,7 +9,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from explorer.compress.apply import build
 from explorer.compress.resolve import resolve
@@ -19,6 +18,7 @@ from explorer.evaluate.tune import Tuning
 from explorer.models.subject import Subject
 from explorer.models.trial import difference
 from tests.contract.nets import MLP, SAMPLES, CharLM, classification, few, language, randomize, tiny
+from tests.evaluate.awkward import Branches, Counting, Dropping, Encoder, Functional, Hiding, InPlace, Running, Twice
 
 CPU = torch.device("cpu")
 TUNED = Tuning(batch=16, rate=800.0)  # looks at 32 and at the end, small batches: everything is put together somewhere
@@ -56,9 +56,9 @@ def outputs(run: Engine, recipe: Recipe) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_layer_of_every_sample(name: str) -> None:
-    subject = few(name)
-    pair = engines(subject)
+def test_every_layer_of_every_sample(name: str, device: str) -> None:
+    subject = few(name, device=device)
+    pair = engines(subject, device=device)
     assert pair[0].runner.tier == "graph", pair[0].runner.reason
     layers = [layer.name for layer in subject.layers]
     for layer in layers:
@@ -148,131 +148,6 @@ def test_other_layouts_and_dtypes_replay_exactly_too(name: str, tuned: Tuning) -
         the_same(pair, Recipe().prune(layer.name, sparsity=0.6))
 
 
-# models that torch.fx cannot follow, or that a replay could get wrong
-
-
-class Branches(nn.Module):
-    """Asks its data which way to go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.a, self.b, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.first(x))
-        if float(h.mean()) > 0.4:
-            h = self.a(h)
-        return self.last(F.relu(self.b(h)))
-
-
-class InPlace(nn.Module):
-    """Writes into what a layer returned, and reads it again."""
-
-    def __init__(self, relu: bool = True) -> None:
-        super().__init__()
-        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-        self.act = nn.ReLU(inplace=True) if relu else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x)
-        y = self.act(h) if self.act is not None else h.clamp_(min=0)
-        z = self.second(y)
-        z += h  # h was written to
-        return self.last(z)
-
-
-class Twice(nn.Module):
-    """Calls one module at two depths."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.shared, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.shared(F.relu(self.first(x))))
-        return self.last(F.relu(self.shared(h)) + h)
-
-
-class Dropping(nn.Module):
-    """Dropout that nobody turned off."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(F.dropout(self.first(x), 0.5, training=True))
-
-
-class Counting(nn.Module):
-    """Keeps a count that changes what it says."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last, self.n = nn.Linear(6, 8), nn.Linear(8, 3), 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.n += 1
-        return self.last(self.first(x)) + 0 * self.n
-
-
-class Running(nn.Module):
-    """Writes to a buffer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
-        self.register_buffer("mean", torch.zeros(8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x)
-        self.mean.mul_(0.9)
-        return self.last(h - self.mean)
-
-
-class Functional(nn.Module):
-    """Reads a weight without calling its module, before that module is called; and branches, so that nothing traces it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.first(x) if float(x.sum()) > -1e9 else x
-        h = F.relu(F.linear(h, self.second.weight.t()))
-        return self.last(self.second(h))
-
-
-class Hiding(nn.Module):
-    """A child reads a weight that is not its own and that it holds where nobody looks."""
-
-    class Child(nn.Module):
-        def __init__(self, other: nn.Linear) -> None:
-            super().__init__()
-            self.own, self.held = nn.Parameter(torch.ones(8)), [other]
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x @ self.held[0].weight.t() * self.own if float(x.sum()) > -1e9 else x
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(6, 8), nn.Linear(8, 8)
-        self.child, self.last = self.Child(self.second), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(F.relu(self.second(self.child(self.first(x)))))
-
-
-class Encoder(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.embed, self.encoder, self.last = nn.Linear(3, 8), nn.TransformerEncoder(layer, 2), nn.Linear(8, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.last(self.encoder(self.embed(x)).mean(1))
-
-
 @pytest.mark.parametrize(
     ("module", "shape", "tier"),
     [
@@ -327,82 +202,3 @@ def test_tied_weights_run_from_their_first_use(tie: bool) -> None:
     for layer in subject.layers:
         for sparsity in (0.3, 0.6):
             the_same(pair, Recipe().prune(layer.name, sparsity=sparsity))
-
-
-# what runs, counted
-
-
-def counted(run: Engine) -> dict[str, int]:
-    """{leaf module: samples it was run on} from here on."""
-    seen: dict[str, int] = {}
-
-    def hook(name: str) -> Any:
-        def count(_: nn.Module, inputs: Any) -> None:
-            seen[name] = seen.get(name, 0) + len(inputs[0])
-
-        return count
-
-    for name, child in run.replica.module.named_modules():
-        if not list(child.children()):
-            child.register_forward_pre_hook(hook(name))
-    return seen
-
-
-def test_a_drag_of_the_last_layer_runs_only_the_last_layer() -> None:
-    subject = tiny(MLP(), n=100)
-    run = Engine(subject, CPU, TUNED)
-    columns(run, Recipe())
-    columns(run, Recipe().prune("fc.2", sparsity=0.2))
-    seen = counted(run)
-    for sparsity in (0.3, 0.4, 0.5):
-        columns(run, Recipe().prune("fc.2", sparsity=sparsity))
-    assert seen == {"fc.2": 300}
-    columns(run, Recipe().prune("fc.2", sparsity=0.5).quantize("fc.1", bits=4))
-    seen.clear()
-    columns(run, Recipe().prune("fc.2", sparsity=0.5).quantize("fc.1", bits=5))
-    assert seen == {"fc.1": 100, "fc.2": 100}
-
-
-def test_layers_beside_the_changed_one_are_not_run() -> None:
-    class Beside(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.q, self.k, self.last = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.last(self.q(x) * self.k(x))
-
-    run = Engine(tiny(Beside(), n=64), CPU, TUNED)
-    columns(run, Recipe().prune("q", sparsity=0.2))
-    seen = counted(run)
-    columns(run, Recipe().prune("q", sparsity=0.3))
-    assert seen == {"q": 64, "last": 64}
-
-
-def test_the_order_of_calls_skips_what_came_before() -> None:
-    run = Engine(tiny(randomize(Branches()), n=64), CPU, TUNED)
-    columns(run, Recipe().prune("last", sparsity=0.2))
-    seen: list[str] = []
-    module = run.replica.module
-    inner = {name: getattr(module, name) for name in ("first", "b", "last")}
-    real = F.linear
-
-    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        seen.extend(name for name, child in inner.items() if child.weight is weight)
-        return real(x, weight, bias)
-
-    nn.functional.linear = linear
-    try:
-        columns(run, Recipe().prune("last", sparsity=0.3))
-    finally:
-        nn.functional.linear = real
-    assert set(seen) == {"last"}
-
-
-def test_recurrent_stacks_are_cut_between_their_layers() -> None:
-    subject = few("vowels-lstm")
-    run = Engine(subject, CPU, TUNED)
-    columns(run, Recipe().prune("lstm.weight_hh_l1", sparsity=0.2))
-    graph = run.runner.graph  # type: ignore[attr-defined]
-    first, second = (graph.section([f"lstm.weight_hh_l{i}"]) for i in (0, 1))
-    assert len(second.nodes) < len(first.nodes) and "lstm.weight_ih_l0" in second.reads

@@ -99,7 +99,7 @@ def test_a_model_that_cannot_be_read_has_no_groups_and_says_why(device: str) -> 
     assert "view" in tiny(HardView(), (1, 6, 6), device=device).structure.refused["conv.weight"] or subject.layers
 
 
-def test_grouped_convolutions_are_refused_and_depthwise_ones_follow(device: str) -> None:
+def test_what_a_unit_of_a_grouped_convolution_is(device: str) -> None:
     class Convolutions(nn.Module):
         def __init__(self, groups: int) -> None:
             super().__init__()
@@ -111,8 +111,15 @@ def test_grouped_convolutions_are_refused_and_depthwise_ones_follow(device: str)
     depthwise = tiny(Convolutions(8), (2, 6), device=device)
     assert [(g.name, g.producers) for g in depthwise.groups] == [("a", ("a.weight",))]
     assert "b.weight" in depthwise.groups[0].members and depthwise.layer("b.weight").group is None
-    grouped = tiny(Convolutions(2), (2, 6), device=device)
-    assert "a" not in [g.name for g in grouped.groups] and "grouped" in grouped.structure.refused["a.weight"]
+    grouped = tiny(Convolutions(2), (2, 6), device=device)  # groups stay equally wide: the same position of each goes
+    cuts = grouped.structure.cuts
+    assert {g.name: g.units for g in grouped.groups} == {"a": 4, "b": 4} and "each of the 2 groups of b" in cuts["a"].group.about[0]
+    rows = {p.tensor: p.index.tolist() for p in cuts["b"].slices if p.role == "producer"}
+    assert rows == {"b.weight": [[0, 4], [1, 5], [2, 6], [3, 7]]}
+    assert [(p.dim, p.index.tolist()) for p in cuts["a"].slices if p.tensor == "b.weight"] == [(1, [[0], [1], [2], [3]])]
+    whole = tiny(Convolutions(4), (2, 6), device=device).structure.cuts["a"]  # more groups than channels in one: whole groups go
+    assert whole.group.units == 4 and "whole" in whole.group.about[0] and whole.group.producers == ("a.weight", "b.weight")
+    assert {p.tensor: p.index.tolist() for p in whole.slices if p.role == "attribute"} == {"b.groups": [[0], [1], [2], [3]]}
 
 
 def test_transposed_convolutions_lose_their_columns(device: str) -> None:

@@ -40,28 +40,6 @@ class DepthwiseSeparable(nn.Module):
         return self.head(torch.flatten(torch.sigmoid(self.point2(self.bn2(self.depth2(x)))), 1))
 
 
-class DepthwiseMultiplier(nn.Module):
-    """Two filters a channel: a grouped convolution that is not depthwise in the plain sense."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.depth = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 8, 3, groups=4)
-        self.fc, self.head = nn.Linear(8, 6), nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.tanh(self.fc(torch.relu(self.depth(self.stem(x))).mean((2, 3)))))
-
-
-class Grouped(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = nn.Conv2d(2, 8, 3), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 6, 3)
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(torch.sigmoid(self.c(F.relu(self.b(F.relu(self.a(x)))))).amax((2, 3)))
-
-
 class DenseNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()

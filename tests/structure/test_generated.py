@@ -36,7 +36,7 @@ class Part:
     flag: bool  # a bias, a direction, a norm: whatever the part has two of
 
 
-IMAGE = ("conv", "norm", "residual", "concat", "depthwise", "pool", "gate", "transposed")
+IMAGE = ("conv", "norm", "residual", "concat", "depthwise", "pool", "gate", "transposed", "grouped")
 TIME = ("conv", "norm", "residual", "concat", "lstm", "gru", "rnn", "linear")
 WIDE = ("attention", "feed forward", "linear")
 FLAT = ("linear", "norm", "residual", "concat", "gate", "twice")
@@ -66,6 +66,12 @@ class Layer(nn.Module):
             self.a, self.out_width = make(width, part.width), width + part.width
         elif kind == "depthwise":
             self.a, self.out_width = make(width, width, groups=width), width
+        elif kind == "grouped":  # width is whatever came before: the groups are its divisors
+            groups = max(g for g in (1, 2, 3) if width % g == 0)
+            self.out_width = groups * part.width
+            self.a = (nn.ConvTranspose2d if part.act % 2 else nn.Conv2d)(
+                width, self.out_width, 3, padding=1, groups=groups, bias=part.flag
+            )
         elif kind == "transposed":
             self.a = nn.ConvTranspose2d(width, part.width, 3, padding=1, bias=part.flag)
         elif kind == "pool":
@@ -88,7 +94,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kind, act = self.part.kind, self.act
-        if kind in ("conv", "depthwise", "transposed") or kind == "linear" and self.rank == 1:
+        if kind in ("conv", "depthwise", "transposed", "grouped") or kind == "linear" and self.rank == 1:
             return act(self.a(x))
         if kind == "linear":
             return act(self.a(x.transpose(1, 2))).transpose(1, 2)
@@ -192,6 +198,13 @@ def check(
             )
             for name in files:
                 round_trip(subject, plan, smaller, name)
+    if subject.blocks:
+        every = Recipe().prune("*", threshold=1e9, granularity="layer")
+        plan = resolve(subject, every.prune("*", sparsity=sparsity, granularity="unit"))
+        assert set(plan.removed) == {group.name for group in subject.blocks}
+        smaller = compress(subject, plan)
+        assert verify(subject, plan, smaller, 6) <= 1e-5
+        assert sum(p.numel() for p in smaller.parameters()) == counts(subject, plan).parameters
     assert unchanged(subject.module, before) and subject.digest == digest
 
 

@@ -49,6 +49,16 @@ def test_depthwise_filters_before_a_pooled_map_that_is_flattened(device: str) ->
     assert gap <= 1e-5 and module[1].groups == module[1].out_channels == 4 and module[5].weight.shape == (3, 64)
 
 
+@pytest.mark.parametrize("groups", [2, 8])
+def test_channels_of_grouped_convolutions_are_not_shifted_into_another_group(groups: int, device: str) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(2, 16, 3), nn.Sigmoid(), nn.Conv2d(16, 24, 3, groups=groups), nn.Sigmoid(), nn.Flatten(), nn.Linear(384, 3)
+    )
+    module, gap = halved(tiny(randomize(net), (2, 8, 8), device=device))
+    assert gap <= 1e-5 and module[2].groups == min(groups, 4) and module[2].out_channels == 12 == module[5].in_features // 16
+    assert module[2].weight.shape[1] * module[2].groups == module[2].in_channels == 8 == module[0].out_channels
+
+
 def test_heads_of_a_module_go_and_not_only_its_neurons(device: str) -> None:
     subject = tiny(randomize(ModuleEncoder()), (5, 4), device=device)
     module, gap = halved(subject, "encoder.self_attn.in_proj_weight")
@@ -131,3 +141,36 @@ def test_states_that_are_averaged_over_time_do_not_leak(device: str) -> None:
     """An LSTM unit whose rows are zero still emits something: it must not be read."""
     _, gap = halved(tiny(randomize(MeanOverTime()), (6, 4), device=device))
     assert gap <= 1e-5
+
+
+def test_statistics_taken_by_a_function_are_refused_since_nobody_can_take_them_over_the_survivors(device: str) -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x)
+            return self.b(torch.sigmoid(F.layer_norm(h, h.shape[-1:])))
+
+    subject = tiny(randomize(Plain()), device=device)
+    assert not subject.groups and "layer_norm takes its statistics over them" in subject.structure.refused["a.weight"]
+
+
+@pytest.mark.parametrize("how", ["vector", "computed", "constant"])
+def test_products_that_are_not_followed_are_refused(how: str, device: str) -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.w = nn.Linear(6, 8), nn.Linear(8, 3), nn.Parameter(torch.ones(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.sigmoid(self.a(x))
+            if how == "vector":
+                return self.b(h * (h @ self.w[0])[:, None])
+            if how == "computed":
+                return self.b(torch.sigmoid(h @ torch.softmax(self.w, 0)))
+            return self.b(torch.sigmoid(torch.einsum("bi,ij->bj", h, torch.ones(8, 8, device=h.device))))
+
+    subject = tiny(randomize(Product()), device=device)
+    assert "a" not in [group.name for group in subject.groups] and subject.structure.refused["a.weight"]

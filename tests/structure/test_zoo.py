@@ -123,6 +123,15 @@ def test_heads_are_the_attentions_heads(device: str) -> None:
             "separate q, k, v with a mask", "grouped queries",
         )},
         "nn.TransformerEncoderLayer": {("encoder.self_attn", 3)},
+        "einsum": {("q", 3)},
+        "nn.TransformerDecoder": {
+            (f"decoder.layers.{i}.{name}", 2) for i in (0, 1) for name in ("self_attn", "multihead_attn")
+        },
+        "nn.Transformer": {
+            ("both.encoder.layers.0.self_attn", 2),
+            ("both.decoder.layers.0.self_attn", 2),
+            ("both.decoder.layers.0.multihead_attn", 2),
+        },
         "decoder with cross attention": {("attn", 3), ("cross", 3)},
         "equal heads in all layers": {("layers.0", 3)},
     }  # fmt: skip

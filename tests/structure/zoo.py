@@ -14,6 +14,9 @@ from explorer.models.task import Task
 from tests.contract.nets import classification, language, randomize
 from tests.structure import nets_control as control
 from tests.structure import nets_conv as conv
+from tests.structure import nets_depth as depth
+from tests.structure import nets_functional as functional
+from tests.structure import nets_grouped as grouped
 from tests.structure import nets_sequence as sequence
 from tests.structure import nets_transformer as transformer
 
@@ -75,6 +78,7 @@ def keywords(n: int = 16, length: int = 6) -> Task:
 
 H, C, N, W = "hidden", "channel", "neuron", "width"
 BLOCK = {"embed": (W, 12), "attn": ("head", 3), "fc1": (N, 10)}
+SHUFFLED = {"stem": (C, 4), "unit1.conv1": (C, 3), "unit2.conv1": (C, 3)}
 HEAD = {"head.weight": "its units reach the model's output"}
 
 CASES = [
@@ -87,10 +91,34 @@ CASES = [
         {"stem": (C, 6), "point1": (C, 8), "point2": (C, 6)},
         HEAD,
     ),
+    Case("depthwise with a multiplier", grouped.DepthwiseMultiplier, (2, 8, 8), {"stem": (C, 4), "fc": (N, 6)}, HEAD),
     Case(
-        "depthwise with a multiplier", conv.DepthwiseMultiplier, (2, 8, 8), {"fc": (N, 6)}, {"stem.weight": "grouped"}
+        "transposed depthwise with a multiplier",
+        lambda: grouped.DepthwiseMultiplier(True),
+        (2, 8, 8),
+        {"stem": (C, 4), "fc": (N, 6)},
+        HEAD,
     ),
-    Case("grouped convolution", conv.Grouped, (2, 8, 8), {"c": (C, 6)}, {"a.weight": "grouped", "b.weight": "grouped"}),
+    Case("grouped convolution", grouped.Grouped, (2, 8, 8), {"a": (C, 4), "b": (C, 6), "c": (C, 6)}, HEAD),
+    Case("grouped and transposed", grouped.GroupedImage, (2, 8, 8), {"a": (C, 4), "b": (C, 3)}, HEAD),
+    Case("resnext-like", grouped.ResNeXt, (2, 8, 8), {"stem": (C, 6), "conv1": (C, 8)}, HEAD),
+    Case(
+        "resnext-like, few groups",
+        lambda: grouped.ResNeXt(2, 8),
+        (2, 8, 8),
+        {"stem": (C, 6), "conv1": (C, 8), "conv2": (C, 8)},
+        HEAD,
+    ),
+    Case("shufflenet-like", grouped.ShuffleNet, (2, 8, 8), SHUFFLED, HEAD),
+    Case("shufflenet-like, nn.ChannelShuffle", lambda: grouped.ShuffleNet("module"), (2, 8, 8), SHUFFLED, HEAD),
+    Case("shufflenet v2-like", grouped.SplitShuffle, (2, 8, 8), {"stem": (C, 4), "conv1": (C, 4)}, HEAD),
+    Case(
+        "shufflenet v2-like, channel_shuffle",
+        lambda: grouped.SplitShuffle("function"),
+        (2, 8, 8),
+        {"stem": (C, 4), "conv1": (C, 4)},
+        HEAD,
+    ),
     Case(
         "dense concatenation", conv.DenseNet, (2, 8, 8), {"stem": (C, 4), "a": (C, 3), "b": (C, 3), "c": (C, 5)}, HEAD
     ),
@@ -108,6 +136,14 @@ CASES = [
     Case("gated linear unit", conv.Gated, (6,), {"both": (N, 5)}, HEAD),
     Case("pixel shuffle", conv.Shuffle, (1, 6, 6), {"a": (C, 2), "b": (C, 4)}, HEAD),
     Case("functional layers", conv.Functional, (6,), {"a": (N, 8), "b": (N, 5)}),
+    Case("products with parameters", functional.Products, (6,), {"a": (N, 8), "b": (N, 5), "c": (N, 7)}),
+    Case("einsum", functional.Einsum, (5, 4), {"q": ("head", 3), "v": (C, 4), "out": (C, 12)}),
+    Case(
+        "functions on parameters",
+        functional.Functional,
+        (2, 8, 8),
+        {"filters": (C, 3), "grouped": (C, 4), "gate": (C, 5), "head": (N, 3)},
+    ),
     Case("conv -> lstm -> linear", sequence.ConvLSTM, (3, 10), {"conv": (C, 6), "lstm.l0": (H, 5)}, HEAD),
     Case("encoder-decoder gru with a shared state", sequence.EncoderDecoder, (6, 4), {"encoder.l0": (H, 6)}, HEAD),
     Case("lstm cell in a loop", sequence.Cells, (5, 4), {"cell": (H, 6)}, HEAD),
@@ -147,6 +183,24 @@ CASES = [
         transformer.CrossDecoder,
         (5, 4),
         {**BLOCK, "memory": (N, 8), "cross": ("head", 3)},
+        HEAD,
+    ),
+    Case(
+        "nn.TransformerDecoder",
+        lambda: depth.Modules(True, decoder=True),
+        (5, 4),
+        {"embed": (W, 12)}
+        | {f"decoder.layers.{i}.{name}": ("head", 2) for i in (0, 1) for name in ("self_attn", "multihead_attn")}
+        | {f"decoder.layers.{i}.linear1": (N, 10) for i in (0, 1)},
+        HEAD,
+    ),
+    Case(
+        "nn.Transformer",
+        depth.Seq2Seq,
+        (5, 4),
+        {"embed": (W, 12)}
+        | {f"both.{at}": ("head", 2) for at in ("encoder.layers.0.self_attn", "decoder.layers.0.self_attn", "decoder.layers.0.multihead_attn")}
+        | {f"both.{at}.layers.0.linear1": (N, 10) for at in ("encoder", "decoder")},
         HEAD,
     ),
     Case("grouped queries", lambda: transformer.Encoder("grouped"), (5, 4), BLOCK, HEAD),

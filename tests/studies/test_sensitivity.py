@@ -14,7 +14,8 @@ from explorer.evaluate.scan import edges
 from explorer.models.subject import Subject
 from explorer.studies.sensitivity import compare, sensitivity, sensitivity_steps
 from tests.contract.nets import MLP, classification, few, tiny, tuned
-from tests.evaluate.test_replay import Branches, Dropping, counted
+from tests.evaluate.awkward import Branches, Dropping
+from tests.evaluate.test_replay_counts import counted
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-resnet", "vowels-lstm", "moby-lstm", "bikes-mlp"])

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import explorer
-from explorer.analysis.histogram import histogram, sorted_units
+from explorer.analysis.histogram import histogram, sorted_blocks, sorted_units
 from explorer.analysis.importance import importance
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
@@ -173,7 +173,7 @@ def test_the_size_that_the_client_computes_is_the_counted_one(bits: int | None, 
     shown = draw(subject, "fc1.weight", Settings(), recipe)
     s = shown["size"]
     kept = s["n"] - round(s["n"] * sparsity)
-    assert min(representations(s["n"], kept, s["rows"], s["bits"], s["overhead"]).values()) >= shown["readout"]["bytes"]
+    assert min(representations(s["n"], kept, s["rows"], s["bits"], s["overhead"], s["zero"]).values()) >= shown["readout"]["bytes"]
     if bits is None:  # rounding makes further zeros, which the client cannot know
         assert min(representations(s["n"], kept, s["rows"]).values()) == shown["readout"]["bytes"]
 
@@ -238,3 +238,20 @@ def test_a_histogram_is_counted_once(device: str) -> None:
     subject = few(LENET, device=device)
     assert histogram(subject, "fc1.weight") is histogram(subject, "fc1.weight")
     assert isinstance(subject.layer("fc1.weight"), Layer)
+
+
+@pytest.mark.parametrize("name", ["fashion-resnet", "fashion-vit"])
+def test_every_number_of_blocks_comes_back(name: str, device: str) -> None:
+    subject, settings = few(name, device=device), Settings("layer")
+    layer = subject.layers[0]
+    scores, names = sorted_blocks(subject, "l1")
+    for k in range(len(scores) + 1):
+        recipe = handle.edit(Recipe(), subject, layer, settings, {"t": 0.0, "k": k})
+        plan = explorer.resolve(subject, recipe)
+        assert set(plan.removed) == set(names[:k])
+        assert handle.threshold_of(recipe, subject, layer, settings, plan)[1] == k
+    shown = draw(subject, layer.name, settings, recipe)
+    assert shown["view"] == "units" and shown["units"] == list(names) and shown["all"] and shown["text"]["units"] == "blocks"
+    locked = recipe.keep(names[0])
+    assert draw(subject, layer.name, settings, locked)["value"]["k"] == len(scores) - 1 == draw(subject, layer.name, settings, locked)["n"]
+    assert handle.edit(recipe, subject, layer, settings, {"t": 0.0, "k": 0}) == Recipe()

@@ -9,11 +9,13 @@ from ...compress.plan import Plan
 from ...core.errors import ExportError
 from ...core.message import say
 from ...models.calls import calls
+from ...models.decisions import Decisions
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
+from ..described import SIZES
+from ..session import open_session
 from . import Exporter, Written, registry
 
-SIZES = (1, 2, 5)
 LARGEST = 2 << 30  # bytes; a protobuf file holds no more
 
 
@@ -34,6 +36,15 @@ class Onnx(Exporter):
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         from ..onnx_graph import strip, to_onnx
 
+        if plan.inputs:
+            accepted = "onnx-int8, safetensors" if "onnx-int8" in registry else "safetensors"
+            raise ExportError(
+                say(
+                    "{subject}: this recipe quantizes activations, which a graph of float operators would round at other places; "
+                    "accepted: {accepted}, or the recipe without its activation rules",
+                    subject=subject.name, accepted=accepted,
+                )
+            )  # fmt: skip
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if size > LARGEST:
             raise ExportError(
@@ -44,7 +55,22 @@ class Onnx(Exporter):
                     largest=LARGEST,
                 )
             )
-        model = strip(to_onnx(subject, module, calls(subject, module, (2,))[0]))
+        call = calls(subject, module, (2,))[0]
+        with Decisions() as seen:
+            call(module)
+        if found := [
+            *(where for where, _ in seen.made),
+            *seen.numbers,
+        ]:  # a trace would write down one way for all data
+            raise ExportError(
+                say(
+                    "{subject}: its forward makes Python values of data or branches on them ({where}), and an ONNX graph would hold "
+                    "those of one sample; other formats hold the weights",
+                    subject=subject.name,
+                    where=found[0],
+                )
+            )
+        model = strip(to_onnx(subject, module, call))
         (folder / self.filename).write_bytes(model.SerializeToString())
         return Written((self.filename,))
 
@@ -71,18 +97,3 @@ class Onnx(Exporter):
             f'session = onnxruntime.InferenceSession("{self.filename}")\n{shapes}\n'
             f"outputs = session.run(None, {{{feed}}})[0]"
         )
-
-
-def open_session(path: Path):  # type: ignore[no-untyped-def]
-    """An ONNX Runtime session on the CPU, from bytes, so that no path goes through C strings."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ExportError(
-            say("{path}: ONNX Runtime refuses the file ({error})", path=path.name, error=str(error)[:200])
-        ) from None

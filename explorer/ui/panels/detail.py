@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -10,18 +11,20 @@ import streamlit as st
 
 import explorer
 from explorer.compress.apply import known_gap
+from explorer.compress.plan import Plan
 from explorer.core.errors import ExplorerError
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.report import Report
+from explorer.core.report import Counts, Report
 from explorer.evaluate.costs import counts as counts_of
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from ..components.threshold import threshold
+from ..edits import Settings
 from ..i18n import _, translated
 from ..state import Workspace, user
-from . import controls, handle, scoreboard
+from . import clipping, controls, handle, ready, scoreboard
 
 KEY = "handle"
 
@@ -63,7 +66,11 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     layer = subject.layer(space.layer)
     event = _event(space)
     settings = controls.current(space, subject, layer)
-    if event is not None and event.get("id") == handle.identity(space, layer, settings):
+    place = str(layer.group) if settings.granularity == "unit" else layer.name
+    with suppress(ExplorerError):  # said below, where the recipe is resolved
+        ready.scored(subject, settings.criterion, "unit" if settings.granularity == "unit" else "weight", [place])
+    drawn = clipping.identity(space, layer) if space.activations else handle.identity(space, layer, settings)
+    if event is not None and event.get("id") == drawn:
         _apply(space, subject, layer, event)
     else:
         space.live = None
@@ -88,7 +95,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         _heading(space, subject, layer)
-        threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
+        problem = _plot(space, subject, layer, settings, recipe, plan, counts) or problem
         if problem:
             st.error(translated(problem), icon=":material/error:")
     with beside:
@@ -106,7 +113,10 @@ def _event(space: Workspace) -> dict[str, Any] | None:
 
 def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, Any]) -> None:
     settings = controls.current(space, subject, layer)
-    recipe = handle.edit(space.history.present, subject, layer, settings, event)
+    if space.activations:
+        recipe = clipping.edit(space.history.present, subject, layer, event)
+    else:
+        recipe = handle.edit(space.history.present, subject, layer, settings, event)
     space.touched = True
     if settings.mode == "scale" and event.get("factor"):
         from dataclasses import replace
@@ -118,20 +128,55 @@ def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, An
         space.live = recipe
 
 
+def _plot(
+    space: Workspace, subject: Subject, layer: Layer, settings: Settings, recipe: Recipe, plan: Plan, counts: Counts
+) -> str:
+    """The histogram of the weights, or of what they multiply; returns why there is none of these."""
+    drawn = handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq)
+    problem = ""
+    if space.activations:
+        try:
+            drawn = clipping.data(space, subject, layer, recipe, plan, space.seq) | {
+                key: drawn[key] for key in ("layers",) if key in drawn
+            }
+        except ExplorerError as error:
+            problem, space.activations = translated(error), False
+    threshold(drawn, key=KEY)
+    return problem
+
+
 def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
     shape = " × ".join(map(str, layer.shape))
     text = f"{shape} · " + _("{n} weights", n=f"{layer.numel:,}")
     group = next((g for g in subject.groups if g.name == layer.group), None)
-    if group is None:
+    if controls.current(space, subject, layer).granularity == "layer":
+        around = [g.name for g in subject.blocks if layer.name in g.producers]
+        why = subject.depth.refused.get(layer.name, "")
+        text += " · " + (
+            escape(_("in the removable block {name}", name=", ".join(around))) if around
+            else f'<abbr class="x-term" title="{escape(translated(why))}">{escape(_("in no removable block"))}</abbr>'
+        )  # fmt: skip
+    elif group is None:
         why = subject.structure.refused.get(layer.name, "")
         text += f' · <abbr class="x-term" title="{escape(translated(why))}">{escape(_("no removable units"))}</abbr>'
     else:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
-        text += " · " + escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        goes = escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        text += " · " + (f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>' if group.about else goes)
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
+        shown = {False: _("weights"), True: _("activations")}
+        st.segmented_control(
+            _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
+            label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
+        )  # fmt: skip
         space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
+
+
+def _switch(space: Workspace) -> None:
+    space.activations = bool(st.session_state.get(f"what-{space.generation}"))
+    space.live = None
 
 
 def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool) -> tuple[Report | None, str]:

@@ -14,7 +14,7 @@ from explorer.studies.error_based import ErrorPruning, prune_by_error_steps
 
 from .. import format as fmt
 from ..i18n import _, help_for, translated
-from ..jobs import Job, jobs
+from ..jobs import Job, current, start
 from ..state import Workspace, user
 from .scoreboard import metric_name
 
@@ -30,33 +30,33 @@ def render(space: Workspace, subject: Subject) -> None:
     """An allowance, a button; then the trace as it grows."""
     if not subject.groups or "train" not in subject.task.splits:
         return
-    job = jobs().get(names(space)[0])
+    job = current(names(space)[0])
     with st.expander(_("Error-based pruning: remove the units that cost less than an allowance"), icon=":material/content_cut:", key=f"error-open-{space.model}"):
         st.caption(help_for("term", "error-based pruning", ""))
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             metric = glance(subject, device=st.session_state.get("device"), user=user()).main
             unit, scale = (_("points"), 100) if fmt.is_fraction(metric) else (metric_name(metric), 1)
-            settings = {"min_value": 0.0, "step": 0.1 / 100 * scale, "format": "%.1f" if scale == 100 else "%.3f"}
+            settings: dict[str, Any] = {"min_value": 0.0, "step": 0.1 / 100 * scale, "format": "%.1f" if scale == 100 else "%.3f"}
             each = st.number_input(_("Retain a unit that costs, {unit}", unit=unit), value=0.5 / 100 * scale, key=f"error-each-{space.model}", width=250, **settings)
             whole = st.number_input(_("All together at most, {unit}", unit=unit), value=scale / 100, key=f"error-total-{space.model}", width=250, **settings)
             if job is not None and job.running:
-                st.button(_("Cancel"), icon=":material/stop:", key=f"error-cancel-{space.model}", disabled=job.stopped, on_click=job.cancel)
+                st.button(_("Cancel"), icon=":material/stop:", key=f"error-cancel-{space.model}", disabled=job.stopped, on_click=job.stop)
             elif st.button(_("Start"), icon=":material/play_arrow:", key=f"error-start-{space.model}"):
                 from .sensitivity import locks
 
                 asked = {"allowance": float(each) / scale, "total": float(whole) / scale, "device": st.session_state.get("device"), "user": (user(), "error")}
-                jobs().start(names(space)[0], partial(_steps, subject, locks(space.history.present), asked))
+                start(names(space)[0], tuple(asked.values())[:2], partial(_steps, subject, locks(space.history.present), asked))
                 st.rerun()
         if job is not None:
             _trace(space, subject, job)
 
 
-def _steps(subject: Subject, base: Any, settings: dict[str, Any], cancel: Any) -> Any:
+def _steps(subject: Subject, base: Any, settings: dict[str, Any], _tell: Any, cancel: Any) -> Any:
     yield from prune_by_error_steps(subject, base, cancel=cancel, **settings)
 
 
 def _trace(space: Workspace, subject: Subject, job: Job) -> None:
-    if job.error is not None:
+    if job.error:
         st.error(translated(job.error), icon=":material/error:")
     found: ErrorPruning | None = job.latest
     if found is None or not found.trace:

@@ -11,6 +11,7 @@ from .. import edits
 from ..components.overview import overview
 from ..i18n import _
 from ..state import Workspace
+from . import controls
 
 KEY = "overview"
 
@@ -18,13 +19,15 @@ KEY = "overview"
 def render(space: Workspace, subject: Subject, counts: Counts, protected: frozenset[str]) -> None:
     """Draw the strip from the committed recipe; while the handle moves it follows by itself."""
     groups = {group.name: group for group in subject.groups}
+    depth = controls.current(space, subject, subject.layer(space.layer)).granularity == "layer"
+    around = {name: group for group in subject.blocks for name in group.producers} if depth else {}
     names = {layer.name for layer in subject.layers}
     layers = []
     for layer in subject.layers:
         one = counts.layers[layer.name]
         module = layer.name.removesuffix(".weight")
         block, dot, last = module.rpartition(".")
-        group = groups.get(layer.group or "")
+        group = around.get(layer.name) if depth else groups.get(layer.group or "")
         layers.append(
             {
                 "name": layer.name, "label": module, "block": block, "kind": layer.kind, "shape": " × ".join(map(str, layer.shape)),

@@ -24,7 +24,7 @@ from explorer.studies.sweep import Sweep
 from .. import format as fmt
 from .. import style
 from ..i18n import _, help_for, translated
-from ..jobs import Job, jobs
+from ..jobs import Job, current, start
 from ..state import Workspace, user
 from . import error_based, suggest
 from .controls import criterion_title
@@ -72,7 +72,7 @@ def name_of(space: Workspace) -> str:
 
 def _watched(space: Workspace) -> list[Job]:
     mine = [name_of(space), *suggest.names(space), *error_based.names(space)]
-    return [jobs()[name] for name in mine if name in jobs()]
+    return [job for name in mine if (job := current(name)) is not None]
 
 
 def _panel(space: Workspace, subject: Subject, polling: bool) -> None:
@@ -80,13 +80,13 @@ def _panel(space: Workspace, subject: Subject, polling: bool) -> None:
     if space.stale:  # a click set a step: the histogram and the figures show it too
         st.rerun()
     asked = _controls(space, subject)
-    job = jobs().get(name_of(space))
+    job = current(name_of(space))
     if job is not None:
         _state(job, asked)
         latest = job.latest
         if latest is not None:
             _curves(space, subject, job, *latest)
-            suggest.render(space, subject, latest[0], asked=job.asked, finished=not job.running)
+            suggest.render(space, subject, latest[0], asked=job.key, finished=not job.running)
     else:
         st.caption(_("Every layer is changed alone, step by step, and the model is evaluated each time: which layers can lose much, and which cannot?"))
     error_based.render(space, subject)
@@ -128,21 +128,21 @@ def _controls(space: Workspace, subject: Subject) -> Asked:
 
 
 def _button(space: Workspace, subject: Subject, asked: Asked) -> None:
-    job = jobs().get(name_of(space))
+    job = current(name_of(space))
     if job is not None and job.running:
-        st.button(_("Cancel"), icon=":material/stop:", key=f"scan-cancel-{space.model}", disabled=job.stopped, on_click=job.cancel)
+        st.button(_("Cancel"), icon=":material/stop:", key=f"scan-cancel-{space.model}", disabled=job.stopped, on_click=job.stop)
         return
-    halfway = job is not None and job.asked == asked and job.cancelled
+    halfway = job is not None and job.key == asked and job.cancelled
     label = _("Go on") if halfway else _("Scan")
     clicked = st.button(label, icon=":material/play_arrow:", key=f"scan-start-{space.model}", type="primary")
     if clicked:
         spent = job.spent if job is not None and halfway else 0.0
-        jobs().start(name_of(space), partial(_steps, subject, locks(space.history.present), asked, st.session_state.get("device"), user()), asked, spent)
+        start(name_of(space), asked, partial(_steps, subject, locks(space.history.present), asked, st.session_state.get("device"), user()), spent)
         st.rerun()
 
 
 def _steps(
-    subject: Subject, base: Recipe, asked: Asked, device: Any, who: str, cancel: Callable[[], bool]
+    subject: Subject, base: Recipe, asked: Asked, device: Any, who: str, _tell: object, cancel: Callable[[], bool]
 ) -> Iterator[tuple[pd.DataFrame, Progress]]:
     yield from sensitivity_steps(subject, base, device=device, cancel=cancel, user=(who, NAME), **asked.settings())
 
@@ -165,10 +165,10 @@ def _state(job: Job, asked: Asked) -> None:
         pieces.append(f"<span>{escape(_('first curves in a moment …'))}</span>")
     elif job.cancelled:
         pieces.append(f"<span>{escape(_('cancelled before the first curves'))}</span>")
-    if job.asked != asked and not job.running:
+    if job.key != asked and not job.running:
         pieces.append(f"<span>{escape(_('the curves below are those of the former settings'))}</span>")
     st.html(f'<div class="x-strip" data-scan="{"running" if job.running else "done"}" aria-live="polite">{"".join(pieces)}</div>')
-    if job.error is not None:
+    if job.error:
         st.error(translated(job.error), icon=":material/error:")
 
 
@@ -183,7 +183,7 @@ def _curves(space: Workspace, subject: Subject, job: Job, table: pd.DataFrame, a
         st.download_button(_("Download CSV"), table.to_csv(index=False), f"{subject.name}-sensitivity.csv", "text/csv", icon=":material/download:", on_click="ignore")
         return
     key = f"scan-figure-{view}-{space.model}-{space.generation}"
-    drawn = (job.version, view, space.generation, style.is_dark(), _("sparsity"))
+    drawn = (len(job.found), view, space.generation, style.is_dark(), _("sparsity"))
     kept = st.session_state.get("scan-drawn")
     if kept is None or kept[0] is not job or kept[1] != drawn:
         draw = multiples if view == "multiples" else overlay

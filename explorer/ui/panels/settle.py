@@ -30,7 +30,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     try:
         plan = explorer.resolve(subject, recipe)
         gap = known_gap(subject, plan)
-        if not plan.kept or gap is not None:
+        if not plan.structural or gap is not None:
             if glance(subject, recipe, device=device, user=user()).complete:
                 if not board.complete:  # a fast model is done by now, though the board was drawn from a first look
                     st.rerun()
@@ -61,7 +61,7 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
             board.strip.html(scoreboard.strip(last, (done, total, left)))
 
         plan = explorer.resolve(subject, recipe)
-        if plan.kept:  # removing the units must equal masking them: looked at when a gesture ends, not at every event
+        if plan.structural:  # removing the units must equal masking them: looked at when a gesture ends, not at every event
             verified(subject, plan)
         explorer.evaluate(subject, recipe, device=device, progress=progress, user=user())
     except ExplorerError as error:

@@ -14,7 +14,7 @@ from explorer.studies.suggest import Suggestion
 
 from .. import format as fmt
 from ..i18n import _, help_for, translated
-from ..jobs import jobs
+from ..jobs import current, start
 from ..state import Workspace, user
 from .scoreboard import metric_name, split_name
 
@@ -27,7 +27,7 @@ def names(space: Workspace) -> list[str]:
 def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, finished: bool) -> None:
     """A goal, a button; then what was found."""
     st.html(f'<div class="x-head"><b>{_("Suggest per-layer steps")}</b></div>')
-    job = jobs().get(names(space)[0])
+    job = current(names(space)[0])
     goals = {"size": _("size of the model"), "drop": _("accepted drop"), "sparsity": _("sparsity of all weights")}
     sweep = table.attrs["sweep"]
     options = [goal for goal in goals if goal != "sparsity" or (sweep.by == "sparsity" and sweep.mode == "hard")]
@@ -40,19 +40,20 @@ def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, 
         wanted = _wanted(space, subject, str(goal), metric)
         busy = job is not None and job.running
         if busy:
-            st.button(_("Cancel"), icon=":material/stop:", key=f"suggest-cancel-{space.model}", on_click=job.cancel if job else None)
+            st.button(_("Cancel"), icon=":material/stop:", key=f"suggest-cancel-{space.model}", on_click=job.stop if job else None)
         elif st.button(
             _("Suggest"), icon=":material/auto_awesome:", key=f"suggest-start-{space.model}", disabled=not finished,
             help=None if finished else _("Available when the scan has ended."),
         ):  # fmt: skip
-            jobs().start(names(space)[0], partial(_steps, subject, table, {str(goal): wanted}, st.session_state.get("device"), user()), asked)
+            start(names(space)[0], asked, partial(_steps, subject, table, {str(goal): wanted}, st.session_state.get("device"), user()))
             st.rerun()
-    if job is None or job.asked != asked:
+    if job is None or job.key != asked:
         return
-    if job.error is not None:
+    if job.error:
         st.error(translated(job.error), icon=":material/error:")
     elif job.latest is None:
-        st.caption(_("measuring how far the path may go …") if job.running else _("cancelled"))
+        going = _("measuring how far the path may go: {done} of at most {total} evaluations", done=job.done, total=job.total or "…")
+        st.caption(going if job.running else _("cancelled"))
     else:
         _result(space, job.latest, table)
 
@@ -73,9 +74,9 @@ def _wanted(space: Workspace, subject: Subject, goal: str, metric: str) -> float
     return int(percent) / 100
 
 
-def _steps(subject: Subject, table: pd.DataFrame, goal: dict[str, float], device: Any, who: str, cancel: Any) -> Any:
+def _steps(subject: Subject, table: pd.DataFrame, goal: dict[str, float], device: Any, who: str, tell: Any, cancel: Any) -> Any:
     """The suggestion; it is one step."""
-    yield explorer.suggest(subject, table, device=device, cancel=cancel, user=(who, "suggest"), **goal)  # type: ignore[arg-type]
+    yield explorer.suggest(subject, table, device=device, progress=tell, cancel=cancel, user=(who, "suggest"), **goal)  # type: ignore[arg-type]
 
 
 def _result(space: Workspace, found: Suggestion, table: pd.DataFrame) -> None:
