@@ -136,6 +136,19 @@ def test_pruned_and_removed_units_stay_so(name: str, subject_of, tmp_path: Path)
         assert 0.35 < zeros < 0.7
 
 
+@pytest.mark.slow
+def test_blocks_that_go_whole_leave_nothing_behind(subject_of, tmp_path: Path) -> None:
+    subject = subject_of("fashion-vit")
+    recipe = explorer.Recipe().prune("*", sparsity=0.4, granularity="layer", scope="global")
+    whole, _, _ = written(subject, "onnx-int8", explorer.Recipe(), tmp_path)
+    before = (tmp_path / whole.filename).stat().st_size
+    entry, plan, found = written(subject, "onnx-int8", recipe, tmp_path)
+    assert plan.removed and found.notes == () and (tmp_path / entry.filename).stat().st_size < 0.8 * before
+    assert compare(subject, plan, entry.loaded(tmp_path)).error < 0.06
+    packed, _, _ = written(subject, "packed", recipe, tmp_path)
+    assert packed.verify(subject, explorer.resolve(subject, recipe), explorer.compress(subject, recipe), tmp_path) == 0
+
+
 def test_stated_bits_and_codebooks_are_kept(subject_of, tmp_path: Path) -> None:
     subject = subject_of("bikes-mlp")
     first, second, third = (layer.name for layer in subject.layers)
