@@ -59,8 +59,8 @@ _PUBLIC = {
 _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
 __all__ = [
     "Cancelled",
-    "EvaluationError",
     "ErrorPruning",
+    "EvaluationError",
     "Explanation",
     "ExplorerError",
     "ExportError",
