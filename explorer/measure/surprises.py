@@ -195,7 +195,7 @@ def _slower(seen: Explanation) -> Iterator[Surprise]:
         yield Surprise(
             "int8-not-faster",
             say(
-                "8-bit integers take {ratio:.2f}x the time of fp32 at a batch of {batch}: rounding the inputs costs more here than the products save, "
+                "8-bit integers are no faster than fp32 at a batch of {batch} ({ratio:.2f}x its time): rounding the inputs costs more here than the products save, "
                 "or operators without an integer kernel (GRU, RNN, normalization) take most of the time.",
                 ratio=1 / gains[last],
                 batch=last,
@@ -230,8 +230,8 @@ def _small(seen: Explanation) -> Iterator[Surprise]:
                 "{format}, batch {batch}: the quartiles of the two overlap ({a} and {b}), so this difference may be the machine's noise.",
                 format=one.format,
                 batch=one.batch,
-                a=f"{_time(one.low)} to {_time(one.high)}",
-                b=f"{_time(was.low)} to {_time(was.high)}",
+                a=f"{_time(one.low)}–{_time(one.high)}",
+                b=f"{_time(was.low)}–{_time(was.high)}",
             ),
         )
 

@@ -91,3 +91,15 @@ def test_recurrent_stacks_are_cut_between_their_layers() -> None:
     graph = run.runner.graph  # type: ignore[attr-defined]
     first, second = (graph.section([f"lstm.weight_hh_l{i}"]) for i in (0, 1))
     assert len(second.nodes) < len(first.nodes) and "lstm.weight_ih_l0" in second.reads
+
+
+def test_after_activations_were_quantized_a_drag_is_short_again() -> None:
+    subject = tiny(MLP(), n=100)
+    run = Engine(subject, CPU, TUNED)
+    weights = Recipe().prune("fc.1", sparsity=0.2)
+    columns(run, weights.quantize("fc.0", bits=8, what="activation"))  # runs in full
+    columns(run, weights)
+    columns(run, Recipe().prune("fc.1", sparsity=0.3))
+    seen = counted(run)
+    columns(run, Recipe().prune("fc.1", sparsity=0.4))
+    assert seen == {"fc.1": 100, "fc.2": 100}
