@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "samples": "explorer.models.samples",
-    "load": "explorer.models.samples",
+    "load": "explorer.files.load",
     "Subject": "explorer.models.subject",
     "Task": "explorer.models.task",
     "Recipe": "explorer.core.recipe",
@@ -114,6 +114,7 @@ if TYPE_CHECKING:
     from .export.bundle import export
     from .export.exporters import exporters
     from .export.files import load_exported
-    from .models.samples import load, samples
+    from .files.load import load
+    from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
