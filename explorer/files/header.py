@@ -72,7 +72,9 @@ def parse_header(file: BinaryIO, size: int, path: object, limits: Limits) -> Hea
         raise refuse(say("its metadata holds something else than texts"))
     if len(rows) > limits.tensors:
         raise refuse(say("{count:,} tensors; accepted: at most {most:,}", count=len(rows), most=limits.tensors))
-    found = sorted((_entry(name, row, 8 + length, refuse) for name, row in rows.items()), key=lambda e: (e.start, e.stop))
+    found = sorted(
+        (_entry(name, row, 8 + length, refuse) for name, row in rows.items()), key=lambda e: (e.start, e.stop)
+    )
     at = 8 + length
     for entry in found:
         if entry.start != at:
@@ -81,7 +83,13 @@ def parse_header(file: BinaryIO, size: int, path: object, limits: Limits) -> Hea
             raise refuse(say("there is a hole before {name}", name=entry.name[:80]))
         at = entry.stop
     if at != size:
-        raise refuse(say("its tensors end at byte {end:,}, the file at {size:,}: it is cut short or holds something else", end=at, size=size))
+        raise refuse(
+            say(
+                "its tensors end at byte {end:,}, the file at {size:,}: it is cut short or holds something else",
+                end=at,
+                size=size,
+            )
+        )
     return Header({entry.name: entry for entry in found}, metadata)
 
 
@@ -93,8 +101,23 @@ def _entry(name: str, row: Any, base: int, refuse: Any) -> Entry:
     if not whole or len(place) != 2 or len(shape) > 64 or not isinstance(dtype, str):  # type: ignore[arg-type]
         raise refuse(say("{name}: its row is malformed", name=name[:80]))
     if dtype not in BITS:
-        raise refuse(say("{name}: dtype {dtype}; accepted: {accepted}", name=name[:80], dtype=dtype[:20], accepted=", ".join(BITS)))
+        raise refuse(
+            say(
+                "{name}: dtype {dtype}; accepted: {accepted}",
+                name=name[:80],
+                dtype=dtype[:20],
+                accepted=", ".join(BITS),
+            )
+        )
     start, stop = place  # type: ignore[misc]
     if math.prod(shape) * BITS[dtype] // 8 != stop - start:  # type: ignore[arg-type]
-        raise refuse(say("{name}: {shape} of {dtype} in {size:,} bytes", name=name[:80], shape=tuple(shape), dtype=dtype, size=stop - start))  # type: ignore[arg-type]
+        raise refuse(
+            say(
+                "{name}: {shape} of {dtype} in {size:,} bytes",
+                name=name[:80],
+                shape=tuple(shape),
+                dtype=dtype,
+                size=stop - start,
+            )
+        )  # type: ignore[arg-type]
     return Entry(name, dtype, tuple(shape), base + start, base + stop)  # type: ignore[arg-type]

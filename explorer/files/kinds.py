@@ -8,7 +8,14 @@ from pathlib import Path
 from .archive import Archive, opened
 from .limits import Limits, check_size
 
-EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = "export", "safetensors", "pt2", "checkpoint", "pickle", "torchscript"
+EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
+    "export",
+    "safetensors",
+    "pt2",
+    "checkpoint",
+    "pickle",
+    "torchscript",
+)
 KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
 )  # fmt: skip
@@ -63,11 +70,16 @@ def kind_of_zip(archive: Archive) -> str:
     names = set(archive.members)
     last = {name.rpartition("/")[2] for name in names}
     tops = {name.partition("/")[0] for name in names if "/" in name}
-    if any(f"{top}/archive_format" in names or f"{top}/models/model.json" in names for top in tops) or "archive_format" in names:
+    if (
+        any(f"{top}/archive_format" in names or f"{top}/models/model.json" in names for top in tops)
+        or "archive_format" in names
+    ):
         return PT2
     if "serialized_exported_program.json" in names:
         return PT2
-    if any(name.endswith("constants.pkl") for name in names) or any("/code/" in f"/{name}" and name.endswith(".py") for name in names):
+    if any(name.endswith("constants.pkl") for name in names) or any(
+        "/code/" in f"/{name}" and name.endswith(".py") for name in names
+    ):
         return TORCHSCRIPT
     if "data.pkl" in last:
         return CHECKPOINT

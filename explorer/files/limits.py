@@ -35,7 +35,9 @@ class Limits:
 
 
 OWN = Limits()
-STRANGERS = Limits(file=512 << 20, members=20_000, header=16 << 20, tensors=20_000, operations=1_000_000, seconds=60, memory=6 << 30)
+STRANGERS = Limits(
+    file=512 << 20, members=20_000, header=16 << 20, tensors=20_000, operations=1_000_000, seconds=60, memory=6 << 30
+)
 
 
 def shared() -> bool:
@@ -64,14 +66,20 @@ def check_size(path: Path, most: int) -> int:
 def parse_json(text: bytes | str, where: str, most: Limits) -> Any:
     """JSON within limits of length and nesting. Raises :class:`LoadError`."""
     if len(text) > most.header:
-        raise LoadError(say("{where}: {size:,} bytes; accepted: at most {most:,}", where=where, size=len(text), most=most.header))
+        raise LoadError(
+            say("{where}: {size:,} bytes; accepted: at most {most:,}", where=where, size=len(text), most=most.header)
+        )
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise LoadError(say("{where}: not valid JSON ({why})", where=where, why=str(error)[:120])) from None
     level = [value]
     for _ in range(most.depth):
-        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())]
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, dict) else one if isinstance(one, list) else ())
+        ]
         if not level:
             return value
     raise LoadError(say("{where}: nested too deeply; accepted: at most {depth} levels", where=where, depth=most.depth))

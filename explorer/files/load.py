@@ -24,6 +24,7 @@ from ..models.subject import Subject
 from ..models.task import Task
 from . import kinds
 from .archive import opened
+from .child import probe
 from .header import Header, parse_header, read_header
 from .limits import Limits, limits, parse_json, shared
 from .pickles import read_checkpoint
@@ -68,12 +69,31 @@ def load(source: str | Path, task: Task | None = None, *, name: str | None = Non
     return subject_of(path, task, name=name)
 
 
-def subject_of(path: Path, task: Task | None = None, *, name: str | None = None, within: Limits | None = None) -> Subject:
+def load_upload(path: Path, task: Task | None = None, *, name: str | None = None) -> Subject:
+    """The subject of a file that somebody sent. On a shared server it is opened in a child process first, and programs
+    (.pt2) are not opened at all: their operators were not written for strangers. Raises :class:`LoadError`."""
+    if shared():
+        if kinds.kind_of(path, limits()) == kinds.PT2:
+            raise LoadError(
+                say(
+                    "{path}: torch.export programs are not opened on a shared server; send the .safetensors of an export",
+                    path=path.name,
+                )
+            )
+        probe(path)
+    return subject_of(path, task, name=name)
+
+
+def subject_of(
+    path: Path, task: Task | None = None, *, name: str | None = None, within: Limits | None = None
+) -> Subject:
     """The subject of a file, for callers that have decided that this path may be opened."""
     found = open_model(path, within or limits())
     if task is None:
         task = Task.weights_only(
-            say("{path} came without data", path=path.name) if found.forward else say("{path} holds weights only, and no forward pass", path=path.name)
+            say("{path} came without data", path=path.name)
+            if found.forward
+            else say("{path} holds weights only, and no forward pass", path=path.name)
         )
     elif not found.forward and task.kind != "weights":
         raise LoadError(
@@ -113,14 +133,20 @@ def _tensors(source: Path | bytes, where: object = None) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(source) if isinstance(source, bytes) else safetensors.torch.load_file(source)
     except (safetensors.SafetensorError, ValueError, KeyError, OSError, RuntimeError) as error:
-        raise LoadError(say("{path}: cannot be read as safetensors ({cause})", path=where or source, cause=cause(error, 160))) from None
+        raise LoadError(
+            say("{path}: cannot be read as safetensors ({cause})", path=where or source, cause=cause(error, 160))
+        ) from None
 
 
 def _of_safetensors(header: Header, tensors: dict[str, Tensor], path: Path, kind: str) -> Opened:
     if SPEC_KEY not in header.metadata:
         why = header.metadata.get(REASON_KEY)
         notes = (say("exported as weights only: {why}", why=why[:500]),) if why else ()
-        tied = {name: kept for name, kept in header.metadata.items() if kept in tensors and name not in tensors and "." in name}
+        tied = {
+            name: kept
+            for name, kept in header.metadata.items()
+            if kept in tensors and name not in tensors and "." in name
+        }
         return _plain(state_of(tensors | {name: tensors[kept] for name, kept in tied.items()}, path), path, kind, notes)
     try:
         with torch.no_grad():
@@ -139,7 +165,14 @@ def _of_zip(path: Path, within: Limits) -> Opened:
     with opened(path, within) as archive:
         found = [name for name in archive.members if name.rpartition("/")[2] == kinds.WEIGHTS]
         if len(found) != 1:
-            raise LoadError(say("{path}: the zip holds {count} files named {weights}; accepted: one", path=path, count=len(found), weights=kinds.WEIGHTS))
+            raise LoadError(
+                say(
+                    "{path}: the zip holds {count} files named {weights}; accepted: one",
+                    path=path,
+                    count=len(found),
+                    weights=kinds.WEIGHTS,
+                )
+            )
         data = archive.read(found[0], within.file)
     header = parse_header(io.BytesIO(data), len(data), f"{path}/{found[0]}", within)
     return _of_safetensors(header, _tensors(data, path), path, kinds.EXPORT)
@@ -149,14 +182,18 @@ def _of_folder(folder: Path, within: Limits) -> Opened:
     """An export's folder; a checkpoint in one piece, or in shards with their index."""
     index = folder / INDEX
     if (folder / kinds.WEIGHTS).is_file():
-        return _of_safetensors(read_header(folder / kinds.WEIGHTS, within), _tensors(folder / kinds.WEIGHTS), folder, kinds.EXPORT)
+        return _of_safetensors(
+            read_header(folder / kinds.WEIGHTS, within), _tensors(folder / kinds.WEIGHTS), folder, kinds.EXPORT
+        )
     if index.is_file():
         tensors: dict[str, Tensor] = {}
         for shard in shards(index, within):
             read_header(shard, within)
             tensors |= _tensors(shard)
         return _plain(state_of(tensors, folder), folder, kinds.SAFETENSORS)
-    raise LoadError(say("{path}: neither {weights} nor {index} in this folder", path=folder, weights=kinds.WEIGHTS, index=INDEX))
+    raise LoadError(
+        say("{path}: neither {weights} nor {index} in this folder", path=folder, weights=kinds.WEIGHTS, index=INDEX)
+    )
 
 
 def shards(index: Path, within: Limits) -> list[Path]:
@@ -168,8 +205,19 @@ def shards(index: Path, within: Limits) -> list[Path]:
         raise LoadError(say("{path}: no weight_map with the names of shards in it", path=index))
     for name in names:
         place = index.parent / name
-        if Path(name).name != name or not name.endswith(".safetensors") or not place.is_file() or not _inside(index.parent, place):
-            raise LoadError(say("{path}: the shard {name!r}; accepted: a .safetensors file beside the index", path=index, name=name[:80]))
+        if (
+            Path(name).name != name
+            or not name.endswith(".safetensors")
+            or not place.is_file()
+            or not _inside(index.parent, place)
+        ):
+            raise LoadError(
+                say(
+                    "{path}: the shard {name!r}; accepted: a .safetensors file beside the index",
+                    path=index,
+                    name=name[:80],
+                )
+            )
     return [index.parent / name for name in names]
 
 

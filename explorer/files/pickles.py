@@ -29,7 +29,9 @@ NEEDED = frozenset(
         *(f"torch._utils {name}" for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_parameter_with_state")),
     }
 )  # fmt: skip
-STRINGS = frozenset({"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"})
+STRINGS = frozenset(
+    {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING"}
+)
 
 
 def _needed(name: str) -> bool:
@@ -53,19 +55,40 @@ def look(stream: BinaryIO, path: Path, limits: Limits, legacy: bool = False) -> 
             for opcode, value, _position in pickletools.genops(stream):
                 seen += 1
                 if seen > limits.operations:
-                    raise LoadError(say("{path}: a pickle of more than {most:,} operations; refused", path=path, most=limits.operations))
+                    raise LoadError(
+                        say(
+                            "{path}: a pickle of more than {most:,} operations; refused",
+                            path=path,
+                            most=limits.operations,
+                        )
+                    )
                 if opcode.name in STRINGS:
                     texts = [*texts[-1:], str(value)]
-                name = str(value) if opcode.name in ("GLOBAL", "INST") else " ".join(texts) if opcode.name == "STACK_GLOBAL" else None
+                name = (
+                    str(value)
+                    if opcode.name in ("GLOBAL", "INST")
+                    else " ".join(texts)
+                    if opcode.name == "STACK_GLOBAL"
+                    else None
+                )
                 if name is not None and not _needed(name):
-                    shown = name.replace(" ", ".")[:80]
-                    raise refusal(path, "pickle", say("it is a pickled object, not a state dict: loading it would call {name}; refused", name=shown))
+                    shown = name.replace("__builtin__", "builtins").replace(" ", ".")[:80]
+                    raise refusal(
+                        path,
+                        "pickle",
+                        say(
+                            "it is a pickled object, not a state dict: loading it would call {name}; refused",
+                            name=shown,
+                        ),
+                    )
                 if opcode.name in ("EXT1", "EXT2", "EXT4"):
                     raise refusal(path, "pickle", say("it is a pickled object, not a state dict; refused"))
     except LoadError:
         raise
     except Exception as error:  # a damaged pickle breaks pickletools in many ways
-        raise LoadError(say("{path}: the pickle is damaged or cut short ({why})", path=path, why=str(error)[:120])) from None
+        raise LoadError(
+            say("{path}: the pickle is damaged or cut short ({why})", path=path, why=str(error)[:120])
+        ) from None
 
 
 def read_checkpoint(path: Path, limits: Limits) -> Any:
@@ -98,8 +121,17 @@ def _load(path: Path, **how: Any) -> Any:
     except Exception as error:
         first = (str(error).splitlines() or [""])[0][:160]
         if "weights only" in str(error).lower() or "unsupported" in str(error).lower():
-            raise refusal(path, "pickle", say("torch's safe reader refuses it ({why})", why=_reason(str(error)))) from None
-        raise LoadError(say("{path}: no readable checkpoint of torch.save ({type}: {first})", path=path, type=type(error).__name__, first=first)) from None
+            raise refusal(
+                path, "pickle", say("torch's safe reader refuses it ({why})", why=_reason(str(error)))
+            ) from None
+        raise LoadError(
+            say(
+                "{path}: no readable checkpoint of torch.save ({type}: {first})",
+                path=path,
+                type=type(error).__name__,
+                first=first,
+            )
+        ) from None
 
 
 def _reason(text: str) -> str:
@@ -110,21 +142,34 @@ def _reason(text: str) -> str:
 def _measure(loaded: Any, path: Path, size: int, limits: Limits) -> None:
     """Every tensor lies within the bytes that the file has for it."""
     storages: dict[int, int] = {}
-    count = 0
-    for tensor in walk(loaded, limits, path):
-        count += 1
-        if count > limits.tensors:
-            raise LoadError(say("{path}: more than {most:,} tensors; refused", path=path, most=limits.tensors))
+    found = walk(loaded, limits, path)
+    if len(found) > limits.tensors:
+        raise LoadError(say("{path}: more than {most:,} tensors; refused", path=path, most=limits.tensors))
+    for tensor in found:
         if tensor.layout != torch.strided or tensor.is_quantized:
-            raise LoadError(say("{path}: a tensor of layout {layout}; accepted: dense ones", path=path, layout=str(tensor.layout)))
+            raise LoadError(
+                say("{path}: a tensor of layout {layout}; accepted: dense ones", path=path, layout=str(tensor.layout))
+            )
         room = tensor.untyped_storage().nbytes()
         storages[tensor.untyped_storage()._cdata] = room
         if tensor.numel() * tensor.element_size() > room:
             raise LoadError(
-                say("{path}: a tensor of shape {shape} over {room:,} bytes of data; refused", path=path, shape=tuple(tensor.shape), room=room)
+                say(
+                    "{path}: a tensor of shape {shape} over {room:,} bytes of data; refused",
+                    path=path,
+                    shape=tuple(tensor.shape),
+                    room=room,
+                )
             )
     if sum(storages.values()) > size:
-        raise LoadError(say("{path}: its tensors state {total:,} bytes, the file has {size:,}; refused", path=path, total=sum(storages.values()), size=size))
+        raise LoadError(
+            say(
+                "{path}: its tensors state {total:,} bytes, the file has {size:,}; refused",
+                path=path,
+                total=sum(storages.values()),
+                size=size,
+            )
+        )
 
 
 def walk(value: Any, limits: Limits, path: Path) -> list[torch.Tensor]:

@@ -22,7 +22,26 @@ DTYPES = {
     10: torch.complex64, 11: torch.complex128, 12: torch.bool, 13: torch.bfloat16, 29: torch.float8_e4m3fn, 30: torch.float8_e5m2,
 }  # fmt: skip
 MEMORY = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d, 4: torch.preserve_format}
-OPERATORS = ("getitem", "add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pow", "eq", "ne", "lt", "le", "gt", "ge", "and_", "or_", "not_")
+OPERATORS = (
+    "getitem",
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "neg",
+    "pow",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "and_",
+    "or_",
+    "not_",
+)
 SYMBOLIC = ("sym_max", "sym_min", "sym_not", "sym_sum", "sym_int", "sym_float", "sym_sqrt")
 ROUNDING = ("ceil", "floor", "trunc", "sqrt")
 PRIVATE = frozenset(  # of the ATen operators whose names start with an underscore, those that compute and check their bounds
@@ -31,7 +50,9 @@ PRIVATE = frozenset(  # of the ATen operators whose names start with an undersco
         "_native_batch_norm_legit_no_training", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "_shape_as_tensor", "_prelu_kernel",
     }
 )  # fmt: skip
-DENIED = re.compile(r"from_file|resize|^set_|sparse|quantize|fbgemm|mkldnn|cudnn|miopen|nested|storage|record_stream|unsafe_(chunk|split)|pin_memory|save|load")
+DENIED = re.compile(
+    r"from_file|resize|^set_|sparse|quantize|fbgemm|mkldnn|cudnn|miopen|nested|storage|record_stream|unsafe_(chunk|split)|pin_memory|save|load"
+)
 _ATEN = re.compile(r"torch\.ops\.aten\.([a-z0-9_]{1,80})\.([A-Za-z0-9_]{1,80})")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 _ATOM = re.compile(r"[A-Za-z0-9_]{1,200}")
@@ -74,7 +95,13 @@ class GraphReader:
         """The checked graph."""
         body = self.program["graph"]
         if len(body["nodes"]) > self.limits.operations:
-            raise LoadError(say("{count:,} operations; accepted: at most {most:,}", count=len(body["nodes"]), most=self.limits.operations))
+            raise LoadError(
+                say(
+                    "{count:,} operations; accepted: at most {most:,}",
+                    count=len(body["nodes"]),
+                    most=self.limits.operations,
+                )
+            )
         self._inputs()
         for name, target in self.held.items():
             self._keep(name, self.graph.create_node("get_attr", target, name=self._fresh(name)))
@@ -104,7 +131,9 @@ class GraphReader:
         names = signature.get("forward_arg_names") or []
         keys = json.loads(keywords["context"]) if keywords["children_spec"] else []
         if len(positional) + len(keys) != len(self.users):
-            raise LoadError(say("{stated} inputs stated, {used} used", stated=len(positional) + len(keys), used=len(self.users)))
+            raise LoadError(
+                say("{stated} inputs stated, {used} used", stated=len(positional) + len(keys), used=len(self.users))
+            )
         shown = [*names[: len(positional)], *self.users[len(names) : len(positional)], *keys]
         for name, user in zip(shown, self.users, strict=True):
             self._keep(user, self.graph.create_node("placeholder", self._fresh(name), name=self._fresh(user)))
@@ -125,13 +154,16 @@ class GraphReader:
         if not outputs:
             return
         if alone:
-            self._keep(self._single(outputs) or own, node)
+            self._keep(self._single(outputs) or node.name, node)
             return
         parts = outputs[0]["as_tensors"] if len(outputs) == 1 else outputs
         for index, part in enumerate(parts):
             name = part.get("name") if "name" in part else self._single([part])
             if name is not None:
-                self._keep(name, self.graph.create_node("call_function", operator.getitem, (node, index), name=self._fresh(name)))
+                self._keep(
+                    name,
+                    self.graph.create_node("call_function", operator.getitem, (node, index), name=self._fresh(name)),
+                )
 
     def _keyword(self, name: object) -> str:
         if not isinstance(name, str) or not _NAME.fullmatch(name) or keyword.iskeyword(name):
@@ -182,7 +214,12 @@ class GraphReader:
             return torch.strided
         if kind == "as_device" and value["type"] == "cpu":
             return torch.device("cpu")
-        raise LoadError(say("an argument of kind {kind!r}; accepted: tensors, numbers and short texts on the CPU", kind=str(kind)[:40]))
+        raise LoadError(
+            say(
+                "an argument of kind {kind!r}; accepted: tensors, numbers and short texts on the CPU",
+                kind=str(kind)[:40],
+            )
+        )
 
     def _part(self, value: Mapping[str, Any]) -> Any:
         ((kind, inner),) = value.items()
@@ -224,7 +261,7 @@ def _structure(spec: Mapping[str, Any], leaves: Any, depth: int) -> Any:
 def _number(value: Any) -> int | float | bool:
     if isinstance(value, str) and value in ("Infinity", "-Infinity", "NaN"):
         return float(value.replace("Infinity", "inf"))
-    if isinstance(value, bool) or isinstance(value, float):
+    if isinstance(value, (bool, float)):
         return value
     if isinstance(value, int) and (abs(value) <= HUGE or abs(value) in (2**63 - 1, 2**63, 2**31 - 1)):
         return value

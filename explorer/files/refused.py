@@ -39,13 +39,20 @@ arrays = numpy.load("weights.npz", allow_pickle=False)
 save_file({name: torch.from_numpy(arrays[name]) for name in arrays}, "model.safetensors")""",
     "unknown": SAVE_STATE,
 }
-ACCEPTED = say("an export of this package (folder, zip or .safetensors), .safetensors, .pt2, or a state dict saved by torch.save")
+ACCEPTED = say(
+    "an export of this package (folder, zip or .safetensors), .safetensors, .pt2, or a state dict saved by torch.save"
+)
 
 
 def refusal(path: Path | str, lines: str, why: Message) -> LoadError:
     """The error for a file that is not opened. ``error.lines``: Python that converts it."""
     error = LoadError(
-        say("{path}: {why}. Convert it on your own machine, then open the result:\n{lines}", path=path, why=why, lines=LINES[lines])
+        say(
+            "{path}: {why}. Convert it on your own machine, then open the result:\n{lines}",
+            path=path,
+            why=why,
+            lines=LINES[lines],
+        )
     )
     error.lines = LINES[lines]  # type: ignore[attr-defined]
     return error
@@ -54,7 +61,11 @@ def refusal(path: Path | str, lines: str, why: Message) -> LoadError:
 def refuse_kind(path: Path, kind: str) -> LoadError:
     """The error for a kind of file that no reader opens."""
     if kind == kinds.TORCHSCRIPT:
-        return refusal(path, "torchscript", say("it is a TorchScript archive, which carries code and whose layers cannot be looked at; refused"))
+        return refusal(
+            path,
+            "torchscript",
+            say("it is a TorchScript archive, which carries code and whose layers cannot be looked at; refused"),
+        )
     if kind == kinds.PICKLE:
         return refusal(path, "pickle", say("it is a pickle, which runs code when it is loaded; refused"))
     if kind == kinds.KERAS:

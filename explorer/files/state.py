@@ -12,8 +12,24 @@ from torch import Tensor
 from ..core.errors import LoadError
 from ..core.message import Message, say
 
-NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params", "ema", "model_ema", "generator")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile; "model." of Lightning, only below "state_dict"
+NESTED = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "ema",
+    "model_ema",
+    "generator",
+)
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+)  # DataParallel, torch.compile; "model." of Lightning, only below "state_dict"
 BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -50,7 +66,13 @@ def state_of(loaded: Any, path: object, nested: str = "") -> State:
     tensors = _tensors(value)
     if not tensors:
         found = ", ".join(map(str, list(value)[:8])) if isinstance(value, Mapping) else type(value).__name__
-        raise LoadError(say("{path}: no state dict in it (found: {found}); accepted: {{name: tensor}}, or one under state_dict or model", path=path, found=found))
+        raise LoadError(
+            say(
+                "{path}: no state dict in it (found: {found}); accepted: {{name: tensor}}, or one under state_dict or model",
+                path=path,
+                found=found,
+            )
+        )
     odd = [str(key) for key in value if key not in tensors]
     if odd and odd != ["_metadata"]:
         notes.append(say("left aside, no tensors: {names}", names=", ".join(odd[:8])))
@@ -69,7 +91,13 @@ def _tie(tensors: dict[str, Tensor], notes: list[Message], path: object) -> Stat
     tied: dict[str, str] = {}
     for name, tensor in tensors.items():
         check_name(name, path)
-        key = (tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        key = (
+            tensor.untyped_storage().data_ptr(),
+            tensor.storage_offset(),
+            tuple(tensor.shape),
+            tensor.stride(),
+            tensor.dtype,
+        )
         if tensor.numel() and key in first:
             tied[name] = first[key]
         else:
@@ -83,7 +111,14 @@ def _tie(tensors: dict[str, Tensor], notes: list[Message], path: object) -> Stat
 def check_name(name: str, path: object) -> None:
     """A tensor's name must be able to stand in a module tree."""
     atoms = name.split(".")
-    if not name or len(name) > 1000 or len(atoms) > 64 or not all(atoms) or any(a.startswith("__") for a in atoms) or not name.isprintable():
+    if (
+        not name
+        or len(name) > 1000
+        or len(atoms) > 64
+        or not all(atoms)
+        or any(a.startswith("__") for a in atoms)
+        or not name.isprintable()
+    ):
         raise LoadError(say("{path}: a tensor is called {name!r}; accepted: dotted names", path=path, name=name[:80]))
 
 

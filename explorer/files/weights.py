@@ -24,7 +24,9 @@ class WeightsOnly(Node):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise UnsupportedError(
-            say("this file holds weights only, and no forward pass; give the class: explorer.Subject(your_module, task) after your_module.load_state_dict(...)")
+            say(
+                "this file holds weights only, and no forward pass; give the class: explorer.Subject(your_module, task) after your_module.load_state_dict(...)"
+            )
         )
 
 

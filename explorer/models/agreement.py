@@ -74,14 +74,21 @@ class Answered:
                 raise
             except Exception as error:
                 raise EvaluationError(
-                    say("the original model fails on {split} samples {start}...: {cause}", split=self._split, start=start, cause=cause(error))
+                    say(
+                        "the original model fails on {split} samples {start}...: {cause}",
+                        split=self._split,
+                        start=start,
+                        cause=cause(error),
+                    )
                 ) from error
         return torch.cat(parts)
 
 
 def answered(task: Task, module: nn.Module) -> Task:
     """The task with the outputs of ``module`` as targets."""
-    plain = next((data._task for data in task.splits.values() if isinstance(data, Answered)), task)  # bound to another one before
+    plain = next(
+        (data._task for data in task.splits.values() if isinstance(data, Answered)), task
+    )  # bound to another one before
     splits = {name: Answered(plain, name, module) for name in plain.splits}
     return Task(
         splits=splits, score=task.score, forward=task.forward, collate=task.collate, classes=task.classes, lower_is_better=LOWER,
@@ -101,7 +108,9 @@ def score(outputs: Any, targets: Any) -> dict[str, Tensor]:
     """One value a sample: {"agreement", "kl", "cosine"}, or {"difference"} for single numbers."""
     now, was = main(outputs).float(), targets.to(main(outputs).device).float()
     if now.shape != was.shape:
-        raise EvaluationError(say("outputs of shape {now}; the original's have {was}", now=tuple(now.shape), was=tuple(was.shape)))
+        raise EvaluationError(
+            say("outputs of shape {now}; the original's have {was}", now=tuple(now.shape), was=tuple(was.shape))
+        )
     n = len(now)
     if now.ndim == 1 or now.shape[-1] == 1:
         return {"difference": (now - was).reshape(n, -1).square().mean(1).sqrt()}
@@ -110,5 +119,7 @@ def score(outputs: Any, targets: Any) -> dict[str, Tensor]:
     share = before.exp()
     gap = torch.where(share > 0, share * (before - after), 0.0)  # logits of -inf are ruled out on both sides
     kl = gap.sum(-1).clamp(min=0).reshape(n, -1).mean(1)
-    cosine = F.cosine_similarity(now.reshape(n, -1), was.reshape(n, -1), dim=1)
+    both = torch.isfinite(now) & torch.isfinite(was)
+    now, was = (torch.where(both, one, 0.0).reshape(n, -1) for one in (now, was))
+    cosine = F.cosine_similarity(now, was, dim=1)
     return {"agreement": same, "kl": kl, "cosine": cosine}

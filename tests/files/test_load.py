@@ -66,7 +66,10 @@ WAYS = {
     "both": lambda sd: {f"module._orig_mod.{k}": v for k, v in sd.items()},
     "state_dict": lambda sd: {"state_dict": sd, "epoch": 3, "arch": "net"},
     "lightning": lambda sd: {"state_dict": {f"model.{k}": v for k, v in sd.items()}, "hyper_parameters": {"lr": 0.1}},
-    "model": lambda sd: {"model": sd, "optimizer": {"state": {0: {"exp_avg": torch.ones(9)}}, "param_groups": [{"lr": 0.1}]}},
+    "model": lambda sd: {
+        "model": sd,
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(9)}}, "param_groups": [{"lr": 0.1}]},
+    },
     "nested twice": lambda sd: {"model": {"state_dict": sd}},
     "numbers beside": lambda sd: sd | {"step": 5},
 }
@@ -78,7 +81,9 @@ def test_state_dicts_in_every_shape(way: str, old: bool, net: nn.Module, tmp_pat
     path = tmp_path / "checkpoint.pth"
     torch.save(WAYS[way](_plain(net)), path, _use_new_zipfile_serialization=not old)
     subject = explorer.load(path)
-    assert {k: v.tolist() for k, v in subject.module.state_dict().items()} == {k: v.tolist() for k, v in _plain(net).items()}
+    assert {k: v.tolist() for k, v in subject.module.state_dict().items()} == {
+        k: v.tolist() for k, v in _plain(net).items()
+    }
     assert [layer.name for layer in subject.layers] == ["conv.weight", "fc.weight"]
     assert not [n for n, _ in subject.module.named_parameters() if "running" in n]
 
@@ -100,13 +105,21 @@ def test_everything_that_needs_no_forward_pass_works_on_weights_alone(net: nn.Mo
     module = explorer.compress(subject, recipe)
     assert int((module.get_parameter("fc.weight") == 0).sum()) >= int((~plan.masks["fc.weight"]).sum())
     assert torch.equal(subject.module.get_parameter("fc.weight"), _plain(net)["fc.weight"])
-    for needs in (lambda: explorer.evaluate(subject), lambda: subject.example(1), lambda: explorer.importance(subject, "taylor") if "taylor" in explorer.criteria() else explorer.evaluate(subject)):
+    for needs in (
+        lambda: explorer.evaluate(subject),
+        lambda: subject.example(1),
+        lambda: (
+            explorer.importance(subject, "taylor") if "taylor" in explorer.criteria() else explorer.evaluate(subject)
+        ),
+    ):
         with pytest.raises(TaskError, match=r"weights only.*Task\.agreement"):
             needs()
     assert "weights only" in str(subject.structure.refused["fc.weight"])
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
+)
 def test_weights_of_every_floating_type(dtype: torch.dtype, tmp_path: Path, device: str) -> None:
     from explorer.analysis.histogram import histogram
     from explorer.evaluate.costs import counts
@@ -132,7 +145,10 @@ def test_tied_weights_are_one_layer(tmp_path: Path, device: str) -> None:
 
 
 def test_sharded_checkpoints(net: nn.Module, tmp_path: Path) -> None:
-    parts = [{k: v for k, v in _plain(net).items() if k.startswith("fc")}, {k: v for k, v in _plain(net).items() if not k.startswith("fc")}]
+    parts = [
+        {k: v for k, v in _plain(net).items() if k.startswith("fc")},
+        {k: v for k, v in _plain(net).items() if not k.startswith("fc")},
+    ]
     places = {}
     for i, part in enumerate(parts):
         save_file(part, tmp_path / f"model-{i}.safetensors")
@@ -187,5 +203,7 @@ def test_classification_of_a_loaded_export_with_own_data(net: nn.Module, tmp_pat
     subject = explorer.Subject(net, explorer.Task.classification(train=data, validation=data), "mine")
     explorer.export(subject, explorer.Recipe(), tmp_path / "out", formats=["safetensors"], device=device)
     again = explorer.load(tmp_path / "out", subject.task)
-    assert explorer.evaluate(again, device=device).metrics == pytest.approx(explorer.evaluate(subject, device=device).metrics)
+    assert explorer.evaluate(again, device=device).metrics == pytest.approx(
+        explorer.evaluate(subject, device=device).metrics
+    )
     assert [g.name for g in again.groups] == [g.name for g in subject.groups]
