@@ -120,4 +120,4 @@ def _entry(name: str, row: Any, base: int, refuse: Any) -> Entry:
                 size=stop - start,
             )
         )  # type: ignore[arg-type]
-    return Entry(name, dtype, tuple(shape), base + start, base + stop)  # type: ignore[arg-type]
+    return Entry(name, dtype, tuple(shape or ()), base + start, base + stop)

@@ -41,16 +41,14 @@ PAYLOADS: dict[str, Callable[[], Any]] = {
 }
 
 
-def torch_zip(value: Any) -> bytes:
+def torch_zip(value: Any, new: bool = True) -> bytes:
     buffer = io.BytesIO()
-    torch.save(value, buffer)
+    torch.save(value, buffer, _use_new_zipfile_serialization=new)
     return buffer.getvalue()
 
 
 def torch_legacy(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer, _use_new_zipfile_serialization=False)
-    return buffer.getvalue()
+    return torch_zip(value, False)
 
 
 def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
