@@ -29,6 +29,8 @@ _PUBLIC = {
     "stream": "explorer.evaluate.evaluator",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
+    "criterion": "explorer.analysis.custom",
+    "gate_importance": "explorer.analysis.gates",
     "quantizers": "explorer.compress.quantizers",
     "exporters": "explorer.export.exporters",
     "load_exported": "explorer.export.files",
@@ -62,9 +64,11 @@ __all__ = [
     "VerificationError",
     "compress",
     "criteria",
+    "criterion",
     "evaluate",
     "export",
     "exporters",
+    "gate_importance",
     "importance",
     "load",
     "load_exported",
@@ -91,6 +95,8 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .analysis.criteria import criteria
+    from .analysis.custom import criterion
+    from .analysis.gates import gate_importance
     from .analysis.importance import importance
     from .compress.apply import compress
     from .compress.plan import Plan

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models.subject import Subject
+from .criteria import registry
 from .importance import importance
 
 QUANTILES = 513
@@ -15,7 +16,10 @@ QUANTILES = 513
 
 @dataclass(frozen=True)
 class Histogram:
-    """counts over equal bins of [low, high]; quantiles: 513 of the *score*, ascending, for the fraction below a cut."""
+    """counts over equal bins of [low, high]; quantiles: 513 of the *score*, ascending, for the fraction below a cut.
+
+    warp: the bins are equal in sign(s) |s|^warp; below 1 where most scores crowd near 0, as products with gradients do.
+    """
 
     low: float
     high: float
@@ -23,6 +27,20 @@ class Histogram:
     quantiles: tuple[float, ...]
     entries: int
     signed: bool
+    warp: float = 1.0
+
+
+def warped(scores: Tensor, warp: float) -> Tensor:
+    """sign(s) |s|^warp"""
+    return scores if warp == 1 else scores.sign() * scores.abs() ** warp
+
+
+def warp_of(scores: Tensor) -> float:
+    """The exponent at which the median lies at a fifth of the range or more."""
+    size = scores.abs()
+    high = float(size.max())
+    share = float(size.median()) / high if high > 0 else 1.0
+    return next((w for w in (1.0, 0.5, 0.25) if share >= 0.1 and w == 1 or share**w >= 0.2), 0.125)
 
 
 def quantiles(scores: Tensor, n: int = QUANTILES) -> tuple[float, ...]:
@@ -36,8 +54,6 @@ def histogram(subject: Subject, layer: str, criterion: str = "l1", bins: int = 1
     """The layer's weights (where the criterion's score is |w|), else its scores. Cached by content."""
 
     def compute() -> Histogram:
-        from .criteria import registry
-
         signed = registry[criterion].signed_axis
         scores = importance(subject, criterion, layers=[layer])[layer]
         shown = (subject.weight(layer) if signed else scores).flatten().float()
@@ -45,10 +61,12 @@ def histogram(subject: Subject, layer: str, criterion: str = "l1", bins: int = 1
         low = -high if signed else float(shown.min())
         if high <= low:
             low, high = low - 0.5, high + 0.5
-        counts = torch.histc(shown.cpu(), bins, low, high).long()
-        return Histogram(low, high, tuple(counts.tolist()), quantiles(scores), scores.numel(), signed)
+        warp = 1.0 if signed else warp_of(shown)
+        ends = warped(torch.tensor([low, high], dtype=torch.float64), warp).tolist()
+        counts = torch.histc(warped(shown.cpu(), warp).clamp(*ends), bins, *ends).long()
+        return Histogram(low, high, tuple(counts.tolist()), quantiles(scores), scores.numel(), signed, warp)
 
-    return subject.memo.get(("histogram", subject.version, layer, criterion, bins), compute)
+    return subject.memo.get(("histogram", subject.version, layer, criterion, bins, registry.generation), compute)
 
 
 def sorted_units(subject: Subject, group: str, criterion: str = "l1") -> tuple[tuple[float, ...], tuple[int, ...]]:
@@ -59,7 +77,7 @@ def sorted_units(subject: Subject, group: str, criterion: str = "l1") -> tuple[t
         ordered = scores.float().cpu().sort(stable=True)
         return tuple(ordered.values.tolist()), tuple(ordered.indices.tolist())
 
-    return subject.memo.get(("units", subject.version, group, criterion), compute)
+    return subject.memo.get(("units", subject.version, group, criterion, registry.generation), compute)
 
 
 def sorted_blocks(subject: Subject, criterion: str = "l1", without: frozenset[str] = frozenset()) -> tuple[tuple[float, ...], tuple[str, ...]]:
@@ -68,7 +86,7 @@ def sorted_blocks(subject: Subject, criterion: str = "l1", without: frozenset[st
     def compute() -> dict[str, float]:
         return {name: float(score) for name, score in importance(subject, criterion, granularity="layer").items()}
 
-    scores = subject.memo.get(("blocks", subject.version, criterion), compute)
-    free = [group.name for group in subject.blocks if not without.intersection(group.producers)]
+    scores = subject.memo.get(("blocks", subject.version, criterion, registry.generation), compute)
+    free = [group.name for group in subject.blocks if group.name in scores and not without.intersection(group.producers)]
     ordered = sorted(free, key=scores.__getitem__)
     return tuple(scores[name] for name in ordered), tuple(ordered)

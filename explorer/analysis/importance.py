@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -14,6 +14,7 @@ from ..core.message import say
 from ..models.structure import Cut
 from ..models.subject import Subject
 from .criteria import Criterion, registry
+from .look import Look
 
 
 def importance(
@@ -24,65 +25,95 @@ def importance(
     layers: Sequence[str] | None = None,
     samples: int = 1024,
     seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
 ) -> dict[str, Tensor]:
     """Scores under a criterion; small means unimportant.
 
     granularity "weight": {layer: Tensor of the weight's shape}; "unit": {group: Tensor [units]};
-    "layer": {removable block: Tensor [1]}, the mean a weight. layers: only these layers (or groups, or blocks). samples, seed: for criteria that look at (train) data.
+    "layer": {removable block: Tensor [1]}, the mean a weight. layers: only these layers (or groups, or blocks); None: all to which the criterion applies.
+    samples, seed: for criteria that look at data: how many of the train split, stratified, and their order.
+    device, progress(done, total), cancel(): for the passes over data. Gradients and activations of all first-order criteria come
+    from one pass, which is kept. The module, its gradients and its requires_grad stay as they are.
     Raises :class:`RecipeError` for unknown names, :class:`UnsupportedError` where the criterion does not apply.
     """
     entry = registry[criterion]()
+    look = Look(samples, seed, progress, cancel, device)
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
     if granularity == "weight":
-        return weight_scores(subject, entry, _known(layers, [layer.name for layer in subject.layers]), samples, seed)
+        names = _chosen(subject, entry, layers, {layer.name: [layer.name] for layer in subject.layers})
+        return weight_scores(subject, entry, names, look)
     if granularity == "layer":
         blocks = {group.name: group for group in subject.blocks}
-        chosen = _known(layers, list(blocks))
-        return {name: torch.tensor([block_score(subject, entry, blocks[name], samples, seed)]) for name in chosen}
+        chosen = _chosen(subject, entry, layers, {name: list(group.producers) for name, group in blocks.items()})
+        return {name: torch.tensor([block_score(subject, entry, blocks[name], look)]) for name in chosen}
     if granularity != "unit":
         raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit, layer", granularity=granularity))
     cuts = subject.structure.cuts
-    chosen = _known(layers, list(cuts))
-    return {name: unit_scores(subject, entry, cuts[name], samples, seed) for name in chosen}
+    return {name: unit_scores(subject, entry, cuts[name], look) for name in _chosen(subject, entry, layers, {name: [name] for name in cuts})}
 
 
-def _known(names: Sequence[str] | None, there: list[str]) -> list[str]:
-    """The names asked for, or all; one that is not there is an error."""
+def _chosen(subject: Subject, entry: Criterion, names: Sequence[str] | None, there: Mapping[str, list[str]]) -> list[str]:
+    """The names asked for; or all that can be scored, of which there must be one where there is anything.
+
+    there: {name: the layers or groups that the criterion has to fit for it}.
+    """
     for name in names or ():
         if name not in there:
             raise RecipeError(say("no layer or group {name!r} to score; {hint}", name=name, hint=near(name, there)))
-    return there if names is None else list(names)
+    if names is not None:
+        return list(names)
+    reasons = {name: next((why for one in parts if (why := entry.is_compatible(subject, one))), None) for name, parts in there.items()}
+    able = [name for name, why in reasons.items() if why is None]
+    if there and not able:
+        first = next(iter(there))
+        raise UnsupportedError(say("{name}: {why}", name=first, why=reasons[first]))
+    return able
 
 
-def weight_scores(subject: Subject, entry: Criterion, names: list[str], samples: int, seed: int) -> dict[str, Tensor]:
-    """{layer: scores of its shape}; non-finite scores are refused, since no ranking of them means anything."""
-    for name in names:
-        why = entry.is_compatible(subject, name)
-        if why:
-            raise UnsupportedError(say("{name}: {why}", name=name, why=why))
-    found = entry.scores(subject, names, samples, seed)
-    for name, scores in found.items():
-        key = ("finite", subject.version, type(entry), name, samples, seed)
-        if not subject.memo.get(key, lambda scores=scores: bool(torch.isfinite(scores).all())):  # type: ignore[misc]
-            raise UnsupportedError(
-                say("{name}: its scores hold NaN or infinity (as its weights may); nothing to rank", name=name)
-            )
-    return found
+def weight_scores(subject: Subject, entry: Criterion, names: list[str], look: Look) -> dict[str, Tensor]:
+    """{layer: scores of its shape}, cached; non-finite scores are refused, since no ranking of them means anything."""
+    keys = {name: ("scores", subject.version, entry.key, name, look.key) for name in names}
+    found = {name: kept for name in names if (kept := subject.memo.peek(keys[name])) is not None}
+    missing = [name for name in names if name not in found]
+    for name in missing:
+        _must_fit(subject, entry, name)
+    if missing:
+        for name, scores in entry.scores(subject, missing, look).items():
+            _must_be_finite(name, scores)
+            found[name] = scores.detach()
+            subject.memo.put(keys[name], found[name])
+    return {name: found[name] for name in names}
 
 
-def unit_scores(subject: Subject, entry: Criterion, cut: Cut, samples: int, seed: int) -> Tensor:
-    """[units]: the criterion aggregated over the rows of every producer of the group."""
-    scores = weight_scores(subject, entry, list(cut.group.producers), samples, seed)
-    rows = []
-    for piece in cut.slices:
-        if piece.role == "producer":
-            moved = scores[piece.tensor].movedim(piece.dim, 0)
-            rows.append(moved[piece.index.to(moved.device)].reshape(cut.group.units, -1))  # [units, k * rest]
-    return entry.aggregate(torch.cat(rows, 1))
+def unit_scores(subject: Subject, entry: Criterion, cut: Cut, look: Look) -> Tensor:
+    """[units]: scores of one group's units, on the device of its first producer; cached."""
+
+    def find() -> Tensor:
+        _must_fit(subject, entry, cut.group.name)
+        scores = entry.unit_scores(subject, cut, look).detach()
+        _must_be_finite(cut.group.name, scores)
+        return scores.float().to(subject.weight(cut.group.producers[0]).device)
+
+    return subject.memo.get(("unit scores", subject.version, entry.key, cut.group.name, look.key), find)
 
 
-def block_score(subject: Subject, entry: Criterion, group: Group, samples: int, seed: int) -> float:
+def block_score(subject: Subject, entry: Criterion, group: Group, look: Look) -> float:
     """The criterion aggregated over all weights of a block, over what it gives for as many ones: a mean for a sum,
     a root mean square for a root of squares. So blocks of different sizes compare."""
-    found = weight_scores(subject, entry, list(group.producers), samples, seed)
+    found = weight_scores(subject, entry, list(group.producers), look)
     flat = torch.cat([found[name].reshape(1, -1).float().cpu() for name in group.producers], 1)
     return float(entry.aggregate(flat) / entry.aggregate(torch.ones_like(flat)))
+
+
+def _must_fit(subject: Subject, entry: Criterion, name: str) -> None:
+    why = entry.is_compatible(subject, name)
+    if why is not None:
+        raise UnsupportedError(say("{name}: {why}", name=name, why=why))
+
+
+def _must_be_finite(name: str, scores: Tensor) -> None:
+    if not bool(torch.isfinite(scores).all()):
+        raise UnsupportedError(say("{name}: its scores hold NaN or infinity (as its weights may); nothing to rank", name=name))

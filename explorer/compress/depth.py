@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import block_score
+from ..analysis.look import Look
 from ..core.errors import UnsupportedError
 from ..core.message import say
 from ..core.rules import LAYER_PRUNE, Prune
@@ -68,8 +69,8 @@ def scores_of(subject: Subject, criterion: str, blocks: Sequence[Block]) -> Tens
     entry = criteria[criterion]()
 
     def one(block: Block) -> float:
-        key = ("block score", subject.version, criterion, block.group.name)
-        return subject.memo.get(key, lambda: block_score(subject, entry, block.group, 1024, 0))
+        key = ("block score", subject.version, entry.key, block.group.name)
+        return subject.memo.get(key, lambda: block_score(subject, entry, block.group, Look()))
 
     return torch.tensor([one(block) for block in blocks])
 

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
+from ..analysis.look import Look
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.rules import LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
+from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
 from ..core.targets import effective
 from ..models.blocks import Block
+from ..models.gates import gates_of
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
@@ -46,7 +48,7 @@ def resolve(subject: Subject, recipe: Recipe) -> Plan:
                 type=type(recipe).__name__,
             )
         )
-    return subject.memo.get(("plan", subject.version, recipe.rules), lambda: _resolve(subject, recipe))
+    return subject.memo.get(("plan", subject.version, recipe.rules, criteria.generation), lambda: _resolve(subject, recipe))
 
 
 def _resolve(subject: Subject, recipe: Recipe) -> Plan:
@@ -134,8 +136,8 @@ def _weights(
     for index, names in by_rule.items():
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
-        scores = weight_scores(subject, criteria[rule.criterion](), names, 1024, 0)
-        stays = _cut(rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
+        stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
             mask, score = stays[name], scores[name]
@@ -163,18 +165,22 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)
-    if fixed or shape:  # runs and blocks lie in the tensor that remains, which is what gets stored
+    gates = {name: gates_of(subject, name) for name in names} if rule.granularity == GATE else {}
+    if fixed or shape or gates:  # runs and blocks lie in the tensor that remains, which is what gets stored
         whole = {name: compact(scores[name], living[name]) if name in living else scores[name] for name in names}
         if fixed:
             found = {name: by_pattern(whole[name], *fixed) for name in names}
         else:
-            assert shape
-            sums = _ranked(rule, {name: block_sums(whole[name], *shape) for name in names}, {})
-            found = {name: expand_blocks(sums[name], *shape, whole[name].shape) for name in names}
+            shapes = {name: shape or (len(whole[name]) // gates[name], whole[name][0].numel()) for name in names}
+            sums = {name: block_sums(whole[name], *shapes[name]) for name in names}
+            if gates:  # gates differ in size between layers
+                sums = {name: sums[name] / (shapes[name][0] * shapes[name][1]) for name in names}
+            stays = _ranked(rule, sums, {})
+            found = {name: expand_blocks(stays[name], *shapes[name], whole[name].shape) for name in names}
         return {name: spread(found[name], living[name]) if name in living else found[name] for name in names}
     return _ranked(rule, scores, living)
 

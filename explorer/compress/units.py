@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import unit_scores
+from ..analysis.look import Look
 from ..core.errors import RecipeError, UnsupportedError
 from ..core.layers import Layer
 from ..core.message import say
@@ -80,18 +81,15 @@ def _must_have_units(subject: Subject, target: str) -> None:
 
 
 def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, Tensor]:
-    """{group: sorted indices that stay}. A global scope ranks all groups at once, scores over their group's mean."""
+    """{group: sorted indices that stay}. A global scope ranks all groups at once, scores over their group's mean (of |score| where
+    scores may be negative)."""
     if rule.mode == "shrink":
         raise RecipeError(say("mode='shrink' is defined for weights; for units use hard or scale"))
     entry = criteria[rule.criterion]()
 
-    def one(cut: Cut) -> Tensor:  # scores do not change while a threshold moves
-        key = ("unit scores", subject.version, rule.criterion, cut.group.name)
-        return subject.memo.get(key, lambda: unit_scores(subject, entry, cut, 1024, 0).float())
-
-    scores = [one(cut) for cut in cuts]
+    scores = [unit_scores(subject, entry, cut, Look()) for cut in cuts]
     if rule.scope == "global":
-        scores = [s / m if (m := s.mean()) > 0 else s for s in scores]
+        scores = [s / m if (m := s.abs().mean()) > 0 else s for s in scores]
         stays = units_that_stay(scores, rule.sparsity, rule.threshold)
     else:
         stays = [units_that_stay([s], rule.sparsity, rule.threshold)[0] for s in scores]

@@ -54,7 +54,8 @@ class Recipe:
         sparsity: fraction in [0, 1) of the entries (or units) to prune, exactly ``round(s * n)``; or
         threshold: prune where the criterion's score is <= it. granularity: "weight", "unit" (structured: whole
         channels or neurons, removed), "layer" (depth: whole branches beside a residual; one ranking over all that the targets
-        mean, by their mean score a weight), "N:M" (neither sparsity nor threshold) or "RxC" blocks.
+        mean, by their mean score a weight), "N:M" (neither sparsity nor threshold), "RxC" blocks, or "gate": the whole
+        input or recurrent matrix of a gate of an LSTM or GRU.
         multiple, at_least: for units, the number that stays in a group is rounded to a multiple (of 8, say, which
         hardware likes) and is never below at_least. mode: "hard" sets to zero; "scale" multiplies by ``factor``; "shrink" is sign(w) max(|w| - t, 0)
         (soft thresholding; Donoho 1995, IEEE Trans. Inf. Theory 41(3), eq. 4). Raises :class:`RecipeError`.

@@ -16,6 +16,8 @@ WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
 KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
 ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
 
+GATE = "gate"  # the granularity of whole gates of an LSTM or GRU
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -132,8 +134,8 @@ class Prune:
                 ),
             )
         fixed = pattern(self.granularity)
-        if not (self.granularity in ("weight", "unit", "layer") or fixed or block(self.granularity)):
-            accepted = say('weight, unit, layer, a pattern such as "2:4" or a block such as "4x1"')
+        if not (self.granularity in ("weight", "unit", "layer", GATE) or fixed or block(self.granularity)):
+            accepted = say('weight, unit, layer, gate, a pattern such as "2:4" or a block such as "4x1"')
             raise wrong(
                 where,
                 say(

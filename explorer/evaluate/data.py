@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from ..core.errors import TaskError
-from ..core.message import say
 from ..models.memo import nbytes
+from ..models.strata import labels, stratified_order
 from ..models.task import Task, rebuilt, to_device
 
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 MAX_CHUNK = 512
-
-
-def stratified_order(labels: np.ndarray | None, n: int, seed: int = 0) -> np.ndarray:
-    """A seeded permutation of range(n) in which every prefix holds each label in its share (to one sample)."""
-    rng = np.random.default_rng(seed)
-    if labels is None:
-        return rng.permutation(n)
-    place = np.empty(n)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    return np.argsort(place, kind="stable")
 
 
 def looks(total: int) -> list[int]:
@@ -38,28 +24,6 @@ def looks(total: int) -> list[int]:
         out.append(at)
         step = min(MAX_CHUNK, at)
     return out
-
-
-def _labels(task: Task, split: str, data: Any, collated: Any) -> np.ndarray | None:
-    """[N] class indices to stratify by: the collated targets, else what the data set shows of them, else read one by one."""
-    if task.kind != "classification":
-        return None
-    targets = collated if collated is not None else getattr(data, "targets", None)
-    if targets is None and hasattr(data, "tensors"):
-        targets = data.tensors[-1]
-    if targets is None or len(targets) != len(data):  # a wrapper may show the targets of what it wraps
-        targets = [data[i][1] for i in range(len(data))]
-    try:
-        labels = np.asarray([int(t) for t in targets] if isinstance(targets, (list, tuple)) else torch.as_tensor(targets).cpu())
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TaskError(
-            say(
-                "split {split!r}: targets cannot be read ({error}); accepted: a class index a sample",
-                split=split,
-                error=str(error),
-            )
-        ) from None
-    return labels if labels.shape == (len(data),) else None
 
 
 class SplitData:
@@ -74,8 +38,8 @@ class SplitData:
         self.total = len(data)
         fits = task.collate is default_collate and nbytes(task.batch(split, [0])) * self.total <= BUDGET
         whole = task.batch(split, range(self.total)) if fits else None
-        labels = _labels(task, split, data, whole[1] if whole else None)
-        self.order = torch.from_numpy(stratified_order(labels, self.total).astype("int64"))
+        known = labels(task, split, data, whole[1] if whole else None)
+        self.order = torch.from_numpy(stratified_order(known, self.total).astype("int64"))
         self.looks = looks(self.total)
         self._whole = self._move((_part(whole[0], self.order), _part(whole[1], self.order))) if whole else None
 

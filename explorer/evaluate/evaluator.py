@@ -32,11 +32,12 @@ def evaluate(
     *,
     split: str = "validation",
     precision: str = "full",
+    samples: int | None = None,
     device: str | torch.device | None = None,
     cancel: Cancel = None,
     progress: Progress = None,
 ) -> Report:
-    """Judge a recipe on all samples of a split.
+    """Judge a recipe on all samples of a split, or on the first ``samples`` of its stratified order.
 
     precision "full" is float32; "fast" the machine's fast dtype where that is faster (bfloat16), else float32.
     ``cancel()`` is asked between chunks; ``progress(done, total)`` is told after each. Equal plans are evaluated once.
@@ -46,6 +47,10 @@ def evaluate(
     plan = resolve(subject, recipe)
     run = _engine(subject, split, precision, device)
     total = run.data(split).total
+    if samples is not None:
+        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+            raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
+        total = min(samples, total)
     done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
     first = 0 if done >= total else total
     work = first + (total if plan.layers else 0)

@@ -72,6 +72,11 @@ class PrunedAttention(nn.Module):
         biases = (None, None, None) if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
         return list(zip(weights, biases, strict=True))
 
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        """Queries, keys and values [N, L, heads * head_dim]."""
+        inputs = zip((query, key, value), self._projections(), strict=True)
+        return [F.linear(x, w, b) for x, (w, b) in inputs]
+
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None, need_weights: bool = True,
         attn_mask: Tensor | None = None, average_attn_weights: bool = True, is_causal: bool = False,
@@ -85,8 +90,8 @@ class PrunedAttention(nn.Module):
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = query.transpose(0, 1), key.transpose(0, 1), value.transpose(0, 1)
-        inputs = zip((query, key, value), self._projections(), strict=True)
-        q, k, v = (F.linear(x, w, b).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for x, (w, b) in inputs)
+        parts = self._project(query, key, value)
+        q, k, v = (one.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2) for one in parts)
         hint = is_causal and key_padding_mask is None and not need_weights  # trusted as nn.MultiheadAttention does
         mask = None if hint else self._mask(attn_mask, key_padding_mask, q.dtype)
         out, weights = self._attend(q, k, v, mask, hint, need_weights)

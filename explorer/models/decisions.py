@@ -26,7 +26,7 @@ class Decisions(TorchFunctionMode):
     """Notes in order how tensors turn into True or False outside of torch's own code.
 
     forced: outcomes of the first of them, whatever the data say; the others are the data's own.
-    made: [(where: file and line, outcome)] of what was decided. Numbers that ``.item()`` takes out of floating tensors are watched, too:
+    made: [(where: file and line, outcome)] of what was decided. numbers: where floating data became a number. Numbers that ``.item()`` takes out of floating tensors are watched, too:
     comparing them is a decision.
     """
 
@@ -34,6 +34,7 @@ class Decisions(TorchFunctionMode):
         super().__init__()
         self.forced = tuple(forced)
         self.made: list[tuple[str, bool]] = []
+        self.numbers: list[str] = []
 
     def decide(self, outcome: bool, where: str) -> bool:
         if len(self.made) < len(self.forced):
@@ -52,6 +53,7 @@ class Decisions(TorchFunctionMode):
             return value
         if isinstance(value, bool):
             return self.decide(value, where)
+        self.numbers.append(where)
         return Watched(value, self) if name == "item" else value
 
 

@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.rules import LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, Rule, pattern
+from explorer.core.rules import (
+    GATE,
+    LAYER_PRUNE,
+    UNIT_PRUNE,
+    WEIGHT_PRUNE,
+    WEIGHT_QUANTIZE,
+    Prune,
+    Quantize,
+    Rule,
+    pattern,
+)
 from explorer.core.targets import effective
 
 ALL = "*"
@@ -62,7 +72,7 @@ def settings_of(recipe: Recipe, layers: Sequence[Layer], layer: Layer, chosen: S
         granularity = "weight"
     rule = prune_rule(recipe, layers, layer.name, granularity)
     if rule is None and granularity not in ("unit", "layer"):
-        granularity = "weight"
+        granularity = GATE if granularity == GATE and has_gates(layer) else "weight"
     if granularity == "layer":
         return replace(chosen, granularity=granularity, mode="hard", criterion=rule.criterion if rule else chosen.criterion)
     if rule is None:
@@ -77,11 +87,31 @@ def rounded(value: float, digits: int = 5) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float) -> Recipe:
-    """Set the cut of the layer (or of all) to a threshold on the score; a threshold below every score clears it."""
+def has_gates(layer: Layer) -> bool:
+    """Whether the layer's rows are those of an LSTM's or GRU's gates."""
+    return layer.kind in ("lstm", "gru") and layer.name.rpartition(".")[2].startswith(("weight_ih", "weight_hh"))
+
+
+def cut_gates(recipe: Recipe, layer: Layer, settings: Settings, k: int, gates: int) -> Recipe:
+    """Cut the ``k`` weakest of the layer's gates; none clears the cut."""
+    if k <= 0:
+        return recipe.clear(layer.name, kind=WEIGHT_PRUNE)
+    factor = settings.factor if settings.mode == "scale" else None
+    mode = "scale" if settings.mode == "scale" else "hard"
+    return recipe.prune(layer.name, sparsity=min(k, gates - 1) / gates, criterion=settings.criterion, granularity=GATE, mode=mode, factor=factor)  # type: ignore[arg-type]
+
+
+def mean_size(scores: Sequence[float]) -> float:
+    """What unit scores are divided by in one ranking over all groups: the mean of |score|, or 1."""
+    return sum(map(abs, scores)) / len(scores) or 1.0
+
+
+def cut(recipe: Recipe, layer: Layer, settings: Settings, threshold: float, lowest: float = 0.0) -> Recipe:
+    """Set the cut of the layer (or of all) to a threshold on the score; below every score, or at 0 where no score is below 0
+    (``lowest``), it clears the cut."""
     everywhere = _everywhere(settings)
     targets = ALL if everywhere else layer.name
-    if threshold <= 0 and settings.granularity != "unit":
+    if (threshold < lowest or threshold <= 0 <= lowest) and settings.granularity != "unit":
         return recipe.clear(targets, kind=WEIGHT_PRUNE)
     scale = settings.mode == "scale"
     return recipe.prune(
@@ -107,8 +137,7 @@ def unit_threshold(scores: Sequence[float], k: int, normalized: bool) -> float:
     middle = (low + high) / 2
     short = rounded(middle)
     value = short if low <= short < high else middle
-    mean = sum(scores) / len(scores)
-    return value / mean if normalized and mean > 0 else value
+    return value / mean_size(scores) if normalized else value
 
 
 def with_settings(
@@ -126,7 +155,8 @@ def with_settings(
     same = old.criterion == settings.criterion and old.threshold is not None and not pattern(old.granularity)
     same = same and (old.scope == "global") == _everywhere(settings)
     if same:
-        return cut(recipe, layer, settings, old.threshold)  # type: ignore[arg-type]
+        threshold = old.threshold or 0.0
+        return cut(recipe, layer, settings, threshold, min(threshold, 0.0) if threshold else 0.0)
     everywhere = _everywhere(settings)
     return recipe.prune(
         targets,

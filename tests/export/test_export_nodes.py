@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import explorer
+from explorer.core.errors import ExportError
+from explorer.core.recipe import Recipe
 from explorer.export.onnx_flatten import flatten_directions
 from explorer.export.onnx_graph import to_onnx
 from explorer.models.calls import calls
 from tests.contract.nets import randomize, tiny
+from tests.structure.zoo import UNTRACEABLE
 
 
 def kinds(model: onnx.ModelProto) -> Counter[str]:
@@ -120,3 +125,13 @@ def test_only_what_joins_directions_is_rewritten() -> None:
     for other in (joined((1, 0, 2, 3)), joined((0, 1, 3, 3)), joined((0, 1, 2, 3), start=1)):
         before = other.SerializeToString()
         assert flatten_directions(other).SerializeToString() == before
+
+
+@pytest.mark.parametrize("name", ["early exit", "branch on a number that is lost", "branch on data"])
+def test_a_graph_does_not_stand_for_a_forward_that_branches_on_data(name: str, device: str, tmp_path: Path) -> None:
+    """Though all samples that are compared may take one way."""
+    subject = next(case for case in UNTRACEABLE if case.name == name).subject(device)
+    with pytest.raises(ExportError, match=r"branches on them \(nets_control\.py:\d+\)"):
+        explorer.export(subject, Recipe(), tmp_path / "out", formats=["onnx"])
+    bundle = explorer.export(subject, Recipe(), tmp_path / "weights", formats=["safetensors"])
+    assert "weights only" in bundle.notes[0]

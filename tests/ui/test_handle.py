@@ -241,8 +241,8 @@ def test_a_histogram_is_counted_once(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-resnet", "fashion-vit"])
-def test_every_number_of_blocks_comes_back(name: str) -> None:
-    subject, settings = few(name), Settings("layer")
+def test_every_number_of_blocks_comes_back(name: str, device: str) -> None:
+    subject, settings = few(name, device=device), Settings("layer")
     layer = subject.layers[0]
     scores, names = sorted_blocks(subject, "l1")
     for k in range(len(scores) + 1):

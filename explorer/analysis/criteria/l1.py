@@ -8,6 +8,7 @@ from . import Criterion, registry
 
 if TYPE_CHECKING:
     from ...models.subject import Subject
+    from ..look import Look
 
 
 @registry.register("l1")
@@ -23,8 +24,5 @@ class L1(Criterion):
     title = "magnitude |w|"
     signed_axis = True
 
-    def scores(self, subject: Subject, names: list[str], samples: int, seed: int) -> dict[str, Tensor]:
+    def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         return {name: subject.weight(name).abs() for name in names}
-
-    def aggregate(self, scores: Tensor) -> Tensor:
-        return scores.sum(1)

@@ -10,6 +10,7 @@ from . import Criterion, registry
 
 if TYPE_CHECKING:
     from ...models.subject import Subject
+    from ..look import Look
 
 
 @registry.register("random")
@@ -22,11 +23,12 @@ class Random(Criterion):
     """
 
     title = "random"
+    family = "reference"
 
-    def scores(self, subject: Subject, names: list[str], samples: int, seed: int) -> dict[str, Tensor]:
+    def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         out = {}
         for name in names:
-            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{look.seed}/{name}".encode()))
             weight = subject.weight(name)
             out[name] = torch.rand(weight.shape, generator=generator).to(weight.device)
         return out

@@ -9,6 +9,7 @@ from ...compress.plan import Plan
 from ...core.errors import ExportError
 from ...core.message import say
 from ...models.calls import calls
+from ...models.decisions import Decisions
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
 from . import Exporter, Written, registry
@@ -44,7 +45,22 @@ class Onnx(Exporter):
                     largest=LARGEST,
                 )
             )
-        model = strip(to_onnx(subject, module, calls(subject, module, (2,))[0]))
+        call = calls(subject, module, (2,))[0]
+        with Decisions() as seen:
+            call(module)
+        if found := [
+            *(where for where, _ in seen.made),
+            *seen.numbers,
+        ]:  # a trace would write down one way for all data
+            raise ExportError(
+                say(
+                    "{subject}: its forward makes Python values of data or branches on them ({where}), and an ONNX graph would hold "
+                    "those of one sample; other formats hold the weights",
+                    subject=subject.name,
+                    where=found[0],
+                )
+            )
+        model = strip(to_onnx(subject, module, call))
         (folder / self.filename).write_bytes(model.SerializeToString())
         return Written((self.filename,))
 

@@ -100,7 +100,9 @@ export function mount(root, { onChange }) {
   const strip = () => d.view === "scores" && d.levels;
   const width = () => W - (soft() ? 30 : 0);
   const top = () => (signed() ? d.hi : d.q[d.q.length - 1]);
-  const x = (v) => ((v - d.lo) / (d.hi - d.lo || 1)) * width();
+  const warp = (v) => Math.sign(v) * Math.abs(v) ** (d.warp || 1); // scores crowd near 0: lo and hi are warped, thresholds are not
+  const unwarp = (u) => Math.sign(u) * Math.abs(u) ** (1 / (d.warp || 1));
+  const x = (v) => ((warp(v) - d.lo) / (d.hi - d.lo || 1)) * width();
   const limit = () => d.scores.length - (d.all ? 0 : 1); // at least one unit stays; of blocks all may go
   const place = (sign = 1) => (units() ? (value.k / d.scores.length) * width() : x(sign * value.t));
   const share = () => (units() ? value.k / d.scores.length : value.t <= 0 && signed() ? 0 : fraction(d.q, value.t, d.n));
@@ -113,7 +115,7 @@ export function mount(root, { onChange }) {
     return path;
   };
   const heights = () => {
-    const source = units() ? d.scores : d.counts, most = Math.max(...source, 1e-30), room = base() - TOP;
+    const low = units() ? Math.min(0, ...d.scores) : 0, source = units() ? d.scores.map((s) => s - low) : d.counts, most = Math.max(...source, 1e-30), room = base() - TOP;
     const scaled = (c) => (!units() && d.log ? Math.log1p(c) / Math.log1p(most) : c / most);
     return source.map((c) => (c > 0 ? Math.max(scaled(c) * room, 1) : 0));
   };
@@ -130,7 +132,7 @@ export function mount(root, { onChange }) {
       shade.setAttribute("width", Math.max(0, place()));
       ghost.setAttribute("d", soft() ? bars(0, value.k, tall.map((h) => h * value.factor)) : "");
     } else {
-      const edge = (v) => clamp(Math.round(((v - d.lo) / (d.hi - d.lo || 1)) * n), 0, n);
+      const edge = (v) => clamp(Math.round(((warp(v) - d.lo) / (d.hi - d.lo || 1)) * n), 0, n);
       const cuts = value.t > 0 || !signed();
       const left = signed() ? edge(-value.t) : 0, right = cuts ? edge(value.t) : left;
       gone.setAttribute("d", bars(left, right, tall));
@@ -225,7 +227,7 @@ export function mount(root, { onChange }) {
       const anchor = at < 12 ? "start" : at > width() - 12 ? "end" : "middle";
       make("text", { class: "tick", x: at, y: base() + 17, "text-anchor": anchor }, ticks).textContent = text;
     };
-    if (!units()) for (const v of rounds(d.lo, d.hi)) label(x(v), number(v));
+    if (!units()) for (const u of rounds(d.lo, d.hi)) label(((u - d.lo) / (d.hi - d.lo || 1)) * width(), number(unwarp(u)));
     else { label(0, `← ${d.text.cut}`); label(width(), `${d.text.kept} →`); }
     marks.replaceChildren();
     if (d.levels && !units()) {
@@ -265,7 +267,7 @@ export function mount(root, { onChange }) {
   const atPointer = (event) => {
     const px = clamp(event.clientX - svg.getBoundingClientRect().left - held, 0, width());
     if (units()) return { k: Math.round((px / width()) * d.scores.length) };
-    const v = d.lo + (px / width()) * (d.hi - d.lo);
+    const v = unwarp(d.lo + (px / width()) * (d.hi - d.lo));
     return { t: signed() ? Math.abs(v) : v };
   };
   const factorAt = (event) => ({ factor: +(1 - (event.clientY - svg.getBoundingClientRect().top - held - TOP) / (base() - TOP)).toFixed(2) });
@@ -290,8 +292,9 @@ export function mount(root, { onChange }) {
     if (d.locked) return;
     const max = field === "factor" ? MOST : units() ? limit() : top(), min = field === "factor" ? LEAST : units() ? 0 : Math.min(0, d.q[0]);
     const name = field === "factor" ? "factor" : units() ? "k" : "t", v = value[name];
-    const small = field === "factor" ? 0.01 : units() ? 1 : (max - min) / 200, big = field === "factor" ? 0.1 : units() ? Math.max(1, Math.round(max / 20)) : (max - min) / 20;
-    const to = { ArrowRight: v + small, ArrowUp: v + small, ArrowLeft: v - small, ArrowDown: v - small, PageUp: v + big, PageDown: v - big, Home: min, End: max }[e.key];
+    const small = field === "factor" ? 0.01 : 1, big = field === "factor" ? 0.1 : Math.max(1, Math.round(max / 20));
+    const by = (share) => (name === "t" ? unwarp(warp(v) + share * (warp(max) - warp(min))) : v + Math.sign(share) * (Math.abs(share) > 0.01 ? big : small));
+    const to = { ArrowRight: by(0.005), ArrowUp: by(0.005), ArrowLeft: by(-0.005), ArrowDown: by(-0.005), PageUp: by(0.05), PageDown: by(-0.05), Home: min, End: max }[e.key];
     if (to === undefined) return;
     e.preventDefault();
     e.stopPropagation();

@@ -9,7 +9,7 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.ui import models, state
 from explorer.ui.i18n import _, translated
-from explorer.ui.panels import detail, header, overview, settle, tabs
+from explorer.ui.panels import detail, header, overview, ready, settle, tabs
 
 TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
 DEFAULT = "fashion-lenet5"
@@ -23,6 +23,7 @@ def render() -> None:
     subject = models.open_subject(name)
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
+    ready.prepare(subject, space.history.present)
     try:
         explorer.resolve(subject, space.history.present)
     except ExplorerError as error:

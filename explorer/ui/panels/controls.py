@@ -10,9 +10,11 @@ from typing import Any
 import streamlit as st
 
 import explorer
+from explorer.analysis.costs import registry as costs
+from explorer.analysis.criteria import FAMILIES, registry
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.rules import LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, block, pattern
+from explorer.core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, block, pattern
 from explorer.models.subject import Subject
 
 from .. import edits
@@ -45,11 +47,26 @@ class Scene:
 
 
 def current(space: Workspace, subject: Subject, layer: Layer) -> Settings:
-    """The settings that the handle acts with."""
+    """The settings that the handle acts with. Where nothing is cut yet, a criterion that cannot score the layer gives way to l1."""
+    recipe = space.live or space.history.present
     chosen = space.chosen
     if chosen.granularity == "layer" and not subject.blocks:  # chosen for another model
         chosen = replace(chosen, granularity="weight")
-    return edits.settings_of(space.live or space.history.present, subject.layers, layer, chosen)
+    found = edits.settings_of(recipe, subject.layers, layer, chosen)
+    if edits.prune_rule(recipe, subject.layers, layer.name, found.granularity) is None and not _fits(subject, layer, found):
+        return replace(found, criterion="l1")
+    return found
+
+
+def _fits(subject: Subject, layer: Layer, settings: Settings) -> bool:
+    """Whether the chosen criterion can score the layer at the chosen granularity."""
+    if settings.criterion not in registry:
+        return False
+    places = [str(layer.group) if settings.granularity == "unit" else layer.name]
+    if settings.granularity == "layer":  # blocks are scored by the weights within
+        places = [name for one in subject.blocks for name in one.producers]
+    entry = registry[settings.criterion]()
+    return all(entry.is_compatible(subject, place) is None for place in places)
 
 
 def render(scene: Scene) -> None:
@@ -60,10 +77,11 @@ def render(scene: Scene) -> None:
     recipe = scene.space.history.present
     group = next((one for one in subject.groups if one.name == layer.group), None)
     depth = ["layer"] if subject.blocks else []
-    names = {"layer": _("blocks (depth)"), "weight": _("weights"), "unit": unit_name(group.kind if group else ""), RUNS: RUNS}
+    names = {"layer": _("blocks (depth)"), "weight": _("weights"), "unit": unit_name(group.kind if group else ""), RUNS: RUNS, GATE: _("gates")}
     shown = RUNS if pattern(settings.granularity) else settings.granularity
     blocks = [shown] if block(shown) else []
-    _choice(scene, _("Prune"), "granularity", ["weight", *(["unit"] if group else []), *depth, RUNS, *blocks], shown, names)
+    gates = [GATE] if edits.has_gates(layer) else []
+    _choice(scene, _("Prune"), "granularity", ["weight", *(["unit"] if group else []), *depth, RUNS, *gates, *blocks], shown, names)
     if pattern(settings.granularity):
         _choice(scene, _("Pattern"), "pattern", list(dict.fromkeys([*PATTERNS, settings.granularity])), settings.granularity)
     if settings.granularity == "unit":
@@ -71,11 +89,15 @@ def render(scene: Scene) -> None:
     modes = ["hard", "scale"] + (["shrink"] if settings.granularity == "weight" and settings.criterion == "l1" else [])
     if settings.granularity != "layer":
         _choice(scene, _("Mode"), "mode", modes, settings.mode, {"hard": _("hard"), "scale": _("soft"), "shrink": _("shrink")})
-    criteria = list(explorer.criteria())
-    titles = {name: criterion_title(name) for name in criteria}
-    _choice(scene, _("Ranked by"), "criterion", criteria, settings.criterion, titles, select=True)
-    if settings.granularity != "layer":  # blocks are always ranked together
+    base, _slash, cost = settings.criterion.partition("/")
+    criteria = [name for name in by_family() if name == base or _fits(subject, layer, replace(settings, criterion=name))]
+    titles = {name: f"{criterion_title(name)} · {family_name(registry[name].family)}" for name in criteria}
+    _choice(scene, _("Ranked by"), "criterion", criteria, base, titles, select=True)
+    if settings.granularity not in (GATE, "layer"):  # blocks are always ranked together
         _choice(scene, _("Applies to"), "scope", ["layer", "global"], settings.scope, {"layer": _("this layer"), "global": _("all layers")})
+    if settings.scope == "global" and settings.granularity not in (GATE, "layer") or cost:  # within one layer everything costs the same
+        able = ["", *(name for name in costs if name == cost or _fits(subject, layer, replace(settings, criterion=f"{base}/{name}")))]
+        _choice(scene, _("Divided by"), "cost", able, cost, {"": _("nothing")} | {name: _(costs[name].title) for name in costs})
     bits.render(scene)
     _where_from(scene)
     ruled = any(edits.rule_for(recipe, subject.layers, layer.name, kind) for kind in (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE, WEIGHT_QUANTIZE))
@@ -104,9 +126,29 @@ def unit_name(kind: str) -> str:
 
 def criterion_title(name: str) -> str:
     """A criterion's short name on screen."""
-    from explorer.analysis.criteria import registry
+    base, slash, cost = name.partition("/")
+    return _(registry[base].title) + (f" / {_(costs[cost].title)}" if slash else "")
 
-    return _(registry[name].title)
+
+def by_family() -> list[str]:
+    """The criteria, one family after another."""
+    return sorted(registry, key=lambda name: (FAMILIES.index(registry[name].family), name))
+
+
+def family_name(family: str) -> str:
+    """A family of criteria on screen."""
+    names = {
+        "magnitude": _("weights"), "gradient": _("gradient"), "second order": _("second order"), "activation": _("activation"),
+        "structure": _("structure"), "reference": _("reference"), "own": _("your own"),
+    }  # fmt: skip
+    return names.get(family, family)
+
+
+def criterion_help(name: str) -> str:
+    """What a criterion does, its formula and source; and of a cost that it is divided by."""
+    base, slash, cost = name.partition("/")
+    text = help_for("criterion", base, registry.help(base))
+    return f"{text}\n\n{help_for('cost', cost, costs.help(cost))}" if slash else text
 
 
 def row(label: str, explained: str, widget: Callable[[], object]) -> None:
@@ -120,9 +162,10 @@ def _help(field: str, settings: Settings) -> str:
     if field == "mode":
         return "\n\n".join(help_for("term", name, "") for name in ("hard pruning", "soft pruning", "shrinkage operator"))
     if field == "criterion":
-        from explorer.analysis.criteria import registry
-
-        return help_for("criterion", settings.criterion, registry.help(settings.criterion))
+        return criterion_help(settings.criterion.partition("/")[0])
+    if field == "cost":
+        cost = settings.criterion.partition("/")[2] or "mac"
+        return help_for("cost", cost, costs.help(cost))
     return help_for("term", {"pattern": "granularity", "multiple": "unit multiple"}.get(field, field), "")
 
 
@@ -152,16 +195,22 @@ def _changed(scene: Scene, field: str, picked: Any) -> None:
     settings, base, layers = scene.settings, scene.space.history.present, scene.subject.layers
     if field == "granularity" and picked == RUNS:
         picked = PATTERNS[0]
+    if field in ("criterion", "cost"):  # one name for both: "taylor/mac"
+        base_name, _slash, cost = settings.criterion.partition("/")
+        base_name, cost = (picked, cost) if field == "criterion" else (base_name, picked)
+        field, picked = "criterion", f"{base_name}/{cost}" if cost else base_name
     new = replace(settings, **{"granularity" if field == "pattern" else field: picked})  # type: ignore[arg-type]
+    if not _fits(scene.subject, scene.layer, new) and field != "criterion":
+        new = replace(new, criterion="l1")
     if new.granularity == "layer":
         new = replace(new, mode="hard")
     if new.mode == "shrink" and (new.criterion != "l1" or new.granularity != "weight"):
         new = replace(new, mode="hard")
     scene.space.chosen = new
     if field == "granularity" and not pattern(picked):
-        if edits.prune_rule(base, layers, scene.layer.name, picked) is not None:
+        if picked != GATE and edits.prune_rule(base, layers, scene.layer.name, picked) is not None:
             scene.space.chosen = edits.settings_of(base, layers, scene.layer, new)
-        if pattern(settings.granularity) or block(settings.granularity):
+        if pattern(settings.granularity) or block(settings.granularity) or GATE in (picked, settings.granularity):
             base = base.clear(edits.ALL if settings.scope == "global" else scene.layer.name, kind=WEIGHT_PRUNE)
         scene.push(base)
         return

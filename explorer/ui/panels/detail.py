@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -21,7 +22,7 @@ from explorer.models.subject import Subject
 from ..components.threshold import threshold
 from ..i18n import _, translated
 from ..state import Workspace
-from . import controls, handle, scoreboard
+from . import controls, handle, ready, scoreboard
 
 KEY = "handle"
 
@@ -63,6 +64,9 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     layer = subject.layer(space.layer)
     event = _event(space)
     settings = controls.current(space, subject, layer)
+    place = str(layer.group) if settings.granularity == "unit" else layer.name
+    with suppress(ExplorerError):  # said below, where the recipe is resolved
+        ready.scored(subject, settings.criterion, "unit" if settings.granularity == "unit" else "weight", [place])
     if event is not None and event.get("id") == handle.identity(space, layer, settings):
         _apply(space, subject, layer, event)
     else:

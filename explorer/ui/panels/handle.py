@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from explorer.analysis.criteria import registry as criteria
+from explorer.analysis.gates import gate_importance
 from explorer.analysis.histogram import Histogram, histogram, sorted_blocks, sorted_units
 from explorer.compress.plan import Plan
 from explorer.compress.view import levels, sqnr
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.core.report import Counts
-from explorer.core.rules import pattern
+from explorer.core.rules import GATE, pattern
 from explorer.core.targets import effective
+from explorer.models.gates import gate_names
 from explorer.models.subject import Subject
 
 from .. import edits
@@ -43,7 +45,10 @@ def edit(recipe: Recipe, subject: Subject, layer: Layer, settings: Settings, val
         scores, _names = sorted_blocks(subject, settings.criterion, effective(recipe.rules, subject.layers)[1])
         k = min(int(value.get("k") or 0), len(scores))
         return edits.cut(recipe, layer, settings, edits.unit_threshold(scores, k, False)) if k > 0 else edits.clear_cut(recipe, layer, settings)
-    return edits.cut(recipe, layer, settings, edits.rounded(float(value["t"])))
+    if settings.granularity == GATE:
+        return edits.cut_gates(recipe, layer, settings, int(value.get("k") or 0), len(gate_names(subject, layer.name)))
+    lowest = histogram(subject, layer.name, settings.criterion).quantiles[0]
+    return edits.cut(recipe, layer, settings, edits.rounded(float(value["t"])), min(lowest, 0.0))
 
 
 def threshold_of(recipe: Recipe, subject: Subject, layer: Layer, settings: Settings, plan: Plan) -> tuple[float, int]:
@@ -56,7 +61,7 @@ def threshold_of(recipe: Recipe, subject: Subject, layer: Layer, settings: Setti
         if layer.group in plan.kept:
             k = len(scores) - len(plan.kept[layer.group])
         elif rule.threshold is not None:
-            mean = sum(scores) / len(scores) if rule.scope == "global" else 1.0
+            mean = edits.mean_size(scores) if rule.scope == "global" else 1.0
             k = min(sum(s <= rule.threshold * mean for s in scores), len(scores) - 1)
         else:
             k = min(round((rule.sparsity or 0) * len(scores)), len(scores) - 1)
@@ -66,11 +71,14 @@ def threshold_of(recipe: Recipe, subject: Subject, layer: Layer, settings: Setti
         scores, _names = sorted_blocks(subject, settings.criterion, plan.protected)
         k = min(len(plan.removed), len(scores))
         return (scores[k - 1] + scores[min(k, len(scores) - 1)]) / 2 if k else 0.0, k
+    if settings.granularity == GATE:
+        gates = len(gate_names(subject, layer.name))
+        return 0.0, round((rule.sparsity or 0) * gates) if rule is not None and rule.granularity == GATE else 0
+    found: Histogram = histogram(subject, layer.name, settings.criterion)
     if rule is None or pattern(rule.granularity):
-        return 0.0, 0
+        return (0.0 if found.low >= 0 or found.signed else found.low - 1e-6 * (found.high - found.low)), 0  # below every score
     if rule.threshold is not None:
         return rule.threshold, 0
-    found: Histogram = histogram(subject, layer.name, settings.criterion)
     fraction = plan.cut_fraction(layer.name)
     return found.quantiles[round(fraction * (len(found.quantiles) - 1))], 0
 
@@ -115,18 +123,34 @@ def data(
         out |= {"view": "units", "scores": list(scores), "units": list(units), "lo": 0.0, "hi": scores[-1], "n": len(scores)}
         out["levels"] = None
         return out
+    if settings.granularity == GATE:
+        table = gate_importance(subject, settings.criterion, layers=[layer.name]).sort_values("mean", kind="stable")
+        means, gates = table["mean"].tolist(), [gate_name(gate) for gate in table["gate"]]
+        out |= {"view": "units", "scores": means, "units": gates, "lo": 0.0, "hi": means[-1], "n": len(means), "levels": None}
+        out["text"] |= {"unit": _("gate"), "units": _("gates")}
+        return out
     if settings.granularity == "layer":
         scores, names = sorted_blocks(subject, settings.criterion, plan.protected)
         out |= {"view": "units", "scores": list(scores), "units": list(names), "lo": 0.0, "hi": max(scores, default=1.0), "n": len(scores)}
         out |= {"levels": None, "all": True}
         return out
     found = histogram(subject, layer.name, settings.criterion)
-    out |= {"view": "weights" if found.signed else "scores", "lo": found.low, "hi": found.high, "n": found.entries}
+    ends = [(1 if end > 0 else -1) * abs(end) ** found.warp for end in (found.low, found.high)]
+    out |= {"view": "weights" if found.signed else "scores", "lo": ends[0], "hi": ends[1], "warp": found.warp, "n": found.entries}
     out |= {"counts": list(found.counts), "q": [float(f"{q:.6g}") for q in found.quantiles]}
     if not found.signed and ticks:
         reach = max(abs(ticks[0]), abs(ticks[-1])) or 1.0
         out |= {"levels_lo": -reach, "levels_hi": reach}
     return out
+
+
+def gate_name(gate: str) -> str:
+    """A gate's name on screen."""
+    names = {
+        "input": _("input gate"), "forget": _("forget gate"), "cell": _("cell gate"), "output": _("output gate"), "reset": _("reset gate"),
+        "update": _("update gate"), "new": _("new gate"),
+    }  # fmt: skip
+    return names.get(gate, gate)
 
 
 def _locked(settings: Settings, layer: Layer, plan: Plan) -> str | None:

@@ -9,13 +9,13 @@ from explorer.models.subject import Subject
 
 from ..i18n import _, translated
 from ..state import Workspace
-from . import changed, export, graph, table, weights
+from . import changed, criteria, export, graph, table, weights
 
 
 def render(space: Workspace, subject: Subject) -> None:
-    """Changed, Graph, Layers, Weights, Export."""
-    names = [_("Changed"), _("Graph"), _("Layers"), _("Weights"), _("Export")]
-    parts = (changed.render, graph.render, table.render, weights.render, export.render)
+    """Changed, Graph, Layers, Weights, Criteria, Export."""
+    names = [_("Changed"), _("Graph"), _("Layers"), _("Weights"), _("Criteria"), _("Export")]
+    parts = (changed.render, graph.render, table.render, weights.render, criteria.render, export.render)
     for tab, part in zip(st.tabs(names, key="tabs", on_change="rerun"), parts, strict=True):
         if tab.open:
             with tab:

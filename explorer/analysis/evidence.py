@@ -1,0 +1,178 @@
+"""One pass over training samples that gathers what every first-order and activation criterion needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.errors import EvaluationError, ExplorerError, cause
+from ..core.message import say
+from ..models.device import exact
+from ..models.subject import Subject
+from ..models.unrolled import ready
+from . import per_sample
+from .look import Look, chunks, loss_of
+from .moments import Moments
+from .probe import Probe, probe
+from .readers import readers_of
+from .taps import Tap, Watch
+
+
+@dataclass(eq=False)
+class Evidence:
+    """What was seen on ``n`` training samples, with L_n the share of sample n in the loss, L its mean.
+
+    gradient: {layer: dL/dw}. squared: {layer: mean over n of (dL_n/dw)^2}, where it costs no more than the gradient: linear layers
+    that are called at one position, embeddings. inputs: {layer: [groups, 1 or r, 1 or c], the root of the sum of squares of the
+    input that each weight multiplies}. moments: {layer: of its inputs}. relevance: {group: (mean |R_n|, mean R_n^2)}, R_n [units]
+    = sum of a dL_n/da over all places that read the unit.
+    """
+
+    n: int = 0
+    loss: float = 0.0
+    gradient: dict[str, Tensor] = field(default_factory=dict)
+    squared: dict[str, Tensor] = field(default_factory=dict)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[str, Moments] = field(default_factory=dict)
+    relevance: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+def evidence(subject: Subject, look: Look) -> Evidence:
+    """The pass, run once for each subject, number of samples and seed. Without a loss it only goes forward."""
+    return subject.memo.get(("evidence", subject.version, look.key), lambda: gather(subject, look))
+
+
+def gather(subject: Subject, look: Look) -> Evidence:
+    """The pass itself, not kept. Raises :class:`EvaluationError` with what :func:`probe` found to be wrong."""
+    known = probe(subject)
+    if known.problem is not None:
+        raise EvaluationError(say("{name}: {why}", name=subject.name, why=known.problem))
+    with torch.inference_mode(False), torch.set_grad_enabled(subject.task.loss is not None), exact(look.where):
+        run = _Pass(subject, look, known)
+        for inputs, targets, n in chunks(subject, look, known.chunk, run.dtype):
+            run.chunk(inputs, targets, n)
+        return run.done()
+
+
+class _Pass:
+    """The state of one pass."""
+
+    def __init__(self, subject: Subject, look: Look, known: Probe) -> None:
+        self.subject, self.known, self.out = subject, known, Evidence()
+        self.module = ready(subject.module, look.where)
+        self.parameters = dict(self.module.named_parameters())
+        self.dtype = next((p.dtype for p in self.parameters.values() if p.is_floating_point()), None)
+        self.names = {id(self.parameters[name]): name for name in known.watched}
+        # the gradients of linear layers and tables follow from what is watched; autograd makes those of the others
+        self.natural = [*known.unwatched, *(name for name in known.watched if known.kinds[name] in ("conv", "transposed"))]
+        for name in self.natural if torch.is_grad_enabled() else ():
+            self.parameters[name].requires_grad_(True)
+        self.readers: dict[str, list[tuple[str, Tensor]]] = {}  # {layer: (group, inputs [units, k])}
+        for cut in subject.structure.cuts.values():
+            for name, index in readers_of(subject, cut, known):
+                self.readers.setdefault(name, []).append((cut.group.name, index.to(look.where)))
+
+    def chunk(self, inputs: Any, targets: Any, n: int) -> None:
+        """Forward, backward, and what follows from it."""
+        try:
+            loss, watch = self._run(inputs, targets)
+        except ExplorerError:
+            raise
+        except Exception as error:
+            raise EvaluationError(
+                say("{name}: forward or backward failed on training samples: {cause}", name=self.subject.name, cause=cause(error, 200))
+            ) from error
+        self.out.loss += loss * n
+        self.out.n += n
+        reads: dict[str, Tensor] = {}
+        for name in self.known.watched:
+            taps = watch.of(name)
+            if taps:
+                self._inputs(name, taps)
+                self._reads(name, taps, n, reads)
+                if name not in self.natural:
+                    self._gradients(name, [tap for tap in taps if tap.gradient is not None], n)
+        for name in self.natural:
+            parameter = self.parameters[name]
+            if parameter.grad is not None:
+                _add(self.out.gradient, name, parameter.grad * n)
+                parameter.grad = None
+        for group, found in reads.items():
+            absolute, squares = self.out.relevance.get(group, (torch.zeros(()), torch.zeros(())))
+            self.out.relevance[group] = (absolute + found.abs().sum(0).cpu().double(), squares + found.square().sum(0).cpu().double())
+
+    def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
+        with Watch(self.names, self.readers) as watch:
+            outputs = self.subject.task.forward(self.module, inputs)
+        if not torch.is_grad_enabled():
+            return 0.0, watch
+        loss = loss_of(self.subject, outputs, targets)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach()), watch
+
+    def _inputs(self, name: str, taps: list[Tap]) -> None:
+        shape = self.parameters[name].shape
+        if taps[0].kind == "embedding":
+            for tap in taps:
+                _add(self.out.inputs, name, tap.inputs.flatten().bincount(minlength=shape[0]).cpu().double()[None, :, None])
+            return
+        moments = self.out.moments.setdefault(name, Moments())
+        for tap in taps if taps[0].kind != "linear" else [per_sample.joined(taps)]:
+            squares = moments.add(tap, len(shape), name in self.readers)
+            _add(self.out.inputs, name, per_sample.patch_squares(tap, squares, shape).cpu().double())
+
+    def _reads(self, name: str, taps: list[Tap], n: int, reads: dict[str, Tensor]) -> None:
+        """x dL_n/dx [N, inputs] of what the layer read, given to the units that own it."""
+        taps = [tap for tap in taps if tap.back is not None]
+        if name not in self.readers or not taps:
+            return
+        batch = self.known.batch[name]
+        shape = self.parameters[name].shape
+        total = sum(per_sample.input_products(tap, len(shape), batch) for tap in taps)
+        assert isinstance(total, Tensor)
+        for group, index in self.readers[name]:
+            mine = n * total[:, index.flatten()].reshape(len(total), *index.shape).sum(2)
+            reads[group] = reads[group] + mine if group in reads else mine
+
+    def _gradients(self, name: str, taps: list[Tap], n: int) -> None:
+        """Of linear layers and embeddings, by what they read and the gradient of what they said."""
+        weight, batch = self.parameters[name], self.known.batch[name]
+        if not taps:
+            return
+        if taps[0].kind == "embedding":
+            for tap in taps:
+                first, squares = per_sample.embedding_sums(tap, weight.shape, batch, n)
+                _add(self.out.gradient, name, first)
+                _add(self.out.squared, name, squares)
+            return
+        whole = per_sample.joined(taps)
+        assert whole.gradient is not None
+        rows, columns = whole.gradient.reshape(-1, weight.shape[0]), whole.inputs.reshape(-1, weight.shape[1])
+        _add(self.out.gradient, name, n * (rows.T @ columns))
+        if len(rows) == n:  # one position a sample: (g x^T)^2 = g^2 (x^2)^T
+            _add(self.out.squared, name, n * n * (rows.square().T @ columns.square()))
+
+    def done(self) -> Evidence:
+        out, n = self.out, self.out.n
+        out.loss /= n
+        out.gradient = {name: found / n for name, found in out.gradient.items()}
+        out.squared = {name: found / n for name, found in out.squared.items()}
+        out.inputs = {name: found.sqrt() for name, found in out.inputs.items()}
+        out.relevance = {group: (a / n, b / n) for group, (a, b) in out.relevance.items()}
+        return out
+
+
+def _add(table: dict[str, Tensor], name: str, value: Tensor) -> None:
+    table[name] = table[name] + value if name in table else value
+
+
+def spread(compact: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """[groups, 1 or r, 1 or c] as a tensor of the weight's shape, its entries being (groups * r, c)."""
+    groups = compact.shape[0]
+    columns = 1
+    for size in shape[1:]:
+        columns *= size
+    return compact.expand(groups, shape[0] // groups, columns).reshape(shape)

@@ -1,0 +1,112 @@
+"""Watches every product with a weight while a module runs: what goes in, and the gradient of what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+CONVOLUTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
+TRANSPOSED = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
+KINDS: dict[Callable[..., Any], str] = {F.linear: "linear", F.embedding: "embedding"}
+KINDS |= dict.fromkeys(CONVOLUTIONS, "conv") | dict.fromkeys(TRANSPOSED, "transposed")
+CONV = ("bias", "stride", "padding", "dilation", "groups")
+BACK = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
+
+
+@dataclass(eq=False)
+class Tap:
+    """One product with the weight ``name``. inputs: its input (indices, of an embedding). Once the loss went backward, gradient:
+    dL / d output; back: dL / d input through this product alone, where that was asked for. stride, padding, dilation: of convolutions, an int a dimension; groups."""
+
+    name: str
+    kind: str
+    inputs: Tensor
+    output: tuple[int, ...]
+    groups: int = 1
+    stride: tuple[int, ...] = ()
+    padding: tuple[tuple[int, int], ...] = ()
+    dilation: tuple[int, ...] = ()
+    padding_idx: int | None = None
+    gradient: Tensor | None = None
+    back: Tensor | None = None
+
+
+class Watch(TorchFunctionMode):
+    """``with Watch({id(parameter): name}) as watch``: fills ``watch.calls``, in order. Outputs are made to require gradients where
+    nothing before them does, so that the weights need not. back: names whose inputs' gradients are wanted. A module that
+    overwrites what another one read would fail in training too, and was refused by the probe."""
+
+    def __init__(self, names: Mapping[int, str], back: Collection[str] = ()) -> None:
+        super().__init__()
+        self.names, self.back = names, back
+        self.calls: list[Tap] = []
+        self._by: dict[str, list[Tap]] = {}
+
+    def of(self, name: str) -> list[Tap]:
+        """The products with a weight, in order."""
+        return self._by.get(name, [])
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        kind = KINDS.get(func) if callable(func) else None
+        if kind is None:
+            return func(*args, **kwargs)
+        weight = args[1] if len(args) > 1 else kwargs.get("weight")
+        name = self.names.get(id(weight))
+        if name is None or not isinstance(weight, Tensor):
+            return func(*args, **kwargs)
+        read = args[0] if args else kwargs["input"]
+        follow = name in self.back and read.requires_grad and torch.is_grad_enabled()
+        if follow:  # an alias: its gradient is that of this product alone, whoever else reads the same
+            read = read.view_as(read)
+            args = (read, *args[1:])
+            kwargs = {key: value for key, value in kwargs.items() if key != "input"}
+        out = func(*args, **kwargs)
+        tap = Tap(name, kind, read.detach(), tuple(out.shape))
+        if follow:
+            read.register_hook(partial(_note, tap, "back"))
+        if kind in ("conv", "transposed"):
+            _geometry(tap, func, args, kwargs, weight)
+        elif kind == "embedding":
+            tap.padding_idx = args[2] if len(args) > 2 else kwargs.get("padding_idx")
+            if tap.padding_idx is not None and tap.padding_idx < 0:
+                tap.padding_idx += weight.shape[0]
+        if torch.is_grad_enabled():
+            if not out.requires_grad:
+                out = out.detach().requires_grad_().clone()  # a copy, since a leaf may not be written to in place
+            out.register_hook(partial(_note, tap, "gradient"))
+        self.calls.append(tap)
+        self._by.setdefault(name, []).append(tap)
+        return out
+
+
+def _note(tap: Tap, what: str, gradient: Tensor) -> None:
+    setattr(tap, what, gradient)
+
+
+def _geometry(tap: Tap, func: Any, args: Any, kwargs: Any, weight: Tensor) -> None:
+    dims = (CONVOLUTIONS | TRANSPOSED)[func]
+    names = CONV if tap.kind == "conv" else BACK
+    given = dict(zip(names, args[2:], strict=False)) | {name: kwargs[name] for name in names if name in kwargs}
+
+    def spread(value: Any) -> tuple[int, ...]:
+        many = tuple(int(v) for v in value) if isinstance(value, (tuple, list)) else (int(value),)
+        return many * dims if len(many) == 1 else many
+
+    tap.stride, tap.dilation = spread(given.get("stride", 1)), spread(given.get("dilation", 1))
+    tap.groups = int(given.get("groups", 1))
+    padding = given.get("padding", 0)
+    kernel = weight.shape[2:]
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(tap.dilation, kernel, strict=True)]
+        tap.padding = tuple((t // 2, t - t // 2) for t in total)
+    else:
+        each = (0,) * dims if padding == "valid" else spread(padding)
+        tap.padding = tuple((p, p) for p in each)

@@ -1,0 +1,152 @@
+"""Recurrent layers computed step by step, and attention projection by projection, so that every product can be watched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .attention import PrunedAttention
+from .device import place
+from .replica import share
+from .stack import RecurrentStack
+
+CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+
+
+def lstm_step(z: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """(h, c) [N, H] after one step; z: what the input contributes to the gates i, f, g, o [N, 4H]."""
+    i, f, g, o = (z + F.linear(h, weight, bias)).chunk(4, -1)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru_step(z: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """h [N, H] after one step; z: what the input contributes to the gates r, z, n [N, 3H]."""
+    in_r, in_z, in_n = z.chunk(3, -1)
+    h_r, h_z, h_n = F.linear(h, weight, bias).chunk(3, -1)
+    update = (in_z + h_z).sigmoid()
+    new = (in_n + (in_r + h_r).sigmoid() * h_n).tanh()
+    return new + update * (h - new)
+
+
+def rnn_step(z: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    """h [N, H] after one step; z: what the input contributes [N, H]."""
+    h = z + F.linear(h, weight, bias)
+    return h.relu() if relu else h.tanh()
+
+
+class Unrolled(RecurrentStack):
+    """A nn.LSTM, nn.GRU or nn.RNN in plain operations: the same outputs (to rounding), parameters and names.
+
+    Each step's recurrent product is one F.linear; the inputs of all steps are one F.linear. Differentiable twice on
+    every device, in eval mode too, which fused kernels are not.
+    """
+
+    def _kernel(self, x: Tensor, batches: Tensor | None, first: int, states: list[Tensor], both: bool) -> Any:
+        outputs, finals = [], []
+        for d in range(1 + both):
+            read = self._flip(x, batches) if d else x
+            out, final = self._steps(read, batches, self.tags[first + d], [one[d] for one in states])
+            outputs.append(self._flip(out, batches) if d else out)
+            finals.append(final)
+        return torch.cat(outputs, -1), [torch.stack(column) for column in zip(*finals, strict=True)]
+
+    def _steps(self, x: Tensor, batches: Tensor | None, tag: str, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """(output of x's layout, final state [[N, H] a kind]) of one direction."""
+        own = {name: getattr(self, f"{name}_{tag}") for name in self._names}
+        z = F.linear(x, own["weight_ih"], own.get("bias_ih"))
+        time = 1 if self.batch_first else 0
+        steps = z.split(batches.tolist()) if batches is not None else z.unbind(time)
+        outputs: list[Tensor] = []
+        ended: list[list[Tensor]] = []  # states of packed sequences that are over, the longest last
+        for one in steps:
+            if len(one) < len(state[0]):
+                ended.insert(0, [kind[len(one) :] for kind in state])
+                state = [kind[: len(one)] for kind in state]
+            state = self._step(one, state, own)
+            outputs.append(state[0])
+        final = [torch.cat([state[k], *(past[k] for past in ended)]) for k in range(len(state))]
+        return torch.cat(outputs) if batches is not None else torch.stack(outputs, time), final
+
+    def _step(self, z: Tensor, state: list[Tensor], own: dict[str, Tensor]) -> list[Tensor]:
+        weight, bias = own["weight_hh"], own.get("bias_hh")
+        if self.mode == "LSTM":
+            h, c = lstm_step(z, state[0], state[1], weight, bias)
+            return [F.linear(h, own["weight_hr"]) if "weight_hr" in own else h, c]
+        if self.mode == "GRU":
+            return [gru_step(z, state[0], weight, bias)]
+        return [rnn_step(z, state[0], weight, bias, self.nonlinearity == "relu")]
+
+
+class UnrolledCell(nn.Module):
+    """A nn.LSTMCell, nn.GRUCell or nn.RNNCell in plain operations."""
+
+    def __init__(self, cell: Any) -> None:
+        super().__init__()
+        self.weight_ih: Tensor
+        self.weight_hh: Tensor
+        self.bias_ih: Tensor | None
+        self.bias_hh: Tensor | None
+        self.kind, self.hidden_size, self.input_size = type(cell).__name__, cell.hidden_size, cell.input_size
+        self.relu = getattr(cell, "nonlinearity", "tanh") == "relu"
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            self.register_parameter(name, getattr(cell, name))
+
+    def forward(self, input: Tensor, hx: Any = None) -> Any:
+        z = F.linear(input, self.weight_ih, self.bias_ih)
+        zeros = input.new_zeros(*input.shape[:-1], self.hidden_size)
+        if self.kind == "LSTMCell":
+            h, c = (zeros, zeros) if hx is None else hx
+            return lstm_step(z, h, c, self.weight_hh, self.bias_hh)
+        h = zeros if hx is None else hx
+        if self.kind == "GRUCell":
+            return gru_step(z, h, self.weight_hh, self.bias_hh)
+        return rnn_step(z, h, self.weight_hh, self.bias_hh, self.relu)
+
+
+class WatchedAttention(PrunedAttention):
+    """A nn.MultiheadAttention whose projections multiply by whole parameters, so that their gradients are seen."""
+
+    def _project(self, query: Tensor, key: Tensor, value: Tensor) -> list[Tensor]:
+        if self.in_proj_weight is None:
+            return super()._project(query, key, value)
+        if query is key is value:
+            return list(F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, -1))
+        parts = enumerate((query, key, value))
+        return [F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)[i] for i, x in parts]
+
+
+def _plain(module: nn.Module) -> nn.Module | None:
+    """What stands in for a module whose products happen inside one kernel; None where nothing has to."""
+    if isinstance(module, (nn.LSTM, nn.GRU, nn.RNN, RecurrentStack)):
+        return Unrolled.like(module)
+    if isinstance(module, CELLS):
+        return UnrolledCell(module)
+    if isinstance(module, PrunedAttention) or (type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn):
+        return WatchedAttention.like(module)
+    return None
+
+
+def unrolled(module: nn.Module) -> nn.Module:
+    """A structural copy in eval mode that shares the weights (see :func:`share`), in plain operations."""
+    copied = share(module)
+    replaced = {id(old): new for old in copied.modules() if (new := _plain(old)) is not None}
+    if id(copied) in replaced:
+        return replaced[id(copied)].eval()
+    for parent in list(copied.modules()):
+        for name, child in parent._modules.items():
+            if child is not None and id(child) in replaced:
+                parent._modules[name] = replaced[id(child)]
+    return copied.eval()
+
+
+def ready(module: nn.Module, device: torch.device) -> nn.Module:
+    """:func:`unrolled` on a device, with weights that autograd can save, none of which requires a gradient."""
+    copied = unrolled(module)
+    for parameter in copied.parameters():
+        if parameter.is_inference():
+            parameter.data = parameter.data.clone()
+    return copied._apply(lambda tensor: place(tensor, device))

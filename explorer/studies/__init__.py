@@ -1,0 +1,1 @@
+"""Studies: many recipes judged to answer one question."""
