@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "samples": "explorer.models.samples",
     "load": "explorer.files.load",
+    "open_app": "explorer.ui.server",
     "Subject": "explorer.models.subject",
     "Task": "explorer.models.task",
     "Recipe": "explorer.core.recipe",
@@ -72,6 +73,7 @@ __all__ = [
     "importance",
     "load",
     "load_exported",
+    "open_app",
     "quantizers",
     "resolve",
     "samples",
@@ -124,3 +126,4 @@ if TYPE_CHECKING:
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .ui.server import open_app

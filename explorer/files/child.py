@@ -23,7 +23,7 @@ MARK = "explorer-child:"
 
 
 def probe(path: Path, what: str = "model", limits: Limits = STRANGERS) -> None:
-    """Open ``path`` in a child process as ``what`` ("model"). Raises :class:`LoadError` with what the child said, or that it
+    """Open ``path`` in a child process as ``what`` ("model" or "data"). Raises :class:`LoadError` with what the child said, or that it
     took too long, too much memory, or crashed."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT), SHARED_VARIABLE: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONUTF8": "1",
@@ -81,7 +81,13 @@ def _model(path: Path) -> None:
         tensor.detach().reshape(-1)[:1].tolist()  # what is mapped can be read
 
 
-READERS: dict[str, Callable[[Path], None]] = {"model": _model}
+def _data(path: Path) -> None:
+    from .data import read_data
+
+    read_data(path, STRANGERS)
+
+
+READERS: dict[str, Callable[[Path], None]] = {"model": _model, "data": _data}
 
 
 def main(arguments: list[str]) -> None:

@@ -94,11 +94,11 @@ def parse_header(file: BinaryIO, size: int, path: object, limits: Limits) -> Hea
 
 
 def _entry(name: str, row: Any, base: int, refuse: Any) -> Entry:
-    shape = row.get("shape") if isinstance(row, dict) else None
-    place = row.get("data_offsets") if isinstance(row, dict) else None
+    shape: Any = row.get("shape") if isinstance(row, dict) else None
+    place: Any = row.get("data_offsets") if isinstance(row, dict) else None
     dtype = row.get("dtype") if isinstance(row, dict) else None
     whole = all(isinstance(v, list) and all(type(n) is int and 0 <= n < 2**63 for n in v) for v in (shape, place))
-    if not whole or len(place) != 2 or len(shape) > 64 or not isinstance(dtype, str):  # type: ignore[arg-type]
+    if not whole or len(place) != 2 or len(shape) > 64 or not isinstance(dtype, str):
         raise refuse(say("{name}: its row is malformed", name=name[:80]))
     if dtype not in BITS:
         raise refuse(
@@ -109,8 +109,8 @@ def _entry(name: str, row: Any, base: int, refuse: Any) -> Entry:
                 accepted=", ".join(BITS),
             )
         )
-    start, stop = place  # type: ignore[misc]
-    if math.prod(shape) * BITS[dtype] // 8 != stop - start:  # type: ignore[arg-type]
+    start, stop = place
+    if math.prod(shape) * BITS[dtype] // 8 != stop - start:
         raise refuse(
             say(
                 "{name}: {shape} of {dtype} in {size:,} bytes",
@@ -119,5 +119,5 @@ def _entry(name: str, row: Any, base: int, refuse: Any) -> Entry:
                 dtype=dtype,
                 size=stop - start,
             )
-        )  # type: ignore[arg-type]
-    return Entry(name, dtype, tuple(shape or ()), base + start, base + stop)
+        )
+    return Entry(name, dtype, tuple(shape), base + start, base + stop)

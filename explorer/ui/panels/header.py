@@ -11,6 +11,7 @@ from explorer.models.device import devices, unused_gpu
 from explorer.models.subject import Subject
 
 from .. import format as fmt
+from .. import models
 from ..history import History
 from ..i18n import _, help_for, language, set_language, translated
 from ..state import Workspace
@@ -24,7 +25,7 @@ def render(space: Workspace, subject: Subject) -> None:
         st.html('<div class="x-brand">Compression Explorer</div>', width="content")
         st.selectbox(
             _("Model"),
-            list(explorer.samples()),
+            list(models.choices()),
             key="model",
             label_visibility="collapsed",
             width=180,
