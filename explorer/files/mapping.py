@@ -93,11 +93,11 @@ def task_of(source: Source, mapping: Mapping) -> Task:
         train, validation, test = (inputs[i] if len(i) else None for i in _parts(order, mapping))
         return Task.agreement(validation, train=train, test=test, **more)
     targets, classes = targets_of(source, mapping)
-    order = stratified_order(targets.numpy() if classes else None, len(inputs), mapping.seed)
+    order = stratified_order(targets.numpy() if mapping.kind == "classification" else None, len(inputs), mapping.seed)
     splits = [TensorDataset(inputs[i], targets[i]) if len(i) else None for i in _parts(order, mapping)]
     named = dict(zip(("train", "validation", "test"), splits, strict=True))
-    if classes:
-        return Task.classification(**named, classes=classes, **more)
+    if mapping.kind == "classification":
+        return Task.classification(**named, classes=classes or None, **more)
     return Task.regression(**named, **more)
 
 
@@ -202,7 +202,7 @@ def _bytes(column: np.ndarray, length: int) -> np.ndarray:
 
 
 def targets_of(source: Source, mapping: Mapping) -> tuple[Tensor, tuple[str, ...]]:
-    """(targets [N, ...], names of classes or ()). Raises :class:`TaskError`."""
+    """(targets [N, ...], names of classes, or () where they are numbers). Raises :class:`TaskError`."""
     if mapping.target is None:
         raise TaskError(say("{kind} needs a target column; without labels there is agreement", kind=mapping.kind))
     column = _column(source, mapping.target)
@@ -234,7 +234,7 @@ def targets_of(source: Source, mapping: Mapping) -> tuple[Tensor, tuple[str, ...
             raise TaskError(
                 say("classes run from {low} to {high}; accepted: from 0", low=whole.min(), high=whole.max())
             )
-        return torch.from_numpy(whole), tuple(map(str, range(int(whole.max()) + 1)))
+        return torch.from_numpy(whole), ()  # the model may know more classes than occur
     names, index = np.unique(flat, return_inverse=True)
     return torch.from_numpy(index.astype("int64")), tuple(map(str, names))
 
