@@ -33,6 +33,8 @@ _PUBLIC = {
     "criterion": "explorer.analysis.custom",
     "gate_importance": "explorer.analysis.gates",
     "quantizers": "explorer.compress.quantizers",
+    "observers": "explorer.compress.observers",
+    "quantization_error": "explorer.compress.errors",
     "exporters": "explorer.export.exporters",
     "load_exported": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
@@ -73,7 +75,9 @@ __all__ = [
     "importance",
     "load",
     "load_exported",
+    "observers",
     "open_app",
+    "quantization_error",
     "quantizers",
     "resolve",
     "samples",
@@ -101,6 +105,8 @@ if TYPE_CHECKING:
     from .analysis.gates import gate_importance
     from .analysis.importance import importance
     from .compress.apply import compress
+    from .compress.errors import quantization_error
+    from .compress.observers import observers
     from .compress.plan import Plan
     from .compress.quantizers import quantizers
     from .compress.resolve import resolve

@@ -8,45 +8,22 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.errors import EvaluationError, VerificationError, cause
 from ..core.message import joined, say
 from ..core.recipe import Recipe
 from ..models.device import exact, precise
-from ..models.removal import remaining_shape, remove
+from ..models.removal import remaining_shape
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import TOLERANCE, Double, difference
+from .build import build, effective_weights
 from .plan import Plan
 from .resolve import resolve
 
 VERIFY_SAMPLES = 32
-
-
-def effective_weights(subject: Subject, plan: Plan) -> dict[str, Tensor]:
-    """{layer: tensor of the *original* shape} that the compressed model computes with; removed entries are zero."""
-
-    version = subject.version  # once: it looks at every tensor of the module
-
-    def one(name: str) -> Tensor:
-        key = ("weight", version, name, plan.layers[name].digest)
-        return subject.memo.get(key, lambda: plan.layers[name].apply(subject.weight(name)))
-
-    return {name: one(name) for name in plan.layers}
-
-
-@torch.no_grad()
-def build(subject: Subject, plan: Plan) -> nn.Module:
-    """A new module of the plan, in eval mode: same class; same names and shapes unless units go. Not verified."""
-    module = copy.deepcopy(subject.module).eval()
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    for name, weight in effective_weights(subject, plan).items():
-        parameters[name].data = weight.detach().clone()
-    if plan.dropped:
-        remove(module, {name: dict(dims) for name, dims in plan.dropped.items()})
-    return module
 
 
 def verify(subject: Subject, plan: Plan, module: nn.Module, samples: int = VERIFY_SAMPLES) -> float:
@@ -106,7 +83,7 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     replica = Replica(subject.module, _device(module), dtype)
     try:
         with exact(replica.device), Double() if replica.dtype == torch.float64 else nullcontext():
-            with replica.weights(effective_weights(subject, plan), plan.norms) as masked:
+            with replica.weights(effective_weights(subject, plan), plan.norms, plan.roundings()) as masked:
                 reference = subject.task.forward(masked, inputs)
             result = subject.task.forward(module, inputs)
     except Exception as error:
@@ -123,6 +100,9 @@ def _device(module: nn.Module) -> torch.device:
 
 def compress(subject: Subject, recipe: Recipe | Plan) -> nn.Module:
     """The compressed model as a new nn.Module, without hooks or masks; units are physically removed.
+
+    Where activations are quantized, a layer's class is a subclass that rounds what enters it: ``QuantizedLinear`` is an
+    nn.Linear with the same parameters, and ``input_quantizers`` with scale and zero point as buffers beside them.
 
     Before it is returned its outputs on real inputs equal the masked original's (1e-5 relative), and the count of
     parameters fell by what the plan removes. Raises :class:`RecipeError`, :class:`UnsupportedError`,

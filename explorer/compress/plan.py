@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..models.norms import norms_of
-from ..models.removal import alive
-from .quantizers import Codes
+from ..models.quantized import FakeQuantize
+from ..models.removal import alive, select
+from .codes import Codes, Uniform
+
+
+def spread(remaining: Tensor, shape: torch.Size, dropped: Mapping[int, Tensor]) -> Tensor:
+    """The inverse of removal: a tensor of ``shape`` with zeros where units went."""
+    for dim, index in dropped.items():
+        stays = torch.ones(shape[dim], dtype=torch.bool)
+        stays[index.cpu()] = False
+        sizes = list(remaining.shape)
+        sizes[dim] = shape[dim]
+        kept = stays.nonzero().flatten().to(remaining.device)
+        remaining = remaining.new_zeros(sizes).index_copy(dim, kept, remaining)
+    return remaining
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,16 +34,22 @@ class LayerPlan:
     """What happens to one weight tensor, in this order; everything in the *original* shape.
 
     mask: bool, True where the weight stays (False also for entries of removed units). gain: float factors of soft
-    scaling. shrink: threshold t of sign(w) max(|w| - t, 0). codes: fake quantization.
+    scaling. shrink: threshold t of sign(w) max(|w| - t, 0). rescale: factors, broadcasting to the shape, of BatchNorm folding
+    and equalization. codes: fake quantization, of the tensor as it remains.
+    dropped: {dim: indices of removed units}. inputs: fake quantization of the activation that this weight multiplies.
     """
 
     mask: Tensor | None = None
     gain: Tensor | None = None
     shrink: float | None = None
+    rescale: Tensor | None = None
     codes: Codes | None = None
+    dropped: Mapping[int, Tensor] = field(default_factory=dict)
+    inputs: Uniform | None = None
 
     @cached_property
     def digest(self) -> str:
+        """Content hash of what happens to the weight (not to its activation)."""
         state = hashlib.blake2b(digest_size=12)
         if self.mask is not None:
             state.update(b"mask" + np.packbits(self.mask.cpu().numpy().reshape(-1)).tobytes())
@@ -38,28 +57,45 @@ class LayerPlan:
             state.update(b"gain" + self.gain.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         if self.shrink is not None:
             state.update(f"shrink{self.shrink!r}".encode())
+        if self.rescale is not None:
+            state.update(b"rescale" + self.rescale.float().cpu().contiguous().numpy().tobytes())
         if self.codes is not None:
-            c = self.codes
-            state.update(f"codes{c.bits}{c.scheme}{c.axis}".encode() + c.scale.cpu().numpy().tobytes())
-            state.update(c.zero_point.cpu().numpy().tobytes())
+            state.update(f"codes{self.codes.digest}".encode())
         return state.hexdigest()
 
+    @property
+    def changes_weight(self) -> bool:
+        """Whether the weight is another one at all."""
+        return not (
+            self.mask is None
+            and self.gain is None
+            and self.shrink is None
+            and self.rescale is None
+            and self.codes is None
+        )
+
     def before_quantization(self, weight: Tensor) -> Tensor:
-        """Mask, scale or shrink a weight of the original shape."""
+        """Mask, scale or shrink a weight of the original shape, and rescale what is left."""
         if self.mask is not None:
             weight = weight * self.mask
         if self.gain is not None:
             weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:
             weight = torch.nn.functional.softshrink(weight, self.shrink)
+        if self.rescale is not None:
+            weight = (weight * self.rescale).to(weight.dtype)
         return weight
 
     def apply(self, weight: Tensor) -> Tensor:
         """The weight that the compressed model computes with (original shape; a new tensor)."""
         out = self.before_quantization(weight)
         if self.codes is not None:
-            out = self.codes.fake_quantize(out)
+            out = spread(self.codes.fake_quantize(self.remaining(out)), out.shape, self.dropped)
         return out if out is not weight else weight.clone()
+
+    def remaining(self, weight: Tensor) -> Tensor:
+        """A tensor of the original shape without the entries of removed units: what ``codes`` are about."""
+        return select(weight, dict(self.dropped)) if self.dropped else weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +104,7 @@ class Plan:
 
     layers: {layer: LayerPlan} of the layers that change. kept: {group: indices of the units that stay}, of the groups
     that are cut. dropped: {tensor FQN: {dim: indices that go}}; a norm stands there by its module's FQN, with dim -1.
+    tensors: {FQN: value, in the original shape} of biases and norms that folding, equalization or bias correction change.
     """
 
     layers: Mapping[str, LayerPlan]
@@ -75,6 +112,7 @@ class Plan:
     dropped: Mapping[str, Mapping[int, Tensor]] = field(default_factory=dict)
     protected: frozenset[str] = frozenset()
     removed: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def structural(self) -> bool:
@@ -105,19 +143,43 @@ class Plan:
         if not below.numel():
             return 0.0
         alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
-        return float(below[alive_mask].float().mean()) if alive_mask.any() else 0.0
+        counted = below[alive_mask] if below.numel() else below  # divided in float64, so that 0.9 of a layer is shown as 0.9
+        return int(counted.sum()) / counted.numel() if counted.numel() else 0.0
 
     @property
     def codes(self) -> dict[str, Codes]:
-        """{layer: scale and zero point} of quantized layers."""
+        """{layer: how its weight is rounded}, in the shapes after removal, of quantized layers."""
         return {name: layer.codes for name, layer in self.layers.items() if layer.codes is not None}
+
+    @cached_property
+    def inputs(self) -> dict[str, Uniform]:
+        """{layer: how the activation that its weight multiplies is rounded}, with calibrated scale and zero point."""
+        return {name: layer.inputs for name, layer in self.layers.items() if layer.inputs is not None}
+
+    def roundings(self) -> dict[str, nn.Module]:
+        """{layer: a new module that rounds the activation that its weight multiplies}."""
+        made: dict[str, nn.Module] = {}
+        for name, codes in self.inputs.items():
+            one = made[name] = FakeQuantize(codes.low, codes.high)
+            one.scale, one.zero_point = codes.scale.clone(), codes.zero_point.clone()
+        return made
+
+    def without_inputs(self) -> Plan:
+        """The same weights; activations as they are."""
+        if not self.inputs:
+            return self
+        bare = {name: replace(one, inputs=None) for name, one in self.layers.items()}
+        return replace(self, layers={name: one for name, one in bare.items() if one.changes_weight})
 
     @cached_property
     def digest(self) -> str:
         """Content hash: two recipes that come to the same plan share every cached result."""
         state = hashlib.blake2b(digest_size=12)
         for name in sorted(self.layers):
-            state.update(f"{name}={self.layers[name].digest};".encode())
+            inputs = self.layers[name].inputs
+            state.update(f"{name}={self.layers[name].digest}{inputs.digest if inputs else ''};".encode())
+        for name in sorted(self.tensors):
+            state.update(f"{name}=".encode() + self.tensors[name].float().cpu().contiguous().numpy().tobytes())
         for name in sorted(self.kept):
             state.update(f"{name}:".encode() + self.kept[name].numpy().tobytes())
         for name in sorted(self.removed):

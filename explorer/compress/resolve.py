@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -20,19 +21,28 @@ from ..models.gates import gates_of
 from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
+from .activations import with_inputs
+from .bias import corrected
+from .calibrate import Cancel, Progress
+from .codes import Codes
 from .depth import blocks_of, blocks_that_go
+from .fit import check_rule, fit_weight
 from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
+from .observers import registry as observers
 from .plan import LayerPlan, Plan
-from .quantizers import registry as quantizers
+from .prepare import prepared
 from .units import groups_of, kept_units, soft_gains
 
 
-def resolve(subject: Subject, recipe: Recipe) -> Plan:
+def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, cancel: Cancel = None) -> Plan:
     """Masks, kept units, scales and zero points of a recipe for a subject.
 
     Blocks and units are removed first, then weights are masked among the entries that remain, then scaled or shrunk, then
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
+
+    A recipe that quantizes activations runs the model on train samples: then ``progress(done, total)`` is told,
+    ``cancel()`` is asked, and :class:`EvaluationError` and :class:`Cancelled` may be raised.
     """
     if not isinstance(subject, Subject):
         raise RecipeError(
@@ -48,16 +58,19 @@ def resolve(subject: Subject, recipe: Recipe) -> Plan:
                 type=type(recipe).__name__,
             )
         )
-    return subject.memo.get(("plan", subject.version, recipe.rules, criteria.generation), lambda: _resolve(subject, recipe))
+    key = ("plan", subject.version, recipe.rules, criteria.generation)
+    return subject.memo.get(key, lambda: _resolve(subject, recipe, progress, cancel))
 
 
-def _resolve(subject: Subject, recipe: Recipe) -> Plan:
+def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:
     holds, protected = effective(recipe.rules, subject.layers, subject.name)
     for rule in recipe.rules:  # an unknown name is an error even where a later rule hides it
         if isinstance(rule, Prune):
             criteria[rule.criterion]
+        elif isinstance(rule, Quantize) and rule.what == "weight":
+            check_rule(rule)
         elif isinstance(rule, Quantize):
-            quantizers[rule.quantizer]
+            observers[rule.quantizer]
     shapes = {layer.name: layer.shape for layer in subject.layers}
     removed = _blocks(subject, recipe, holds, protected)
     whole = {name for branch in removed for name in branch.group.members}
@@ -70,18 +83,28 @@ def _resolve(subject: Subject, recipe: Recipe) -> Plan:
     masks: dict[str, Tensor] = {}
     shrinks: dict[str, float] = {}
     _weights(subject, recipe, holds, living, masks, shrinks, gains)
+    pruned = {
+        name: LayerPlan(
+            masks.get(name, living.get(name)), gains.get(name), shrinks.get(name), dropped=dropped.get(name, {})
+        )
+        for name in shapes
+    }
+    factors, tensors = prepared(subject, holds, lambda name: pruned[name].before_quantization(subject.weight(name)))
     layers = {}
     for name in shapes:
         codes = None
-        mask = masks.get(name, living.get(name))
-        bare = LayerPlan(mask, gains.get(name), shrinks.get(name))
+        bare = replace(pruned[name], rescale=factors.get(name))
         if WEIGHT_QUANTIZE in holds[name]:
             rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
             assert isinstance(rule, Quantize)
             codes = _codes(subject, name, rule, bare)
-        if codes is not None or mask is not None or bare.gain is not None or bare.shrink is not None:
-            layers[name] = LayerPlan(mask, bare.gain, bare.shrink, codes)
-    return Plan(layers, kept, dropped, protected, tuple(branch.group.name for branch in removed))
+        bare = replace(bare, codes=codes)
+        if bare.changes_weight:
+            layers[name] = bare
+    gone_whole = tuple(branch.group.name for branch in removed)
+    bare_plan = Plan(layers, kept, dropped, protected, gone_whole, tensors)
+    plan = corrected(subject, bare_plan, holds, progress, cancel)
+    return with_inputs(subject, plan, recipe.rules, holds, progress, cancel)
 
 
 def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
@@ -197,11 +220,14 @@ def _ranked(rule: Prune, ranked: Mapping[str, Tensor], living: Mapping[str, Tens
     return {name: by_sparsity([ranked[name]], [lives[name]], rule.sparsity or 0.0)[0] for name in names}
 
 
-def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Any:
-    """Scale and zero point from the pruned weights. Channels are axis 0; axis 1 for transposed convolutions."""
-    axis = None
-    if rule.granularity == "channel":
-        owner = subject.module.get_submodule(name.rpartition(".")[0])
-        axis = 1 if isinstance(owner, TRANSPOSED) else 0
-    weight = bare.before_quantization(subject.weight(name))
-    return quantizers[rule.quantizer]().fit(weight, rule.bits, rule.scheme, axis)
+def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Codes:
+    """Rounding of the pruned weight as it remains. Channels are axis 0; axis 1 for transposed convolutions."""
+    owner = subject.module.get_submodule(name.rpartition(".")[0])
+    axis = 1 if isinstance(owner, TRANSPOSED) else 0
+
+    def fit() -> Codes:
+        weight = bare.remaining(bare.before_quantization(subject.weight(name)))
+        return fit_weight(name, subject.layer(name).kind, weight, axis, rule)
+
+    # kept by layer: where one rule holds for all, a drag of one layer's mask must not search the ranges of the others again
+    return subject.memo.get(("codes", subject.version, name, bare.digest, replace(rule, targets=("*",))), fit)

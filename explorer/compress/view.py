@@ -6,7 +6,8 @@ import numpy as np
 
 from ..models.removal import select
 from ..models.subject import Subject
-from .apply import effective_weights
+from .build import effective_weights
+from .errors import weight_loss
 from .plan import Plan
 
 LIMIT = 256  # rows and columns drawn
@@ -40,23 +41,19 @@ def smaller_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) 
 
 
 def levels(subject: Subject, plan: Plan, name: str) -> list[float] | None:
-    """The values that the layer's weights may take; of the widest channel where there are several scales."""
+    """The values that the layer's weights may take; of the slice with the largest weight where there are several scales.
+
+    None where it is not quantized, or has more than 256 levels (fp16, bf16).
+    """
     codes = plan.codes.get(name)
     if codes is None:
         return None
-    if codes.axis is None:
-        return codes.levels()
-    weight = plan.layers[name].before_quantization(subject.weight(name))
-    reach = weight.abs().movedim(codes.axis, 0).flatten(1).amax(1)  # [channels]; a channel of zeros has scale 1
-    return codes.levels(int(reach.argmax()))
+    mine = plan.layers[name]
+    weight = mine.remaining(mine.before_quantization(subject.weight(name)))
+    return codes.levels(int(codes.slices.rows(weight).abs().amax(1).argmax()))  # a slice of zeros has scale 1
 
 
 def sqnr(subject: Subject, plan: Plan, name: str) -> float | None:
     """Signal-to-quantization-noise ratio in dB of the layer's (pruned) weights; None if not quantized or empty."""
-    mine = plan.layers.get(name)
-    if mine is None or mine.codes is None:
-        return None
-    before = mine.before_quantization(subject.weight(name)).cpu().double()
-    noise = (before - effective_weights(subject, plan)[name].cpu().double()).square().sum().item()
-    signal = before.square().sum().item()
-    return None if signal == 0 else float("inf") if noise == 0 else 10 * float(np.log10(signal / noise))
+    found = weight_loss(subject, plan, name)
+    return None if found is None else found.sqnr

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from .checks import as_targets
 from .errors import RecipeError
 from .message import say
-from .rules import ALIASES, KINDS, Clear, Keep, Prune, Quantize, Rule, as_targets
+from .rules import ACTIVATION_QUANTIZE, ALIASES, KINDS, Clear, Keep, Prepare, Prune, Quantize, Rule
 
 Targets = str | Sequence[str]
 
@@ -70,15 +71,42 @@ class Recipe:
         *,
         bits: int,
         quantizer: str = "minmax",
-        scheme: Literal["symmetric", "affine"] = "symmetric",
-        granularity: Literal["tensor", "channel"] = "tensor",
-        what: Literal["weight"] = "weight",
+        scheme: Literal["symmetric", "affine"] | None = None,
+        granularity: Literal["tensor", "channel", "group", "gate"] = "tensor",
+        group_size: int | None = None,
+        what: Literal["weight", "activation"] = "weight",
+        clip: tuple[float, float] | None = None,
+        samples: int = 128,
     ) -> Recipe:
-        """Add a quantization rule: ``bits`` from 2 to 8. Raises :class:`RecipeError`."""
-        return self._with(Quantize(as_targets(targets), bits, quantizer, scheme, granularity, what))
+        """Add a quantization rule. Raises :class:`RecipeError`.
+
+        bits: 2 to 8 for uniform quantizers, 1 for binary, 16 for fp16 and bf16 ...: each quantizer's help says which.
+        quantizer: a name of ``quantizers()``, or of ``observers()`` for activations. scheme: "symmetric" or "affine"; None
+        is symmetric for weights and affine for activations. granularity: one scale (or codebook) a "tensor", an output
+        "channel", a "group" of ``group_size`` consecutive weights of one channel (a channel's last group may be shorter),
+        or a "gate" of a recurrent matrix. what: "activation" rounds what enters the targets' product (a recurrent layer's
+        input and hidden state, each by its own matrix), one scale a tensor, with a range that is calibrated on ``samples``
+        of the train split unless ``clip`` = (low, high) states it.
+        """
+        scheme = scheme or ("affine" if what == "activation" else "symmetric")
+        return self._with(
+            Quantize(as_targets(targets), bits, quantizer, scheme, granularity, group_size, what, clip, samples)
+        )
+
+    def prepare(self, step: Literal["fold", "equalize", "bias-correction"], targets: Targets = "*") -> Recipe:
+        """Make layers easier to quantize. Raises :class:`RecipeError`.
+
+        step "fold": a BatchNorm is folded into the layer in front of it, so that the weights which are rounded are those that
+        an inference engine computes with. "equalize": the ranges of channels are evened out between a layer and the next
+        (cross-layer equalization), both among the targets, with ReLU, pooling and BatchNorm at most between them; folds too.
+        "bias-correction": the mean error that rounding weights adds to a layer's output, on 128 train samples, is taken off its
+        bias; a constant cannot make up for an error that comes and goes with the input (empty background), so compare. The first two leave the model's function as it is. They come after pruning, whose scores and thresholds are
+        those of the original weights, and before quantization.
+        """
+        return self._with(Prepare(as_targets(targets), step))
 
     def clear(self, targets: Targets, kind: str | None = None) -> Recipe:
-        """Undo earlier rules for the targets: of one kind (prune, quantize, keep, or one of the four), or all."""
+        """Undo earlier rules for the targets: of one kind (prune, quantize, prepare, keep, or one of a finer kind), or all."""
         if kind is None:
             kinds: tuple[str, ...] = (*KINDS, "keep")
         elif kind in ALIASES:
@@ -126,6 +154,9 @@ class Recipe:
         for rule in self.rules:
             targets: Any = rule.targets[0] if len(rule.targets) == 1 else list(rule.targets)
             arguments = [repr(targets)]
+            if isinstance(rule, Prepare):
+                lines.append(f"    .prepare({rule.step!r}, {targets!r})")
+                continue
             if isinstance(rule, Clear):
                 everything = set(rule.kinds) == {*KINDS, "keep"}
                 alias = next((k for k, v in ALIASES.items() if set(v) == set(rule.kinds)), None)
@@ -135,7 +166,7 @@ class Recipe:
                 continue
             for field in fields(rule)[1:]:
                 value = getattr(rule, field.name)
-                if value != field.default or field.name == "bits":
+                if value != field.default or field.name == "bits" or (field.name == "scheme" and rule.kind == ACTIVATION_QUANTIZE):
                     arguments.append(f"{field.name}={value!r}")
             lines.append(f"    .{rule.rule}({', '.join(arguments)})")
         if self.name:

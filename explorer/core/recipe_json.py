@@ -6,23 +6,24 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from .checks import is_text, shown, wrong
 from .errors import RecipeError
 from .message import say
-from .rules import Clear, Keep, Prune, Quantize, Rule, is_text, shown, wrong
+from .rules import Clear, Keep, Prepare, Prune, Quantize, Rule
 
 if TYPE_CHECKING:
     from .recipe import Recipe
 
 FORMAT, VERSION = "compression-explorer-recipe", 1
 LIMIT = 1_000_000  # characters; the longest honest recipe is a few thousand
-RULES: dict[str, type[Rule]] = {cls.rule: cls for cls in (Prune, Quantize, Clear, Keep)}
+RULES: dict[str, type[Rule]] = {cls.rule: cls for cls in (Prune, Quantize, Prepare, Clear, Keep)}
 
 
 def _rule(rule: Rule) -> dict[str, Any]:
     out: dict[str, Any] = {"rule": rule.rule, "targets": list(rule.targets)}
     for field in fields(rule)[1:]:
         value = getattr(rule, field.name)
-        if value != field.default or field.name == "bits":
+        if value != field.default or field.name in ("bits", "step"):
             out[field.name] = list(value) if isinstance(value, tuple) else value
     return out
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
-import reprlib
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from .errors import RecipeError
+from .checks import as_targets, choice, number, place, shown, whole, wrong
 from .message import say
 
 WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE = "weight-prune", "unit-prune", "layer-prune"
 WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE = "weight-quantize", "activation-quantize"
-KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE)
-ALIASES = {"prune": (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE), "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE), "keep": ("keep",)}
+FOLD, EQUALIZE, BIAS_CORRECTION = "fold", "equalize", "bias-correction"
+PREPARATIONS = (FOLD, EQUALIZE, BIAS_CORRECTION)
+KINDS = (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE, *PREPARATIONS)
+ALIASES = {
+    "prune": (WEIGHT_PRUNE, UNIT_PRUNE, LAYER_PRUNE),
+    "quantize": (WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE),
+    "prepare": PREPARATIONS,
+    "keep": ("keep",),
+}
 
 GATE = "gate"  # the granularity of whole gates of an LSTM or GRU
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
 
 _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
 _BLOCK = re.compile(r"([1-9]\d*)x([1-9]\d*)")
@@ -35,72 +37,6 @@ def block(granularity: str) -> tuple[int, int] | None:
     """``"4x1"`` -> (4, 1): rows x columns of a block; None for any other granularity."""
     found = _BLOCK.fullmatch(granularity)
     return (int(found[1]), int(found[2])) if found else None
-
-
-def shown(value: object) -> str:
-    """``repr`` for a message: short, also of what is huge or deeply nested."""
-    return _SHORT.repr(value)
-
-
-def _where(rule: str, targets: tuple[str, ...]) -> str:
-    named = ", ".join(targets)
-    return f"{rule}({named if len(named) <= 200 else named[:200] + '...'})"
-
-
-def wrong(where: str, what: str) -> RecipeError:
-    """The error of a rule, or of a place in a file."""
-    return RecipeError(say("{where}: {what}", where=where, what=what))
-
-
-def is_text(value: object) -> bool:
-    """Whether a value is a text that UTF-8 can hold (a lone surrogate cannot be hashed or written to a file)."""
-    try:
-        return isinstance(value, str) and bool(value.encode() or True)
-    except UnicodeEncodeError:
-        return False
-
-
-def _number(name: str, value: object, where: str, accepted: str) -> float:
-    try:
-        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise wrong(
-            where,
-            say(
-                "{name}={value} is not a finite number; accepted: {accepted}",
-                name=name,
-                value=shown(value),
-                accepted=accepted,
-            ),
-        )
-    return number + 0.0  # -0.0 and 0.0 are one value, and one digest
-
-
-def _choice(name: str, value: object, where: str, accepted: tuple[str, ...]) -> None:
-    if value not in accepted:
-        raise wrong(
-            where,
-            say("{name}={value}; accepted: {accepted}", name=name, value=shown(value), accepted=", ".join(accepted)),
-        )
-
-
-def as_targets(targets: object) -> tuple[str, ...]:
-    """A name, a pattern or a list of these, as a tuple."""
-    found = (targets,) if isinstance(targets, str) else targets
-    try:
-        listed: tuple[Any, ...] = tuple(found)  # type: ignore[arg-type]
-    except TypeError:
-        listed = ()
-    if not listed or not all(one and is_text(one) for one in listed):
-        raise RecipeError(
-            say(
-                "targets={targets}; accepted: a parameter or module name, a pattern, or a list of these",
-                targets=shown(targets),
-            )
-        )
-    return listed
 
 
 @dataclass(frozen=True)
@@ -121,9 +57,9 @@ class Prune:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", as_targets(self.targets))
-        where = _where("prune", self.targets)
-        _choice("scope", self.scope, where, ("layer", "global"))
-        _choice("mode", self.mode, where, ("hard", "scale", "shrink"))
+        where = place("prune", self.targets)
+        choice("scope", self.scope, where, ("layer", "global"))
+        choice("mode", self.mode, where, ("hard", "scale", "shrink"))
         if not isinstance(self.criterion, str) or not isinstance(self.granularity, str):
             raise wrong(
                 where,
@@ -161,7 +97,7 @@ class Prune:
         elif (self.sparsity is None) == (self.threshold is None):
             raise wrong(where, say("give either sparsity= or threshold=, one of them"))
         if self.sparsity is not None:
-            value = _number("sparsity", self.sparsity, where, say("a number in [0, 1)"))
+            value = number("sparsity", self.sparsity, where, say("a number in [0, 1)"))
             if not 0 <= value < 1:
                 raise wrong(
                     where,
@@ -171,9 +107,9 @@ class Prune:
                 )
             object.__setattr__(self, "sparsity", value)
         if self.threshold is not None:
-            object.__setattr__(self, "threshold", _number("threshold", self.threshold, where, say("a finite number")))
+            object.__setattr__(self, "threshold", number("threshold", self.threshold, where, say("a finite number")))
         if self.mode == "scale":
-            value = _number("factor", self.factor, where, say("a number in [0, 1)"))
+            value = number("factor", self.factor, where, say("a number in [0, 1)"))
             if not 0 <= value < 1:
                 raise wrong(where, say("factor={factor!r} is outside [0, 1)", factor=self.factor))
             object.__setattr__(self, "factor", value)
@@ -200,31 +136,82 @@ class Prune:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Round the weights of its targets to ``2**bits`` levels (fake quantization)."""
+    """Round the weights of its targets, or the activations that these multiply, to few levels (fake quantization).
+
+    What a quantizer accepts of bits, scheme and granularity is the quantizer's own matter, and checked by ``resolve``.
+    """
 
     targets: tuple[str, ...]
     bits: int = 8
     quantizer: str = "minmax"
     scheme: Literal["symmetric", "affine"] = "symmetric"
-    granularity: Literal["tensor", "channel"] = "tensor"
-    what: Literal["weight"] = "weight"
+    granularity: Literal["tensor", "channel", "group", "gate"] = "tensor"
+    group_size: int | None = None
+    what: Literal["weight", "activation"] = "weight"
+    clip: tuple[float, float] | None = None
+    samples: int = 128
     rule: ClassVar[str] = "quantize"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "targets", as_targets(self.targets))
-        where = _where("quantize", self.targets)
-        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 2 <= self.bits <= 8:
-            raise wrong(where, say("bits={bits}; accepted: a whole number from 2 to 8", bits=shown(self.bits)))
+        where = place("quantize", self.targets)
+        if not whole(self.bits) or self.bits not in (*range(1, 9), 16):
+            raise wrong(where, say("bits={bits}; accepted: a whole number from 1 to 8, or 16", bits=shown(self.bits)))
         if not isinstance(self.quantizer, str):
             raise wrong(where, say("quantizer={quantizer} is not a name", quantizer=shown(self.quantizer)))
-        _choice("scheme", self.scheme, where, ("symmetric", "affine"))
-        _choice("granularity", self.granularity, where, ("tensor", "channel"))
-        _choice("what", self.what, where, ("weight",))
+        choice("scheme", self.scheme, where, ("symmetric", "affine"))
+        choice("granularity", self.granularity, where, ("tensor", "channel", "group", "gate"))
+        choice("what", self.what, where, ("weight", "activation"))
+        if (self.granularity == "group") != (self.group_size is not None):
+            raise wrong(where, say("granularity='group' and group_size= belong together"))
+        if self.group_size is not None and not (whole(self.group_size) and 2 <= self.group_size <= 1_000_000):
+            raise wrong(where, say("group_size={size}; accepted: a whole number from 2", size=shown(self.group_size)))
+        if not whole(self.samples) or not 1 <= self.samples <= 1_000_000:
+            raise wrong(where, say("samples={n}; accepted: a whole number from 1", n=shown(self.samples)))
+        if self.what == "activation":
+            self._check_activation(where)
+        elif self.clip is not None or self.samples != 128:
+            raise wrong(where, say("clip= and samples= belong to what='activation'"))
+
+    def _check_activation(self, where: str) -> None:
+        if self.granularity != "tensor":
+            raise wrong(
+                where, say("granularity={value}; accepted for activations: tensor", value=shown(self.granularity))
+            )
+        if not 2 <= self.bits <= 8:
+            raise wrong(where, say("bits={bits}; accepted for activations: 2 to 8", bits=self.bits))
+        if self.clip is None:
+            return
+        if not isinstance(self.clip, (tuple, list)) or len(self.clip) != 2:
+            raise wrong(where, say("clip={value}; accepted: a pair (low, high)", value=shown(self.clip)))
+        accepted = say("finite numbers, low <= 0 <= high")
+        low, high = (number("clip", one, where, accepted) for one in self.clip)
+        if not low <= 0 <= high or low == high:
+            raise wrong(where, say("clip=({low}, {high}); accepted: low <= 0 <= high, not both 0", low=low, high=high))
+        object.__setattr__(self, "clip", (low, high))
 
     @property
     def kind(self) -> str:
-        """The kind of rule, of which the last match holds."""
-        return WEIGHT_QUANTIZE
+        """``activation-quantize`` or ``weight-quantize``; for each layer the last match of each kind holds."""
+        return ACTIVATION_QUANTIZE if self.what == "activation" else WEIGHT_QUANTIZE
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Make its targets easier to quantize, in one of three ways: see ``Recipe.prepare``."""
+
+    targets: tuple[str, ...]
+    step: Literal["fold", "equalize", "bias-correction"] = "fold"
+    rule: ClassVar[str] = "prepare"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", as_targets(self.targets))
+        choice("step", self.step, place("prepare", self.targets), PREPARATIONS)
+
+    @property
+    def kind(self) -> str:
+        """The step."""
+        return self.step
 
 
 @dataclass(frozen=True)
@@ -239,7 +226,7 @@ class Clear:
         object.__setattr__(self, "targets", as_targets(self.targets))
         object.__setattr__(self, "kinds", tuple(self.kinds))
         for kind in self.kinds:
-            _choice("kind", kind, _where("clear", self.targets), (*KINDS, "keep"))
+            choice("kind", kind, place("clear", self.targets), (*KINDS, "keep"))
 
     @property
     def kind(self) -> str:
@@ -264,4 +251,4 @@ class Keep:
         return "keep"
 
 
-Rule = Prune | Quantize | Clear | Keep
+Rule = Prune | Quantize | Prepare | Clear | Keep

@@ -82,8 +82,8 @@ def answers(subject: Subject, recipe: Recipe, inputs: Any, top: int = 5, device:
     run = engine(subject, pick(device))
     batch = to_device(subject.task.collate([(inputs, 0)])[0], run.device)
     out = []
-    for weights, norms in (({}, {}), (effective_weights(subject, plan), plan.norms)):
-        with exact(run.device), run.replica.weights(weights, norms) as module:
+    for weights, norms, inputs in (({}, {}, {}), (effective_weights(subject, plan), plan.norms, plan.roundings())):
+        with exact(run.device), run.replica.weights(weights, norms, inputs) as module:
             out.append(_read(subject, subject.task.forward(module, batch), top))
     return Answers(out[0], out[1])
 

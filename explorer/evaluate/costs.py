@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..compress.apply import effective_weights
 from ..compress.plan import LayerPlan, Plan
-from ..compress.quantizers import Codes
 from ..core.report import Counts, LayerCount
 from ..models.removal import remaining_shape, select
 from ..models.subject import Subject
@@ -20,18 +19,24 @@ FP32 = 4  # bytes
 INDEX = 4  # bytes of a CSR index
 
 
-def representations(numel: int, nonzero: int, rows: int, bits: int = 32, overhead: int = 0) -> dict[str, int]:
+def representations(
+    numel: int, nonzero: int, rows: int, bits: int = 32, overhead: int = 0, codes_zero: bool = True
+) -> dict[str, int]:
     """Bytes of a tensor in each representation.
 
-    dense: every value. bitmap: one bit an entry and the non-zero values. csr: a column index (int32) a non-zero value
-    and a row pointer a row. With ``bits`` < 32 values are packed and ``overhead`` (scales, zero points) is added.
+    dense: every value; there is none where zeros occur and have no code. bitmap: one bit an entry and the non-zero values.
+    csr: a column index (int32) a non-zero value and a row pointer a row. With ``bits`` < 32 values are packed and
+    ``overhead`` (scales, zero points, codebooks) is added.
     """
     packed = -(-nonzero * bits // 8)
-    return {
+    found = {
         "dense": -(-numel * bits // 8) + overhead,
         "bitmap": -(-numel // 8) + packed + overhead,
         "csr": nonzero * INDEX + (rows + 1) * INDEX + packed + overhead,
     }
+    if not codes_zero and nonzero < numel:
+        del found["dense"]
+    return found
 
 
 def counts(subject: Subject, plan: Plan) -> Counts:
@@ -67,13 +72,13 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         numel = int(torch.Size(shape).numel())
         nonzero = _nonzero(subject, layer.name, mine, weights)
         codes = mine.codes if mine else None
-        bits, overhead = (codes.bits, _overhead(codes, shape)) if codes else (32, 0)
+        bits, overhead = (codes.bits, codes.overhead) if codes else (32, 0)
         plain = representations(numel, nonzero, shape[0])
-        coded = representations(numel, nonzero, shape[0], bits, overhead)
+        coded = representations(numel, nonzero, shape[0], bits, overhead, codes is None or codes.codes_zero)
         smallest = min(*plain.values(), *coded.values())
         total["dense"] += plain["dense"]
         total["sparse"] += min(plain["bitmap"], plain["csr"])
-        total["quantized"] += coded["dense"]
+        total["quantized"] += coded.get("dense", min(coded.values()))
         total["smallest"] += smallest
         layers[layer.name] = LayerCount(
             layer.name, layer.kind, shape, layer.numel, numel, nonzero, _attenuated(mine, weights, layer.name), bits, smallest
@@ -92,12 +97,6 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         macs_if_zeros_skipped=_skipping(subject, macs, layers),
         macs_reason=macs.reason,
     )
-
-
-def _overhead(codes: Codes, shape: tuple[int, ...]) -> int:
-    """Bytes of scales and zero points; those of removed channels go too."""
-    slices = codes.scale.numel()
-    return codes.overhead if codes.axis is None else codes.overhead // slices * min(slices, shape[codes.axis])
 
 
 def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, int]:

@@ -106,7 +106,7 @@ class Engine:
     def _chunk(self, plan: Plan, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
         inputs, targets = data.chunk(start, stop)
         weights = effective_weights(self.subject, plan)
-        with self.replica.weights(weights, plan.norms) as module:
+        with self.replica.weights(weights, plan.norms, plan.roundings()) as module:
             began = time.perf_counter()
             try:
                 with exact(self.device):

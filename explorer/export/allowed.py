@@ -13,6 +13,7 @@ from ..core.errors import UnsupportedError
 from ..core.message import say
 from ..models.absent import Absent
 from ..models.attention import PrunedAttention, PrunedEncoder, PrunedEncoderLayer
+from ..models.quantized import QUANTIZED
 from ..models.stack import RecurrentStack
 
 _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
@@ -188,4 +189,8 @@ MODULES: dict[type[nn.Module], Mapping[str, Callable[[Any], Any]]] = {
     nn.PixelUnshuffle: _same("downscale_factor"),
     nn.ChannelShuffle: _same("groups"),
 }
+_INPUTS: dict[str, Callable[[Any], Any]] = _same("inputs")
+MODULES |= {
+    made: {**MODULES[cls], **_INPUTS} for cls, made in QUANTIZED.items() if cls in MODULES
+}  # they round their inputs
 BY_NAME = {cls.__name__: cls for cls in MODULES}

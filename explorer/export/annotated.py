@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import onnx.numpy_helper
 
-from ..compress.apply import compress
+from ..compress.build import build
 from ..compress.plan import Plan
 from ..core.report import LayerCount
 from ..evaluate.costs import counts
@@ -74,7 +74,7 @@ def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
 
 def _graph(subject: Subject, plan: Plan) -> onnx.ModelProto:
     """The unoptimized graph with this plan's weights; torch.onnx, which takes seconds, runs once a structure."""
-    module = compress(subject, plan).to("cpu")
+    module = build(subject, plan.without_inputs()).to("cpu")
     cut = tuple(sorted((t, d, tuple(i.tolist())) for t, dims in plan.dropped.items() for d, i in dims.items()))
 
     def skeleton() -> bytes:
@@ -128,7 +128,7 @@ def _annotate(node: onnx.NodeProto, layer: LayerCount, plan: Plan, group: str | 
         "bits": str(layer.bits),
     }
     if codes is not None:
-        values["scheme"] = f"{codes.scheme}, per {'tensor' if codes.axis is None else 'channel'}"
+        values["scheme"] = f"{codes.scheme}, per {codes.slices.granularity}"
     if group is not None and group in plan.kept:
         values["units kept"] = str(len(plan.kept[group]))
     for key, value in values.items():

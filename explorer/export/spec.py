@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from ..core.errors import UnsupportedError
 from ..core.message import say
 from ..models.calls import Call
+from ..models.quantized import QuantizedInputs
 from ..models.trace import trace as traced
 from .allowed import ATTRIBUTES, METHODS, MODULES, NAMES
 
@@ -60,6 +61,14 @@ def describe(module: nn.Module, name: str) -> dict[str, Any]:
     if type(module) not in MODULES:
         raise UnsupportedError(
             say("{name} is a {type}, which the spec does not list", name=name, type=type(module).__name__)
+        )
+    if not isinstance(module, QuantizedInputs) and any(isinstance(one, QuantizedInputs) for one in module.modules()):
+        raise UnsupportedError(
+            say(
+                "{layer} ({kind}) holds layers that round their inputs, which the spec does not list",
+                layer=name,
+                kind=type(module).__name__,
+            )
         )
     try:
         arguments = {key: encode(read(module)) for key, read in MODULES[type(module)].items()}

@@ -14,6 +14,7 @@ from ..core.errors import UnsupportedError, cause
 from ..core.message import say
 from .device import place
 from .norms import over_survivors
+from .sites import rounded
 
 
 def share(module: nn.Module) -> nn.Module:
@@ -49,7 +50,7 @@ class Replica:
     def __init__(self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> None:
         self.device, self.dtype = torch.device(device), dtype
         self.module = share(module)._apply(self.convert)
-        self._parameters = dict(self.module.named_parameters())
+        self._parameters = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
         self.lock = threading.RLock()
 
@@ -58,10 +59,16 @@ class Replica:
         return place(tensor, self.device, self.dtype)
 
     @contextmanager
-    def weights(self, replaced: Mapping[str, Tensor], norms: Mapping[str, Tensor] | None = None) -> Iterator[nn.Module]:
-        """Within the block the module computes with ``replaced`` {parameter FQN: tensor of the parameter's shape}.
+    def weights(
+        self,
+        replaced: Mapping[str, Tensor],
+        norms: Mapping[str, Tensor] | None = None,
+        inputs: Mapping[str, nn.Module] | None = None,
+    ) -> Iterator[nn.Module]:
+        """Within the block the module computes with ``replaced`` {FQN of a parameter or buffer: tensor of its shape}.
 
-        norms: {FQN of a norm: indices of removed units}; its statistics are taken over the others.
+        norms: {FQN of a norm: indices of removed units}; its statistics are taken over the others. inputs: {weight FQN:
+        module applied to what the weight multiplies}.
 
         ``Parameter.data`` is swapped rather than the attribute, so that recurrent modules, which keep a list of
         their weights, see the change too.
@@ -70,7 +77,8 @@ class Replica:
             try:
                 for name, tensor in replaced.items():
                     self._parameters[name].data = self.convert(tensor)
-                with over_survivors(self.module, norms or {}):
+                roundings = {name: one.to(self.device) for name, one in (inputs or {}).items()}
+                with over_survivors(self.module, norms or {}), rounded(self.module, roundings):
                     yield self.module
             finally:
                 for name in replaced:

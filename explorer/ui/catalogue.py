@@ -89,10 +89,11 @@ def registries() -> dict:
     """{kind: registry} of what is added by adding a file."""
     from ..analysis.costs import registry as costs
     from ..analysis.criteria import registry as criteria
+    from ..compress.observers import registry as observers
     from ..compress.quantizers import registry as quantizers
     from ..export.exporters import registry as exporters
 
-    return {"criterion": criteria, "cost": costs, "quantizer": quantizers, "exporter": exporters}
+    return {"criterion": criteria, "cost": costs, "quantizer": quantizers, "observer": observers, "exporter": exporters}
 
 
 def read(path: Path = PO) -> Catalog:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.core.rules import (
+    ACTIVATION_QUANTIZE,
     GATE,
     LAYER_PRUNE,
+    PREPARATIONS,
     UNIT_PRUNE,
     WEIGHT_PRUNE,
     WEIGHT_QUANTIZE,
@@ -21,6 +23,7 @@ from explorer.core.rules import (
 from explorer.core.targets import effective
 
 ALL = "*"
+GROUP = 32  # weights that share a scale, unless another number is chosen
 
 
 @dataclass(frozen=True)
@@ -171,13 +174,60 @@ def with_settings(
 
 
 def quantize(
-    recipe: Recipe, layer: Layer, scope: str, bits: int | None, scheme: str, granularity: str, quantizer: str = "minmax"
+    recipe: Recipe,
+    layer: Layer,
+    scope: str,
+    bits: int | None,
+    scheme: str,
+    granularity: str,
+    quantizer: str = "minmax",
+    group_size: int = GROUP,
 ) -> Recipe:
-    """Set or clear (bits None) the quantization of the layer or of all."""
+    """Set or clear (bits None) the quantization of the weights of the layer or of all."""
     targets = ALL if scope == "global" else layer.name
     if bits is None:
         return recipe.clear(targets, kind=WEIGHT_QUANTIZE)
-    return recipe.quantize(targets, bits=bits, quantizer=quantizer, scheme=scheme, granularity=granularity)  # type: ignore[arg-type]
+    size = group_size if granularity == "group" else None
+    return recipe.quantize(
+        targets, bits=bits, quantizer=quantizer, scheme=scheme, granularity=granularity, group_size=size  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def activation_rule(recipe: Recipe, layers: Sequence[Layer], layer: str) -> Quantize | None:
+    """The rule that holds for what the layer's weights multiply."""
+    rule = rule_for(recipe, layers, layer, ACTIVATION_QUANTIZE)
+    return rule if isinstance(rule, Quantize) else None
+
+
+def activations(recipe: Recipe, layer: Layer, scope: str, bits: int | None, observer: str) -> Recipe:
+    """Set or clear (bits None) the quantization of what the layer's weights, or all weights, multiply; calibrated ranges."""
+    targets = ALL if scope == "global" else layer.name
+    if bits is None:
+        return recipe.clear(targets, kind=ACTIVATION_QUANTIZE)
+    return recipe.quantize(targets, bits=bits, quantizer=observer, what="activation")
+
+
+def clip(recipe: Recipe, layers: Sequence[Layer], layer: Layer, low: float, high: float) -> Recipe:
+    """Clip what the layer's weights multiply to [low, high]; 8 bits where none were chosen."""
+    rule = activation_rule(recipe, layers, layer.name)
+    low, high = min(rounded(low), 0.0), max(rounded(high), 0.0)
+    if rule is None:
+        return recipe.quantize(layer.name, bits=8, what="activation", clip=(low, high))
+    return recipe._with(replace(rule, targets=(layer.name,), clip=(low, high)))
+
+
+def preparations(recipe: Recipe, layers: Sequence[Layer], layer: str) -> tuple[str, ...]:
+    """The steps that prepare the layer for quantization."""
+    return tuple(step for step in PREPARATIONS if rule_for(recipe, layers, layer, step) is not None)
+
+
+def prepare(recipe: Recipe, steps: Sequence[str]) -> Recipe:
+    """Exactly these steps, for the whole model: two of the three act between layers."""
+    for step in PREPARATIONS:
+        recipe = recipe.clear(ALL, kind=step)
+        if step in steps:
+            recipe = recipe.prepare(step)  # type: ignore[arg-type]
+    return recipe
 
 
 def same_for_all_like(
@@ -188,12 +238,14 @@ def same_for_all_like(
     sparsity: {kind of rule: the fraction that this layer's rule of that kind cuts}.
     """
     like = [other for other in layers if other.kind == layer.kind]
-    for kind in (UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE):
+    for kind in (UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, ACTIVATION_QUANTIZE):
         rule = rule_for(recipe, layers, layer.name, kind)
         names = [other.name for other in like if kind != UNIT_PRUNE or other.group is not None]
         if rule is None or not names:
             continue
         moved = replace(rule, targets=tuple(names))
+        if isinstance(moved, Quantize) and moved.clip is not None:
+            moved = replace(moved, clip=None)  # every layer has a range of its own
         if isinstance(moved, Prune):
             moved = replace(moved, scope="layer")
             if not pattern(moved.granularity):

@@ -36,6 +36,7 @@ class Workspace:
     seq: int = 0
     live: Recipe | None = None
     log_counts: bool = False
+    activations: bool = False  # the histogram is that of what the layer's weights multiply
     touched: bool = False
     message: str = ""
     stale: bool = False  # something outside of the running fragment shows an older state

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 from explorer.compress.apply import compress, effective_weights
 from explorer.compress.quantizers import registry
 from explorer.compress.resolve import resolve
+from explorer.compress.slices import Slices
 from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
@@ -21,6 +22,10 @@ from explorer.models.task import Task
 from tests.contract.nets import SAMPLES, few, same, tiny
 
 BITS, SCHEMES = range(2, 9), ("symmetric", "affine")
+
+
+def slices(weight: Tensor, axis: int | None) -> Slices:
+    return Slices() if axis is None else Slices(tuple(weight.shape), axis)
 
 
 def formula(weight: Tensor, bits: int, scheme: str, axis: int | None) -> tuple[Tensor, Tensor, int, int]:
@@ -96,7 +101,7 @@ def test_any_tensor_is_quantized_as_torch_does(
     weight = torch.tensor(values, device=device).view(1, -1).repeat(2, 1)
     weight[1] = -weight[1] * 0.37
     axis = 0 if channel else None
-    codes = registry["minmax"]().fit(weight, bits, scheme, axis)
+    codes = registry["minmax"]().fit(weight, bits, scheme, slices(weight, axis))
     found = codes.fake_quantize(weight)
     assert torch.isfinite(found).all() and bool((found[weight == 0] == 0).all())
     peak = weight.abs().max()
@@ -110,17 +115,18 @@ def test_any_tensor_is_quantized_as_torch_does(
 @pytest.mark.parametrize("bits", BITS)
 def test_zeros_and_constants(scheme: str, axis: int | None, bits: int, device: str) -> None:
     fit, zeros = registry["minmax"]().fit, torch.zeros(3, 4, device=device)
-    assert torch.equal(fit(zeros, bits, scheme, axis).fake_quantize(zeros), zeros)
-    assert (fit(zeros, bits, scheme, axis).scale == 1).all()
+    own = slices(zeros, axis)
+    assert torch.equal(fit(zeros, bits, scheme, own).fake_quantize(zeros), zeros)
+    assert (fit(zeros, bits, scheme, own).scale == 1).all()
     for value in (0.3, -0.3, 1e-20, 1e20):
         weight = torch.full((3, 4), value, device=device)
-        found = fit(weight, bits, scheme, axis).fake_quantize(weight)
+        found = fit(weight, bits, scheme, own).fake_quantize(weight)
         assert torch.allclose(found, weight, rtol=1e-5, atol=0), (value, found)
     mixed = torch.tensor([[0.0, 0.0, 0.0, 0.0], [1.0, -2.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]], device=device)
-    codes = fit(mixed, bits, scheme, 0)
+    codes = fit(mixed, bits, scheme, slices(mixed, 0))
     assert codes.scale[0] == codes.scale[2] == 1 and torch.equal(codes.fake_quantize(mixed)[[0, 2]], zeros[:2])
     tiniest = torch.full((2, 2), 1e-45, device=device)
-    assert torch.isfinite(fit(tiniest, bits, scheme, axis).fake_quantize(tiniest)).all()
+    assert torch.isfinite(fit(tiniest, bits, scheme, slices(tiniest, axis)).fake_quantize(tiniest)).all()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -201,7 +207,7 @@ def test_levels_are_what_the_weights_become(device: str) -> None:
     torch.manual_seed(0)
     weight = torch.randn(4, 50).to(device)
     for bits, scheme, axis in itertools.product((2, 4), SCHEMES, (None, 0)):
-        codes = registry["minmax"]().fit(weight, bits, scheme, axis)
+        codes = registry["minmax"]().fit(weight, bits, scheme, slices(weight, axis))
         found = codes.fake_quantize(weight)
         for row in range(4):
             levels = torch.tensor(codes.levels(row if axis == 0 else 0), device=device)

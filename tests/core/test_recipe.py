@@ -42,6 +42,20 @@ def prunes(draw: Any) -> dict[str, Any]:
 
 
 @st.composite
+def quantizes(draw: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {"scheme": draw(st.sampled_from([None, "symmetric", "affine"]))}
+    if draw(st.booleans()):
+        out |= {"what": "activation", "bits": draw(st.integers(2, 8)), "samples": draw(st.integers(1, 300))}
+        return out | {
+            "clip": draw(st.sampled_from([None, (-1.5, 2), (0, 6.0)])),
+            "quantizer": draw(st.sampled_from(["minmax", "entropy"])),
+        }
+    granularity = draw(st.sampled_from(["tensor", "channel", "group", "gate"]))
+    size = {"group_size": draw(st.integers(2, 64))} if granularity == "group" else {}
+    return out | size | {"bits": draw(st.sampled_from([1, 2, 3, 8, 16])), "granularity": granularity}
+
+
+@st.composite
 def recipes(draw: Any, size: int = 6) -> Recipe:
     recipe = Recipe()
     for _ in range(draw(st.integers(0, size))):
@@ -50,12 +64,7 @@ def recipes(draw: Any, size: int = 6) -> Recipe:
         if step == "prune":
             recipe = recipe.prune(to, **draw(prunes()))
         elif step == "quantize":
-            recipe = recipe.quantize(
-                to,
-                bits=draw(st.integers(2, 8)),
-                scheme=draw(st.sampled_from(["symmetric", "affine"])),
-                granularity=draw(st.sampled_from(["tensor", "channel"])),
-            )
+            recipe = recipe.quantize(to, **draw(quantizes()))
         elif step == "clear":
             recipe = recipe.clear(to, kind=draw(st.sampled_from([None, "prune", "quantize", "keep", "weight-prune"])))
         else:
@@ -199,17 +208,41 @@ def test_bad_prune(arguments: dict[str, Any], message: str) -> None:
     assert message in str(caught.value) and "conv1.weight" in str(caught.value)
 
 
-@pytest.mark.parametrize("bits", [1, 9, 0, -4, 4.0, "4", True, None, math.nan, 10**30])
+@pytest.mark.parametrize("bits", [9, 0, -4, 15, 32, 4.0, "4", True, None, math.nan, 10**30])
 def test_bad_bits(bits: Any) -> None:
-    with pytest.raises(RecipeError, match="2 to 8") as caught:
+    with pytest.raises(RecipeError, match="1 to 8") as caught:
         Recipe().quantize("fc.weight", bits=bits)
     assert "fc.weight" in str(caught.value) and repr(bits) in str(caught.value)
 
 
-@pytest.mark.parametrize("more", [{"scheme": "log"}, {"granularity": "row"}, {"what": "bias"}, {"quantizer": 3}])
-def test_bad_quantize(more: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match="fc.weight"):
-        Recipe().quantize("fc.weight", bits=4, **more)
+BAD_QUANTIZE: list[tuple[dict[str, Any], str]] = [
+    ({"scheme": "log"}, "symmetric, affine"), ({"granularity": "row"}, "tensor, channel, group, gate"), ({"what": "bias"}, "weight, activation"),
+    ({"quantizer": 3}, "not a name"), ({"granularity": "group"}, "group_size="), ({"group_size": 32}, "granularity='group'"),
+    *(({"granularity": "group", "group_size": size}, "from 2") for size in (1, 0, -8, 2.0, True, "32", 10**9)),
+    ({"clip": (0, 1)}, "what='activation'"), ({"samples": 64}, "what='activation'"),
+    *(({"what": "activation", "clip": clip}, "clip") for clip in ((1, 2), (-2, -1), (0, 0), (0,), "ab", 3, (0, math.nan), (0, math.inf), (0, 10**400))),
+    *(({"what": "activation", "samples": n}, "samples") for n in (0, -1, 1.5, True, None)),
+    ({"what": "activation", "granularity": "channel"}, "tensor"), ({"what": "activation", "bits": 1}, "2 to 8"), ({"what": "activation", "bits": 16}, "2 to 8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("more", "message"), BAD_QUANTIZE, ids=[str(a)[:50] for a, _ in BAD_QUANTIZE])
+def test_bad_quantize(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match="fc.weight") as caught:
+        Recipe().quantize("fc.weight", **({"bits": 4} | more))
+    assert message in str(caught.value)
+
+
+def test_weights_and_activations_have_rules_of_their_own() -> None:
+    recipe = Recipe().quantize("fc", bits=4).quantize("fc", bits=8, what="activation", clip=[0, 6])  # type: ignore[arg-type]
+    assert [rule.kind for rule in recipe.rules] == ["weight-quantize", "activation-quantize"]
+    assert [rule.scheme for rule in recipe.rules] == ["symmetric", "affine"] and recipe.rules[1].clip == (0.0, 6.0)  # type: ignore[union-attr]
+    again = recipe.quantize("fc", bits=8, what="activation", scheme="symmetric")
+    assert len(again.rules) == 2 and again != recipe and Recipe.from_json(again.to_json()) == again
+    assert (
+        recipe.clear("fc", kind="activation-quantize").rules == recipe.rules[:1]
+        and not recipe.clear("fc", kind="quantize").rules
+    )
 
 
 @pytest.mark.parametrize("targets", [(), [], "", [""], None, 3, [3], ["a", None], [b"a"]])

@@ -48,9 +48,9 @@ def test_corrupt_at_every_byte() -> None:
 
 RULES: list[tuple[dict[str, Any], str]] = [
     ({}, "rule=None"),
-    ({"rule": "trim", "targets": ["a"]}, "prune, quantize, clear, keep"),
-    ({"rule": ["prune"], "targets": ["a"]}, "prune, quantize, clear, keep"),
-    ({"rule": {"a": 1}, "targets": ["a"]}, "prune, quantize, clear, keep"),
+    ({"rule": "trim", "targets": ["a"]}, "prune, quantize, prepare, clear, keep"),
+    ({"rule": ["prune"], "targets": ["a"]}, "prune, quantize, prepare, clear, keep"),
+    ({"rule": {"a": 1}, "targets": ["a"]}, "prune, quantize, prepare, clear, keep"),
     ({"rule": "prune", "targets": ["a"], "sparsity": 0.5, "colour": 1}, "colour"),
     ({"rule": "prune", "sparsity": 0.5}, "targets"),
     ({"rule": "prune", "targets": "a", "sparsity": 0.5}, "list"),
@@ -64,8 +64,8 @@ RULES: list[tuple[dict[str, Any], str]] = [
     ({"rule": "prune", "targets": ["a"], "sparsity": 0.5, "scope": {}}, "layer, global"),
     ({"rule": "prune", "targets": ["a"], "sparsity": 0.5, "mode": None}, "hard"),
     ({"rule": "prune", "targets": ["a"], "sparsity": 0.5, "criterion": 5}, "names"),
-    ({"rule": "quantize", "targets": ["a"], "bits": 4.5}, "2 to 8"),
-    ({"rule": "quantize", "targets": ["a"], "bits": True}, "2 to 8"),
+    ({"rule": "quantize", "targets": ["a"], "bits": 4.5}, "1 to 8"),
+    ({"rule": "quantize", "targets": ["a"], "bits": True}, "1 to 8"),
     ({"rule": "clear", "targets": ["a"], "kinds": "prune"}, "kinds"),
     ({"rule": "clear", "targets": ["a"], "kinds": ["everything"]}, "everything"),
     ({"rule": "clear", "targets": ["a"], "kinds": [["keep"]]}, "kind"),

@@ -6,9 +6,12 @@ import numpy as np
 
 from explorer.core.report import ClassScore
 from explorer.figures.confusion import confusion
+from explorer.figures.correlation import matrix, scatter
+from explorer.figures.duel import duel
 from explorer.figures.palette import DARK, LIGHT
 from explorer.figures.per_class import per_class
 from explorer.figures.weights import weights
+from explorer.studies.duel import Point
 
 
 def test_recall_by_class_is_red_where_it_fell_and_green_where_it_rose() -> None:
@@ -38,3 +41,26 @@ def test_cut_weights_are_orange_and_gates_are_blocks() -> None:
     assert blue.zmax == 8.0 and float(np.nanmax(blue.z)) == 8.0
     assert list(figure.layout.yaxis.ticktext) == ["i", "f", "g", "o"]
     assert [shape.y0 for shape in figure.layout.shapes] == [1.5, 3.5, 5.5]
+
+
+def test_correlations_are_shown_with_their_numbers_and_gaps() -> None:
+    figure = matrix(np.array([[1.0, np.nan], [np.nan, 1.0]]), ["a", "b"], LIGHT)
+    assert [list(row) for row in figure.data[0].text] == [["1.00", ""], ["", "1.00"]] and (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
+
+
+def test_what_only_one_of_two_criteria_would_cut_is_orange() -> None:
+    x, y = np.array([0.1, 0.4, 0.9, 0.6]), np.array([0.2, 0.8, 0.7, 0.1])
+    figure = scatter(x, y, LIGHT, ("first", "second"), 0.5, [7, 8, 9, 10], {"unit": "channel"})
+    same, torn = figure.data
+    assert list(same.x) == [0.1, 0.9] and list(torn.x) == [0.4, 0.6] and torn.marker.color == LIGHT.cut
+    assert list(torn.customdata) == ["channel 8<br>", "channel 10<br>"] and figure.layout.xaxis.title.text == "first"
+
+
+def test_a_duel_is_a_line_a_criterion_with_its_intervals() -> None:
+    points = [Point(name, s, "accuracy", 0.9 - s * k, 0.8 - s * k, None if k == 3 else 0.95 - s * k, 100, "validation") for s in (0.5, 0.0) for name, k in (("random", 1), ("l1", 0.5), ("loss-change", 3))]
+    figure = duel(points, LIGHT, {"random": "chance", "l1": "|w|", "loss-change": "exact", "snip": "not run"}, "Accuracy")
+    chance, size, exact = figure.data
+    assert [trace.name for trace in figure.data] == ["chance", "|w|", "exact"]
+    assert list(chance.x) == [0.0, 0.5] and list(chance.y) == [0.9, 0.4]
+    assert (chance.line.dash, size.line.dash, exact.line.dash) == ("dot", "solid", "dot") and chance.line.color == LIGHT.faint
+    assert np.allclose(size.error_y.array, 0.05) and np.allclose(size.error_y.arrayminus, 0.1) and exact.error_y.array is None

@@ -178,3 +178,27 @@ def test_blocks_are_cut_in_all_layers_at_once_beside_units_and_weights() -> None
     assert [(rule.kind, rule.targets) for rule in both.rules] == [("unit-prune", (FC1.name,)), ("layer-prune", (edits.ALL,))]
     assert edits.settings_of(both, LAYERS, FC2, depth).granularity == "layer"
     assert edits.clear_cut(both, FC2, depth).rules[0] == units.rules[0] and edits.clear_cut(both, FC2, depth).rules[1:] == ()
+
+
+def test_scores_below_zero_can_be_cut_and_below_all_of_them_nothing_is() -> None:
+    settings = Settings(criterion="movement")
+    recipe = edits.cut(Recipe(), FC1, settings, -0.02, -0.5)
+    assert holds(recipe).threshold == -0.02
+    assert edits.cut(recipe, FC1, settings, 0.0, -0.5).rules != ()
+    assert edits.cut(recipe, FC1, settings, -0.6, -0.5) == Recipe()
+    soft = edits.with_settings(recipe, LAYERS, FC1, Settings(criterion="movement", mode="scale"), 0.4)
+    assert holds(soft).threshold == -0.02 and holds(soft).mode == "scale"
+    assert edits.unit_threshold([-2.0, 1.0, 3.0], 1, True) == pytest.approx(-0.25)
+
+
+def test_gates_are_cut_by_their_number() -> None:
+    lstm = Layer("lstm.weight_hh_l0", "lstm", (256, 64), 16384)
+    assert edits.has_gates(lstm) and not edits.has_gates(FC1)
+    chosen = Settings(granularity="gate", criterion="snip")
+    assert edits.settings_of(Recipe(), [lstm], lstm, chosen).granularity == "gate"
+    assert edits.settings_of(Recipe(), LAYERS, FC1, chosen).granularity == "weight"
+    recipe = edits.cut_gates(Recipe(), lstm, chosen, 2, 4)
+    assert recipe == Recipe().prune("lstm.weight_hh_l0", sparsity=0.5, criterion="snip", granularity="gate")
+    assert edits.settings_of(recipe, [lstm], lstm, Settings()).granularity == "gate"
+    (rule,) = edits.cut_gates(recipe, lstm, chosen, 4, 4).rules
+    assert rule.sparsity == 0.75 and edits.cut_gates(recipe, lstm, chosen, 0, 4) == Recipe()

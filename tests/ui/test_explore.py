@@ -186,15 +186,34 @@ def test_bits_are_ticks_and_shrink_the_size(app: App) -> None:
     assert report.counts.layers[FC1].bits == 4 and report.counts.bytes < 0.5 * explorer.evaluate(explorer.load(MLP), HALF).counts.bytes
     expect(app.read).to_contain_text("dB SQNR")
     expect(app.layer(FC1)).to_contain_text("4 bit")
-    app.page.get_by_role("combobox", name="Levels").click()
-    with app.step():
-        app.page.get_by_role("option", name="per tensor, affine").click()
+    for label, option in (("Scales", "per tensor"), ("Scheme", "affine")):
+        app.page.get_by_role("button", name="min-max").click()
+        app.page.get_by_role("combobox", name=label).click()
+        with app.step():
+            app.page.get_by_role("option", name=option).click()
+        app.page.keyboard.press("Escape")
     expect(app.read).to_contain_text("levels 16")  # the outermost may lie beyond the axis
     app.shows(MLP)
     with app.step():
         app.choose("Bits", "fp32")
     expect(app.page.locator(".thr .level")).to_have_count(0)
     assert app.recipe == HALF
+
+
+def test_activations_are_clipped_by_two_handles(app: App) -> None:
+    app.open(MLP, layer="fc2.weight")
+    app.page.get_by_role("radio", name="activations").click()
+    upper = app.page.get_by_role("slider", name="Upper clipping bound")
+    expect(upper).to_be_visible()
+    most = float(upper.get_attribute("aria-valuenow") or 0)
+    upper.press("PageDown")
+    expect(app.read).to_contain_text("dB SQNR")
+    expect(app.read).to_contain_text("levels 256")
+    app.page.get_by_role("radio", name="weights", exact=True).first.click()
+    rule = app.ready().recipe.rules[-1]
+    assert rule.kind == "activation-quantize" and rule.targets == ("fc2.weight",) and rule.bits == 8  # type: ignore[union-attr]
+    assert rule.clip == (0.0, pytest.approx(most * 0.95, rel=0.01))  # type: ignore[union-attr]
+    app.shows(MLP)
 
 
 def test_soft_mode_attenuates_by_a_second_handle(app: App) -> None:

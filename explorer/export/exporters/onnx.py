@@ -35,6 +35,15 @@ class Onnx(Exporter):
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         from ..onnx_graph import strip, to_onnx
 
+        if plan.inputs:
+            accepted = "onnx-int8, safetensors" if "onnx-int8" in registry else "safetensors"
+            raise ExportError(
+                say(
+                    "{subject}: this recipe quantizes activations, which a graph of float operators would round at other places; "
+                    "accepted: {accepted}, or the recipe without its activation rules",
+                    subject=subject.name, accepted=accepted,
+                )
+            )  # fmt: skip
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if size > LARGEST:
             raise ExportError(

@@ -32,9 +32,10 @@ export function fraction(q, t, n = 1e9) {
 }
 
 // Bytes of the layer at a sparsity: the smallest of dense, bitmap and CSR, as Python counts them.
-export function size({ n, rows, bits, overhead }, sparsity) {
+// Dense has no place for zeros where zero is no code (`zero` false).
+export function size({ n, rows, bits, overhead, zero = true }, sparsity) {
   const kept = Math.round(n * (1 - sparsity)), values = Math.ceil((kept * bits) / 8);
-  return Math.min(Math.ceil((n * bits) / 8), Math.ceil(n / 8) + values, kept * 4 + (rows + 1) * 4 + values) + overhead;
+  return Math.min(zero || kept === n ? Math.ceil((n * bits) / 8) : Infinity, Math.ceil(n / 8) + values, kept * 4 + (rows + 1) * 4 + values) + overhead;
 }
 
 // At most one value in flight, the newest kept; a final one always goes out. The counter outlives a remount: Python drops
@@ -90,10 +91,11 @@ export function mount(root, { onChange }) {
   const factor = make("rect", { class: "grip factor", width: 26, height: 26, role: "slider", tabindex: 0 }, svg);
   const factorKnob = make("rect", { class: "knob", width: 12, height: 12, rx: 2 }, svg);
   main.setAttribute("role", "slider");
-  let d = null, value = { t: 0, k: 0, factor: 0.5 }, W = 700, H = 232, frame = 0, dragging = "", approximate = false;
+  let d = null, value = { t: 0, k: 0, factor: 0.5, low: 0, high: 0 }, side = 1, W = 700, H = 232, frame = 0, dragging = "", approximate = false;
   let held = 0; // px between the pointer and the middle of what it holds, so that nothing jumps when it is grabbed
 
   const units = () => d.view === "units";
+  const clip = () => d.view === "clip"; // an activation between two bounds, which are dragged by themselves
   const signed = () => d.view === "weights";
   const soft = () => d.mode === "scale";
   const base = () => H - BOTTOM - (strip() ? STRIP : 0);
@@ -104,7 +106,7 @@ export function mount(root, { onChange }) {
   const unwarp = (u) => Math.sign(u) * Math.abs(u) ** (1 / (d.warp || 1));
   const x = (v) => ((warp(v) - d.lo) / (d.hi - d.lo || 1)) * width();
   const limit = () => d.scores.length - (d.all ? 0 : 1); // at least one unit stays; of blocks all may go
-  const place = (sign = 1) => (units() ? (value.k / d.scores.length) * width() : x(sign * value.t));
+  const place = (sign = 1) => (clip() ? clamp(x(sign < 0 ? value.low : value.high), 0, width()) : units() ? (value.k / d.scores.length) * width() : x(sign * value.t));
   const share = () => (units() ? value.k / d.scores.length : value.t <= 0 && signed() ? 0 : fraction(d.q, value.t, d.n));
 
   const bars = (from, to, heights, map = (i) => i) => {
@@ -131,6 +133,12 @@ export function mount(root, { onChange }) {
       shade.setAttribute("x", 0);
       shade.setAttribute("width", Math.max(0, place()));
       ghost.setAttribute("d", soft() ? bars(0, value.k, tall.map((h) => h * value.factor)) : "");
+    } else if (clip()) {
+      const [a, b] = [value.low, value.high].map((v) => clamp(Math.round(((v - d.lo) / (d.hi - d.lo || 1)) * n), 0, n));
+      kept.setAttribute("d", bars(a, b, tall));
+      gone.setAttribute("d", bars(0, a, tall) + bars(b, n, tall));
+      shade.setAttribute("width", 0);
+      ghost.setAttribute("d", "");
     } else {
       const edge = (v) => clamp(Math.round(((warp(v) - d.lo) / (d.hi - d.lo || 1)) * n), 0, n);
       const cuts = value.t > 0 || !signed();
@@ -144,7 +152,7 @@ export function mount(root, { onChange }) {
     }
     shade.setAttribute("height", Math.max(0, base() - TOP + 8));
     for (const i of [0, 1]) {
-      const at = place(i ? 1 : -1), show = i === 1 || signed();
+      const at = place(i ? 1 : -1), show = i === 1 || signed() || clip();
       for (const part of [grips[i], lines[i], knobs[i]]) part.style.display = show && !(d.locked && part !== grips[i]) ? "" : "none";
       grips[i].setAttribute("x", at - 13);
       grips[i].setAttribute("height", base());
@@ -156,7 +164,7 @@ export function mount(root, { onChange }) {
     const at = place(), end = at > w * 0.8;
     now.setAttribute("x", end ? at - 14 : at + 14);
     now.setAttribute("text-anchor", end ? "end" : "start");
-    now.textContent = units() ? `${value.k} / ${d.scores.length} ${d.text.units}` : `${d.text.score} ≤ ${number(value.t)}`;
+    now.textContent = clip() ? "" : units() ? `${value.k} / ${d.scores.length} ${d.text.units}` : `${d.text.score} ≤ ${number(value.t)}`;
     if (soft()) {
       const y = factorY();
       factor.setAttribute("x", W - 22);
@@ -197,7 +205,10 @@ export function mount(root, { onChange }) {
     const s = share(), exact = !approximate && d.readout, about = exact ? "" : "≈ ";
     const part = (label, text) => `<span>${label} <b>${text}</b></span>`;
     if (d.locked) { read.innerHTML = `<span class="why"></span>`; read.firstChild.textContent = d.locked; }
-    else {
+    else if (clip()) {
+      const out = d.counts.reduce((sum, c, i) => { const v = d.lo + ((i + 0.5) * (d.hi - d.lo)) / d.counts.length; return sum + (v < value.low || v > value.high ? c : 0); }, 0);
+      read.innerHTML = part(d.text.low, number(value.low)) + part(d.text.high, number(value.high)) + part(d.text.clipped, `${((100 * out) / (d.n || 1)).toFixed(2)} %`) + `<span>${d.text.zeros}</span>`;
+    } else {
       const cut = exact && !units() ? d.readout.cut : s;
       let html = units() ? part(d.text.units, `${value.k} ${d.text.of} ${d.scores.length}`) : part(d.text.threshold, number(value.t));
       html += part(soft() ? d.text.attenuated : d.text.cut, `${about}${(100 * cut).toFixed(1)} %`);
@@ -206,9 +217,13 @@ export function mount(root, { onChange }) {
     }
     if (exact && d.readout.removed > 0) read.insertAdjacentHTML("beforeend", part(d.text.removed, `${(100 * d.readout.removed).toFixed(1)} %`));
     if (d.levels) read.insertAdjacentHTML("beforeend", part(d.text.levels, d.levels.length) + (d.readout?.sqnr != null && Number.isFinite(d.readout.sqnr) ? part(d.text.error, `${d.readout.sqnr.toFixed(1)} dB SQNR`) : ""));
-    if (!units()) {
+    if (!units() && !clip()) {
       const now = exact ? d.readout.bytes : size(d.size, soft() ? 0 : s);
       read.insertAdjacentHTML("beforeend", part(d.text.size, `${about}${bytes(now)}`) + ` <span>${d.text.of} ${bytes(d.size.n * 4)}</span>`);
+    }
+    if (clip()) {
+      for (const [grip, v] of [[grips[0], value.low], [main, value.high]]) { grip.setAttribute("aria-valuenow", v.toPrecision(5)); grip.setAttribute("aria-valuetext", number(v)); }
+      return;
     }
     main.setAttribute("aria-valuenow", units() ? value.k : value.t.toPrecision(5));
     main.setAttribute("aria-valuetext", units() ? `${value.k} ${d.text.of} ${d.scores.length} ${d.text.units}` : `${number(value.t)}, ${(100 * s).toFixed(1)} % ${d.text.cut}`);
@@ -240,13 +255,16 @@ export function mount(root, { onChange }) {
     }
     const off = Boolean(d.locked);
     box.classList.toggle("off", off);
-    for (const [grip, name] of [[main, d.text.label], [factor, d.text.factor_label]]) {
+    const pair = clip() ? [[grips[0], d.text.low_label]] : [];
+    for (const name of clip() ? [] : ["role", "tabindex", "aria-label"]) grips[0].removeAttribute(name);
+    if (clip()) { grips[0].setAttribute("role", "slider"); grips[0].setAttribute("aria-valuemin", d.lo); grips[0].setAttribute("aria-valuemax", 0); }
+    for (const [grip, name] of [[main, d.text.label], [factor, d.text.factor_label], ...pair]) {
       grip.setAttribute("aria-label", name);
       grip.setAttribute("aria-disabled", String(off));
       if (off) grip.removeAttribute("tabindex"); else grip.setAttribute("tabindex", "0");
     }
-    main.setAttribute("aria-valuemin", units() ? 0 : Math.min(0, d.q[0]));
-    main.setAttribute("aria-valuemax", units() ? limit() : top());
+    main.setAttribute("aria-valuemin", units() || clip() ? 0 : Math.min(0, d.q[0]));
+    main.setAttribute("aria-valuemax", units() ? limit() : clip() ? d.hi : top());
     factor.setAttribute("aria-valuemin", LEAST);
     factor.setAttribute("aria-valuemax", MOST);
     const background = getComputedStyle(box).getPropertyValue("--st-background-color");
@@ -256,18 +274,20 @@ export function mount(root, { onChange }) {
   const set = (next, final) => {
     value = { ...value, ...next };
     value.factor = clamp(value.factor, LEAST, MOST);
-    if (units()) { value.k = clamp(Math.round(value.k), 0, limit()); value.t = value.k ? d.scores[value.k - 1] : 0; }
+    if (clip()) { value.low = clamp(value.low, Math.min(d.lo, 0), 0); value.high = clamp(value.high, 0, Math.max(d.hi, 0)); }
+    else if (units()) { value.k = clamp(Math.round(value.k), 0, limit()); value.t = value.k ? d.scores[value.k - 1] : 0; }
     else value.t = clamp(value.t, Math.min(0, d.q[0]), top());
     approximate = true;
     hint.hidden = true;
     if (!frame) frame = requestAnimationFrame(paint);
-    window.dispatchEvent(new CustomEvent("explorer:drag", { detail: { layers: { [d.layer]: units() || soft() ? {} : { sparsity: share() } } } }));
+    if (!clip()) window.dispatchEvent(new CustomEvent("explorer:drag", { detail: { layers: { [d.layer]: units() || soft() ? {} : { sparsity: share() } } } }));
     onChange({ ...value, final, id: d.id });
   };
   const atPointer = (event) => {
     const px = clamp(event.clientX - svg.getBoundingClientRect().left - held, 0, width());
     if (units()) return { k: Math.round((px / width()) * d.scores.length) };
     const v = unwarp(d.lo + (px / width()) * (d.hi - d.lo));
+    if (clip()) return side < 0 ? { low: Math.min(v, 0) } : { high: Math.max(v, 0) };
     return { t: signed() ? Math.abs(v) : v };
   };
   const factorAt = (event) => ({ factor: +(1 - (event.clientY - svg.getBoundingClientRect().top - held - TOP) / (base() - TOP)).toFixed(2) });
@@ -277,10 +297,11 @@ export function mount(root, { onChange }) {
     on(grip, "pointerdown", (e) => {
       if (d.locked || e.button) return;
       dragging = grip === factor ? "factor" : "t";
+      side = grip === grips[0] ? -1 : 1;
       const box = svg.getBoundingClientRect();
       held = grip === factor ? e.clientY - box.top - factorY() : e.clientX - box.left - place(+grip.dataset.sign);
       grip.setPointerCapture(e.pointerId);
-      (grip === factor ? factor : main).focus({ preventScroll: true });
+      (grip === factor || clip() ? grip : main).focus({ preventScroll: true });
       e.preventDefault();
     });
     on(grip, "pointermove", (e) => { if (dragging) set(read(e), false); });
@@ -289,7 +310,8 @@ export function mount(root, { onChange }) {
   }
   let keyed = false;
   const keys = (field) => (e) => {
-    if (d.locked) return;
+    if (d.locked || (field === "low" && !clip())) return;
+    if (clip()) { clipKeys(e, field); return; }
     const max = field === "factor" ? MOST : units() ? limit() : top(), min = field === "factor" ? LEAST : units() ? 0 : Math.min(0, d.q[0]);
     const name = field === "factor" ? "factor" : units() ? "k" : "t", v = value[name];
     const small = field === "factor" ? 0.01 : 1, big = field === "factor" ? 0.1 : Math.max(1, Math.round(max / 20));
@@ -301,8 +323,18 @@ export function mount(root, { onChange }) {
     keyed = true;
     set({ [name]: name === "factor" ? +to.toFixed(2) : to }, false);
   };
+  const clipKeys = (e, field) => {
+    const name = field === "low" ? "low" : "high", [min, max] = name === "low" ? [d.lo, 0] : [0, d.hi], small = (d.hi - d.lo) / 200;
+    const to = { ArrowRight: small, ArrowUp: small, ArrowLeft: -small, ArrowDown: -small, PageUp: 10 * small, PageDown: -10 * small }[e.key];
+    const end = { Home: min, End: max }[e.key];
+    if (to === undefined && end === undefined) return;
+    e.preventDefault();
+    e.stopPropagation();
+    keyed = true;
+    set({ [name]: end ?? clamp(value[name] + to, min, max) }, false);
+  };
   const settle = () => { if (keyed) { keyed = false; set({}, true); } };
-  for (const [grip, field] of [[main, "t"], [factor, "factor"]]) {
+  for (const [grip, field] of [[main, "t"], [factor, "factor"], [grips[0], "low"]]) {
     on(grip, "keydown", keys(field));
     on(grip, "keyup", settle);
     on(grip, "blur", settle);
@@ -326,7 +358,7 @@ export function mount(root, { onChange }) {
       hint.textContent = next.text.hint;
       draw();
       if (!next.layers) return;
-      const ahead = (dragging || keyed) && !settled && !units() && !soft(); // an older answer does not take the moving layer back
+      const ahead = (dragging || keyed) && !settled && !units() && !soft() && !clip(); // an older answer does not take the moving layer back
       const layers = ahead ? { ...next.layers, [next.layer]: { ...next.layers[next.layer], sparsity: share() } } : next.layers;
       window.dispatchEvent(new CustomEvent("explorer:drag", { detail: { layers } }));
     },

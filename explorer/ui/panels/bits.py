@@ -1,51 +1,151 @@
-"""The controls for quantization: bits, levels and, where there is a choice, the quantizer."""
+"""The controls for quantization: bits, and a popover with everything else about levels and activations."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import streamlit as st
 
-import explorer
-from explorer.compress.quantizers import registry
+from explorer.compress.calibrate import sites
+from explorer.compress.observers import registry as observers
+from explorer.compress.quantizers import registry as quantizers
+from explorer.core.rules import BIAS_CORRECTION, EQUALIZE, FOLD, Quantize
+from explorer.models.chains import chains
 
 from .. import edits
 from ..i18n import _, help_for
 from .controls import Scene, row
 
 FULL = "fp32"
-BITS = (FULL, 8, 6, 5, 4, 3, 2)
+BITS = (16, 8, 7, 6, 5, 4, 3, 2, 1)
+USUAL = (8, 6, 5, 4, 3, 2)
+GROUPS = (16, 32, 64, 128)
 
 
 def render(scene: Scene) -> None:
     """Draw the controls; a change is one undo step."""
-    recipe, layer = scene.space.history.present, scene.layer
-    rule = edits.quantize_rule(recipe, scene.subject.layers, layer.name)
-    bits = rule.bits if rule else FULL
-    how = f"{rule.granularity}, {rule.scheme}" if rule else "channel, symmetric"
-    quantizer = rule.quantizer if rule else "minmax"
-    keys = {name: f"{name}-{scene.key}" for name in ("bits", "how", "quantizer")}
-    names = {
-        "channel, symmetric": _("per channel, symmetric"), "channel, affine": _("per channel, affine"),
-        "tensor, symmetric": _("per tensor, symmetric"), "tensor, affine": _("per tensor, affine"),
-    }  # fmt: skip
+    rule = edits.quantize_rule(scene.space.history.present, scene.subject.layers, scene.layer.name)
+    entry = quantizers[rule.quantizer if rule else "minmax"]
+    offered = [n for n in BITS if n in entry.bits and (n in USUAL or len(entry.bits) == 1 or n == 1)]
+    options: list[Any] = [FULL, *dict.fromkeys([*offered, *([rule.bits] if rule else [])])]
 
-    def changed() -> None:
-        picked = st.session_state.get(keys["bits"], bits)
-        granularity, scheme = st.session_state.get(keys["how"], how).split(", ")
-        everywhere = rule.targets == (edits.ALL,) if rule else scene.settings.scope == "global"
-        chosen = st.session_state.get(keys["quantizer"], quantizer)
-        scene.push(edits.quantize(recipe, layer, "global" if everywhere else "layer", None if picked == FULL else picked, scheme, granularity, chosen))
+    def picked() -> None:
+        value = st.session_state.get(f"bits-{scene.key}")
+        if value is not None:
+            _weights(scene, rule, bits=value)
 
-    options = list(BITS) if bits in BITS else [FULL, bits, *BITS[1:]]
     row(_("Bits"), help_for("term", "fake quantization", ""), lambda: st.segmented_control(
-        _("Bits"), options, default=bits, format_func=str, key=keys["bits"], label_visibility="collapsed", required=True, on_change=changed,
+        _("Bits"), options, default=rule.bits if rule else FULL, format_func=str, key=f"bits-{scene.key}", label_visibility="collapsed",
+        required=True, on_change=picked,
     ))  # fmt: skip
-    row(_("Levels"), help_for("quantizer", quantizer, registry.help(quantizer)), lambda: st.selectbox(
-        _("Levels"), list(names), index=list(names).index(how), format_func=names.__getitem__, key=keys["how"],
-        label_visibility="collapsed", width=212, disabled=bits == FULL, on_change=changed,
+    row(_("Levels"), help_for("term", "levels", ""), lambda: _popover(scene, rule))
+
+
+def _popover(scene: Scene, rule: Quantize | None) -> None:
+    granularities = {"tensor": _("per tensor"), "channel": _("per channel"), "group": _("per group"), "gate": _("per gate")}
+    title = _(quantizers[rule.quantizer].title) + ", " + granularities[rule.granularity] if rule else _("as they are")
+    with st.popover(title, width=212):
+        st.caption(_("Weights"))
+        _weight_controls(scene, rule, granularities)
+        st.caption(_("Activations"))
+        _activation_controls(scene)
+        _preparation_controls(scene)
+
+
+def _select(scene: Scene, label: str, explained: str, name: str, options: Sequence[Any], value: Any, names: Mapping[Any, str], off: bool = False) -> Any:
+    """A labelled select box; returns its key."""
+    key = f"quantize-{name}-{scene.key}"
+    row(label, explained, lambda: st.selectbox(
+        label, options, index=list(options).index(value), format_func=lambda one: names.get(one, str(one)), key=key,
+        label_visibility="collapsed", width=190, disabled=off, on_change=_changed, args=(scene, name, key),
     ))  # fmt: skip
-    known = list(explorer.quantizers())
-    if len(known) > 1:
-        row(_("Range"), help_for("quantizer", quantizer, registry.help(quantizer)), lambda: st.selectbox(
-            _("Range"), known, index=known.index(quantizer), format_func=lambda name: _(registry[name].title), key=keys["quantizer"],
-            label_visibility="collapsed", width=212, disabled=bits == FULL, on_change=changed,
-        ))  # fmt: skip
+    return key
+
+
+def _weight_controls(scene: Scene, rule: Quantize | None, granularities: Mapping[str, str]) -> None:
+    name = rule.quantizer if rule else "minmax"
+    entry, off = quantizers[name], rule is None
+    _select(scene, _("Quantizer"), help_for("quantizer", name, quantizers.help(name)), "quantizer", list(quantizers), name,
+        {one: _(quantizers[one].title) for one in quantizers}, off)  # fmt: skip
+    gates = scene.layer.kind in ("lstm", "gru", "rnn")
+    listed = [one for one in entry.granularities if one != "gate" or gates]
+    chosen = rule.granularity if rule else "channel" if "channel" in listed else listed[0]
+    _select(scene, _("Scales"), help_for("term", f"per {chosen}", ""), "granularity", list(dict.fromkeys([*listed, chosen])), chosen, granularities, off)
+    if chosen == "group" and rule:
+        sizes = list(dict.fromkeys([*GROUPS, rule.group_size]))
+        _select(scene, _("Group size"), help_for("term", "per group", ""), "group_size", sizes, rule.group_size, {})
+    if len(entry.schemes) > 1:
+        scheme = rule.scheme if rule else "symmetric"
+        _select(scene, _("Scheme"), help_for("term", scheme, ""), "scheme", list(entry.schemes), scheme, {"symmetric": _("symmetric"), "affine": _("affine")}, off)
+
+
+def _activation_controls(scene: Scene) -> None:
+    why = sites(scene.subject).get(scene.layer.name)
+    if why:
+        st.caption(_("Not for this layer: {why}", why=why))
+        return
+    rule = edits.activation_rule(scene.space.history.present, scene.subject.layers, scene.layer.name)
+    bits: list[Any] = [FULL, *dict.fromkeys([*USUAL, *([rule.bits] if rule else [])])]
+    _select(scene, _("Bits of activations"), help_for("term", "activation quantization", ""), "activation", bits, rule.bits if rule else FULL, {})
+    name = rule.quantizer if rule else "minmax"
+    _select(scene, _("Observer"), help_for("observer", name, observers.help(name)), "observer", list(observers), name,
+        {one: _(observers[one].title) for one in observers}, rule is None)  # fmt: skip
+    if rule and rule.clip:
+        st.caption(_("Clipped by hand to {low} … {high}; choosing an observer undoes it.", low=f"{rule.clip[0]:.4g}", high=f"{rule.clip[1]:.4g}"))
+
+
+def _preparation_controls(scene: Scene) -> None:
+    recipe = scene.space.history.present
+    known, now = chains(scene.subject), edits.preparations(recipe, scene.subject.layers, scene.layer.name)
+    offered = [BIAS_CORRECTION]
+    if any(one.consumer for one in known):
+        offered.insert(0, EQUALIZE)
+    if any(one.norm for one in known):
+        offered.insert(0, FOLD)
+    names = {FOLD: _("fold BatchNorm"), EQUALIZE: _("equalize layers"), BIAS_CORRECTION: _("correct biases")}
+    key = f"prepare-{scene.key}"
+    st.caption(_("Before rounding, in the whole model"))
+    st.pills(
+        _("Preparation"), list(dict.fromkeys([*offered, *now])), default=list(now), selection_mode="multi", format_func=names.__getitem__,
+        key=key, label_visibility="collapsed", help="\n\n".join(help_for("term", one, "") for one in offered),
+        on_change=lambda: scene.push(edits.prepare(recipe, st.session_state.get(key) or [])),
+    )  # fmt: skip
+
+
+def _changed(scene: Scene, name: str, key: str) -> None:
+    """A select box was set."""
+    value, recipe, layers = st.session_state.get(key), scene.space.history.present, scene.subject.layers
+    if value is None:
+        return
+    if name in ("activation", "observer"):
+        rule = edits.activation_rule(recipe, layers, scene.layer.name)
+        bits, observer = rule.bits if rule else 8, rule.quantizer if rule else "minmax"
+        bits, observer = (value, observer) if name == "activation" else (bits, value)
+        scene.push(edits.activations(recipe, scene.layer, _scope(scene, rule), None if bits == FULL else bits, observer))
+        return
+    _weights(scene, edits.quantize_rule(recipe, layers, scene.layer.name), **{name: value})
+
+
+def _scope(scene: Scene, rule: Quantize | None) -> str:
+    everywhere = rule.targets == (edits.ALL,) if rule else scene.settings.scope == "global"
+    return "global" if everywhere else "layer"
+
+
+def _weights(scene: Scene, rule: Quantize | None, **changed: Any) -> None:
+    """Change one setting of the weights' rule; those that the quantizer does not have follow it."""
+    recipe = scene.space.history.present
+    wanted: dict[str, Any] = {"bits": 8, "quantizer": "minmax", "scheme": "symmetric", "granularity": "channel", "group_size": edits.GROUP}
+    if rule:
+        wanted |= {name: getattr(rule, name) for name in wanted if getattr(rule, name) is not None}
+    wanted |= changed
+    entry = quantizers[wanted["quantizer"]]
+    if wanted["bits"] == FULL:
+        wanted["bits"] = None
+    elif wanted["bits"] not in entry.bits:
+        wanted["bits"] = min(entry.bits, key=lambda n: abs(n - wanted["bits"]))
+    if wanted["scheme"] not in entry.schemes:
+        wanted["scheme"] = entry.schemes[0]
+    if wanted["granularity"] not in entry.granularities:
+        wanted["granularity"] = entry.granularities[0]
+    scene.push(edits.quantize(recipe, scene.layer, _scope(scene, rule), **wanted))

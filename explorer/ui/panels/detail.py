@@ -11,18 +11,20 @@ import streamlit as st
 
 import explorer
 from explorer.compress.apply import known_gap
+from explorer.compress.plan import Plan
 from explorer.core.errors import ExplorerError
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
-from explorer.core.report import Report
+from explorer.core.report import Counts, Report
 from explorer.evaluate.costs import counts as counts_of
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from ..components.threshold import threshold
+from ..edits import Settings
 from ..i18n import _, translated
 from ..state import Workspace
-from . import controls, handle, ready, scoreboard
+from . import clipping, controls, handle, ready, scoreboard
 
 KEY = "handle"
 
@@ -47,6 +49,12 @@ class Board:
         self.complete = report.complete
         self.again()
 
+    def count(self, counts: Counts, original: Counts, why: str) -> None:
+        """What can be counted, where nothing can be measured."""
+        st.session_state["board"] = scoreboard.counted(counts, original, translated(why))
+        self.complete = True
+        self.again()
+
     def again(self) -> None:
         """What was shown last."""
         cards, strip = self._last()
@@ -67,7 +75,8 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     place = str(layer.group) if settings.granularity == "unit" else layer.name
     with suppress(ExplorerError):  # said below, where the recipe is resolved
         ready.scored(subject, settings.criterion, "unit" if settings.granularity == "unit" else "weight", [place])
-    if event is not None and event.get("id") == handle.identity(space, layer, settings):
+    drawn = clipping.identity(space, layer) if space.activations else handle.identity(space, layer, settings)
+    if event is not None and event.get("id") == drawn:
         _apply(space, subject, layer, event)
     else:
         space.live = None
@@ -92,7 +101,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         _heading(space, subject, layer)
-        threshold(handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq), key=KEY)
+        problem = _plot(space, subject, layer, settings, recipe, plan, counts) or problem
         if problem:
             st.error(translated(problem), icon=":material/error:")
     with beside:
@@ -110,7 +119,10 @@ def _event(space: Workspace) -> dict[str, Any] | None:
 
 def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, Any]) -> None:
     settings = controls.current(space, subject, layer)
-    recipe = handle.edit(space.history.present, subject, layer, settings, event)
+    if space.activations:
+        recipe = clipping.edit(space.history.present, subject, layer, event)
+    else:
+        recipe = handle.edit(space.history.present, subject, layer, settings, event)
     space.touched = True
     if settings.mode == "scale" and event.get("factor"):
         from dataclasses import replace
@@ -120,6 +132,23 @@ def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, An
         space.commit(recipe)
     else:
         space.live = recipe
+
+
+def _plot(
+    space: Workspace, subject: Subject, layer: Layer, settings: Settings, recipe: Recipe, plan: Plan, counts: Counts
+) -> str:
+    """The histogram of the weights, or of what they multiply; returns why there is none of these."""
+    drawn = handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq)
+    problem = ""
+    if space.activations:
+        try:
+            drawn = clipping.data(space, subject, layer, recipe, plan, space.seq) | {
+                key: drawn[key] for key in ("layers",) if key in drawn
+            }
+        except ExplorerError as error:
+            problem, space.activations = translated(error), False
+    threshold(drawn, key=KEY)
+    return problem
 
 
 def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
@@ -143,11 +172,25 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
         text += " · " + (f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>' if group.about else goes)
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
+        shown = {False: _("weights"), True: _("activations")}
+        st.segmented_control(
+            _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
+            label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
+        )  # fmt: skip
         space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
+
+
+def _switch(space: Workspace) -> None:
+    space.activations = bool(st.session_state.get(f"what-{space.generation}"))
+    space.live = None
 
 
 def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) -> tuple[Report | None, str]:
     device = st.session_state.get("device")
+    if subject.task.kind == "weights":
+        original = explorer.resolve(subject, Recipe())
+        board.count(counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why)
+        return None, problem
     try:
         report = glance(subject, recipe, device=device)
         gap = known_gap(subject, explorer.resolve(subject, recipe))

@@ -106,6 +106,7 @@ def data(
             "rows": layer.shape[0],
             "bits": quantized.bits if quantized else 32,
             "overhead": quantized.overhead if quantized else 0,
+            "zero": quantized is None or quantized.codes_zero,
         },
     }
     if counts is not None:

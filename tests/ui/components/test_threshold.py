@@ -90,10 +90,10 @@ def test_the_size_is_the_counted_one(plain: Page) -> None:
     cases = []
     for _ in range(300):
         n = chance.choice([50, 500, 4_097, 400_000])
-        size = {"n": n, "rows": chance.randint(1, n), "bits": chance.choice([32, 8, 6, 5, 4, 3, 2]), "overhead": chance.choice([0, 8, 2500])}
+        size = {"n": n, "rows": chance.randint(1, n), "bits": chance.choice([32, 8, 6, 5, 4, 3, 2]), "overhead": chance.choice([0, 8, 2500]), "zero": chance.random() < 0.7}
         cases.append((size, chance.randint(0, n)))
     found = plain.evaluate("(cases) => cases.map(([size, kept]) => modules.threshold.size(size, 1 - kept / size.n))", cases)
-    assert found == [min(representations(s["n"], kept, s["rows"], s["bits"], s["overhead"]).values()) for s, kept in cases]
+    assert found == [min(representations(s["n"], kept, s["rows"], s["bits"], s["overhead"], s["zero"]).values()) for s, kept in cases]
 
 
 @pytest.mark.parametrize("key,moved", [("ArrowRight", 1), ("ArrowUp", 1), ("ArrowLeft", -1), ("ArrowDown", -1), ("PageUp", 10), ("PageDown", -10)])

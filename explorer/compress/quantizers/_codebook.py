@@ -1,0 +1,27 @@
+"""What the k-means quantizers share; they differ by where the centers start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..codes import Codes, Table
+from ..kmeans import lloyd, ordered
+from ..slices import Slices
+from . import Quantizer
+
+
+class Codebook(Quantizer):
+    """A codebook of 2^b free levels."""
+
+    bits = tuple(range(1, 9))
+    schemes = ("symmetric",)
+    start: Callable[[Tensor, Tensor, int], Tensor]
+
+    def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:
+        values, count = ordered(slices.rows(weight).float())
+        k = 2**bits
+        centers = lloyd(values, count, type(self).start(values, count, k)).float().to(weight.device)
+        edges = (centers[:, 1:] + centers[:, :-1]) / 2
+        return Table(bits, "codebook", slices, centers, edges, stored=4 * k, sparse=True)

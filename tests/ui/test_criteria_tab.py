@@ -1,0 +1,66 @@
+"""Criteria in a real browser: another score, another cut, another accuracy; and a duel beside a drag."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+import explorer
+from explorer.core.recipe import Recipe
+from explorer.ui import format as fmt
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+pytest.importorskip("playwright")
+
+from playwright.sync_api import expect  # noqa: E402
+
+from tests.ui.driver import MLP, SLOW, App  # noqa: E402
+
+
+@pytest.fixture
+def app(page: Page, server: str) -> App:
+    return App(page, server)
+
+
+def rank_by(app: App, title: str) -> None:
+    app.page.get_by_role("combobox", name="Ranked by").click()
+    app.page.get_by_role("option").filter(has_text=title).first.click()
+
+
+def test_another_criterion_shows_its_scores_cuts_by_them_and_changes_the_accuracy(app: App) -> None:
+    app.open(MLP, layer="fc2.weight", recipe=Recipe().prune("fc2.weight", sparsity=0.9))
+    by_size = explorer.evaluate(explorer.load(MLP), Recipe().prune("fc2.weight", sparsity=0.9))
+    expect(app.page.locator(".x-board")).to_contain_text(fmt.percent(by_size.metrics["accuracy"]))
+    rank_by(app, "SNIP")
+    wanted = Recipe().prune("fc2.weight", sparsity=0.9, criterion="snip")
+    by_snip = explorer.evaluate(explorer.load(MLP), wanted)
+    expect(app.page.locator(".x-board")).to_contain_text(fmt.percent(by_snip.metrics["accuracy"]), timeout=SLOW)
+    expect(app.page.locator(".thr .now")).to_contain_text("score ≤")
+    assert app.ready().recipe == wanted
+    app.slider.press("End")
+    app.ready()
+    rule = app.recipe.rules[0]
+    assert rule.criterion == "snip" and rule.threshold is not None and rule.threshold > 0
+    app.healthy()
+
+
+def test_a_duel_runs_while_the_page_answers(app: App) -> None:
+    app.open(MLP, layer="fc2.weight")
+    panel = app.tab("Criteria")
+    expect(panel.get_by_test_id("stPlotlyChart").first.locator("text", has_text="1.00").first).to_be_visible(timeout=SLOW)
+    expect(panel).to_contain_text("Over 2,000 of the weights.")
+    panel.get_by_text("would remove first from fc2").click()
+    expect(panel.get_by_text("one scale for all")).to_be_visible(timeout=SLOW)
+    panel.get_by_role("button", name="Start the duel").click()
+    app.slider.press("PageUp")
+    expect(app.read).to_contain_text(re.compile(r"cut (?!0\.0)"), timeout=SLOW)
+    chart = panel.get_by_test_id("stPlotlyChart").last
+    expect(chart.locator(".legendtext", has_text="SNIP")).to_be_visible(timeout=SLOW)
+    expect(panel.get_by_role("button", name="Stop")).to_have_count(0, timeout=SLOW)
+    assert app.ready().recipe.rules[0].criterion == "l1"
+    app.healthy()
