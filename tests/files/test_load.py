@@ -207,3 +207,20 @@ def test_classification_of_a_loaded_export_with_own_data(net: nn.Module, tmp_pat
         explorer.evaluate(subject, device=device).metrics
     )
     assert [g.name for g in again.groups] == [g.name for g in subject.groups]
+
+
+def test_compressed_weights_come_back(net: nn.Module, tmp_path: Path) -> None:
+    from explorer.files.save import compressed_weights
+
+    tied = CharLM(tie=True)
+    for module in (net, tied):
+        torch.save({k: v.cpu() for k, v in module.state_dict().items()}, tmp_path / "a.pt")
+        subject = explorer.load(tmp_path / "a.pt")
+        recipe = explorer.Recipe(name="半").prune("*", sparsity=0.5).quantize("*", bits=4)
+        (tmp_path / "b.safetensors").write_bytes(compressed_weights(subject, recipe))
+        again, expected = explorer.load(tmp_path / "b.safetensors"), explorer.compress(subject, recipe)
+        assert again.module.state_dict().keys() == expected.state_dict().keys()
+        assert all(torch.equal(t, expected.state_dict()[name]) for name, t in again.module.state_dict().items())
+        assert sum(p.numel() for p in again.module.parameters()) == sum(p.numel() for p in subject.module.parameters())
+        with pytest.raises(explorer.ExportError, match="weights only"):
+            explorer.export(subject, recipe, tmp_path / "out")

@@ -48,7 +48,7 @@ def tier(subject: Subject) -> str:
     return _("every forward pass, on {splits}", splits=", ".join(subject.task.splits)) + " · " + names.get(subject.task.kind, _("a score of your own"))
 
 
-def rows(subject: Subject) -> dict[str, list[object]]:
+def rows(subject: Subject) -> dict[str, list]:
     """A table: layer, kind, shape, units that can be removed, or why they cannot."""
     groups = {group.name: group for group in subject.groups}
     units = [groups[layer.group].units if layer.group in groups else None for layer in subject.layers]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from explorer.core.errors import ExplorerError
@@ -15,7 +17,9 @@ from . import changed, criteria, export, graph, table, weights
 def render(space: Workspace, subject: Subject) -> None:
     """Changed, Graph, Layers, Weights, Criteria, Export."""
     names = [_("Changed"), _("Graph"), _("Layers"), _("Weights"), _("Criteria"), _("Export")]
-    parts = (changed.render, graph.render, table.render, weights.render, criteria.render, export.render)
+    parts: tuple[Any, ...] = (changed.render, graph.render, table.render, weights.render, criteria.render, export.render)
+    if subject.task.kind == "weights":  # nothing that runs the model
+        names, parts = [_("Layers"), _("Weights"), _("Export")], (table.render, weights.render, export.weights)
     for tab, part in zip(st.tabs(names, key="tabs", on_change="rerun"), parts, strict=True):
         if tab.open:
             with tab:
