@@ -19,15 +19,15 @@ save_model(model, "model.safetensors")""",
     "torchscript": """import torch; from safetensors.torch import save_model
 model = torch.jit.load("model.pt")  # on your own machine, if you trust who made it
 save_model(model, "model.safetensors")""",
-    "keras": """import keras, tf2onnx, onnx  # pip install tf2onnx
+    "keras": """import keras; from safetensors.numpy import save_file
 model = keras.saving.load_model("model.keras", safe_mode=True)
-onnx.save(tf2onnx.convert.from_keras(model)[0], "model.onnx")""",
-    "tensorflow": """# pip install tf2onnx; then, on a command line:
-python -m tf2onnx.convert --saved-model FOLDER --output model.onnx
-# open model.onnx here""",
-    "tflite": """# pip install tf2onnx; then, on a command line:
-python -m tf2onnx.convert --tflite model.tflite --output model.onnx
-# open model.onnx here""",
+save_file({w.path.replace("/", "."): w.numpy() for w in model.weights}, "weights.safetensors")""",
+    "tensorflow": """import tensorflow; from safetensors.numpy import save_file
+model = tensorflow.saved_model.load("FOLDER")
+save_file({v.name.replace("/", "."): v.numpy() for v in model.variables}, "weights.safetensors")""",
+    "onnx": """import onnx; from safetensors.numpy import save_file
+model = onnx.load("model.onnx")
+save_file({t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}, "weights.safetensors")""",
     "gguf": """import gguf, torch; from safetensors.torch import save_file  # pip install gguf
 tensors = {t.name: torch.tensor(gguf.quants.dequantize(t.data, t.tensor_type)) for t in gguf.GGUFReader("model.gguf").tensors}
 save_file(tensors, "model.safetensors")""",
@@ -69,13 +69,15 @@ def refuse_kind(path: Path, kind: str) -> LoadError:
     if kind == kinds.PICKLE:
         return refusal(path, "pickle", say("it is a pickle, which runs code when it is loaded; refused"))
     if kind == kinds.KERAS:
-        return refusal(path, "keras", say("it is a Keras model; only PyTorch and ONNX are opened"))
+        return refusal(path, "keras", say("it is a Keras model; only PyTorch models are opened"))
     if kind == kinds.HDF5:
-        return refusal(path, "keras", say("it is an HDF5 file (Keras); only PyTorch and ONNX are opened"))
+        return refusal(path, "keras", say("it is an HDF5 file (Keras); only PyTorch models are opened"))
     if kind == kinds.TENSORFLOW:
-        return refusal(path, "tensorflow", say("it is a TensorFlow model; only PyTorch and ONNX are opened"))
+        return refusal(path, "tensorflow", say("it is a TensorFlow model; only PyTorch models are opened"))
+    if kind == kinds.ONNX:
+        return refusal(path, "onnx", say("ONNX files are not opened in this release; their weights can be looked at"))
     if kind == kinds.TFLITE:
-        return refusal(path, "tflite", say("it is a TensorFlow Lite model; only PyTorch and ONNX are opened"))
+        return refusal(path, "unknown", say("it is a TensorFlow Lite model; only PyTorch models are opened"))
     if kind == kinds.GGUF:
         return refusal(path, "gguf", say("it is a GGUF file; its weights are packed for another engine"))
     if kind == kinds.TAR:

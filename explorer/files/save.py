@@ -18,4 +18,6 @@ def compressed_weights(subject: Subject, recipe: Recipe) -> bytes:
     ``safetensors.torch.save_model`` writes it."""
     held, tied = tensors(compress(subject, recipe))
     plain = {name: tensor.cpu().contiguous().clone() for name, (tensor, _) in held.items()}
-    return safetensors.torch.save(plain, {"format": "pt", "explorer.recipe": json.dumps(json.loads(recipe.to_json())), **tied})
+    return safetensors.torch.save(
+        plain, {"format": "pt", "explorer.recipe": json.dumps(json.loads(recipe.to_json())), **tied}
+    )

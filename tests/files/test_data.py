@@ -40,7 +40,12 @@ def test_npz_gives_the_figures_of_the_data_in_memory(tmp_path: Path, device: str
     source = read_data(tmp_path / "d.npz", OWN)
     assert source.n == 300 and set(source.columns) == {"x", "y"} and "note" in source.notes[0]
     proposed = propose(source)
-    assert (proposed.inputs, proposed.target, proposed.kind, proposed.dtype) == (("x",), "y", "classification", "float32")
+    assert (proposed.inputs, proposed.target, proposed.kind, proposed.dtype) == (
+        ("x",),
+        "y",
+        "classification",
+        "float32",
+    )
     task = task_of(source, replace(proposed, validation=0.5, test=0.25))
     mine = explorer.Subject(subject.module, task, "mine")
     assert [len(task.splits[s]) for s in ("train", "validation", "test")] == [75, 150, 75]
@@ -61,15 +66,26 @@ def test_splits_are_stratified_seeded_and_disjoint(tmp_path: Path, device: str) 
     for split in ("train", "validation", "test"):
         x, t = task_of(source, mapping).dataset(split).tensors
         seen += x[:, 0].int().tolist()
-        assert torch.bincount(t, minlength=3).tolist() == pytest.approx([0.6 * len(t), 0.3 * len(t), 0.1 * len(t)], abs=1.1)
+        assert torch.bincount(t, minlength=3).tolist() == pytest.approx(
+            [0.6 * len(t), 0.3 * len(t), 0.1 * len(t)], abs=1.1
+        )
     assert sorted(seen) == list(range(100))
     again, other = (task_of(source, replace(mapping, seed=s)).dataset("validation").tensors[0] for s in (0, 1))
-    assert torch.equal(again, task_of(source, mapping).dataset("validation").tensors[0]) and not torch.equal(again, other)
+    assert torch.equal(again, task_of(source, mapping).dataset("validation").tensors[0]) and not torch.equal(
+        again, other
+    )
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet"])
 def test_tables(suffix: str, tmp_path: Path, device: str) -> None:
-    frame = pd.DataFrame({"a": np.arange(40) * 0.5, "b": np.arange(40), "名": ["x", "y"] * 20, "label": ["cat", "dog", "cat", "emu"] * 10})
+    frame = pd.DataFrame(
+        {
+            "a": np.arange(40) * 0.5,
+            "b": np.arange(40),
+            "名": ["x", "y"] * 20,
+            "label": ["cat", "dog", "cat", "emu"] * 10,
+        }
+    )
     path = tmp_path / f"表{suffix}"
     if suffix == ".parquet":
         frame.to_parquet(path)
@@ -95,8 +111,14 @@ def test_tables(suffix: str, tmp_path: Path, device: str) -> None:
 def test_pictures_in_class_folders_are_scaled_and_normalized(tmp_path: Path, device: str) -> None:
     red = np.zeros((8, 6, 3), dtype=np.uint8)
     red[..., 0] = 255
-    members = {f"set/{c}/{i}.{k.lower()}": _png(red if c == "red" else 255 - red, k) for c in ("red", "other") for i, k in enumerate(("PNG", "BMP"))}
-    (tmp_path / "d.zip").write_bytes(hostile.zipped(members | {"set/readme.txt": b"hello", "__MACOSX/set/red/._0.png": b"x"}))
+    members = {
+        f"set/{c}/{i}.{k.lower()}": _png(red if c == "red" else 255 - red, k)
+        for c in ("red", "other")
+        for i, k in enumerate(("PNG", "BMP"))
+    }
+    (tmp_path / "d.zip").write_bytes(
+        hostile.zipped(members | {"set/readme.txt": b"hello", "__MACOSX/set/red/._0.png": b"x"})
+    )
     source = read_data(tmp_path / "d.zip", OWN)
     assert source.n == 4 and "readme.txt" in source.notes[0]
     mapping = replace(propose(source), shape=(3, 4, 4), mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 1.0))
@@ -145,7 +167,9 @@ def test_sanity_finds_shuffled_labels_and_missing_normalization(device: str) -> 
 
     def look(inputs: torch.Tensor, targets: torch.Tensor) -> object:
         source = Source("arrays", {"x": inputs.numpy(), "y": targets.numpy()})
-        return check(explorer.Subject(subject.module, task_of(source, Mapping(("x",), "y", validation=0.5, test=0.25))), device)
+        return check(
+            explorer.Subject(subject.module, task_of(source, Mapping(("x",), "y", validation=0.5, test=0.25))), device
+        )
 
     good = look(x, y)
     assert good.figure.value > 0.8 and not good.hints and sum(good.balance.values()) == 200
@@ -196,7 +220,11 @@ def test_pictures_too_large_to_unpack(tmp_path: Path, device: str) -> None:
 
 
 @settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(data=st.binary(max_size=400), start=st.sampled_from([b"", b"PAR1", b"PK\x03\x04"]), suffix=st.sampled_from([".csv", ".npz", ".txt", ".parquet"]))
+@given(
+    data=st.binary(max_size=400),
+    start=st.sampled_from([b"", b"PAR1", b"PK\x03\x04"]),
+    suffix=st.sampled_from([".csv", ".npz", ".txt", ".parquet"]),
+)
 def test_random_bytes_are_data_or_one_error(data: bytes, start: bytes, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"data{suffix}"
     path.write_bytes(start + data)
@@ -206,7 +234,9 @@ def test_random_bytes_are_data_or_one_error(data: bytes, start: bytes, suffix: s
         assert "data" in str(error)
 
 
-def test_on_a_shared_server_a_child_reads_first(canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_on_a_shared_server_a_child_reads_first(
+    canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     monkeypatch.setenv("EXPLORER_SHARED", "1")
     path = tmp_path / "data.npz"
     path.write_bytes(_object_array())

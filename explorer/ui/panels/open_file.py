@@ -49,7 +49,8 @@ def _dialog() -> None:
         st.caption(_("Without data, what needs a forward pass is left out."))
     subject = found if task is None else Subject(found.module, task, found.name, card=found.card)
     fine = task is None or _looks(subject)
-    st.button(_("Open it"), type="primary", key="open-go", disabled=not fine, on_click=_open, args=(subject, received.digest))
+    if st.button(_("Open it"), type="primary", key="open-go", disabled=not fine, on_click=_open, args=(subject, received.digest)):
+        st.rerun()  # which closes the dialog
 
 
 def refused(error: ExplorerError) -> None:
