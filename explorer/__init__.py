@@ -28,6 +28,7 @@ _PUBLIC = {
     "resolve": "explorer.compress.resolve",
     "Plan": "explorer.compress.plan",
     "stream": "explorer.evaluate.evaluator",
+    "sensitivity": "explorer.studies.sensitivity",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "criterion": "explorer.analysis.custom",
@@ -36,7 +37,12 @@ _PUBLIC = {
     "observers": "explorer.compress.observers",
     "quantization_error": "explorer.compress.errors",
     "exporters": "explorer.export.exporters",
+    "explain": "explorer.measure.explain",
+    "Explanation": "explorer.core.explanation",
+    "joint_map": "explorer.studies.joint_map",
+    "joint_cells": "explorer.studies.joint_map",
     "load_exported": "explorer.export.files",
+    "load_packed": "explorer.export.files",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
     "LoadError": "explorer.core.errors",
@@ -51,6 +57,7 @@ _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions to
 __all__ = [
     "Cancelled",
     "EvaluationError",
+    "Explanation",
     "ExplorerError",
     "ExportError",
     "Group",
@@ -69,18 +76,23 @@ __all__ = [
     "criteria",
     "criterion",
     "evaluate",
+    "explain",
     "export",
     "exporters",
     "gate_importance",
     "importance",
+    "joint_cells",
+    "joint_map",
     "load",
     "load_exported",
+    "load_packed",
     "observers",
     "open_app",
     "quantization_error",
     "quantizers",
     "resolve",
     "samples",
+    "sensitivity",
     "stream",
 ]
 
@@ -121,15 +133,19 @@ if TYPE_CHECKING:
         UnsupportedError,
         VerificationError,
     )
+    from .core.explanation import Explanation
     from .core.layers import Group, Layer
     from .core.recipe import Recipe
     from .core.report import Report
     from .evaluate.evaluator import evaluate, stream
     from .export.bundle import export
     from .export.exporters import exporters
-    from .export.files import load_exported
+    from .export.files import load_exported, load_packed
     from .files.load import load
+    from .measure.explain import explain
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .studies.joint_map import joint_cells, joint_map
+    from .studies.sensitivity import sensitivity
     from .ui.server import open_app

@@ -255,7 +255,7 @@ def export(
     name: Name,
     out: Annotated[Path, typer.Option(help="a new or an empty folder")],
     recipe: RecipeFile = None,
-    formats: Annotated[list[str] | None, typer.Option("--format", help="safetensors, onnx; may be repeated")] = None,
+    formats: Annotated[list[str] | None, typer.Option("--format", help="safetensors, onnx, onnx-int8, onnx-int4, packed, pt2; may be repeated")] = None,
     device: Device = None,
 ) -> None:
     """Write the compressed model with everything needed to trust and to reuse it. Reads the test split."""

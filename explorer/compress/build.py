@@ -39,7 +39,7 @@ def build(subject: Subject, plan: Plan) -> nn.Module:
     module = copy.deepcopy(subject.module).eval()
     held = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     for name, weight in effective_weights(subject, plan).items():
-        held[name].data = weight.detach().clone()
+        held[name].data = weight.detach() + 0  # a copy, without the negative zeros that masking leaves
     if plan.dropped:
         remove(module, {name: dict(dims) for name, dims in plan.dropped.items()})
     if plan.inputs:

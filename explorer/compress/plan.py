@@ -172,6 +172,19 @@ class Plan:
         return replace(self, layers={name: one for name, one in bare.items() if one.changes_weight})
 
     @cached_property
+    def state(self) -> Mapping[str, str]:
+        """{FQN of a parameter, or of a module that runs differently: digest of how}; what is not there is the original.
+
+        The evaluator replays from the first thing in which two plans differ, so whatever a plan changes stands here.
+        """
+        found = {name: layer.digest for name, layer in self.layers.items()}
+        for name, gone in self.norms.items():
+            found[name] = hashlib.blake2b(gone.cpu().numpy().tobytes(), digest_size=12).hexdigest()
+        if self.inputs or self.tensors:  # the name of nothing: such a plan runs in full
+            found["<whole>"] = self.digest
+        return found
+
+    @cached_property
     def digest(self) -> str:
         """Content hash: two recipes that come to the same plan share every cached result."""
         state = hashlib.blake2b(digest_size=12)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from ..analysis.bins import Bins
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
 from ..analysis.look import Look
@@ -205,7 +207,20 @@ def _cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Ma
             stays = _ranked(rule, sums, {})
             found = {name: expand_blocks(stays[name], *shapes[name], whole[name].shape) for name in names}
         return {name: spread(found[name], living[name]) if name in living else found[name] for name in names}
+    if rule.threshold is None and (rule.scope == "layer" or len(names) == 1) and not living:
+        return {name: _lowest_go(subject, rule, name, scores[name]) for name in names}
     return _ranked(rule, scores, living)
+
+
+def _lowest_go(subject: Subject, rule: Prune, name: str, scores: Tensor) -> Tensor:
+    """Mask of one layer by its sparsity: a comparison with the k-th score, where ties leave no choice."""
+    k = round((rule.sparsity or 0.0) * scores.numel())
+    if 0 < k < scores.numel() and scores.dtype == torch.float32:
+        bins = subject.memo.get(("bins", subject.version, rule.criterion, name), lambda: Bins(scores))
+        mask = scores > bins.kth(k, scores)
+        if int(torch.count_nonzero(mask)) == scores.numel() - k:
+            return mask
+    return by_sparsity([scores], [None], rule.sparsity or 0.0)[0]
 
 
 def _ranked(rule: Prune, ranked: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:

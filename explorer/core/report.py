@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -114,6 +114,34 @@ class ClassScore:
     f1_before: float
 
 
+class Later(Mapping[str, Figure]):
+    """Figures that are computed when the first one is read."""
+
+    def __init__(self, compute: Callable[[], Mapping[str, Figure]]) -> None:
+        self._compute: Callable[[], Mapping[str, Figure]] | None = compute
+        self._found: Mapping[str, Figure] = {}
+
+    def _all(self) -> Mapping[str, Figure]:
+        compute = self._compute
+        if compute is not None:
+            self._found, self._compute = compute(), None
+        return self._found
+
+    def __getitem__(self, name: str) -> Figure:
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and dict(self) == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: None stands for them."""
     if isinstance(value, float):
@@ -125,7 +153,12 @@ def _finite(value: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """The outcome of evaluating one recipe on one split. What is costly is computed when first read, then kept."""
+    """The outcome of evaluating one recipe on one split. What is costly is computed when first read, then kept.
+
+    timing: seconds of this evaluation: "queue" (waiting for others), "prefix" (chunks that ran from the input on), "suffix"
+    (chunks that ran from kept values). machine: how it was computed: tier, and the reason where it is not the best one, layout,
+    batch, bytes of kept values and their budget.
+    """
 
     subject: str
     recipe: Recipe
@@ -139,6 +172,8 @@ class Report:
     figures: Mapping[str, Figure]
     changes: Mapping[str, Figure]
     lower_is_better: frozenset[str] = LOWER_IS_BETTER
+    timing: Mapping[str, float] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
     lazy: Mapping[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..compress.apply import effective_weights
 from ..compress.plan import LayerPlan, Plan
+from ..core.layers import Layer
 from ..core.report import Counts, LayerCount
 from ..models.removal import remaining_shape, select
 from ..models.subject import Subject
@@ -41,7 +42,8 @@ def representations(
 
 def counts(subject: Subject, plan: Plan) -> Counts:
     """Everything that can be counted about a plan; cached by content."""
-    return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan))
+    with subject.steady():
+        return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan))
 
 
 def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor]) -> int:
@@ -67,23 +69,15 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     layers: dict[str, LayerCount] = {}
     total = {"dense": 0, "sparse": 0, "quantized": 0, "smallest": 0}
     for layer in subject.layers:
-        mine = plan.layers.get(layer.name)
-        shape = remaining_shape(layer.shape, plan.dropped.get(layer.name, {}))
-        numel = int(torch.Size(shape).numel())
-        nonzero = _nonzero(subject, layer.name, mine, weights)
-        codes = mine.codes if mine else None
-        bits, overhead = (codes.bits, codes.overhead) if codes else (32, 0)
-        plain = representations(numel, nonzero, shape[0])
-        coded = representations(numel, nonzero, shape[0], bits, overhead, codes is None or codes.codes_zero)
-        smallest = min(*plain.values(), *coded.values())
-        total["dense"] += plain["dense"]
-        total["sparse"] += min(plain["bitmap"], plain["csr"])
-        total["quantized"] += coded.get("dense", min(coded.values()))
-        total["smallest"] += smallest
-        layers[layer.name] = LayerCount(
-            layer.name, layer.kind, shape, layer.numel, numel, nonzero, _attenuated(mine, weights, layer.name), bits, smallest
-        )
-    others, others_nonzero, buffers = _others(subject, plan, set(layers))
+        mine, gone = plan.layers.get(layer.name), plan.dropped.get(layer.name, {})
+        shape = remaining_shape(layer.shape, gone)
+        key: Any = ("layer count", subject.version, layer.name, mine.digest if mine else "", shape)
+        counted, sizes = subject.memo.get(key, lambda: _layer(subject, layer, mine, shape, weights))  # noqa: B023
+        layers[layer.name] = counted
+        for form, size in sizes.items():
+            total[form] += size
+    key = ("other counts", subject.version, plan.digest if plan.dropped or plan.tensors else "")
+    others, others_nonzero, buffers = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
     for key in total:
         total[key] += (others + buffers) * FP32
     macs = count(subject, plan.dropped)
@@ -99,12 +93,33 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     )
 
 
+def _layer(
+    subject: Subject, layer: Layer, mine: LayerPlan | None, shape: tuple[int, ...], weights: Mapping[str, Tensor]
+) -> tuple[LayerCount, dict[str, int]]:
+    """One layer, and its bytes by representation."""
+    numel = int(torch.Size(shape).numel())
+    nonzero = _nonzero(subject, layer.name, mine, weights)
+    codes = mine.codes if mine else None
+    bits, overhead = (codes.bits, codes.overhead) if codes else (32, 0)
+    plain = representations(numel, nonzero, shape[0])
+    coded = representations(numel, nonzero, shape[0], bits, overhead, codes is None or codes.codes_zero)
+    smallest = min(*plain.values(), *coded.values())
+    sizes = {
+        "dense": plain["dense"],
+        "sparse": min(plain["bitmap"], plain["csr"]),
+        "quantized": coded.get("dense", min(coded.values())),
+        "smallest": smallest,
+    }
+    attenuated = _attenuated(mine, weights, layer.name)
+    return LayerCount(layer.name, layer.kind, shape, layer.numel, numel, nonzero, attenuated, bits, smallest), sizes
+
+
 def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, int]:
     """Entries of parameters that are no layers, those not zero, and entries of buffers; after removal."""
     numel = nonzero = buffers = 0
     for name, parameter in subject.module.named_parameters():
         if name not in layers:
-            left = select(parameter.detach(), dict(plan.dropped.get(name, {})))
+            left = select(plan.tensors.get(name, parameter.detach()), dict(plan.dropped.get(name, {})))
             numel += left.numel()
             nonzero += int(torch.count_nonzero(left))
     persistent = subject.module.state_dict()

@@ -5,60 +5,74 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import default_collate
 
 from ..models.memo import nbytes
 from ..models.strata import labels, stratified_order
-from ..models.task import Task, rebuilt, to_device
+from ..models.task import Task, part, to_device
+from .tune import laid_out
 
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
-MAX_CHUNK = 512
+SMALLEST = 32  # samples of the first look, at least
+MANY = 2048
 
 
-def looks(total: int) -> list[int]:
-    """Chunk boundaries: 32, 64, ... up to chunks of 512. Fixed, so that a figure never depends on how it came about."""
-    out, at, step = [], 0, 32
-    while at < total:
-        at = min(total, at + step)
-        out.append(at)
-        step = min(MAX_CHUNK, at)
-    return out
+def looks(total: int, first: int = 64) -> list[int]:
+    """Where one may stop and look: 32, ``first``, 4 ``first``, and every 4 ``first`` from there on; little work is one look,
+    or two where it is many samples, for when others wait.
+
+    Fixed for a model on a machine, so that a figure never depends on how it came about.
+    """
+    if total <= 1.5 * first or total <= SMALLEST:
+        return [total] if total < MANY else [total // 4 // 64 * 64, total]
+    edges = [SMALLEST, first, *range(4 * first, total, 4 * first), total]
+    return sorted({edge for edge in edges if edge >= SMALLEST})
 
 
 class SplitData:
     """``chunk(start, stop)`` in stratified order; ``order[i]`` is the position in the split of the i-th sample.
 
-    A split that fits the budget is read once and kept on the device; a larger one is read chunk by chunk.
+    first: samples of the first look; ``looks`` are the edges of chunks. A split that fits the budget is read once and kept on the device; a larger one is read chunk by chunk.
     """
 
-    def __init__(self, task: Task, split: str, device: torch.device, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        split: str,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+        first: int = 64,
+    ) -> None:
         data = task.dataset(split)
-        self.task, self.split, self.device, self.dtype = task, split, device, dtype
+        self.task, self.split, self.device, self.dtype, self.channels_last = task, split, device, dtype, channels_last
         self.total = len(data)
         fits = task.collate is default_collate and nbytes(task.batch(split, [0])) * self.total <= BUDGET
         whole = task.batch(split, range(self.total)) if fits else None
         known = labels(task, split, data, whole[1] if whole else None)
         self.order = torch.from_numpy(stratified_order(known, self.total).astype("int64"))
-        self.looks = looks(self.total)
-        self._whole = self._move((_part(whole[0], self.order), _part(whole[1], self.order))) if whole else None
+        self.looks = looks(self.total, first)
+        self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
+
+    @property
+    def whole(self) -> bool:
+        """Whether a part of a chunk's inputs is those inputs of a smaller chunk: not so where the user collates."""
+        return self._whole is not None
 
     def _move(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        return to_device(batch[0], self.device, self.dtype), to_device(batch[1], self.device)
+        inputs = laid_out(to_device(batch[0], self.device, self.dtype), self.channels_last)
+        return inputs, to_device(batch[1], self.device)
 
     def chunk(self, start: int, stop: int) -> tuple[Any, Any]:
         """(inputs, targets) of samples start .. stop of the order, on the device."""
         if self._whole is None:
             return self._move(self.task.batch(self.split, self.order[start:stop].tolist()))
-        return _part(self._whole[0], slice(start, stop)), _part(self._whole[1], slice(start, stop))
+        return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
 
-
-def _part(value: Any, index: slice | Tensor) -> Any:
-    """The samples ``index`` of collated inputs or targets."""
-    if isinstance(value, dict):
-        return {key: _part(one, index) for key, one in value.items()}
-    if isinstance(value, (tuple, list)):
-        if value and isinstance(value[0], (str, bytes)):  # texts are collated as they are, one a sample
-            return value[index] if isinstance(index, slice) else [value[i] for i in index.tolist()]
-        return rebuilt(value, [_part(one, index) for one in value])
-    return value[index]
+    def some(self, n: int) -> Any:
+        """Inputs of ``n`` samples of the order's end, repeated where there are fewer: what was not looked at first."""
+        picked = [i % self.total for i in range(self.total - n, self.total)]
+        whole = self._whole[0] if self._whole is not None else None
+        if whole is not None:
+            return laid_out(part(whole, torch.tensor(picked)), self.channels_last)
+        return self._move(self.task.batch(self.split, self.order[picked].tolist()))[0]

@@ -1,65 +1,90 @@
-"""Runs a plan over the samples of a split, chunk by chunk, and keeps what it saw."""
+"""Runs a plan over the samples of a split, chunk by chunk, from what did not change, and keeps what it saw."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..compress.apply import effective_weights
 from ..compress.plan import Plan
 from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
 from ..core.message import say
 from ..models.device import exact
 from ..models.replica import Replica
 from ..models.subject import Subject
-from ..models.trial import tensors
+from ..models.task import part
 from .data import SplitData
-from .metrics import metrics_of
+from .jobs import CHECKED, Check, Job, Jobs, lend
+from .judge import Judge
+from .prefixes import shared as prefixes
+from .prefixes import storages
+from .queue import queue_of
+from .runners import Runner
+from .seen import Seen, Work
+from .tiers import runner_for
+from .tune import Tuning, tuning
 
 KEPT = 128  # evaluations whose columns are kept, a few hundred kB each
+FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
+_tokens = itertools.count()
 
-
-class Seen:
-    """Columns of the first ``n`` samples of a split under one plan."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.parts: list[dict[str, Tensor]] = []
-        self.n = 0
-
-    def columns(self, n: int) -> dict[str, Tensor]:
-        """{name: [n, ...]} of the first n samples."""
-        parts = list(self.parts)
-        return {key: torch.cat([part[key] for part in parts])[:n] for key in parts[0]}
+Progress = Callable[[int, int], None] | None
 
 
 class Engine:
     """One subject on one device in one precision. Shared by everybody who looks at that subject."""
 
-    def __init__(self, subject: Subject, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        self.subject, self.device, self.dtype = subject, device, dtype
-        self.replica = Replica(subject.module, device, dtype)
+    def __init__(self, subject: Subject, device: torch.device, tuned: Tuning) -> None:
+        self.subject, self.device, self.dtype, self.tuned = subject, device, tuned.dtype, tuned
+        self.replica = Replica(subject.module, device, tuned.dtype, tuned.channels_last)
         self.version = subject.version
-        self.metrics = metrics_of(subject.task.kind)
-        self.rate: float | None = None  # samples a second, measured
-        self.chunks = 0  # forward passes so far: tests count them
+        self.judge = Judge(subject)
+        self.metrics = self.judge.metrics
+        self.batch, self.rate = tuned.batch, tuned.rate  # rate: samples a second of the whole module
+        self.chunks = self.samples = 0  # evaluated so far: tests count them
+        self.joined = 0  # evaluations that found all of their work done, or being done, by another
+        self.queue = queue_of(device)
+        self.token = next(_tokens)
         self._splits: dict[str, SplitData] = {}
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
+        self._jobs: Jobs | None = None
+        self._rates: OrderedDict[Any, float] = OrderedDict()  # of parts whose values in front are kept
         self._lock = threading.Lock()
+        weakref.finalize(self, prefixes.drop, self.token)
 
     def data(self, split: str) -> SplitData:
         """The samples of a split, on the device."""
         self.subject.task.dataset(split)
         with self._lock:
             if split not in self._splits:
-                self._splits[split] = SplitData(self.subject.task, split, self.device, self.dtype)
+                first = 1 << max(5, int(FIRST_ANSWER * self.tuned.rate).bit_length() - 1)
+                settings = (self.device, self.dtype, self.tuned.channels_last, first)
+                self._splits[split] = SplitData(self.subject.task, split, *settings)
             return self._splits[split]
+
+    @property
+    def jobs(self) -> Jobs:
+        """How plans are run; found on first use."""
+        if self._jobs is None:
+            data = self.data("validation")
+            runner = runner_for(self.subject, self.replica, data.some(2), data.some(3))
+            with self._lock:
+                if self._jobs is None:
+                    self._jobs = Jobs(self.subject, self.replica, runner, self.token)
+        return self._jobs
+
+    @property
+    def runner(self) -> Runner:
+        """How chunks are computed."""
+        return self.jobs.runner
 
     def seen(self, plan: Plan, split: str) -> Seen:
         """What was seen so far of a plan on a split."""
@@ -71,141 +96,160 @@ class Engine:
                 self._seen.popitem(last=False)
             return found
 
-    def ensure(
-        self,
-        plan: Plan,
-        split: str,
-        n: int,
-        cancel: Callable[[], bool] | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Seen:
+    @contextmanager
+    def work(self, user: Any = None, preview: bool = False, cancel: Callable[[], bool] | None = None) -> Iterator[Work]:
+        """An evaluation in the device's queue."""
+        with self.queue.request(user, preview) as request:
+            yield Work(request, cancel)
+
+    def ensure(self, plan: Plan, split: str, n: int, work: Work, progress: Progress = None) -> Seen:
         """Evaluate until the first ``n`` samples were seen; identical work in flight is done once."""
         data, seen = self.data(split), self.seen(plan, split)
-        n = min(n, data.total)
+        n, mine = min(n, data.total), 0
         while seen.n < n:
-            if cancel is not None and cancel():
-                raise Cancelled(
-                    say(
-                        "{subject}: cancelled after {n} of {total} samples",
-                        subject=self.subject.name,
-                        n=seen.n,
-                        total=n,
-                    )
-                )
-            with seen.lock:
+            if work.cancel is not None and work.cancel():
+                raise self._cancelled(seen.n, n)
+            with seen.held_by(work.request):
                 if seen.n >= n:
                     break
                 stop = next(edge for edge in data.looks if edge > seen.n)
-                seen.parts.append(self._chunk(plan, data, seen.n, stop))
-                seen.n = stop
+                try:
+                    seen.parts.append(self._fitting(plan, data, seen.n, stop, work))
+                except Cancelled:
+                    raise self._cancelled(seen.n, n) from None
+                seen.n, mine = stop, mine + 1
             if progress is not None:
                 progress(min(seen.n, n), n)
+        if mine:
+            self.jobs.remember(plan)
+        else:
+            self.joined += 1
         return seen
 
-    @torch.inference_mode()
-    def _chunk(self, plan: Plan, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
-        inputs, targets = data.chunk(start, stop)
-        weights = effective_weights(self.subject, plan)
-        with self.replica.weights(weights, plan.norms, plan.roundings()) as module:
-            began = time.perf_counter()
-            try:
-                with exact(self.device):
-                    outputs = self.subject.task.forward(module, inputs)
-            except ExplorerError:
-                raise
-            except Exception as error:
-                where = say(
-                    "{subject}: forward failed on {split} samples {first}...",
-                    subject=self.subject.name,
-                    split=data.split,
-                    first=data.order[start:stop][:3].tolist(),
-                )
-                raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
-            self._refuse_nan(outputs, data, start)  # before a score can be blamed for it
-            columns = self._judge(outputs, targets, data, start, stop)
-            took = time.perf_counter() - began
-        self.chunks += 1
-        rate = (stop - start) / max(took, 1e-6)
-        self.rate = rate if self.rate is None else 0.5 * self.rate + 0.5 * rate
-        return columns
+    def _cancelled(self, n: int, total: int) -> Cancelled:
+        return Cancelled(
+            say("{subject}: cancelled after {n} of {total} samples", subject=self.subject.name, n=n, total=total)
+        )
 
-    def _judge(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
-        """The metrics' columns, each with one value a sample."""
-        where = say("{split} samples {first}...", split=data.split, first=data.order[start:stop][:3].tolist())
+    def job(self, plan: Plan, split: str, work: Work) -> Job:
+        """How a plan is run, settled once an evaluation."""
+        if plan.digest not in work.jobs:
+            work.jobs[plan.digest] = self.jobs.job(plan, split, self.checked(work))
+        return work.jobs[plan.digest]
+
+    def checked(self, work: Work) -> Check:
+        """A few samples of the validation split, and the device, for a comparison with the plain module."""
+
+        def check() -> tuple[Any, AbstractContextManager[Any]]:
+            stack = ExitStack()
+            stack.enter_context(self.queue.turn(work.request))
+            stack.enter_context(exact(self.device))
+            return self.data("validation").some(CHECKED), stack
+
+        return check
+
+    def pace(self, plan: Plan, split: str, work: Work) -> float:
+        """Samples a second to expect of a plan."""
+        group = self.job(plan, split, work).group
+        return max(self._rates.get(group, 0.0), self.rate) if prefixes.has(group) else self.rate
+
+    def _fitting(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
+        """Columns of a chunk; where the device has no memory for it, in smaller batches from now on."""
+        while True:
+            try:
+                return self._chunk(self.job(plan, data.split, work), data, start, stop, work)
+            except torch.OutOfMemoryError:
+                if self.batch <= 1:
+                    raise
+                self.batch //= 2
+                prefixes.drop(self.token)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def _chunk(self, job: Job, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
+        """Columns of the samples start .. stop."""
+        size = stop - start
+        ranges = [(a, min(a + self.batch, size)) for a in range(0, size, self.batch)]
+        pieces: list[dict[str, Tensor]] = []
+        spent = 0.0
+
+        @contextmanager
+        def session() -> Iterator[nn.Module]:
+            nonlocal spent
+            if work.cancel is not None and work.cancel():
+                raise self._cancelled(start, data.total)
+            with self.queue.turn(work.request), lend(self.replica, job) as module, exact(self.device):
+                began = time.perf_counter()
+                yield module
+                spent += time.perf_counter() - began
+
+        def replay(first: int, last: int, batches: list[tuple[int, int]]) -> bool:
+            """Samples first .. last, from their kept values where there are such; else these are kept."""
+            inputs, targets = data.chunk(first, last)
+
+            def finish(a: int, b: int, outputs: Any) -> None:
+                self.judge.refuse_nan(outputs, data, first + a)
+                own = targets if b - a == last - first else part(targets, slice(a, b))
+                pieces.append(self.judge.columns(outputs, own, data, first + a, first + b))
+
+            if job.which is None:
+                job.runner.run(None, inputs, batches, session, finish, None)
+                return False
+            key, user = (first, last, self.batch), work.request.user
+            kept = prefixes.get(job.group, key, user)
+            made = job.runner.run(job.which, inputs, batches, session, finish, kept)
+            if kept is None and made is not None:
+                prefixes.put(job.group, key, made, storages(inputs), user)
+            return kept is not None
+
         try:
-            found = self.metrics.columns(self.subject.task, outputs, targets)
-            columns = {key: column.cpu() for key, column in found.items()}
-        except EvaluationError as error:
-            raise EvaluationError(
-                say("{subject}: {where}: {error}", subject=self.subject.name, where=where, error=error.message)
-            ) from error
-        except ExplorerError:
+            if data.whole and (job.runner.joins or job.runner.tier != "graph"):
+                short = replay(start, stop, ranges)
+            else:  # samples or values of several batches cannot be put together: each is a chunk of its own
+                short = all([replay(start + a, start + b, [(0, b - a)]) for a, b in ranges])
+        except (ExplorerError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            failed = say("{subject}: score or loss failed on {where}", subject=self.subject.name, where=where)
-            raise EvaluationError(say("{failed}: {cause}", failed=failed, cause=cause(error))) from error
-        for name, column in columns.items():
-            if column.ndim == 0 or len(column) != stop - start:
-                raise EvaluationError(
-                    say(
-                        "{subject}: {score!r} has shape {shape} for {samples} samples of {split}; accepted: [{samples}], one "
-                        "value a sample, or a (numerator, denominator) pair of these",
-                        subject=self.subject.name,
-                        score=name.rstrip("/"),
-                        shape=tuple(column.shape),
-                        samples=stop - start,
-                        split=data.split,
-                    )
-                )
-        return columns
+            first = data.order[start:stop][:3].tolist()
+            where = say(
+                "{subject}: forward failed on {split} samples {first}...",
+                subject=self.subject.name,
+                split=data.split,
+                first=first,
+            )
+            raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
+        self._account(job, work, size, spent, short)
+        return pieces[0] if len(pieces) == 1 else {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}
 
-    def _refuse_nan(self, outputs: object, data: SplitData, start: int) -> None:
-        for tensor in tensors(outputs):
-            if not bool(torch.isfinite(tensor.sum())) and bool(torch.isnan(tensor).any()):
-                row = int(torch.isnan(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).any(1).nonzero()[0])
-                at = int(data.order[start + row]) if start + row < data.total else start
-                raise EvaluationError(
-                    say(
-                        "{subject}: the output holds NaN, first at sample {at} of {split}; accepted: finite outputs",
-                        subject=self.subject.name,
-                        at=at,
-                        split=data.split,
-                    )
-                )
+    def _account(self, job: Job, work: Work, size: int, spent: float, short: bool) -> None:
+        """Count a chunk and learn the pace; short: from kept values."""
+        with self._lock:
+            self.chunks += 1
+            self.samples += size
+            rate = size / max(spent, 1e-6)
+            if short:
+                work.suffix += spent
+                self._rates[job.group] = 0.5 * self._rates.get(job.group, rate) + 0.5 * rate
+                while len(self._rates) > KEPT:
+                    self._rates.popitem(last=False)
+            else:
+                work.prefix += spent
+                self.rate = 0.5 * self.rate + 0.5 * rate
+        work.samples += size
 
 
 _engines_lock = threading.Lock()
 
 
-def engine(subject: Subject, device: torch.device, dtype: torch.dtype | None = None) -> Engine:
-    """The shared engine; a new one when the caller has written to the subject's weights since."""
+def engine(subject: Subject, device: torch.device, precision: str = "full") -> Engine:
+    """The shared engine of a precision; a new one when the caller has written to the subject's weights since."""
+    tuned = tuning(subject, device)
+    chosen = tuned["full"] if tuned["fast"].dtype is None else tuned[precision]
     with _engines_lock:
         # kept by the subject itself: an engine refers to it, so a table of ours would keep both forever
         mine: dict[tuple[str, torch.dtype | None], Engine] = subject.__dict__.setdefault("_engines", {})
-        key = (str(device), dtype)
+        key = (str(device), chosen.dtype)
         if key not in mine or mine[key].version != subject.version:
-            mine[key] = Engine(subject, device, dtype)
+            mine[key] = Engine(subject, device, chosen)
         return mine[key]
-
-
-def fast_dtype(subject: Subject, plan: Plan, device: torch.device, split: str) -> torch.dtype | None:
-    """bfloat16 where this machine runs this subject faster in it (measured once), else None: as in full precision."""
-
-    def measure() -> Mapping[str, torch.dtype | None]:
-        full = engine(subject, device)
-        times = []
-        try:
-            for candidate in (full, engine(subject, device, torch.bfloat16)):
-                data = candidate.data(split)
-                stop = next((edge for edge in data.looks if edge >= 128), data.total)
-                best = float("inf")
-                for _ in range(3):
-                    began = time.perf_counter()
-                    candidate._chunk(plan, data, 0, stop)
-                    best = min(best, time.perf_counter() - began)
-                times.append(best)
-        except Exception:  # an operation without a bfloat16 kernel, a score that insists on float32
-            return {"dtype": None}
-        return {"dtype": torch.bfloat16 if times[1] < 0.87 * times[0] else None}
-
-    return subject.memo.get(("fast", subject.version, str(device)), measure)["dtype"]

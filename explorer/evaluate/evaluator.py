@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,14 +13,17 @@ from ..compress.resolve import resolve
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.report import Report
+from ..core.report import Later, Report
 from ..models.device import pick
 from ..models.subject import Subject
 from .costs import counts
-from .engine import Engine, Seen, engine, fast_dtype
+from .engine import FIRST_ANSWER, Engine, engine
+from .intervals import Within
+from .prefixes import shared as prefixes
+from .seen import Seen, Work
 
-FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
 PRECISIONS = ("full", "fast")
+PARTIAL = 2  # looks at a part of a split, at most: the first answer, and four times as many samples
 ORIGINAL = Plan({}, {})
 
 Cancel = Callable[[], bool] | None
@@ -36,28 +40,31 @@ def evaluate(
     device: str | torch.device | None = None,
     cancel: Cancel = None,
     progress: Progress = None,
+    user: Hashable = None,
 ) -> Report:
     """Judge a recipe on all samples of a split, or on the first ``samples`` of its stratified order.
 
     precision "full" is float32; "fast" the machine's fast dtype where that is faster (bfloat16), else float32.
     ``cancel()`` is asked between chunks; ``progress(done, total)`` is told after each. Equal plans are evaluated once.
-    Raises :class:`RecipeError`, :class:`TaskError`, :class:`EvaluationError`, :class:`Cancelled`.
+    user: whose evaluation it is, where many share a device: users take turns, and a newer request of the same user ends this
+    one. Raises :class:`RecipeError`, :class:`TaskError`, :class:`EvaluationError`, :class:`Cancelled`.
     """
     recipe = recipe if recipe is not None else Recipe()
-    plan = resolve(subject, recipe)
-    run = _engine(subject, split, precision, device)
-    total = run.data(split).total
-    if samples is not None:
-        if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
-            raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
-        total = min(samples, total)
-    done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
-    first = 0 if done >= total else total
-    work = first + (total if plan.layers else 0)
-    before = after = run.ensure(ORIGINAL, split, total, cancel, progress and (lambda seen, _: progress(seen, work)))
-    if plan.layers:
-        after = run.ensure(plan, split, total, cancel, progress and (lambda seen, _: progress(first + seen, work)))
-    return _report(run, recipe, plan, split, total, before, after)
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        total = run.data(split).total
+        if samples is not None:
+            if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+                raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
+            total = min(samples, total)
+        done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
+        first = 0 if done >= total else total
+        work = first + (total if plan.state else 0)
+        with run.work(user, False, cancel) as mine:
+            before = after = run.ensure(ORIGINAL, split, total, mine, progress and (lambda seen, _: progress(seen, work)))
+            if plan.state:
+                after = run.ensure(plan, split, total, mine, progress and (lambda seen, _: progress(first + seen, work)))
+    return _report(run, recipe, plan, split, total, before, after, mine, 0)
 
 
 def stream(
@@ -68,15 +75,24 @@ def stream(
     precision: str = "full",
     device: str | torch.device | None = None,
     cancel: Cancel = None,
+    user: Hashable = None,
 ) -> Iterator[Report]:
-    """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all."""
+    """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all.
+
+    Until all were seen, an interval says where the figure of the *whole split* lies (finite population correction), at all of
+    these looks together in 95 % of cases (Bonferroni): one may stop at any. The last report's intervals speak of samples that
+    are not in the split, as those of :func:`evaluate`.
+    """
     recipe = recipe if recipe is not None else Recipe()
-    plan = resolve(subject, recipe)
-    run = _engine(subject, split, precision, device)
-    for n in _stages(run, split):
-        before = run.ensure(ORIGINAL, split, n, cancel)
-        after = run.ensure(plan, split, n, cancel) if plan.layers else before
-        yield _report(run, recipe, plan, split, n, before, after)
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        with run.work(user, True, cancel) as mine:
+            stages = _stages(run, plan, split, mine)
+    for n in stages:
+        with _steady(subject), run.work(user, n == stages[0], cancel) as mine:
+            before = run.ensure(ORIGINAL, split, n, mine)
+            after = run.ensure(plan, split, n, mine) if plan.state else before
+        yield _report(run, recipe, plan, split, n, before, after, mine, len(stages) - 1)
 
 
 def glance(
@@ -86,41 +102,74 @@ def glance(
     split: str = "validation",
     precision: str = "full",
     device: str | torch.device | None = None,
+    user: Hashable = None,
 ) -> Report:
     """What is known already: a Report over the samples seen so far, at least those of the first answer."""
     recipe = recipe if recipe is not None else Recipe()
-    plan = resolve(subject, recipe)
-    run = _engine(subject, split, precision, device)
-    known = run.seen(ORIGINAL, split).n
-    if plan.layers:
-        known = min(known, run.seen(plan, split).n)
-    n = max(known, _stages(run, split)[0])
-    before = run.ensure(ORIGINAL, split, n)
-    after = run.ensure(plan, split, n) if plan.layers else before
-    return _report(run, recipe, plan, split, n, before, after)
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        known = run.seen(ORIGINAL, split).n
+        if plan.state:
+            known = min(known, run.seen(plan, split).n)
+        with run.work(user, True) as mine:
+            n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
+            before = run.ensure(ORIGINAL, split, n, mine)
+            after = run.ensure(plan, split, n, mine) if plan.state else before
+    return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
 
 
-def _stages(run: Engine, split: str) -> list[int]:
+def look(
+    subject: Subject,
+    recipe: Recipe,
+    n: int,
+    *,
+    split: str = "validation",
+    precision: str = "full",
+    device: str | torch.device | None = None,
+    cancel: Cancel = None,
+    user: Hashable = None,
+) -> Report:
+    """A Report over the first ``n`` samples in stratified order, or all where there are fewer."""
+    with _steady(subject):
+        plan, run = _ready(subject, recipe, split, precision, device)
+        n = min(n, run.data(split).total)
+        with run.work(user, False, cancel) as mine:
+            before = run.ensure(ORIGINAL, split, n, mine)
+            after = run.ensure(plan, split, n, mine) if plan.state else before
+    return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
+
+
+def stages(
+    subject: Subject, *, split: str = "validation", precision: str = "full", device: str | torch.device | None = None
+) -> list[int]:
+    """Sample counts of answers that sharpen: as many as fit 40 ms, four times as many, all."""
+    with _steady(subject):
+        plan, run = _ready(subject, Recipe(), split, precision, device)
+        with run.work(None, True) as mine:
+            return _stages(run, plan, split, mine)
+
+
+def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
     """Sample counts of the three answers, on chunk edges."""
     data = run.data(split)
-    if run.rate is None:
-        run.ensure(ORIGINAL, split, 64)
-    fits = FIRST_ANSWER * (run.rate or 0.0)
+    fits = FIRST_ANSWER * run.pace(plan, split, work) / (1 + run.queue.waiting)  # others want their first answers, too
     first = max([edge for edge in data.looks if edge <= fits] or [data.looks[0]])
     second = max(edge for edge in data.looks if edge <= 4 * first or edge == first)
     return sorted({first, second, data.total})
 
 
-def _engine(subject: Subject, split: str, precision: str, device: Any) -> Engine:
+def _ready(subject: Subject, recipe: Recipe, split: str, precision: str, device: Any) -> tuple[Plan, Engine]:
+    """The plan, and what runs it."""
     if precision not in PRECISIONS:
-        raise RecipeError(
-            say(
-                "precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)
-            )
-        )
-    where = pick(device)
-    dtype = fast_dtype(subject, ORIGINAL, where, split) if precision == "fast" else None
-    return engine(subject, where, dtype)
+        raise RecipeError(say("precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)))
+    plan = resolve(subject, recipe)
+    subject.task.dataset(split)
+    return plan, engine(subject, pick(device), precision)
+
+
+def _steady(subject: Subject) -> AbstractContextManager[None]:
+    """The subject's version is looked at once; what is no subject is refused by ``resolve``."""
+    return subject.steady() if isinstance(subject, Subject) else nullcontext()
 
 
 def _precision(run: Engine) -> str:
@@ -129,11 +178,12 @@ def _precision(run: Engine) -> str:
     return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}.get(first, str(first))
 
 
-def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen) -> Report:
+def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work, looks: int) -> Report:
     subject, data = run.subject, run.data(split)
     before = was.columns(n)
     after = now.columns(n) if now is not was else before
     metrics = run.metrics
+    within = Within.looks(data.total, looks) if looks and n < data.total else None
     return Report(
         subject=subject.name,
         recipe=recipe,
@@ -144,9 +194,11 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         total=data.total,
         precision=_precision(run),
         device=str(run.device),
-        figures=metrics.figures(after, split),
-        changes=metrics.changes(before, after, split),
+        figures=Later(lambda: metrics.figures(after, split, within)),
+        changes=Later(lambda: metrics.changes(before, after, split, within)),
         lower_is_better=subject.task.lower_is_better,
+        timing=work.timing,
+        machine=_machine(run, plan, split, work),
         lazy={
             "counts": lambda: counts(subject, plan),
             "changed": lambda: metrics.changed(before, after, data.order[:n]),
@@ -154,3 +206,19 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
             "confusion": lambda: metrics.confusion(before, after),
         },
     )
+
+
+def _machine(run: Engine, plan: Plan, split: str, work: Work) -> dict[str, Any]:
+    """How it was computed, for those who wonder."""
+    job = work.jobs.get(plan.digest)
+    runner = job.runner if job is not None else run.runner
+    return {
+        "tier": runner.tier,
+        "reason": runner.reason,
+        "layout": run.tuned.layout,
+        "batch": run.batch,
+        "samples": work.samples,
+        "cache_bytes": prefixes.used,
+        "cache_budget": prefixes.budget,
+        "half": run.tuned.reason,
+    }

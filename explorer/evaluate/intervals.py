@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
@@ -10,18 +12,42 @@ from torch import Tensor
 Z = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Within:
+    """A first look at ``total`` samples: the interval is one of the figure over all of them.
+
+    z: the normal quantile, larger where one may stop at several looks. Source: Cochran 1977, Sampling Techniques, 2.6 (finite
+    population correction); Bonferroni: each of L looks errs with 0.05 / L.
+    """
+
+    total: int
+    z: float = Z
+
+    @classmethod
+    def looks(cls, total: int, looks: int) -> Within:
+        """Of ``looks`` looks whose intervals all hold together in 95 % of cases."""
+        return cls(total, NormalDist().inv_cdf(1 - 0.025 / max(1, looks)))
+
+    def effective(self, n: int) -> float:
+        """As many samples of an endless population say as much as ``n`` of these."""
+        return math.inf if n >= self.total else n * (self.total - 1) / (self.total - n)
+
+
+def wilson(successes: float, n: int, within: Within | None = None) -> tuple[float, float]:
     """Score interval of a proportion. Source: Wilson 1927, J. Am. Stat. Assoc. 22."""
     if n == 0:
         return 0.0, 1.0
-    p = successes / n
-    centre = p + Z * Z / (2 * n)
-    half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    scale = 1 + Z * Z / n
+    p, z = successes / n, within.z if within else Z
+    size = within.effective(n) if within else n
+    if size == math.inf:
+        return p, p
+    centre = p + z * z / (2 * size)
+    half = z * math.sqrt(p * (1 - p) / size + z * z / (4 * size * size))
+    scale = 1 + z * z / size
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def newcombe(before: Tensor, after: Tensor) -> tuple[float, float]:
+def newcombe(before: Tensor, after: Tensor, within: Within | None = None) -> tuple[float, float]:
     """Interval of mean(after) - mean(before) for paired bools [N]; wider than zero also without any flip.
 
     Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10.
@@ -32,7 +58,7 @@ def newcombe(before: Tensor, after: Tensor) -> tuple[float, float]:
     won = int((~before & after).sum())
     neither = n - both - lost - won
     first, second = both + won, both + lost  # after, before
-    (l1, u1), (l2, u2) = wilson(first, n), wilson(second, n)
+    (l1, u1), (l2, u2) = wilson(first, n, within), wilson(second, n, within)
     p1, p2 = first / n, second / n
     margins = first * (n - first) * second * (n - second)
     phi = 0.0
@@ -45,22 +71,25 @@ def newcombe(before: Tensor, after: Tensor) -> tuple[float, float]:
     return max(-1.0, p1 - p2 - low), min(1.0, p1 - p2 + high)
 
 
-def mean(values: Tensor) -> tuple[float, float] | tuple[None, None]:
+def mean(values: Tensor, within: Within | None = None) -> tuple[float, float] | tuple[None, None]:
     """Normal interval of the mean of [N] values; none below two samples."""
     if len(values) < 2:
         return None, None
     values = values.double()
-    centre, half = values.mean().item(), Z * values.std().item() / math.sqrt(len(values))
+    size = within.effective(len(values)) if within else len(values)
+    centre, half = values.mean().item(), (within.z if within else Z) * values.std().item() / math.sqrt(size)
     return centre - half, centre + half
 
 
-def ratio(numerator: Tensor, denominator: Tensor) -> tuple[float, float] | tuple[None, None]:
+def ratio(
+    numerator: Tensor, denominator: Tensor, within: Within | None = None
+) -> tuple[float, float] | tuple[None, None]:
     """Linearized interval of sum(numerator) / sum(denominator). Source: Cochran 1977, Sampling Techniques, 2.11."""
     total = denominator.double().sum().item()
     if len(numerator) < 2 or total == 0:
         return None, None
     value = numerator.double().sum().item() / total
-    low, high = mean((numerator.double() - value * denominator.double()) * len(numerator) / total)
+    low, high = mean((numerator.double() - value * denominator.double()) * len(numerator) / total, within)
     assert low is not None and high is not None
     return value + low, value + high
 

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import onnx
-import onnx.numpy_helper
 
 from ..compress.build import build
 from ..compress.plan import Plan
 from ..core.report import LayerCount
 from ..evaluate.costs import counts
-from ..models.calls import calls
 from ..models.subject import Subject
 from .fold import consumers, fold
-from .onnx_graph import strip, to_onnx
+from .skeleton import skeleton, tidy
 
 PICTURE = 20 << 20  # bytes of weights above which the picture is drawn without them
 
@@ -44,9 +42,9 @@ def annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
 
 
 def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
-    model = _graph(subject, plan)
+    model = skeleton(subject, plan, build(subject, plan.without_inputs()).to("cpu"))
     sources = fold(model)
-    _tidy(model, {name for name, found in sources.items() if found & {layer.name for layer in subject.layers}})
+    tidy(model, {name for name, found in sources.items() if found & {layer.name for layer in subject.layers}})
     _name_nodes(model)
     of_layer = consumers(model, sources)
     seen = counts(subject, plan).layers
@@ -70,43 +68,6 @@ def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
             _annotate(nodes[name], one, plan, produced.get(one.name), len(layers) > 1)
     _drop_large(model)
     return AnnotatedGraph(model.SerializeToString(), marks)
-
-
-def _graph(subject: Subject, plan: Plan) -> onnx.ModelProto:
-    """The unoptimized graph with this plan's weights; torch.onnx, which takes seconds, runs once a structure."""
-    module = build(subject, plan.without_inputs()).to("cpu")
-    cut = tuple(sorted((t, d, tuple(i.tolist())) for t, dims in plan.dropped.items() for d, i in dims.items()))
-
-    def skeleton() -> bytes:
-        call = calls(subject, module, (2,))[0]
-        return bytes(strip(to_onnx(subject, module, call, optimize=False)).SerializeToString())
-
-    model = onnx.load_from_string(subject.memo.get(("graph", subject.version, cut), skeleton))
-    weights = dict(module.named_parameters(remove_duplicate=False))
-    for one in model.graph.initializer:
-        if one.name in weights and tuple(one.dims) == tuple(weights[one.name].shape):
-            fresh = weights[one.name].detach().contiguous().numpy()
-            one.CopyFrom(onnx.numpy_helper.from_array(fresh, one.name))
-    return model
-
-
-def _tidy(model: onnx.ModelProto, weights: set[str]) -> None:
-    """Fold the arithmetic on shapes. Weights are folded already, so layers keep their nodes, BatchNorm included."""
-    from onnxscript import optimizer
-
-    tidied = onnx.ModelProto()
-    tidied.CopyFrom(model)
-    try:
-        if any(node.op_type == "BatchNormalization" for node in model.graph.node):
-            optimizer.fold_constants(tidied)  # the whole optimizer would merge it into the convolution
-            optimizer.remove_unused_nodes(tidied)
-        else:
-            tidied = optimizer.optimize(tidied)
-    except Exception:  # a picture with a few more nodes is still right
-        return
-    read = {name for node in tidied.graph.node for name in node.input}
-    if weights.intersection(name for node in model.graph.node for name in node.input) <= read:
-        model.CopyFrom(tidied)
 
 
 def _name_nodes(model: onnx.ModelProto) -> None:

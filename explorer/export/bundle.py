@@ -9,7 +9,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,14 +20,16 @@ from torch import Tensor, nn
 from ..compress.apply import compress
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
-from ..core.errors import Cancelled, ExportError, RecipeError, VerificationError, cause
+from ..core.errors import Cancelled, ExportError, RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.evaluator import evaluate
 from ..models.removal import select
 from ..models.subject import Subject
+from .agreement import Agreement
 from .exporters import Exporter, registry
+from .writing import agreement, meant, write
 
 FORMATS = ("safetensors", "onnx")
 
@@ -38,6 +40,7 @@ class Bundle:
 
     files: {name: bytes on disk}. checks: {file: largest relative difference to the compressed module's outputs}.
     report: on the test split, or on validation where the task has no test split. notes: what a reader must know.
+    agreements: {file: how far it answers as its simulation}, of files that round more than the recipe does.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class Bundle:
     checks: Mapping[str, float]
     report: Report
     notes: tuple[str, ...] = ()
+    agreements: Mapping[str, Agreement] = field(default_factory=dict)
 
     def zip_bytes(self) -> bytes:
         """The folder as one zip, as bytes to send."""
@@ -127,16 +131,22 @@ def export(
         checks: dict[str, float] = {}
         notes: list[str] = []
         used: dict[str, str] = {}
+        agreements: dict[str, Agreement] = {}
         for i, (name, exporter) in enumerate(chosen.items()):
-            steps.at(0.5 + 0.45 * i / len(chosen), say("writing {name}", name=name))
-            checks |= _write(exporter, name, subject, plan, module, place, notes)
-            used[exporter.title] = exporter.usage(subject, module)
+            start = 0.5 + 0.45 * i / len(chosen)
+            steps.at(start, say("writing {name}", name=name))
+            mine, model = meant(exporter, subject, recipe, plan, module)
+            checks |= write(exporter, name, subject, mine, model, place, notes)
+            used[exporter.title] = exporter.usage(subject, model)
+            if exporter.simulated:
+                share = steps.within(start, start + 0.45 / len(chosen))
+                agreements[exporter.filename] = agreement(exporter, subject, mine, model, place, cancel, share)
         steps.at(0.95, say("writing the report"))
-        _companions(subject, recipe, plan, module, reports, checks, tuple(notes), used, place)
+        _companions(subject, recipe, plan, module, reports, checks, tuple(notes), used, place, agreements)
         files = {path.name: path.stat().st_size for path in sorted(place.iterdir())}
         steps.at(1, say("moving the folder into place"))
         _move(place, folder)
-    return Bundle(folder, files, checks, reports[splits[-1]][1], tuple(notes))
+    return Bundle(folder, files, checks, reports[splits[-1]][1], tuple(notes), agreements)
 
 
 def _formats(formats: str | Sequence[str]) -> dict[str, Exporter]:
@@ -180,33 +190,6 @@ def _workplace(folder: Path) -> Iterator[Path]:
     shutil.rmtree(place, ignore_errors=True)
 
 
-def _write(
-    exporter: Exporter, name: str, subject: Subject, plan: Plan, module: nn.Module, place: Path, notes: list[str]
-) -> dict[str, float]:
-    try:
-        written = exporter.write(subject, plan, module, place)
-        gap = exporter.verify(subject, plan, module, place)
-    except (ExportError, VerificationError, Cancelled):
-        raise
-    except Exception as error:  # a full disk, a library that gives up
-        raise ExportError(
-            say("{subject}, {name}: {cause}", subject=subject.name, name=name, cause=cause(error, 200))
-        ) from error
-    if not gap <= exporter.tolerance:
-        raise VerificationError(
-            say(
-                "{subject}: {file} computes something else than the compressed module: relative difference {gap:.1e}, "
-                "accepted: {tolerance:.0e}. Nothing was exported.",
-                subject=subject.name,
-                file=written.files[0],
-                gap=gap,
-                tolerance=exporter.tolerance,
-            )
-        )
-    notes.extend(written.notes)
-    return {written.files[0]: gap}
-
-
 def masks_of(plan: Plan) -> dict[str, Tensor]:
     """{layer: bool} masks in the shapes of the compressed module, True where the weight stays; of layers that are gone, none."""
     found = {name: select(mask.detach().cpu(), dict(plan.dropped.get(name, {}))).clone() for name, mask in plan.masks.items()}
@@ -223,6 +206,7 @@ def _companions(
     notes: tuple[str, ...],
     used: Mapping[str, str],
     place: Path,
+    agreements: Mapping[str, Agreement],
 ) -> None:
     """masks.safetensors, recipe.json, report.json, README.md."""
     from .readme import libraries, readme
@@ -240,6 +224,7 @@ def _companions(
         "splits": splits,
         "original": {split: before.to_dict() for split, (before, _) in reports.items()},
         "checks": dict(checks),
+        "agreements": {name: one.to_dict() for name, one in agreements.items()},
         "bytes_on_disk": measured,
         "notes": list(notes),
         "libraries": libraries(),
@@ -247,7 +232,7 @@ def _companions(
     text = json.dumps(report, ensure_ascii=False, allow_nan=False, indent=1, default=str)
     _text(place / "report.json", text + "\n")
     measured["report.json"] = (place / "report.json").stat().st_size
-    _text(place / "README.md", readme(subject, recipe, plan, reports, checks, notes, used, measured))
+    _text(place / "README.md", readme(subject, recipe, plan, reports, checks, notes, used, measured, agreements))
 
 
 def _text(path: Path, text: str) -> None:

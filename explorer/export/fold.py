@@ -57,7 +57,7 @@ def fold(model: onnx.ModelProto) -> dict[str, frozenset[str]]:
         if read.intersection(node.output):
             alive.append(node)
             read.update(node.input)
-            read.update(_inner(node))
+            read.update(inner(node))
     del graph.node[:]
     graph.node.extend(reversed(alive))
     stays = [one for one in graph.initializer if one.name in read]
@@ -88,13 +88,13 @@ def _run(node: onnx.NodeProto, values: dict[str, np.ndarray], opset: int) -> lis
     return [np.asarray(one) for one in evaluator.run(None, values)]
 
 
-def _inner(node: onnx.NodeProto) -> set[str]:
+def inner(node: onnx.NodeProto) -> set[str]:
     """Names that the graphs inside of a node (If, Loop) read from outside."""
     found: set[str] = set()
     for attribute in node.attribute:
         if attribute.HasField("g"):
             for child in attribute.g.node:
-                found |= set(child.input) | _inner(child)
+                found |= set(child.input) | inner(child)
             found |= {one.name for one in attribute.g.output}
     return found
 

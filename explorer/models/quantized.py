@@ -225,8 +225,6 @@ class _Attention(QuantizedInputs):
         out = me.out_proj.inputs if isinstance(me.out_proj, QuantizedInputs) else {}
         return super().inputs | {f"out_proj_{name}": codes for name, codes in out.items()}
 
-    _projections, _attend, _mask = PrunedAttention._projections, PrunedAttention._attend, PrunedAttention._mask
-
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         if "in_proj_weight" in self.input_quantizers:
             same = key is query and value is query
@@ -237,6 +235,13 @@ class _Attention(QuantizedInputs):
             names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
             query, key, value = (self.quantizer(n)(x) for n, x in zip(names, (query, key, value), strict=True))
         return PrunedAttention.forward(self, query, key, value, *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Borrowing(_Attention):
+    """nn.MultiheadAttention: one function computes it all, so it is computed as a :class:`PrunedAttention`."""
+
+    _projections, _project = PrunedAttention._projections, PrunedAttention._project
+    _attend, _mask = PrunedAttention._attend, PrunedAttention._mask
 
 
 # fmt: off
@@ -254,7 +259,7 @@ class QuantizedRNN(_Recurrent, nn.RNN): ...
 class QuantizedLSTMCell(_Cell, nn.LSTMCell): ...
 class QuantizedGRUCell(_Cell, nn.GRUCell): ...
 class QuantizedRNNCell(_Cell, nn.RNNCell): ...
-class QuantizedAttention(_Attention, nn.MultiheadAttention): ...
+class QuantizedAttention(_Borrowing, nn.MultiheadAttention): ...
 class QuantizedPrunedAttention(_Attention, PrunedAttention): ...
 # fmt: on
 

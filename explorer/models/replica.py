@@ -40,23 +40,38 @@ def share(module: nn.Module) -> nn.Module:
         ) from error
 
 
+def to_channels_last(tensor: Tensor) -> Tensor:
+    """[N, C, H, W] with strides that say so also where C is 1, which ``contiguous`` leaves as they are: kernels go by them."""
+    if tensor.stride() == torch.empty(tensor.shape, device="meta", memory_format=torch.channels_last).stride():
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last).copy_(tensor)
+
+
 class Replica:
     """Runs a module with some of its weights replaced, without touching the original.
 
     One thread at a time: ``weights`` holds a lock. device and dtype other than the original's cost one copy of the
-    weights, shared by everybody who uses this replica.
+    weights, shared by everybody who uses this replica; channels_last one of the weights of convolutions.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> None:
-        self.device, self.dtype = torch.device(device), dtype
+    def __init__(
+        self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False
+    ) -> None:
+        self.device, self.dtype, self.channels_last = torch.device(device), dtype, channels_last
         self.module = share(module)._apply(self.convert)
         self._parameters = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
         self.lock = threading.RLock()
 
     def convert(self, tensor: Tensor) -> Tensor:
-        """A weight in this replica's device and dtype."""
-        return place(tensor, self.device, self.dtype)
+        """A weight in this replica's device, dtype and layout."""
+        tensor = place(tensor, self.device, self.dtype)
+        return to_channels_last(tensor) if self.channels_last and tensor.ndim == 4 else tensor
+
+    @property
+    def names(self) -> Mapping[str, nn.Parameter]:
+        """The parameters by name; tied ones once."""
+        return self._parameters
 
     @contextmanager
     def weights(

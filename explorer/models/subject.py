@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,7 @@ class Subject:
         self.name = name
         self.card = dict(card or {})
         self.memo = Memo()
+        self._held = threading.local()
 
     def __repr__(self) -> str:
         return f"Subject({self.name!r}, {type(self.module).__name__}, {len(self.layers)} layers)"
@@ -122,8 +125,21 @@ class Subject:
     @property
     def version(self) -> tuple[Any, ...]:
         """Changes when the caller writes to the module's weights (not through ``.data``, which torch does not count)."""
+        held = getattr(self._held, "version", None)
+        if held is not None:
+            return held  # type: ignore[no-any-return]
         tensors = [*self.module.parameters(), *self.module.buffers()]
         return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """Within the block, in this thread, the version is looked at once: it walks over every tensor of the module."""
+        outer = getattr(self._held, "version", None)
+        self._held.version = self.version  # the outer block's, where there is one
+        try:
+            yield
+        finally:
+            self._held.version = outer
 
     @property
     def digest(self) -> str:

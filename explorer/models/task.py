@@ -45,6 +45,17 @@ def rebuilt(value: Any, parts: list[Any]) -> Any:
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
 
 
+def part(value: Any, index: slice | Tensor) -> Any:
+    """The samples ``index`` of collated inputs or targets."""
+    if isinstance(value, dict):
+        return {key: part(one, index) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        if value and isinstance(value[0], (str, bytes)):  # texts are collated as they are, one a sample
+            return value[index] if isinstance(index, slice) else [value[i] for i in index.tolist()]
+        return rebuilt(value, [part(one, index) for one in value])
+    return value[index]
+
+
 @dataclass(frozen=True, init=False, eq=False)
 class Task:
     """Splits and how to judge outputs on them.

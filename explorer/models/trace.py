@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import inspect
 import sys
@@ -61,9 +62,14 @@ class _Tracer(fx.Tracer):
         return self._leaf(m) and not (m._forward_hooks or m._forward_pre_hooks)
 
 
-def trace(module: nn.Module, call: Call, leaf: Callable[[nn.Module], bool]) -> tuple[nn.Module, fx.Graph]:
-    """Trace a copy; arguments that the call does not give are fixed at their defaults."""
-    copied = copy.deepcopy(module).eval()  # a trace leaves constants on the module
+def trace(
+    module: nn.Module, call: Call, leaf: Callable[[nn.Module], bool], own: bool = False
+) -> tuple[nn.Module, fx.Graph]:
+    """Trace a copy; arguments that the call does not give are fixed at their defaults.
+
+    own: the caller gives the module away, which may be traced itself: a trace leaves constants on it.
+    """
+    copied = module.eval() if own else copy.deepcopy(module).eval()
     simplify(copied)
     parameters = inspect.signature(type(copied).forward).parameters
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
@@ -72,11 +78,20 @@ def trace(module: nn.Module, call: Call, leaf: Callable[[nn.Module], bool]) -> t
     files = {type(child).__module__ for child in copied.modules()}
     code = [sys.modules[file] for file in sorted(files) if file in sys.modules and not file.startswith("torch.")]
     with _lock:  # two patches undone in the wrong order would stay
+        _forget_missing()
         graph = _Tracer(leaf, code).trace(copied, concrete_args=fixed or None)
     for node in list(graph.nodes):  # a fixed argument leaves an unused input and a check of it
         if node.op == "placeholder" and node.target not in given and not node.target.startswith("*"):
             _erase(graph, node)
     return copied, graph
+
+
+def _forget_missing() -> None:
+    """Libraries ask torch.fx to wrap functions by dotted names, which are no names of a module: every trace would fail."""
+    wanted = getattr(fx._symbolic_trace, "_wrapped_fns_to_patch", {})
+    for key, frame in list(wanted.items()):
+        if key[1] not in frame and not hasattr(builtins, key[1]):
+            del wanted[key]
 
 
 def _erase(graph: fx.Graph, node: fx.Node) -> None:

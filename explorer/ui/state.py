@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
+import weakref
 import zlib
 from dataclasses import dataclass, field
 
@@ -11,6 +13,7 @@ import streamlit as st
 
 from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
+from explorer.evaluate.queue import leave
 
 from ..core.message import say
 from .edits import Settings
@@ -62,6 +65,21 @@ class Workspace:
             self.layer = layer
             self.live = None
             self.generation += 1
+
+
+class Visitor:
+    """Who this session is in the devices' queues; when the session ends, what was held for it alone is let go."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        weakref.finalize(self, leave, self.name)
+
+
+def user() -> str:
+    """The session's name in the queues."""
+    if "visitor" not in st.session_state:
+        st.session_state["visitor"] = Visitor()
+    return str(st.session_state["visitor"].name)
 
 
 def workspace(model: str) -> Workspace:

@@ -45,6 +45,7 @@ CSS = """
 .x-better { color: var(--x-better); font-weight: 600; } .x-worse { color: var(--x-worse); font-weight: 600; }
 .x-strip { display: flex; gap: 1.2rem; color: var(--x-faint); font-size: .8rem; min-height: 1.3em; align-items: center;
   font-variant-numeric: tabular-nums; overflow: hidden; white-space: nowrap; }
+.x-strip .x-status { margin-left: auto; flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; opacity: .8; cursor: help; }
 .x-strip b { color: var(--x-ink); }
 .x-bar { flex: 0 0 110px; height: 4px; border-radius: 2px; background: var(--x-line); overflow: hidden; }
 .x-bar i { display: block; height: 100%; background: var(--x-kept); }

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import Subset, TensorDataset
 
 import sample_models
+from explorer.evaluate.tune import Tuning
 from explorer.models.samples import load
 from explorer.models.subject import Subject
 from explorer.models.task import Task, to_device
@@ -39,6 +40,14 @@ def few(name: str, n: int = 48, device: str = "cpu") -> Subject:
     splits = {key: Subset(data, range(min(n, len(data)))) for key, data in whole.task.splits.items()}
     make = {"classification": Task.classification, "regression": Task.regression, "language_model": Task.language_model}
     return Subject(whole.module, make[whole.task.kind](**splits), name, card=whole.card)
+
+
+def tuned(subject: Subject, rate: float = 1600.0, batch: int = 64, dtype: torch.dtype | None = None) -> Subject:
+    """The subject as if it had been measured on this machine: the first look is what fits 40 ms at ``rate``."""
+    full = Tuning(batch=batch, rate=rate)
+    found = {"full": full, "fast": Tuning(dtype, batch=batch, rate=rate) if dtype else full}
+    subject.__dict__["_tuned"] = {(device, n): found for device in ("cpu", "cuda", "mps") for n in range(1, 257)}
+    return subject
 
 
 def classification(shape: Sequence[int], classes: int = 3, n: int = 64, seed: int = 0, **more: Any) -> Task:

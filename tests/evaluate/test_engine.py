@@ -17,22 +17,27 @@ from explorer.evaluate.evaluator import evaluate, stream
 from explorer.models.device import devices, pick
 from explorer.models.subject import Subject
 from explorer.models.task import Task, to_device
-from tests.contract.nets import MLP, classification, few, tiny
+from tests.contract.nets import MLP, classification, few, tiny, tuned
 
 
 @pytest.fixture
 def big(device: str) -> Subject:
     torch.manual_seed(0)
-    return Subject(MLP().to(device), classification((6,), n=1500), "big")
+    return tuned(Subject(MLP().to(device), classification((6,), n=1500), "big"))
 
 
 @pytest.fixture
 def calls(big: Subject, device: str) -> Iterator[list[int]]:
-    """The batch sizes of all forward passes from here on."""
+    """The sizes of all chunks evaluated from here on."""
     run, seen = engine(big, torch.device(device)), []
-    hook = run.replica.module.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    account = run._account
+
+    def noted(job: Any, work: Any, size: int, spent: float, short: bool) -> None:
+        seen.append(size)
+        account(job, work, size, spent, short)
+
+    run._account = noted  # type: ignore[method-assign]
     yield seen
-    hook.remove()
 
 
 RECIPE = Recipe().prune("fc.0", sparsity=0.5)
@@ -71,7 +76,7 @@ def test_two_threads_that_ask_for_the_same_cost_one(big: Subject, calls: list[in
 
 def test_threads_with_different_recipes_do_not_mix(big: Subject, device: str) -> None:
     recipes = [Recipe().prune("*", sparsity=s / 10).quantize("*", bits=2 + s % 7) for s in range(8)]
-    alone = [evaluate(Subject(big.module, big.task), r, device=device).metrics for r in recipes]
+    alone = [evaluate(tuned(Subject(big.module, big.task)), r, device=device).metrics for r in recipes]
     found: dict[int, Any] = {}
     threads = [
         threading.Thread(target=lambda i=i, r=r: found.update({i: evaluate(big, r, device=device)}))
@@ -100,7 +105,7 @@ def test_cancel_stops_within_a_chunk(big: Subject, calls: list[int], device: str
 
     with pytest.raises(Cancelled, match="big: cancelled"):
         evaluate(big, RECIPE, device=device, cancel=cancel)
-    assert len(calls) == 3
+    assert len(asked) == 4 and sum(calls) <= 3 * 64  # asked before every batch, and not once more after it said yes
     with pytest.raises(Cancelled):
         list(stream(big, RECIPE, device=device, cancel=lambda: True))
     assert evaluate(big, RECIPE, device=device).n == 1500 and sum(calls) <= 2 * 1500 + 64  # what was seen is kept
@@ -112,7 +117,7 @@ def test_progress_runs_to_its_end(big: Subject, device: str) -> None:
     assert told[-1] == (3000, 3000) and [d for d, _ in told] == sorted(d for d, _ in told)
     assert {total for _, total in told} == {3000}
     told.clear()
-    evaluate(Subject(big.module, big.task), device=device, progress=lambda done, total: told.append((done, total)))
+    evaluate(tuned(Subject(big.module, big.task)), device=device, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (1500, 1500)
 
 
@@ -124,7 +129,7 @@ def test_a_stream_sharpens_to_what_evaluate_says(big: Subject, recipe: Recipe, d
     sizes = [report.n for report in reports]
     assert sizes == sorted(set(sizes)) and sizes[-1] == 1500 and sizes[0] >= 32
     assert [report.complete for report in reports] == [False] * (len(reports) - 1) + [True]
-    fresh = evaluate(Subject(big.module, big.task), recipe, device=device)
+    fresh = evaluate(tuned(Subject(big.module, big.task)), recipe, device=device)
     assert (
         reports[-1].metrics == fresh.metrics
         and reports[-1].figures == fresh.figures
@@ -134,9 +139,7 @@ def test_a_stream_sharpens_to_what_evaluate_says(big: Subject, recipe: Recipe, d
 
 
 def test_a_prefix_of_the_stream_judges_its_own_samples(big: Subject, device: str) -> None:
-    run = engine(big, torch.device(device))
-    run.ensure(engines.Plan({}, {}), "validation", 64)
-    run.rate = 1600.0  # 64 samples fit 40 ms
+    run = engine(big, torch.device(device))  # 64 samples fit 40 ms
     reports = list(stream(big, RECIPE, device=device))
     assert [report.n for report in reports] == [64, 256, 1500]
     data = run.data("validation")
@@ -156,7 +159,7 @@ def test_a_prefix_of_the_stream_judges_its_own_samples(big: Subject, device: str
 def test_figures_do_not_depend_on_how_they_came_about(big: Subject, device: str) -> None:
     """First in small steps by a stream, then as a whole: the same chunks, so the same numbers to the last bit."""
     streamed = list(stream(big, RECIPE, device=device))[-1]
-    whole = evaluate(Subject(big.module, big.task), RECIPE, device=device)
+    whole = evaluate(tuned(Subject(big.module, big.task)), RECIPE, device=device)
     assert streamed.metrics == whole.metrics
 
 
@@ -202,13 +205,9 @@ def test_unknown_precision_and_device(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-vit", "moby-lstm", "bikes-mlp"])
-def test_the_fast_precision_is_close_and_paired_with_itself(
-    name: str, monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
-    from explorer.evaluate import evaluator
-
-    monkeypatch.setattr(evaluator, "fast_dtype", lambda *_: torch.bfloat16)
-    subject = few(name, device=device)
+def test_the_fast_precision_is_close_and_paired_with_itself(name: str, device: str) -> None:
+    shared = few(name, device=device)
+    subject = tuned(Subject(shared.module, shared.task, name), dtype=torch.bfloat16)
     layer = subject.layers[1].name
     recipe = Recipe().prune(layer, sparsity=0.5)
     fast, full = evaluate(subject, recipe, precision="fast", device=device), evaluate(subject, recipe, device=device)

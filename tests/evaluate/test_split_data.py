@@ -37,14 +37,18 @@ def test_the_order_is_seeded_and_shuffled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "edges"), [(1, [1]), (32, [32]), (33, [32, 33]), (1200, [32, 64, 128, 256, 512, 1024, 1200])]
-)
-def test_looks(total: int, edges: list[int]) -> None:
-    assert looks(total) == edges
+    ("total", "first", "edges"),
+    [
+        (1, 64, [1]), (32, 64, [32]), (33, 32, [33]), (96, 64, [96]), (97, 64, [32, 64, 97]), (50, 32, [32, 50]),
+        (600, 64, [32, 64, 256, 512, 600]), (10_000, 8192, [2496, 10_000]), (10_000, 4096, [32, 4096, 10_000]),
+    ],
+)  # fmt: skip
+def test_looks(total: int, first: int, edges: list[int]) -> None:
+    assert looks(total, first) == edges
 
 
 def test_looks_cover_everything_in_bounded_chunks() -> None:
-    edges = looks(10_000)
+    edges = looks(10_000, 128)
     assert edges[-1] == 10_000 and max(np.diff([0, *edges])) == 512
 
 

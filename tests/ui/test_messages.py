@@ -39,11 +39,11 @@ def test_outside_of_a_session_a_message_stays_english() -> None:
 def test_messages_within_messages_are_translated_too() -> None:
     error = RecipeError(
         say(
-            "{where}: {what}", where="fc1.weight", what=say("bits={bits}; accepted: a whole number from 2 to 8", bits=9)
+            "{where}: {what}", where="fc1.weight", what=say("bits={bits}; accepted: a whole number from 1 to 8, or 16", bits=9)
         )
     )
-    assert translated(error) == "fc1.weight：bits=9；可接受：2 至 8 的整数"
-    assert str(error) == "fc1.weight: bits=9; accepted: a whole number from 2 to 8"
+    assert translated(error) == "fc1.weight：bits=9；可接受：1 至 8 的整数，或 16"
+    assert str(error) == "fc1.weight: bits=9; accepted: a whole number from 1 to 8, or 16"
     assert translated(near("fc3", ["fc1", "fc2"])) == "您是否指 fc2 或 fc1？"
     assert translated(joined([say("no units"), "a text"], "; ")) == "无单元; a text"
 

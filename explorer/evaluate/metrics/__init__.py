@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,30 @@ from ...models.task import Task
 from .. import intervals
 
 Columns = Mapping[str, Tensor]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Table(dict[str, Tensor]):
+    """Columns that keep what was computed from them: the original's are compared with again and again."""
+
+    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+        super().__init__(columns)
+        self.known: dict[Any, Any] = {}
+
+
+def once(method: F) -> F:
+    """Keep what a method of columns returns with the columns, where these keep it."""
+
+    @wraps(method)
+    def kept(self: Any, columns: Any, *more: Any) -> Any:
+        if not isinstance(columns, Table):
+            return method(self, columns, *more)
+        key = (method.__name__, more)
+        if key not in columns.known:
+            columns.known[key] = method(self, columns, *more)
+        return columns.known[key]
+
+    return kept  # type: ignore[return-value]
 
 
 class Metrics(ABC):
@@ -26,11 +51,12 @@ class Metrics(ABC):
         """Outputs of one batch -> columns, each [N, ...]."""
 
     @abstractmethod
-    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
-        """Metrics over the samples in the columns; the first is the main one."""
+    def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
+        """Metrics over the samples in the columns; the first is the main one. within: these are a part of a split, and intervals
+        say where the figure of all of it lies."""
 
     @abstractmethod
-    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+    def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         """after - before on the same samples, with paired intervals."""
 
     @abstractmethod
@@ -51,9 +77,9 @@ def figure(value: float, split: str, n: int, interval: tuple[float | None, float
     return Figure(float(value), "measured", split, n, *interval)
 
 
-def mean_figure(values: Tensor, split: str) -> Figure:
+def mean_figure(values: Tensor, split: str, within: intervals.Within | None = None) -> Figure:
     """The mean of [N] values with its normal interval."""
-    return figure(values.double().mean().item(), split, len(values), intervals.mean(values))
+    return figure(values.double().mean().item(), split, len(values), intervals.mean(values, within))
 
 
 BATCH = "loss//"  # a column that says that the loss is one value a batch, repeated: no interval comes from it
@@ -67,12 +93,14 @@ def losses(task: Task, outputs: Tensor, targets: Any, each: Tensor, default: boo
     return {"loss": torch.full((len(each),), value), BATCH: torch.ones(len(each), dtype=torch.bool)}
 
 
-def loss_figure(columns: Columns, split: str, before: Columns | None = None) -> Figure:
+def loss_figure(
+    columns: Columns, split: str, before: Columns | None = None, within: intervals.Within | None = None
+) -> Figure:
     """The mean loss, or its change since ``before``; with an interval where each sample has its own."""
     values = columns["loss"].double() - (before["loss"].double() if before is not None else 0)
     if BATCH in columns:
         return figure(values.mean().item(), split, len(values))
-    return mean_figure(values, split)
+    return mean_figure(values, split, within)
 
 
 def largest_changes(before: Tensor, after: Tensor, indices: Tensor, target: Tensor | None, limit: int = 200) -> list[Change]:

@@ -12,7 +12,7 @@ from ...core.message import say
 from ...core.report import Change, ChangeKind, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, expect, figure, loss_figure, losses
+from . import Columns, Metrics, expect, figure, loss_figure, losses, once
 
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
@@ -28,6 +28,21 @@ def scores(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     recall = hit / support.clamp(min=1)
     f1 = 2 * hit / (predicted + support).clamp(min=1)
     return precision, recall, f1, support
+
+
+FEW = 64  # classes: up to here, columns over [C, N] are several times faster than torch's reductions along rows of C
+
+
+def losses_and_predictions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(cross-entropy [N], first index of the largest logit [N]) of finite logits [N, C]."""
+    if logits.shape[1] > FEW or not len(logits):
+        return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(1)
+    columns = logits.t().contiguous()
+    classes = logits.shape[1]
+    loss = columns.log_softmax(0).gather(0, targets[None])[0].neg_()
+    place = torch.arange(classes, 0, -1, dtype=torch.uint8, device=logits.device)[:, None]  # the first counts most
+    best = ((columns == columns.amax(0)) * place).amax(0)
+    return loss, classes - best.long()
 
 
 class Classification(Metrics):
@@ -62,36 +77,38 @@ class Classification(Metrics):
                     classes=logits.shape[1],
                 )
             )
-        each = nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+        each, prediction = losses_and_predictions(logits.float(), targets)
         loss = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
-        width = torch.full((len(targets),), logits.shape[1])
-        return {"prediction": logits.argmax(1), "target": targets, **loss, "classes": width}
+        width = torch.tensor(logits.shape[1]).expand(len(targets))
+        return {"prediction": prediction, "target": targets, **loss, "classes": width}
 
+    @once
     def _matrix(self, columns: Columns) -> Tensor:
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
 
-    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+    @once
+    def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         right = columns["prediction"] == columns["target"]
         n, hits = len(right), int(right.sum())
         matrix = self._matrix(columns)
         seen = (matrix.sum(0) + matrix.sum(1)) > 0
         precision, recall, f1, _ = scores(matrix)
         return {
-            "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n)),
+            "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n, within)),
             "precision": figure(precision[seen].mean().item(), split, n),
             "recall": figure(recall[seen].mean().item(), split, n),
             "f1": figure(f1[seen].mean().item(), split, n),
-            "loss": loss_figure(columns, split),
+            "loss": loss_figure(columns, split, None, within),
         }
 
-    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
+    def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         was = before["prediction"] == before["target"]
         now = after["prediction"] == after["target"]
         n = len(was)
-        first, second = self.figures(before, split), self.figures(after, split)
+        first, second = self.figures(before, split, within), self.figures(after, split, within)
         out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
-        out["accuracy"] = figure((int(now.sum()) - int(was.sum())) / n, split, n, intervals.newcombe(was, now))
-        out["loss"] = loss_figure(after, split, before)
+        out["accuracy"] = figure((int(now.sum()) - int(was.sum())) / n, split, n, intervals.newcombe(was, now, within))
+        out["loss"] = loss_figure(after, split, before, within)
         return out
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:

@@ -13,7 +13,7 @@ from ...core.message import say
 from ...core.report import Change, Figure
 from ...models.task import Task
 from .. import intervals
-from . import BATCH, Columns, Metrics, figure, largest_changes
+from . import BATCH, Columns, Metrics, figure, largest_changes, once
 
 
 class Custom(Metrics):
@@ -59,7 +59,8 @@ class Custom(Metrics):
                 raise EvaluationError(say("loss(outputs, targets) returned NaN or infinity; accepted: finite values"))
         return out
 
-    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+    @once
+    def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         out = {}
         for name in (n for n in columns if not n.endswith("/")):
             top, n = columns[name], len(columns[name])
@@ -67,23 +68,23 @@ class Custom(Metrics):
                 bottom = columns[f"{name}/"]
                 total = bottom.sum().item()
                 value = top.sum().item() / total if total else float("nan")
-                out[name] = figure(value, split, n, intervals.ratio(top, bottom))
+                out[name] = figure(value, split, n, intervals.ratio(top, bottom, within))
             else:
                 alone = name == "loss" and BATCH in columns
-                out[name] = figure(top.double().mean().item(), split, n, (None, None) if alone else intervals.mean(top))
+                out[name] = figure(top.double().mean().item(), split, n, (None, None) if alone else intervals.mean(top, within))
         return out
 
-    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
-        first, second = self.figures(before, split), self.figures(after, split)
+    def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
+        first, second = self.figures(before, split, within), self.figures(after, split, within)
         out = {}
         for name in second:
             paired: tuple[float | None, float | None] = (None, None)
             if name == "loss" and BATCH in after:
                 pass
             elif f"{name}/" not in after:
-                paired = intervals.mean(after[name] - before[name])
+                paired = intervals.mean(after[name] - before[name], within)
             elif torch.equal(before[f"{name}/"], after[f"{name}/"]):
-                paired = intervals.ratio(after[name] - before[name], after[f"{name}/"])
+                paired = intervals.ratio(after[name] - before[name], after[f"{name}/"], within)
             out[name] = figure(second[name].value - first[name].value, split, len(after[name]), paired)
         return out
 

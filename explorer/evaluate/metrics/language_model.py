@@ -12,7 +12,7 @@ from ...core.message import say
 from ...core.report import Change, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, expect, figure, largest_changes
+from . import Columns, Metrics, expect, figure, largest_changes, once
 
 
 class LanguageModel(Metrics):
@@ -44,24 +44,25 @@ class LanguageModel(Metrics):
         hits = (logits.argmax(-1) == targets) & counted
         return {"nll": nll.view(targets.shape).cpu().double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
 
-    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+    @once
+    def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         tokens, n = columns["tokens"], len(columns["tokens"])
         entropy = columns["nll"].sum().item() / max(1, int(tokens.sum()))
         accuracy = int(columns["hits"].sum()) / max(1, int(tokens.sum()))
         perplexity = math.exp(entropy) if entropy < 700 else math.inf
         return {
             "perplexity": figure(perplexity, split, n),
-            "cross_entropy": figure(entropy, split, n, intervals.ratio(columns["nll"], tokens)),
-            "next_token_accuracy": figure(accuracy, split, n, intervals.ratio(columns["hits"], tokens)),
-            "loss": figure(entropy, split, n, intervals.ratio(columns["nll"], tokens)),
+            "cross_entropy": figure(entropy, split, n, intervals.ratio(columns["nll"], tokens, within)),
+            "next_token_accuracy": figure(accuracy, split, n, intervals.ratio(columns["hits"], tokens, within)),
+            "loss": figure(entropy, split, n, intervals.ratio(columns["nll"], tokens, within)),
         }
 
-    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
-        first, second = self.figures(before, split), self.figures(after, split)
+    def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
+        first, second = self.figures(before, split, within), self.figures(after, split, within)
         n = len(after["tokens"])
         out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
         for name, column in (("cross_entropy", "nll"), ("next_token_accuracy", "hits"), ("loss", "nll")):
-            paired = intervals.ratio(after[column].double() - before[column].double(), after["tokens"])
+            paired = intervals.ratio(after[column].double() - before[column].double(), after["tokens"], within)
             out[name] = figure(out[name].value, split, n, paired)
         return out
 

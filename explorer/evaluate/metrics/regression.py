@@ -11,7 +11,8 @@ from ...core.errors import EvaluationError
 from ...core.message import say
 from ...core.report import Change, Figure
 from ...models.task import Task
-from . import Columns, Metrics, expect, figure, largest_changes, loss_figure, losses, mean_figure
+from .. import intervals
+from . import Columns, Metrics, expect, figure, largest_changes, loss_figure, losses, mean_figure, once
 
 
 def r2(target: Tensor, prediction: Tensor) -> float:
@@ -42,23 +43,24 @@ class Regression(Metrics):
         default = getattr(task.loss, "__qualname__", "").startswith("Task.regression")
         return {"prediction": prediction, "target": target, **losses(task, outputs, targets, each, default)}
 
-    def figures(self, columns: Columns, split: str) -> dict[str, Figure]:
+    @once
+    def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         target, prediction = columns["target"], columns["prediction"]
         n = len(target)
         gap = (prediction - target).double()
         return {
             "r2": figure(r2(target, prediction), split, n),
             "rmse": figure((gap**2).mean().sqrt().item(), split, n),
-            "mae": mean_figure(gap.abs().mean(1), split),
-            "loss": loss_figure(columns, split),
+            "mae": mean_figure(gap.abs().mean(1), split, within),
+            "loss": loss_figure(columns, split, None, within),
         }
 
-    def changes(self, before: Columns, after: Columns, split: str) -> dict[str, Figure]:
-        first, second = self.figures(before, split), self.figures(after, split)
+    def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
+        first, second = self.figures(before, split, within), self.figures(after, split, within)
         out = {name: figure(second[name].value - first[name].value, split, len(after["loss"])) for name in second}
         errors = [(c["prediction"] - c["target"]).abs().mean(1).double() for c in (before, after)]
-        out["mae"] = mean_figure(errors[1] - errors[0], split)
-        out["loss"] = loss_figure(after, split, before)
+        out["mae"] = mean_figure(errors[1] - errors[0], split, within)
+        out["loss"] = loss_figure(after, split, before, within)
         return out
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import nn
 
 from ...compress.plan import Plan
+from ...core.recipe import Recipe
 from ...core.registry import Registry
 from ...models.subject import Subject
 
@@ -28,6 +29,11 @@ class Exporter(ABC):
     title: ClassVar[str]
     filename: ClassVar[str]  # of the main file
     tolerance: ClassVar[float]  # largest relative difference that verify may find
+    simulated: ClassVar[bool] = False  # whether its answers only agree with the simulation, and are counted
+
+    def meaning(self, subject: Subject, recipe: Recipe) -> Recipe:
+        """The recipe that the file stands for; the same one, where the format adds nothing."""
+        return recipe
 
     @abstractmethod
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
@@ -36,6 +42,10 @@ class Exporter(ABC):
     @abstractmethod
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
         """Load what was written, run it beside ``module`` on real inputs: max|a - b| / max(1, max|a|)."""
+
+    def loaded(self, folder: Path) -> nn.Module:
+        """The written file as a module on the CPU, called as the original is; of formats that are ``simulated``."""
+        raise NotImplementedError
 
     @abstractmethod
     def usage(self, subject: Subject, module: nn.Module) -> str:

@@ -12,9 +12,10 @@ from ...models.calls import calls
 from ...models.decisions import Decisions
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
+from ..described import SIZES
+from ..session import open_session
 from . import Exporter, Written, registry
 
-SIZES = (1, 2, 5)
 LARGEST = 2 << 30  # bytes; a protobuf file holds no more
 
 
@@ -96,18 +97,3 @@ class Onnx(Exporter):
             f'session = onnxruntime.InferenceSession("{self.filename}")\n{shapes}\n'
             f"outputs = session.run(None, {{{feed}}})[0]"
         )
-
-
-def open_session(path: Path):  # type: ignore[no-untyped-def]
-    """An ONNX Runtime session on the CPU, from bytes, so that no path goes through C strings."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ExportError(
-            say("{path}: ONNX Runtime refuses the file ({error})", path=path.name, error=str(error)[:200])
-        ) from None

@@ -14,7 +14,7 @@ from explorer.models.subject import Subject
 from .. import format as fmt
 from .. import style
 from ..i18n import _
-from ..state import Workspace
+from ..state import Workspace, user
 from . import try_one
 from .scoreboard import hurt, metric_name
 from .tiles import tile
@@ -24,7 +24,7 @@ SHOWN = 16
 
 def render(space: Workspace, subject: Subject) -> None:
     """Two columns: by class, by sample; below, try one."""
-    report = glance(subject, space.history.present, device=st.session_state.get("device"))
+    report = glance(subject, space.history.present, device=st.session_state.get("device"), user=user())
     palette = style.colours()
     if report.per_class:
         left, right = st.columns([2, 3], gap="large")

@@ -76,5 +76,3 @@ def texts() -> dict[str, str]:
         "low_label": _("Lower clipping bound"), "zeros": _("zeros left out"), "score": "x", "hint": "", "of": _("of"),
         "factor_label": _("Attenuation factor"),
     }  # fmt: skip
-
-

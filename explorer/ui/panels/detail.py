@@ -23,7 +23,7 @@ from explorer.models.subject import Subject
 from ..components.threshold import threshold
 from ..edits import Settings
 from ..i18n import _, translated
-from ..state import Workspace
+from ..state import Workspace, user
 from . import clipping, controls, handle, ready, scoreboard
 
 KEY = "handle"
@@ -95,7 +95,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
     # Evaluated before anything is drawn: the acknowledgement goes out with the answer, so that never more than one event
     # is in flight, and the component is not unmounted under the pointer while we compute.
-    report, problem = _first_look(subject, recipe, board, problem)
+    report, problem = _first_look(subject, recipe, board, problem, space.live is not None)
     settings = controls.current(space, subject, layer)
     counts = report.counts if report is not None else counts_of(subject, plan)
     plot, beside = st.columns([13, 6], gap="medium")
@@ -185,16 +185,17 @@ def _switch(space: Workspace) -> None:
     space.live = None
 
 
-def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str) -> tuple[Report | None, str]:
-    device = st.session_state.get("device")
+def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool) -> tuple[Report | None, str]:
+    device, who = st.session_state.get("device"), user()
+    precision = "fast" if dragging else "full"  # what settles is float32
     if subject.task.kind == "weights":
         original = explorer.resolve(subject, Recipe())
         board.count(counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why)
         return None, problem
     try:
-        report = glance(subject, recipe, device=device)
+        report = glance(subject, recipe, device=device, precision=precision, user=who)
         gap = known_gap(subject, explorer.resolve(subject, recipe))
-        board.show(report, glance(subject, device=device), gap)
+        board.show(report, glance(subject, device=device, precision=precision, user=who), gap)
     except ExplorerError as error:
         board.again()
         return None, error.message

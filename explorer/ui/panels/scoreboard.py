@@ -9,6 +9,7 @@ from explorer.core.report import Counts, Figure, Report
 
 from .. import format as fmt
 from ..i18n import _, help_for
+from . import status
 
 
 @dataclass(frozen=True)
@@ -167,4 +168,6 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None,
         done, total, left = progress
         text = _("evaluating {done} of {total}, {left} s left", done=f"{done:,}", total=f"{total:,}", left=f"{left:.0f}")
         pieces.append(f'<span class="x-bar"><i style="width:{100 * done / total:.0f}%"></i></span><span>{escape(text)}</span>')
+    if report is not None:
+        pieces.append(status.line(report))
     return f'<div class="x-strip" aria-live="polite">{"".join(pieces)}</div>'

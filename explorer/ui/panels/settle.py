@@ -13,7 +13,7 @@ from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from ..i18n import translated
-from ..state import Workspace
+from ..state import Workspace, user
 from . import scoreboard
 from .detail import Board
 
@@ -31,7 +31,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
         gap = known_gap(subject, plan)
         if not plan.structural or gap is not None:
-            if glance(subject, recipe, device=device).complete:
+            if glance(subject, recipe, device=device, user=user()).complete:
                 if not board.complete:  # a fast model is done by now, though the board was drawn from a first look
                     st.rerun()
                 return
@@ -52,7 +52,7 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         return  # a drag is on; it answers by itself
     recipe, device = space.history.present, st.session_state.get("device")
     try:
-        last = glance(subject, recipe, device=device)
+        last = glance(subject, recipe, device=device, user=user())
         began = time.perf_counter()
 
         def progress(done: int, total: int) -> None:
@@ -63,7 +63,7 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
         if plan.structural:  # removing the units must equal masking them: looked at when a gesture ends, not at every event
             verified(subject, plan)
-        explorer.evaluate(subject, recipe, device=device, progress=progress)
+        explorer.evaluate(subject, recipe, device=device, progress=progress, user=user())
     except ExplorerError as error:
         st.session_state[FAILED] = error.message
         st.error(translated(error), icon=":material/error:")

@@ -1,0 +1,140 @@
+"""Rewrites of a traced graph that change no value: stacks cut between their layers, nothing written in place, BatchNorm folded."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+KERNELS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+IN_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+FOLDED = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+Fetch = Callable[[str], Any]
+
+
+def recurrent_layer(
+    x: Tensor, state: Any, weights: list[Tensor], mode: str, bias: bool, both: bool, batch_first: bool, layer: int
+) -> tuple[Tensor, Any]:
+    """One layer of nn.LSTM, GRU or RNN by the same kernel: (output, (h, c) or h). state: of all layers, or None."""
+    directions = 1 + both
+    rows = slice(layer * directions, (layer + 1) * directions)
+    given = state if mode == "LSTM" or state is None else (state,)
+    if given is None:
+        batch = x.shape[0 if batch_first else 1]
+        h = x.new_zeros(directions, batch, weights[1].shape[1])  # a projection's size where there is one
+        own = [h, x.new_zeros(directions, batch, weights[1].shape[0] // 4)] if mode == "LSTM" else [h]
+    else:
+        own = [one[rows].contiguous() for one in given]
+    hx = tuple(own) if mode == "LSTM" else own[0]
+    found = getattr(torch, KERNELS[mode])(x, hx, weights, bias, 1, 0.0, False, both, batch_first)
+    return found[0], tuple(found[1:]) if mode == "LSTM" else found[1]
+
+
+def recurrent_states(out: Tensor, states: list[Any], mode: str) -> tuple[Tensor, Any]:
+    """(output, final states of all layers) as the whole stack returns them."""
+    if mode == "LSTM":
+        return out, (torch.cat([one[0] for one in states]), torch.cat([one[1] for one in states]))
+    return out, torch.cat(states)
+
+
+def split_stacks(graph: fx.Graph, fetch: Fetch) -> bool:
+    """Replace stacks of recurrent and of encoder layers by their layers; whether there were any."""
+    found = False
+    for node in list(graph.nodes):
+        module: Any = fetch(str(node.target)) if node.op == "call_module" else None
+        if type(module) in (nn.LSTM, nn.GRU, nn.RNN) and module.num_layers > 1 and set(node.kwargs) <= {"hx"}:
+            with graph.inserting_before(node):
+                new = _recurrent(graph, node, module)
+        elif type(module) is nn.TransformerEncoder and len(node.args) == 1 and not node.kwargs:
+            with graph.inserting_before(node):
+                new = node.args[0]
+                for i in range(len(module.layers)):
+                    new = graph.call_module(f"{node.target}.layers.{i}", (new,))
+                new = graph.call_module(f"{node.target}.norm", (new,)) if module.norm is not None else new
+        else:
+            continue
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+        found = True
+    return found
+
+
+def _recurrent(graph: fx.Graph, node: fx.Node, module: Any) -> fx.Node:
+    x, *rest = node.args
+    hx = rest[0] if rest else node.kwargs.get("hx")
+    per, states = len(module._flat_weights_names) // module.num_layers, []
+    for layer in range(module.num_layers):
+        names = module._flat_weights_names[layer * per : (layer + 1) * per]
+        weights = [graph.get_attr(f"{node.target}.{name}") for name in names]
+        settings = (module.mode, module.bias, module.bidirectional, module.batch_first, layer)
+        made = graph.call_function(recurrent_layer, (x, hx, weights, *settings))
+        x = graph.call_function(operator.getitem, (made, 0))
+        states.append(graph.call_function(operator.getitem, (made, 1)))
+    return graph.call_function(recurrent_states, (x, states, module.mode))
+
+
+def out_of_place(graph: fx.Graph, fetch: Fetch) -> list[nn.Module]:
+    """Replace what writes into its input by what returns a new value. Returns modules whose ``inplace`` is set."""
+    modules = []
+    for node in graph.nodes:
+        if node.op == "call_module" and getattr(fetch(str(node.target)), "inplace", False) is True:
+            modules.append(fetch(str(node.target)))
+        if node.kwargs.get("inplace") is True:
+            node.kwargs = {**node.kwargs, "inplace": False}
+        if node.op == "call_function" and node.target in IN_PLACE:
+            node.target = IN_PLACE[node.target]
+        elif node.op == "call_function" and node.target in (torch.relu_, nn.functional.relu_):
+            node.target = torch.relu
+        elif node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).startswith("_"):
+            if hasattr(Tensor, str(node.target)[:-1]):
+                node.target = str(node.target)[:-1]
+    return modules
+
+
+def folded(x: Tensor, weight: Tensor, bias: Tensor | None, norm: list[Any], conv: list[Any]) -> Tensor:
+    """BatchNorm after a convolution as one convolution. Source: Jacob et al. 2018, arXiv 1712.05877, section 3.2."""
+    mean, variance, gamma, beta, eps = norm
+    scale = torch.rsqrt(variance + eps)
+    scale = scale if gamma is None else scale * gamma
+    shift = (0 if bias is None else bias) - mean
+    shift = shift * scale if beta is None else shift * scale + beta
+    weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+    run = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[weight.ndim - 3]
+    return run(x, weight, shift, *conv)
+
+
+def fold(graph: fx.Graph, fetch: Fetch) -> bool:
+    """Merge each BatchNorm into the convolution that nothing else reads; whether there was any."""
+    found = False
+    for node in list(graph.nodes):
+        before = node.args[0] if node.op == "call_module" and len(node.args) == 1 and not node.kwargs else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+            continue
+        norm, conv = fetch(str(node.target)), fetch(str(before.target))
+        if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None:
+            continue
+        if type(conv) not in FOLDED or conv.padding_mode != "zeros" or len(before.args) != 1 or before.kwargs:
+            continue
+        with graph.inserting_before(node):
+
+            def attribute(owner: fx.Node, module: Any, name: str) -> fx.Node | None:
+                return graph.get_attr(f"{owner.target}.{name}") if getattr(module, name) is not None else None
+
+            statistics = [attribute(node, norm, n) for n in ("running_mean", "running_var", "weight", "bias")]
+            settings = [conv.stride, conv.padding, conv.dilation, conv.groups]
+            weight, bias = attribute(before, conv, "weight"), attribute(before, conv, "bias")
+            new = graph.call_function(folded, (before.args[0], weight, bias, [*statistics, norm.eps], settings))
+        node.replace_all_uses_with(new)
+        graph.erase_node(node)
+        graph.erase_node(before)
+        found = True
+    return found

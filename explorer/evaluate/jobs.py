@@ -1,0 +1,170 @@
+"""Which part of a module a plan makes run again, and whether that part can be believed."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..compress.apply import effective_weights
+from ..compress.plan import Plan
+from ..core.errors import Cancelled
+from ..core.message import say
+from ..models.replica import Replica
+from ..models.subject import Subject
+from ..models.trial import difference, tensors
+from .runners import Part, Runner
+from .tiers import tolerance
+
+RECENT = 16  # plans among which the next one's neighbour is looked for
+CHECKED = 8  # samples on which a replay is compared with the plain module before it is believed
+
+Check = Callable[[], tuple[Any, AbstractContextManager[Any]]]
+
+
+@dataclass(eq=False)
+class Job:
+    """A plan made ready for one engine. which None: all of the module runs. group: names the values in front."""
+
+    plan: Plan
+    weights: Mapping[str, Tensor]
+    runner: Runner
+    which: Part | None = None
+    group: Hashable = None
+
+
+def lend(replica: Replica, job: Job, but: frozenset[str] = frozenset()) -> AbstractContextManager[nn.Module]:
+    """The module as a job's plan changes it, except what ``but`` names: the one place where a plan meets the module."""
+    weights, norms = job.weights, job.plan.norms
+    if but:
+        weights = {name: weight for name, weight in weights.items() if name not in but}
+        norms = {name: gone for name, gone in norms.items() if name not in but}
+    return replica.weights(weights, norms, job.plan.roundings())
+
+
+class Jobs:
+    """The jobs of one engine. token: names the engine."""
+
+    def __init__(self, subject: Subject, replica: Replica, runner: Runner, token: int) -> None:
+        self.subject, self.replica, self.runner, self.token = subject, replica, runner, token
+        self.version = subject.version
+        self._recent: deque[Mapping[str, str]] = deque(maxlen=RECENT)
+        self._trusted: dict[Hashable, bool] = {}
+        self._lock = threading.Lock()
+
+    def weights(self, plan: Plan) -> dict[str, Tensor]:
+        """{layer: effective weight} in the replica's dtype and layout, kept by content."""
+        found, replica = effective_weights(self.subject, plan), self.replica
+        if replica.dtype is None and not replica.channels_last and replica.device.type == "cpu":
+            return found
+        memo, settings = self.subject.memo, (str(replica.device), replica.dtype, replica.channels_last)
+
+        def one(name: str) -> Tensor:
+            key = ("moved", self.version, name, plan.layers[name].digest, settings)
+            return memo.get(key, lambda: replica.convert(found[name]))
+
+        return {name: one(name) for name in plan.layers} | dict(plan.tensors)
+
+    def whole(self, plan: Plan) -> Job:
+        """The plan with all of the module run, in the same batches, layout and order as its parts would be."""
+        return Job(plan, self.weights(plan), self.runner)
+
+    def full(self, plan: Plan, why: str = "") -> Job:
+        """The plan with all of the module run as it is."""
+        return Job(plan, self.weights(plan), Runner(self.replica, self.subject.task, why))
+
+    def job(self, plan: Plan, split: str, check: Check) -> Job:
+        """The smallest part in which the plan differs from the original or from a plan seen lately: the next move of the same
+        drag will differ there, too, and finds the values in front kept. check: gives a few samples' inputs and lends the device.
+        """
+        if self.runner.unsafe:
+            self.runner = Runner(self.replica, self.subject.task, self.runner.unsafe)
+        runner, state = self.runner, plan.state
+        if not state:
+            return self.whole(plan)
+        if not runner.supports(state):
+            return self.full(plan, say("this plan changes what cannot be replayed"))
+        job = self.whole(plan)
+        with self._lock:
+            neighbours: list[Mapping[str, str]] = [{}, *self._recent]
+        seen: dict[frozenset[str], Part] = {}
+        for other in neighbours:
+            names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
+            if names and names not in seen:
+                found = runner.part(names)
+                if found is None:
+                    return job
+                seen[names] = found
+        if seen:
+            job.which = min(seen.values(), key=lambda one: one.size)
+            job.group = self._group(job.which, state, split)
+            if not self._trust(job, check):
+                if runner.unsafe:
+                    self.runner = Runner(self.replica, self.subject.task, runner.unsafe)
+                return self.full(plan, runner.unsafe or runner.reason)
+        return job
+
+    def between(self, plan: Plan, names: frozenset[str], check: Check) -> Job:
+        """A plan run from where ``names`` are read first, if that can be believed."""
+        job, which = self.whole(plan), self.runner.part(names)
+        if which is not None:
+            job.which = which
+            if not self._trust(job, check):
+                return self.full(plan, self.runner.reason)
+        return job
+
+    def remember(self, plan: Plan) -> None:
+        """The next plan may differ from this one in little."""
+        state = plan.state
+        if state and self.runner.supports(state):
+            with self._lock:
+                if state in self._recent:
+                    self._recent.remove(state)
+                self._recent.append(state)
+
+    def _group(self, which: Part, state: Mapping[str, str], split: str) -> Hashable:
+        """Equal where the values in front of a part are: the same plan, as far as they depend on it."""
+        apart, reads = which.names, which.reads
+        behind = frozenset((n, d) for n, d in state.items() if (n not in apart if reads is None else n in reads))
+        return (self.token, which.key, behind, split)
+
+    def _trust(self, job: Job, check: Check) -> bool:
+        """Compare a part, once, with the plain module: values in front of it from the *original* of what changed."""
+        assert job.which is not None
+        key, names = job.which.key, job.which.names
+        if key in self._trusted:
+            return self._trusted[key]
+        inputs, turn = check()
+        ranges = [(0, CHECKED)]
+        found: list[Any] = []
+
+        def tell(_: int, __: int, outputs: Any) -> None:
+            found.append(outputs)
+
+        def run(runner: Runner, which: Part | None, but: frozenset[str] = frozenset(), kept: Any = None) -> Any:
+            return runner.run(which, inputs, ranges, lambda: lend(self.replica, job, but), tell, kept)
+
+        try:
+            with torch.inference_mode(), turn:
+                kept = run(job.runner, job.which, names)
+                run(job.runner, job.which, kept=kept)
+                run(Runner(self.replica, self.subject.task), None)
+        except Cancelled:
+            raise
+        except Exception:
+            return False  # in full, where an error names its sample; not held against the part
+        if not all(bool(torch.isfinite(t).all()) for t in tensors(found[2])):
+            return False
+        if job.runner.unsafe:
+            return False
+        gap = difference(found[2], found[1])
+        self._trusted[key] = gap <= tolerance(self.replica.dtype)
+        if not self._trusted[key]:
+            self.runner.reason = say("a replay differed from the whole module by {gap:.1e}", gap=gap)
+        return self._trusted[key]

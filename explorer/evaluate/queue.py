@@ -1,0 +1,125 @@
+"""Who computes next on a device: first answers before full evaluations, users in turn, each user's newest request alone."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from ..core.errors import Cancelled
+from ..core.message import say
+
+_numbers = itertools.count()
+
+
+@dataclass(eq=False)
+class Request:
+    """One evaluation of one user. preview: somebody waits for it with a hand on the mouse."""
+
+    user: Hashable
+    preview: bool
+    number: int = field(default_factory=lambda: next(_numbers))
+    started: bool = False
+    superseded: bool = False
+    waited: float = 0.0  # seconds spent in the queue
+
+    @property
+    def rank(self) -> int:
+        """0 for a preview that runs, 1 for one that waits, 2 for a full evaluation, which goes chunk by chunk."""
+        return (0 if self.started else 1) if self.preview else 2
+
+
+class DeviceQueue:
+    """One chunk at a time: more would only take cores and memory from each other."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._busy: int | None = None  # the thread that computes
+        self._waiting: list[Request] = []
+        self._served: dict[Hashable, int] = {}
+        self._newest: dict[Hashable, Request] = {}
+
+    @contextmanager
+    def request(self, user: Hashable, preview: bool) -> Iterator[Request]:
+        """An evaluation from its start to its end; an older one of the same user is superseded. user None: nobody's."""
+        mine = Request(user, preview)
+        with self._free:
+            older = self._newest.get(user) if user is not None else None
+            if user is not None:
+                self._newest[user] = mine
+            if older is not None:
+                older.superseded = True
+                self._free.notify_all()
+        try:
+            yield mine
+        finally:
+            with self._free:
+                if self._newest.get(user) is mine:
+                    del self._newest[user]
+
+    @contextmanager
+    def turn(self, request: Request) -> Iterator[None]:
+        """Wait until it is this request's turn, for one chunk. Raises :class:`Cancelled` for one that was superseded."""
+        me = threading.get_ident()
+        if self._busy == me:  # within a turn of one's own
+            yield
+            return
+        began = time.perf_counter()
+        with self._free:
+            self._waiting.append(request)
+            try:
+                while not request.superseded and (self._busy is not None or self._next() is not request):
+                    self._free.wait()
+            finally:
+                self._waiting.remove(request)
+            if request.superseded:
+                self._free.notify_all()
+                raise Cancelled(say("superseded by a newer request of the same user"))
+            self._busy = me
+            request.started = True
+            self._served[request.user] = next(_numbers)
+        request.waited += time.perf_counter() - began
+        try:
+            yield
+        finally:
+            with self._free:
+                self._busy = None
+                self._free.notify_all()
+
+    def _next(self) -> Request:
+        return min(self._waiting, key=lambda one: (one.rank, self._served.get(one.user, -1), one.number))
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return len(self._waiting)
+
+    def leave(self, user: Hashable) -> None:
+        """A user is gone."""
+        with self._free:
+            self._served.pop(user, None)
+            if user in self._newest:
+                self._newest.pop(user).superseded = True
+                self._free.notify_all()
+
+
+_queues: dict[str, DeviceQueue] = {}
+_lock = threading.Lock()
+
+
+def queue_of(device: object) -> DeviceQueue:
+    """The queue of a device, one for all sessions of the process."""
+    with _lock:
+        return _queues.setdefault(str(device), DeviceQueue())
+
+
+def leave(user: Hashable) -> None:
+    """A user's tab was closed: nothing waits for it and nothing is kept for it alone."""
+    from .prefixes import shared
+
+    for queue in list(_queues.values()):
+        queue.leave(user)
+    shared.leave(user)

@@ -1,0 +1,179 @@
+"""How a chunk is computed: from a graph's section, by the order of calls, or in full. The surest that is safe is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..models.replica import Replica
+from ..models.task import Task, call, part
+from .graph import Graph, Section, put_together
+
+Ranges = Sequence[tuple[int, int]]
+Session = Callable[[], AbstractContextManager[nn.Module]]
+Finish = Callable[[int, int, Any], None]
+
+
+def batch(inputs: Any, ranges: Ranges, start: int, stop: int) -> Any:
+    """The inputs of one of a chunk's ranges; of the only one, all as they are."""
+    return inputs if len(ranges) == 1 else part(inputs, slice(start, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a change of some names needs to be run again. key: equal where the values in front are the same ones.
+
+    reads: names that the values in front depend on; None: on all but the changed ones.
+    """
+
+    names: frozenset[str]
+    key: Any
+    size: int
+    reads: frozenset[str] | None = None
+    section: Section | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One of many changes that are run on one chunk."""
+
+    which: Part | None
+    session: Session
+    finish: Finish
+
+
+class Runner:
+    """Runs the whole module on every chunk."""
+
+    tier = "full"
+
+    def __init__(self, replica: Replica, task: Task, reason: str = "") -> None:
+        self.replica, self.task, self.reason = replica, task, reason
+        self.joins = False  # whether a chunk is made of several small batches
+        self.unsafe = ""  # why it must not be used any more
+
+    def part(self, names: Iterable[str]) -> Part | None:
+        """What must run again when these names change; None: everything."""
+        return None
+
+    def supports(self, names: Iterable[str]) -> bool:
+        """Whether a change of these names can be replayed."""
+        return True
+
+    def run(self, which: Part | None, inputs: Any, ranges: Ranges, session: Session, finish: Finish, kept: Any) -> Any:
+        """Run batches ``ranges`` of a chunk's inputs; ``finish(start, stop, outputs)`` is told what came out.
+
+        kept: the values in front as returned by an earlier run on the same chunk, or None. Each batch is computed
+        within ``session()``, which lends the device and yields the module with the plan's weights.
+        """
+        for start, stop in ranges:
+            with session() as module:
+                finish(start, stop, self.task.forward(module, batch(inputs, ranges, start, stop)))
+        return None
+
+    def run_many(self, runs: Sequence[Run], base: Session, inputs: Any, ranges: Ranges) -> None:
+        """Run many changes on one chunk; values in front are computed once for all that share a part."""
+        kept: Any = None
+        last: Any = None
+        for one in sorted(runs, key=lambda run: repr(sorted(run.which.names)) if run.which else ""):
+            if one.which is None or one.which.key != last:
+                kept, last = None, one.which.key if one.which else None
+            kept = self.run(one.which, inputs, ranges, one.session, one.finish, kept)
+
+
+class GraphRunner(Runner):
+    """Replays the section of a traced graph that depends on what changed."""
+
+    tier = "graph"
+
+    def __init__(self, replica: Replica, task: Task, graph: Graph, reason: str = "") -> None:
+        super().__init__(replica, task, reason)
+        self.graph = graph
+        self.joins = graph.joins
+
+    def part(self, names: Iterable[str]) -> Part:
+        section = self.graph.section(names)
+        return Part(frozenset(names), section.key, len(section.nodes), section.reads, section)
+
+    def supports(self, names: Iterable[str]) -> bool:
+        parameters = self.replica.names
+        return all(name in parameters or name in self.graph.known for name in names)
+
+    def run_many(self, runs: Sequence[Run], base: Session, inputs: Any, ranges: Ranges) -> None:
+        """One pass of what nothing changes, from which every change branches off where it begins.
+
+        Batch by batch, so that no more than one batch's values in front of all changes are held at a time.
+        """
+        size, whole = ranges[-1][1], self.bind(inputs)
+        sections = {run.which.key: run.which.section for run in runs if run.which is not None and run.which.section}
+        assert all(run.which is not None for run in runs)
+        keys = list(sections)
+        front, up = self.graph.fronts([sections[key] for key in keys])
+        crossing: list[tuple[Any, ...]] = []
+        raised: list[list[tuple[Any, ...]]] = [[] for _ in runs]
+        for start, stop in ranges:
+            given = self.bind(batch(inputs, ranges, start, stop))
+            with base():
+                *values, across = front(*given)
+            crossing.append(across)
+            below = dict(zip(keys, values, strict=True))
+            for run, own in zip(runs, raised, strict=True):
+                section = sections[run.which.key]  # type: ignore[union-attr]
+                if section.body:
+                    with run.session():
+                        own.append(section.body(*given, *below[run.which.key][: section.reading]))  # type: ignore[union-attr]
+        with base():
+            above = dict(zip(keys, up(*whole, *put_together(crossing)), strict=True))
+        for run, own in zip(runs, raised, strict=True):
+            key = run.which.key  # type: ignore[union-attr]
+            with run.session():
+                run.finish(0, size, sections[key].head(*whole, *above[key], *(put_together(own) if own else ())))
+
+    def bind(self, inputs: Any) -> list[Any]:
+        """The graph's inputs in order, from a task's."""
+        if isinstance(inputs, dict):
+            return [inputs[str(node.target)] for node in self.graph.inputs]
+        return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+
+    def run(self, which: Part | None, inputs: Any, ranges: Ranges, session: Session, finish: Finish, kept: Any) -> Any:
+        section = (which or self.part(self.graph.known)).section
+        assert section is not None
+        size = ranges[-1][1]
+        below: list[tuple[Any, ...]] = [] if kept is None else kept[0]
+        crossing: list[tuple[Any, ...]] = []
+        raised: list[tuple[Any, ...]] = []
+        if section.body or (kept is None and section.before):
+            for i, (start, stop) in enumerate(ranges):
+                given = self.bind(batch(inputs, ranges, start, stop))
+                with session():
+                    if kept is None:
+                        values = section.before(*given) if section.before else ()
+                        below.append(values[: section.reading])
+                        crossing.append(values[section.reading :])
+                    if section.body:
+                        raised.append(section.body(*given, *below[i]))
+        whole = self.bind(inputs)
+        with session():
+            if kept is None:
+                above = section.above(*whole, *(put_together(crossing) if crossing else ())) if section.above else ()
+                kept = (below, above)
+            outputs = section.head(*whole, *kept[1], *(put_together(raised) if raised else ()))
+            finish(0, size, outputs)
+        return kept
+
+
+def plain_call(task: Task) -> bool:
+    """Whether the task hands the collated inputs to the module as they are."""
+    return task.forward is call
+
+
+@contextmanager
+def counting_versions() -> Iterator[None]:
+    """No gradients, and values whose versions are counted, so that a write into them is seen (inference mode counts none)."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield

@@ -1,0 +1,66 @@
+"""What was seen of a plan so far, and an evaluation that is on its way to see more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .jobs import Job
+from .metrics import Table
+from .queue import Request
+
+
+class Seen:
+    """Columns of the first ``n`` samples of a split under one plan."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.parts: list[dict[str, Tensor]] = []
+        self.n = 0
+        self._tables: dict[int, Table] = {}
+        self._holder: Request | None = None
+
+    @contextmanager
+    def held_by(self, request: Request) -> Iterator[None]:
+        """One at a time. Whoever holds it while a preview waits is served as one: else it would wait behind all others."""
+        if not self.lock.acquire(blocking=False):
+            if request.preview and self._holder is not None:
+                self._holder.preview = True
+            self.lock.acquire()
+        self._holder = request
+        try:
+            yield
+        finally:
+            self._holder = None
+            self.lock.release()
+
+    def columns(self, n: int) -> Table:
+        """{name: [n, ...]} of the first n samples."""
+        found = self._tables.get(n)
+        if found is None:
+            parts = list(self.parts)
+            whole = parts[0] if len(parts) == 1 else {key: torch.cat([one[key] for one in parts]) for key in parts[0]}
+            self._tables = {n: (found := Table({key: column[:n] for key, column in whole.items()}))}
+        return found
+
+
+@dataclass(eq=False)
+class Work:
+    """One evaluation on its way: whose it is, when to stop, and where its time went (seconds)."""
+
+    request: Request
+    cancel: Callable[[], bool] | None = None
+    prefix: float = 0.0
+    suffix: float = 0.0
+    samples: int = 0
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    @property
+    def timing(self) -> dict[str, float]:
+        """For the report."""
+        return {"queue": self.request.waited, "prefix": self.prefix, "suffix": self.suffix}

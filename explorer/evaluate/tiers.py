@@ -1,0 +1,163 @@
+"""Which runner is safe for a subject: a graph, else the order of calls, else every chunk in full; and why not the better one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import cause
+from ..core.message import say
+from ..models.calls import Call
+from ..models.replica import Replica, share
+from ..models.subject import Subject
+from ..models.trace import trace
+from ..models.trial import TOLERANCE, difference, tensors
+from . import expand
+from .graph import Graph
+from .order import OrderRunner
+from .runners import GraphRunner, Runner, plain_call
+
+LOOSE = 5e-2  # of half precision, where only gross differences say anything
+
+
+def tolerance(dtype: torch.dtype | None) -> float:
+    """How far a replay may be from the plain module."""
+    return TOLERANCE if dtype in (None, torch.float32, torch.float64) else LOOSE
+
+
+def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool = True) -> Runner:
+    """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated."""
+    task = subject.task
+    try:
+        why = _unsettled(subject, replica, inputs)
+    except Exception as error:  # the evaluation says so, with the sample at fault
+        return Runner(replica, task, say("its forward fails ({type})", type=type(error).__name__))
+    if why:
+        return Runner(replica, task, why)
+    if not plain_call(task):
+        return OrderRunner(replica, task, say("the task calls the module in a way of its own"))
+    reason = ""
+    for attempt in ((True, True), (False, True), (False, False)) if folding else ((True, False), (False, False)):
+        try:
+            found = _graph(subject, replica, two, inputs, *attempt)
+        except Exception as error:
+            reason = say("no graph could be traced: {cause}", cause=cause(error, 120))
+            continue
+        if isinstance(found, Graph):
+            return GraphRunner(replica, task, found)
+        reason = found
+    return OrderRunner(replica, task, reason)
+
+
+def _state(module: nn.Module) -> list[Any]:
+    """What a forward might write down in a module: numbers, containers' lengths, tensors' versions."""
+    out: list[Any] = []
+    for child in module.modules():
+        for name, value in vars(child).items():
+            if name in ("_modules", "_parameters", "_buffers", "forward"):
+                continue
+            if isinstance(value, (int, float, str, tuple, type(None))):
+                out.append((name, repr(value)[:200]))
+            elif isinstance(value, (list, dict, set)):
+                out.append((name, len(value)))
+            elif isinstance(value, Tensor):
+                out.append((name, id(value), value._version))
+        out += [(name, id(b), b._version) for name, b in child._buffers.items() if b is not None]
+    return out
+
+
+@torch.no_grad()
+def _unsettled(subject: Subject, replica: Replica, inputs: Any) -> str:
+    """Why a forward cannot be replayed: it draws random numbers, keeps a state, writes into its inputs; else ""."""
+    task = subject.task
+    with replica.weights({}) as module:
+        task.forward(module, inputs)  # what a module keeps from its first run on is settled now
+        before, random = _state(module), torch.get_rng_state()
+        given = [(t, t._version) for t in tensors(inputs)]
+        first = task.forward(module, inputs)
+        second = task.forward(module, inputs)
+        if not torch.equal(random, torch.get_rng_state()):
+            return say("its forward draws random numbers")
+        if any(t._version != version for t, version in given):
+            return say("its forward writes into its inputs")
+        if _state(module) != before:
+            return say("its forward changes the module's own state")
+    same = [torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(tensors(first), tensors(second), strict=True)]
+    return "" if all(same) else say("its outputs differ from run to run")
+
+
+def _standing(module: nn.Module) -> bool:
+    """Modules that stay one node of the graph."""
+    own = type(module).__module__.startswith(("explorer.models", "torch.nn"))
+    return own and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Transformer, nn.TransformerDecoder))
+
+
+@torch.no_grad()
+def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool, split: bool) -> Graph | str:
+    """The module's graph, or why it is not faithful."""
+    args = inputs if isinstance(inputs, (tuple, list)) else () if isinstance(inputs, dict) else (inputs,)
+    given = Call(tuple(args), dict(inputs) if isinstance(inputs, dict) else {})
+    constants, graph = trace(share(subject.module), given, _standing, own=True)
+    constants.to(replica.device, replica.dtype)
+
+    def fetch(target: str) -> Any:
+        for root in (replica.module, constants):
+            found: Any = root
+            try:
+                for one in target.split("."):
+                    found = getattr(found, one)
+            except AttributeError:
+                continue
+            return found
+        raise AttributeError(target)
+
+    inplace = expand.out_of_place(graph, fetch)
+    if split:
+        expand.split_stacks(graph, fetch)
+    if folding and not expand.fold(graph, fetch):
+        return "nothing to fold"
+    with replica.weights({}) as module:
+        reference = subject.task.forward(module, inputs)
+        for one in inplace:
+            one.inplace = False  # type: ignore[assignment]
+        found = Graph(replica.module, graph, constants, {id(p): name for name, p in replica.module.named_parameters()})
+        profiles = [_profile(found, given) for given in (two, inputs)]
+        faithful = isinstance(profiles[0], dict) and isinstance(profiles[1], dict)
+        faithful = faithful and difference(reference, profiles[1][found.nodes[-1]]) <= tolerance(replica.dtype)  # type: ignore[index]
+        if faithful and inplace:
+            faithful = difference(reference, subject.task.forward(module, inputs)) == 0
+        if not faithful:
+            for one in inplace:
+                one.inplace = True  # type: ignore[assignment]
+            return (
+                profiles[1]
+                if isinstance(profiles[1], str)
+                else say("its traced graph gives other outputs than the module")
+            )
+    found.choose_join(profiles, (2, 3))  # type: ignore[arg-type]
+    return found
+
+
+def _profile(graph: Graph, inputs: Any) -> dict[Any, Any] | str:
+    """Every node's value on some inputs; or a message where a node writes into a value that others may read."""
+    runner = GraphRunner.__new__(GraphRunner)
+    runner.graph = graph
+    values: dict[Any, Any] = dict(zip(graph.inputs, runner.bind(inputs), strict=True))
+    for node in graph.nodes:
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        before = [(t, t._version) for t in tensors([values[a] for a in node.all_input_nodes])]
+        if node.op == "call_module":
+            values[node] = graph.fetch(str(node.target))(*args, **kwargs)
+        elif node.op == "call_function":
+            values[node] = node.target(*args, **kwargs)
+        elif node.op == "call_method":
+            values[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        elif node.op == "get_attr":
+            values[node] = graph.fetch(str(node.target))
+        else:
+            values[node] = args[0]
+        if any(t._version != version for t, version in before):
+            return say("{operation} writes into its input", operation=node.name)
+    return values

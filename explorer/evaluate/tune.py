@@ -1,0 +1,155 @@
+"""How this machine runs a model fastest: dtype, layout, batch size and threads, measured once when it is loaded."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.message import say
+from ..models.replica import Replica, to_channels_last
+from ..models.subject import Subject
+from ..models.task import to_device
+from ..models.trial import tensors
+
+SECONDS = 1.2  # that a model may be measured for
+SAMPLES = 256
+BATCHES = (64, 32, 128, 256)
+ON_DEVICE = (512, 256, 1024, 2048)
+FASTER = 0.87  # another setting must take less than this fraction of the time: half precision and copies cost something
+HALF = torch.bfloat16  # never float16: a CPU runs it at about 1 GFLOP/s
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """dtype None: as the weights are. batch: samples run at once. rate: samples a second. threads None: as torch is set."""
+
+    dtype: torch.dtype | None = None
+    channels_last: bool = False
+    batch: int = 64
+    rate: float = 1000.0
+    threads: int | None = None
+    reason: str = ""  # why half precision is not used
+
+    @property
+    def layout(self) -> str:
+        """As it is called on screen."""
+        return "channels_last" if self.channels_last else "contiguous"
+
+
+_known: dict[Any, dict[str, Tuning]] = {}
+_lock = threading.Lock()
+
+
+def laid_out(value: Any, last: bool) -> Any:
+    """Image tensors within collated inputs in the layout."""
+    if last and isinstance(value, Tensor) and value.ndim == 4:
+        return to_channels_last(value)
+    if isinstance(value, dict):
+        return {key: laid_out(one, last) for key, one in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(laid_out(one, last) for one in value)
+    return value
+
+
+def tuning(subject: Subject, device: torch.device) -> dict[str, Tuning]:
+    """{"full": ..., "fast": ...}. One answer a process for models of one structure, so that their figures are comparable."""
+    mine: dict[Any, dict[str, Tuning]] = subject.__dict__.setdefault("_tuned", {})
+    here = (str(device), torch.get_num_threads())
+    if here not in mine:
+        shapes = tuple((name, tuple(p.shape), p.dtype) for name, p in subject.module.named_parameters())
+        inputs = subject.task.batch("validation", [i % len(subject.task.dataset("validation")) for i in range(2)])[0]
+        given = tuple((tuple(t.shape), t.dtype) for t in tensors(inputs))
+        key = (type(subject.module), shapes, given, here, subject.task.forward)
+        with _lock:
+            if key not in _known:
+                _known[key] = _measure(subject, device)
+            mine[here] = _known[key]
+    return mine[here]
+
+
+def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
+    """Candidates take turns, since a machine's pace changes while one measures."""
+    task, n = subject.task, len(subject.task.dataset("validation"))
+    batches = BATCHES if device.type == "cpu" else ON_DEVICE
+    size = min(n, SAMPLES if device.type == "cpu" else 2 * max(batches))
+    collated = {
+        batch: [
+            task.batch("validation", range(a, min(a + batch, size)))[0]
+            for a in range(0, min(size, max(batch, 64)), batch)
+        ]
+        for batch in (8, *batches)
+        if batch in (8, batches[0]) or batch <= size
+    }
+    ranks = {p.ndim for p in subject.module.parameters()}
+    images = 4 in ranks and 5 not in ranks and any(t.ndim == 4 for t in tensors(collated[8]))
+    end = time.perf_counter() + SECONDS
+    plain = (None, False)
+    runs: dict[Any, Callable[[int], float]] = {}
+    reason = say("slower than float32 on this machine")
+    for dtype, last in (plain, (None, True), (HALF, False), (HALF, True)):
+        if last and not images:
+            continue
+        try:
+            runs[dtype, last] = _candidate(subject, device, collated, dtype, last)
+            runs[dtype, last](8)
+        except (
+            Exception
+        ) as error:  # an operation without a kernel for it; a plain one that fails says so when it is evaluated
+            runs.pop((dtype, last), None)
+            reason = say("not possible: {type}", type=type(error).__name__) if dtype is HALF else reason
+    if plain not in runs:
+        return {"full": Tuning(reason=reason), "fast": Tuning(reason=reason)}
+    best: dict[Any, float] = {}
+
+    def rounds(keys: list[Any], times: int) -> None:
+        """Seconds a sample of each key (dtype, layout, batch): the best of some rounds."""
+        for _ in range(times):
+            for key in keys:
+                if time.perf_counter() < end or key not in best:
+                    best[key] = min(best.get(key, float("inf")), runs[key[:2]](key[2]))
+
+    rounds([(*key, batches[0]) for key in runs], 3)
+    layout = best.get((None, True, batches[0]), float("inf")) < FASTER * best[*plain, batches[0]]
+    halves = [key for key in best if key[0] is HALF]
+    half = min(halves, key=best.__getitem__) if halves else None
+    rounds([(None, layout, batch) for batch in batches[1:] if batch <= size], 3)
+    size_key = min((key for key in best if key[:2] == (None, layout)), key=best.__getitem__)
+    full = Tuning(None, layout, size_key[2], 1 / best[size_key], reason=reason)
+    fast = full
+    if half is not None and best[half] < FASTER * best[None, layout, batches[0]]:
+        fast = Tuning(HALF, half[1], full.batch, 1 / best[half])
+    return {"full": full, "fast": fast}
+
+
+def _candidate(
+    subject: Subject, device: torch.device, collated: Mapping[int, list[Any]], dtype: torch.dtype | None, last: bool
+) -> Callable[[int], float]:
+    """batch -> seconds a sample of one pass over a few batches."""
+    replica = Replica(subject.module, device, dtype, last)
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.thread_time if alone else time.perf_counter  # what others do on this machine is no property of it
+
+    def seconds(batch: int) -> float:
+        moved = [laid_out(to_device(one, device, dtype), last) for one in collated[batch]]
+        with replica.weights({}) as module, torch.inference_mode():
+            began = clock()
+            for one in moved:
+                subject.task.forward(module, one)
+            _wait(device)
+            took = clock() - began
+        return max(took, 1e-9) / min(len(collated[batch]) * batch, len(subject.task.dataset("validation")))
+
+    return seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,49 @@
+"""A module as named tensors and the text that rebuilds it, or the reason why there is none: what every weight file holds."""
+
+from __future__ import annotations
+
+import json
+
+from torch import Tensor, nn
+
+from ..core.errors import UnsupportedError, cause
+from ..core.message import say
+from ..models.calls import calls, gap
+from ..models.subject import Subject
+from .files import REASON_KEY, SPEC_KEY
+from .rebuild import rebuild
+from .spec import tensors, trace
+
+SIZES = (1, 2, 5)  # batches that a rebuilt module is tried on
+
+
+def described(subject: Subject, module: nn.Module, tolerance: float) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """({name: tensor}, metadata). The metadata hold the rebuilding spec, tried on real inputs, or why it is missing."""
+    try:
+        made = calls(subject, module, SIZES)
+        spec, weights = trace(module, made[1])
+        if gap(module, rebuild(spec, weights), made, tolerance) > tolerance:
+            raise UnsupportedError(say("what was traced does not compute the same at other batch sizes"))
+        text = json.dumps(spec, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    except Exception as error:  # a model without a faithful trace is still worth its weights
+        return plain_tensors(module), {REASON_KEY: str(cause(error, 500))}
+    return weights, {SPEC_KEY: text}
+
+
+def weights_only(filename: str, metadata: dict[str, str]) -> tuple[str, ...]:
+    """The note of a file that nothing can be rebuilt from."""
+    if REASON_KEY not in metadata:
+        return ()
+    why = metadata[REASON_KEY]
+    return (
+        say(
+            "{file} holds weights only, because the model could not be written as a graph: {why}",
+            file=filename,
+            why=why,
+        ),
+    )
+
+
+def plain_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and buffer once, each in memory of its own."""
+    return {name: tensor.cpu().contiguous().clone() for name, (tensor, _) in tensors(module)[0].items()}

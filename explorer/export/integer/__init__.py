@@ -1,0 +1,1 @@
+"""ONNX files of integers: weights as their codes, activations rounded where the plan says so."""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer.analysis.bins import Bins
+from explorer.compress.masks import lowest
+from explorer.compress.resolve import resolve
+from explorer.core.recipe import Recipe
+from tests.contract.nets import tiny
+
+VALUES = st.lists(
+    st.one_of(st.floats(-4, 4, width=32), st.sampled_from([0.0, -0.0, 1.0, 1e-40, -1e-40, 3e38])),
+    min_size=1,
+    max_size=80,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(VALUES, st.floats(-5, 5, width=32), st.data())
+def test_counts_and_ranks_are_exact(values: list[float], threshold: float, data: st.DataObject) -> None:
+    scores = torch.tensor(values, dtype=torch.float32)
+    bins = Bins(scores)
+    for t in (threshold, values[0], 0.0):
+        assert bins.below(t, scores) == int((scores <= t).sum())
+    k = data.draw(st.integers(1, len(values)))
+    assert bins.kth(k, scores) == float(scores.kthvalue(k).values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(2**-20, 4, width=32))
+def test_a_snapped_threshold_needs_no_scores(threshold: float) -> None:
+    scores = torch.randn(2000).abs()
+    bins = Bins(scores)
+    snapped = bins.snapped(threshold)
+    assert bins.below(snapped) == int((scores <= snapped).sum()) == bins.below(snapped, scores)
+    assert abs(snapped - threshold) <= threshold / 128 + 1e-12  # half a bin, and bins have 128 to a power of two
+
+
+def test_without_the_scores_a_count_is_right_to_one_bin() -> None:
+    scores = torch.randn(10_000).abs()
+    bins = Bins(scores)
+    for t in np.linspace(0.01, 3, 50):
+        exact = int((scores <= float(np.float32(t))).sum())
+        slack = int(((scores > t * (1 - 1 / 64)) & (scores < t * (1 + 1 / 64))).sum())
+        assert abs(bins.below(float(t)) - exact) <= slack
+    assert bins.fraction(100.0) == 1.0 and bins.fraction(-1.0) == 0.0
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("sparsity", [0.0, 0.05, 0.3, 0.5, 0.77, 1.0])
+def test_a_plan_of_a_sparsity_is_topks_choice(ties: bool, sparsity: float) -> None:
+    subject = tiny()
+    weight = subject.module.fc[0].weight
+    with torch.no_grad():
+        weight.copy_(torch.randint(-3, 4, weight.shape).float() if ties else torch.randn(weight.shape))
+    plan = resolve(subject, Recipe().prune("fc.0", sparsity=min(sparsity, 0.99)))
+    k = round(min(sparsity, 0.99) * weight.numel())
+    assert torch.equal(plan.masks["fc.0.weight"], ~lowest(weight.detach().abs(), k))

@@ -1,0 +1,86 @@
+"""Intervals of first looks cover the whole split's change as often as they say, stopping rules included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer.evaluate import intervals
+from explorer.evaluate.data import stratified_order
+from explorer.evaluate.intervals import Within, newcombe, wilson
+
+
+def population(
+    total: int, right: float, lost: float, won: float, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    """(before, after, class) of a split: whether each sample is answered right, some classes better than others."""
+    classes = rng.integers(0, 10, total)
+    before = rng.random(total) < np.clip(right + 0.05 * (classes - 4.5) / 4.5, 0, 1)
+    after = np.where(before, rng.random(total) >= lost, rng.random(total) < won)
+    return torch.from_numpy(before), torch.from_numpy(after), classes
+
+
+def covered(
+    runs: int, total: int, looks: list[int], settings_: list[tuple[float, float, float]], stop: float | None
+) -> dict[tuple[float, float, float], float]:
+    """How often the interval holds the split's change: at every look, or at the one where a width of ``stop`` ends it."""
+    rng, out = np.random.default_rng(0), {}
+    within = Within.looks(total, len(looks))
+    for setting in settings_:
+        held = 0
+        for run in range(runs):
+            before, after, classes = population(total, *setting, rng)
+            truth = (after.float().mean() - before.float().mean()).item()
+            order = torch.from_numpy(stratified_order(classes, total, run).astype("int64"))
+            good = True
+            for n in looks:
+                low, high = newcombe(before[order[:n]], after[order[:n]], within)
+                good = low - 1e-9 <= truth <= high + 1e-9
+                if not good or (stop is not None and high - low <= 2 * stop):
+                    break
+            held += good
+        out[setting] = held / runs
+    return out
+
+
+SETTINGS = [(0.9, 0.01, 0.02), (0.9, 0.1, 0.05), (0.88, 0.0005, 0.001), (0.9, 0.9, 0.01), (0.5, 0.02, 0.02)]
+
+
+def test_two_looks_cover() -> None:
+    found = covered(120, 3000, [64, 256], SETTINGS, None)
+    assert min(found.values()) >= 0.94, found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [None, 0.005])
+@pytest.mark.parametrize("looks", [[32, 128], [512, 1024, 2048, 4096, 8192]])
+def test_looks_and_stopping_cover(looks: list[int], stop: float | None) -> None:
+    found = covered(1200, 10_000, looks, SETTINGS, stop)
+    assert min(found.values()) >= 0.94, found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 300), st.integers(0, 300), st.integers(1, 400))
+def test_an_interval_shrinks_to_the_value_as_all_is_seen(n: int, hits: int, more: int) -> None:
+    hits, total = min(hits, n), n + more
+    low, high = wilson(hits, n, Within(total))
+    outer = wilson(hits, n)
+    assert outer[0] - 1e-12 <= low <= hits / n + 1e-12 and hits / n - 1e-12 <= high <= outer[1] + 1e-12
+    assert wilson(hits, n, Within(n)) == (hits / n, hits / n)
+    wider = wilson(hits, n, Within.looks(total, 5))
+    assert wider[0] <= low + 1e-12 and high - 1e-12 <= wider[1]
+
+
+def test_more_looks_are_wider_and_one_is_the_usual_quantile() -> None:
+    assert Within.looks(100, 1).z == pytest.approx(intervals.Z) and Within.looks(100, 3).z == pytest.approx(
+        2.3940, abs=1e-4
+    )
+    values = torch.randn(50)
+    one, three = intervals.mean(values, Within.looks(100, 1)), intervals.mean(values, Within.looks(100, 3))
+    assert three[0] < one[0] < one[1] < three[1]
+    half = one[1] - values.double().mean().item()
+    assert half == pytest.approx(1.959964 * values.double().std().item() / 50**0.5 * (50 / 99) ** 0.5)
+    assert intervals.mean(values, Within(50)) == pytest.approx((values.mean().item(),) * 2)

@@ -1,0 +1,77 @@
+"""Evaluations where something is short: memory, samples, a place in the queue, a class."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from explorer.core.errors import EvaluationError
+from explorer.core.recipe import Recipe
+from explorer.evaluate.evaluator import evaluate
+from explorer.evaluate.queue import Request
+from explorer.evaluate.seen import Seen
+from explorer.models.subject import Subject
+from explorer.models.task import Task
+from tests.contract.nets import MLP, tiny, tuned
+
+RECIPE = Recipe().prune("fc.0", sparsity=0.5)
+
+
+def test_a_device_without_memory_gets_smaller_batches(device: str) -> None:
+    class Hungry(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) > 20:
+                raise torch.OutOfMemoryError("no memory left")
+            return super().forward(x)
+
+    subject = tuned(tiny(Hungry(), n=200, device=device))
+    report = evaluate(subject, RECIPE, device=device)
+    plain = evaluate(tuned(tiny(MLP(), n=200, device=device)), RECIPE, device=device)
+    assert report.metrics["accuracy"] == plain.metrics["accuracy"] and report.machine["batch"] == 16
+
+
+def test_a_preview_that_waits_for_anothers_work_lends_it_its_place(device: str) -> None:
+    seen, slow, quick = Seen(), Request("slow", False), Request("quick", True)
+    inside, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        with seen.held_by(quick):
+            done.set()
+
+    with seen.held_by(slow):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        for _ in range(2000):
+            if slow.preview:
+                break
+            inside.wait(0.001)
+        assert slow.preview and not done.is_set()
+    thread.join(10)
+    assert done.is_set()
+
+
+def test_a_class_missing_and_a_batch_that_is_larger_than_the_split(device: str) -> None:
+    x = torch.randn(40, 6)
+    data = TensorDataset(x, torch.arange(40) % 2)  # the third class never occurs
+    subject = Subject(MLP().to(device), Task.classification(validation=data, classes=["a", "b", "c"]))
+    report = evaluate(subject, RECIPE, device=device)
+    assert report.per_class["c"].support == 0 and 0 <= report.metrics["f1"] <= 1
+    assert report.timing["prefix"] + report.timing["suffix"] > 0 and report.machine["tier"] == "graph"
+    assert report.to_dict()["n"] == 40
+
+
+def test_one_batch_that_fails_is_named_and_the_others_are_kept(device: str) -> None:
+    class Fails(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            if bool((x[:, 0] > 50).any()):
+                raise RuntimeError("a sample it does not like")
+            return super().forward(x)
+
+    subject = tuned(tiny(Fails(), n=300, device=device))
+    subject.task.dataset("validation").tensors[0][137, 0] = 99.0
+    with pytest.raises(EvaluationError, match="forward failed on validation samples .*a sample it does not like"):
+        evaluate(subject, RECIPE, device=device)

@@ -1,0 +1,93 @@
+"""A drag runs what it changes and nothing else: calls are counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from explorer.core.recipe import Recipe
+from explorer.evaluate.engine import Engine
+from tests.contract.nets import MLP, few, randomize, tiny
+from tests.evaluate.awkward import Branches
+from tests.evaluate.test_replay import TUNED, columns
+
+CPU = torch.device("cpu")
+
+
+def counted(run: Engine) -> dict[str, int]:
+    """{leaf module: samples it was run on} from here on."""
+    seen: dict[str, int] = {}
+
+    def hook(name: str) -> Any:
+        def count(_: nn.Module, inputs: Any) -> None:
+            seen[name] = seen.get(name, 0) + len(inputs[0])
+
+        return count
+
+    for name, child in run.replica.module.named_modules():
+        if not list(child.children()):
+            child.register_forward_pre_hook(hook(name))
+    return seen
+
+
+def test_a_drag_of_the_last_layer_runs_only_the_last_layer() -> None:
+    subject = tiny(MLP(), n=100)
+    run = Engine(subject, CPU, TUNED)
+    columns(run, Recipe())
+    columns(run, Recipe().prune("fc.2", sparsity=0.2))
+    seen = counted(run)
+    for sparsity in (0.3, 0.4, 0.5):
+        columns(run, Recipe().prune("fc.2", sparsity=sparsity))
+    assert seen == {"fc.2": 300}
+    columns(run, Recipe().prune("fc.2", sparsity=0.5).quantize("fc.1", bits=4))
+    seen.clear()
+    columns(run, Recipe().prune("fc.2", sparsity=0.5).quantize("fc.1", bits=5))
+    assert seen == {"fc.1": 100, "fc.2": 100}
+
+
+def test_layers_beside_the_changed_one_are_not_run() -> None:
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.last = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.q(x) * self.k(x))
+
+    run = Engine(tiny(Beside(), n=64), CPU, TUNED)
+    columns(run, Recipe().prune("q", sparsity=0.2))
+    seen = counted(run)
+    columns(run, Recipe().prune("q", sparsity=0.3))
+    assert seen == {"q": 64, "last": 64}
+
+
+def test_the_order_of_calls_skips_what_came_before() -> None:
+    run = Engine(tiny(randomize(Branches()), n=64), CPU, TUNED)
+    columns(run, Recipe().prune("last", sparsity=0.2))
+    seen: list[str] = []
+    module = run.replica.module
+    inner = {name: getattr(module, name) for name in ("first", "b", "last")}
+    real = F.linear
+
+    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        seen.extend(name for name, child in inner.items() if child.weight is weight)
+        return real(x, weight, bias)
+
+    nn.functional.linear = linear
+    try:
+        columns(run, Recipe().prune("last", sparsity=0.3))
+    finally:
+        nn.functional.linear = real
+    assert set(seen) == {"last"}
+
+
+def test_recurrent_stacks_are_cut_between_their_layers() -> None:
+    subject = few("vowels-lstm")
+    run = Engine(subject, CPU, TUNED)
+    columns(run, Recipe().prune("lstm.weight_hh_l1", sparsity=0.2))
+    graph = run.runner.graph  # type: ignore[attr-defined]
+    first, second = (graph.section([f"lstm.weight_hh_l{i}"]) for i in (0, 1))
+    assert len(second.nodes) < len(first.nodes) and "lstm.weight_ih_l0" in second.reads
