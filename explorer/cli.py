@@ -181,9 +181,7 @@ def _tensors_of(path: Path) -> bool:
     from .files.header import FLOATING
     from .files.inspect import headers
 
-    if not path.exists():
-        return False
-    found = headers(path, LARGE)
+    found = headers(path, LARGE) if path.exists() else None
     if found is None:
         return False
     entries = [entry for header in found for entry in header.entries.values()]

@@ -17,6 +17,7 @@ from explorer.files.child import probe
 from explorer.files.limits import OWN, STRANGERS, Limits, parse_json
 from explorer.files.load import load_upload, open_model
 from tests.files import hostile
+from tests.files.hostile_headers import HEADERS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 GROWTH = 400 << 20  # bytes that an attack may add to the peak of this process
@@ -90,10 +91,10 @@ def test_parts_of_programs_that_torch_would_run_are_not_read(
         assert torch.equal(open_model(path, OWN).module(x), expected)
 
 
-@pytest.mark.parametrize("case", hostile.HEADERS)
+@pytest.mark.parametrize("case", HEADERS)
 def test_headers_that_state_the_impossible(case: str, tmp_path: Path, device: str) -> None:
     path = tmp_path / "model.safetensors"
-    path.write_bytes(hostile.HEADERS[case])
+    path.write_bytes(HEADERS[case])
     refused(path)
 
 
