@@ -91,9 +91,9 @@ def test_recurrent_stacks_are_cut_between_their_layers(device: str) -> None:
     assert len(second.nodes) < len(first.nodes) and "lstm.weight_ih_l0" in second.reads
 
 
-def test_after_activations_were_quantized_a_drag_is_short_again() -> None:
-    subject = tiny(MLP(), n=100)
-    run = Engine(subject, CPU, TUNED)
+def test_after_activations_were_quantized_a_drag_is_short_again(device: str) -> None:
+    subject = tiny(MLP(), device=device, n=100)
+    run = Engine(subject, torch.device(device), TUNED)
     weights = Recipe().prune("fc.1", sparsity=0.2)
     columns(run, weights.quantize("fc.0", bits=8, what="activation"))  # runs in full
     columns(run, weights)
