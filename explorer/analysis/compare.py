@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,18 +41,22 @@ def kendall(a: np.ndarray, b: np.ndarray) -> float:
     return both / size if size else float("nan")
 
 
-def table(subject: Subject, name: str, criteria: Sequence[str], samples: int = 1024, seed: int = 0, **more: object) -> pd.DataFrame:
+def table(
+    subject: Subject, name: str, criteria: Sequence[str], samples: int = 1024, seed: int = 0, **more: Any
+) -> pd.DataFrame:
     """Scores of one layer's weights, or of one group's units: a row an entry, a column a criterion.
 
     Of a layer with more than 2,000 weights a seeded sample of these. more: device, progress, cancel. Raises what importance raises.
     """
     import pandas as pd
 
-    granularity = "unit" if name in subject.structure.cuts else "weight"
+    granularity: Any = "unit" if name in subject.structure.cuts else "weight"
     columns = {}
     chosen = slice(None)
     for criterion in criteria:
-        found = importance(subject, criterion, granularity=granularity, layers=[name], samples=samples, seed=seed, **more)[name]  # type: ignore[arg-type]
+        found = importance(
+            subject, criterion, granularity=granularity, layers=[name], samples=samples, seed=seed, **more
+        )[name]
         flat = found.flatten().cpu().double().numpy()
         if len(flat) > MOST and isinstance(chosen, slice):
             chosen = np.sort(np.random.default_rng(seed).choice(len(flat), MOST, replace=False))  # type: ignore[assignment]

@@ -48,7 +48,14 @@ class Own(Criterion):
             scores = type(self).function(**{what: _given(what, name, weight, seen) for what in self.takes})
             if not isinstance(scores, Tensor) or scores.shape != weight.shape:
                 found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-                raise UnsupportedError(say("{name}: the criterion gave {found}; accepted: a tensor {shape}", name=name, found=found, shape=tuple(weight.shape)))
+                raise UnsupportedError(
+                    say(
+                        "{name}: the criterion gave {found}; accepted: a tensor {shape}",
+                        name=name,
+                        found=found,
+                        shape=tuple(weight.shape),
+                    )
+                )
             scores = scores.detach()
             out[name] = scores.float() if scores.dtype not in (torch.float32, torch.float64) else scores.clone()
         return out
@@ -65,7 +72,9 @@ def _given(what: str, name: str, weight: Tensor, seen: Evidence | None) -> Tenso
     return place(found, weight.device, weight.dtype)
 
 
-def criterion(name: str, *, title: str = "", aggregate: Literal["sum", "mean", "l2", "max"] = "sum") -> Callable[[Any], Any]:
+def criterion(
+    name: str, *, title: str = "", aggregate: Literal["sum", "mean", "l2", "max"] = "sum"
+) -> Callable[[Any], Any]:
     """Register your own criterion under ``name``; a decorator of a function (or of a :class:`Criterion` class).
 
     The function's parameters say what it needs, each a tensor of the weight's shape: ``weight``; ``gradient``, of the mean
@@ -78,7 +87,9 @@ def criterion(name: str, *, title: str = "", aggregate: Literal["sum", "mean", "
     ...     return (weight * gradient).abs() + 0.01 * weight.abs()
     """
     if aggregate not in AGGREGATES:
-        raise RecipeError(say("aggregate={aggregate!r}; accepted: {names}", aggregate=aggregate, names=", ".join(AGGREGATES)))
+        raise RecipeError(
+            say("aggregate={aggregate!r}; accepted: {names}", aggregate=aggregate, names=", ".join(AGGREGATES))
+        )
 
     def add(function: Any) -> Any:
         if isinstance(function, type) and issubclass(function, Criterion):
@@ -92,7 +103,12 @@ def criterion(name: str, *, title: str = "", aggregate: Literal["sum", "mean", "
         unknown = [one for one in takes if one not in NEEDS]
         if unknown or not takes:
             raise RecipeError(
-                say("criterion {name!r}: parameter {given!r}; accepted: {names}", name=name, given=unknown[0] if unknown else "none", names=", ".join(NEEDS))
+                say(
+                    "criterion {name!r}: parameter {given!r}; accepted: {names}",
+                    name=name,
+                    given=unknown[0] if unknown else "none",
+                    names=", ".join(NEEDS),
+                )
             )
         needs: frozenset[str] = frozenset().union(*(NEEDS[one] for one in takes))
         own = {

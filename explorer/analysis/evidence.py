@@ -67,7 +67,10 @@ class _Pass:
         self.dtype = next((p.dtype for p in self.parameters.values() if p.is_floating_point()), None)
         self.names = {id(self.parameters[name]): name for name in known.watched}
         # the gradients of linear layers and tables follow from what is watched; autograd makes those of the others
-        self.natural = [*known.unwatched, *(name for name in known.watched if known.kinds[name] in ("conv", "transposed"))]
+        self.natural = [
+            *known.unwatched,
+            *(name for name in known.watched if known.kinds[name] in ("conv", "transposed")),
+        ]
         for name in self.natural if torch.is_grad_enabled() else ():
             self.parameters[name].requires_grad_(True)
         self.readers: dict[str, list[tuple[str, Tensor]]] = {}  # {layer: (group, inputs [units, k])}
@@ -83,7 +86,11 @@ class _Pass:
             raise
         except Exception as error:
             raise EvaluationError(
-                say("{name}: forward or backward failed on training samples: {cause}", name=self.subject.name, cause=cause(error, 200))
+                say(
+                    "{name}: forward or backward failed on training samples: {cause}",
+                    name=self.subject.name,
+                    cause=cause(error, 200),
+                )
             ) from error
         self.out.loss += loss * n
         self.out.n += n
@@ -102,7 +109,10 @@ class _Pass:
                 parameter.grad = None
         for group, found in reads.items():
             absolute, squares = self.out.relevance.get(group, (torch.zeros(()), torch.zeros(())))
-            self.out.relevance[group] = (absolute + found.abs().sum(0).cpu().double(), squares + found.square().sum(0).cpu().double())
+            self.out.relevance[group] = (
+                absolute + found.abs().sum(0).cpu().double(),
+                squares + found.square().sum(0).cpu().double(),
+            )
 
     def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
         with Watch(self.names, self.readers) as watch:
@@ -117,7 +127,11 @@ class _Pass:
         shape = self.parameters[name].shape
         if taps[0].kind == "embedding":
             for tap in taps:
-                _add(self.out.inputs, name, tap.inputs.flatten().bincount(minlength=shape[0]).cpu().double()[None, :, None])
+                _add(
+                    self.out.inputs,
+                    name,
+                    tap.inputs.flatten().bincount(minlength=shape[0]).cpu().double()[None, :, None],
+                )
             return
         moments = self.out.moments.setdefault(name, Moments())
         for tap in taps if taps[0].kind != "linear" else [per_sample.joined(taps)]:

@@ -44,7 +44,9 @@ def _flow(subject: Subject) -> dict[str, Tensor] | str:
         try:
             inputs = _ones(to_device(subject.task.example(1), "cpu", torch.float64))
             outputs = subject.task.forward(module, inputs)
-            flow = sum((one.sum() for one in tensors(outputs) if one.is_floating_point()), torch.zeros((), dtype=torch.float64))
+            flow = sum(
+                (one.sum() for one in tensors(outputs) if one.is_floating_point()), torch.zeros((), dtype=torch.float64)
+            )
             assert isinstance(flow, Tensor)
             slopes = torch.autograd.grad(flow, [parameters[name] for name in names], allow_unused=True)
         except Exception as error:

@@ -55,7 +55,12 @@ def _weights(subject: Subject, cut: Cut, unit: int) -> tuple[str, np.ndarray]:
         return "kernels", rows[0][:KERNELS]
     flat = rows.reshape(-1)
     sample = subject.task.dataset("validation")[0][0]
-    if isinstance(sample, Tensor) and subject.task.display == "image" and sample.numel() == flat.size and sample.shape[0] == 1:
+    if (
+        isinstance(sample, Tensor)
+        and subject.task.display == "image"
+        and sample.numel() == flat.size
+        and sample.shape[0] == 1
+    ):
         return "image", flat.reshape(sample.shape[-2:])
     return "row", flat
 
@@ -94,7 +99,9 @@ def _states(subject: Subject, cut: Cut) -> np.ndarray | None:
     taps = watches[0].of(piece.tensor)
     if len(taps) < 2 or any(tap.inputs.shape != taps[0].inputs.shape for tap in taps):
         return None
-    states = torch.stack([tap.inputs for tap in taps])[..., piece.index[:, 0].to(taps[0].inputs.device)]  # [T, N, units]
+    states = torch.stack([tap.inputs for tap in taps])[
+        ..., piece.index[:, 0].to(taps[0].inputs.device)
+    ]  # [T, N, units]
     return states.permute(2, 1, 0).float().cpu().numpy()
 
 
@@ -107,8 +114,14 @@ class _Attended(Watch):
         self.weights: Tensor | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is F.scaled_dot_product_attention and self.weights is None and {tap.name for tap in self.calls} >= self.producers:
-            given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)) | (kwargs or {})
+        if (
+            func is F.scaled_dot_product_attention
+            and self.weights is None
+            and {tap.name for tap in self.calls} >= self.producers
+        ):
+            given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)) | (
+                kwargs or {}
+            )
             self.weights = _softmax(given)
         return super().__torch_function__(func, types, args, kwargs)
 

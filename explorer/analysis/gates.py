@@ -52,7 +52,9 @@ def gate_importance(
             raise RecipeError(say("no gates in {name!r}; {hint}", name=name, hint=near(name, able)))
     names = list(layers) if layers is not None else able
     if not names:
-        raise UnsupportedError(say("{name}: no layer has gates; accepted: a model with an LSTM or a GRU", name=subject.name))
+        raise UnsupportedError(
+            say("{name}: no layer has gates; accepted: a model with an LSTM or a GRU", name=subject.name)
+        )
     look = Look(samples, seed, **more)
     if over_time:
         return _steps(subject, names, look)
@@ -73,7 +75,9 @@ def _steps(subject: Subject, names: list[str], look: Look) -> pd.DataFrame:
     why = why_no_loss(subject) or why_no_data(subject) or why_no_gradient(subject, names)
     if why is not None:
         raise UnsupportedError(say("{name}: {why}", name=subject.name, why=why))
-    found = subject.memo.get(("gates over time", subject.version, tuple(names), look.key), lambda: over_steps(subject, names, look))
+    found = subject.memo.get(
+        ("gates over time", subject.version, tuple(names), look.key), lambda: over_steps(subject, names, look)
+    )
     rows = []
     for name, table in found.items():
         for step, values in enumerate(table.tolist()):

@@ -80,13 +80,17 @@ def sorted_units(subject: Subject, group: str, criterion: str = "l1") -> tuple[t
     return subject.memo.get(("units", subject.version, group, criterion, registry.generation), compute)
 
 
-def sorted_blocks(subject: Subject, criterion: str = "l1", without: frozenset[str] = frozenset()) -> tuple[tuple[float, ...], tuple[str, ...]]:
+def sorted_blocks(
+    subject: Subject, criterion: str = "l1", without: frozenset[str] = frozenset()
+) -> tuple[tuple[float, ...], tuple[str, ...]]:
     """Scores of the removable blocks, ascending, and their names; of those that hold none of the layers ``without``."""
 
     def compute() -> dict[str, float]:
         return {name: float(score) for name, score in importance(subject, criterion, granularity="layer").items()}
 
     scores = subject.memo.get(("blocks", subject.version, criterion, registry.generation), compute)
-    free = [group.name for group in subject.blocks if group.name in scores and not without.intersection(group.producers)]
+    free = [
+        group.name for group in subject.blocks if group.name in scores and not without.intersection(group.producers)
+    ]
     ordered = sorted(free, key=scores.__getitem__)
     return tuple(scores[name] for name in ordered), tuple(ordered)

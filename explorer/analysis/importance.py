@@ -52,10 +52,15 @@ def importance(
     if granularity != "unit":
         raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit, layer", granularity=granularity))
     cuts = subject.structure.cuts
-    return {name: unit_scores(subject, entry, cuts[name], look) for name in _chosen(subject, entry, layers, {name: [name] for name in cuts})}
+    return {
+        name: unit_scores(subject, entry, cuts[name], look)
+        for name in _chosen(subject, entry, layers, {name: [name] for name in cuts})
+    }
 
 
-def _chosen(subject: Subject, entry: Criterion, names: Sequence[str] | None, there: Mapping[str, list[str]]) -> list[str]:
+def _chosen(
+    subject: Subject, entry: Criterion, names: Sequence[str] | None, there: Mapping[str, list[str]]
+) -> list[str]:
     """The names asked for; or all that can be scored, of which there must be one where there is anything.
 
     there: {name: the layers or groups that the criterion has to fit for it}.
@@ -65,7 +70,10 @@ def _chosen(subject: Subject, entry: Criterion, names: Sequence[str] | None, the
             raise RecipeError(say("no layer or group {name!r} to score; {hint}", name=name, hint=near(name, there)))
     if names is not None:
         return list(names)
-    reasons = {name: next((why for one in parts if (why := entry.is_compatible(subject, one))), None) for name, parts in there.items()}
+    reasons = {
+        name: next((why for one in parts if (why := entry.is_compatible(subject, one))), None)
+        for name, parts in there.items()
+    }
     able = [name for name, why in reasons.items() if why is None]
     if there and not able:
         first = next(iter(there))
@@ -116,4 +124,6 @@ def _must_fit(subject: Subject, entry: Criterion, name: str) -> None:
 
 def _must_be_finite(name: str, scores: Tensor) -> None:
     if not bool(torch.isfinite(scores).all()):
-        raise UnsupportedError(say("{name}: its scores hold NaN or infinity (as its weights may); nothing to rank", name=name))
+        raise UnsupportedError(
+            say("{name}: its scores hold NaN or infinity (as its weights may); nothing to rank", name=name)
+        )

@@ -22,6 +22,7 @@ from .look import CHUNK, Look, chunks, loss_of
 SAMPLES = 256  # looked at, at most
 RUNS = 256  # of neighbouring weights a layer, at most
 
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """One thing to leave out: {tensor: entries that become zero, an index into it}, and norms over survivors."""
@@ -39,7 +40,9 @@ def unit_changes(subject: Subject, cut: Cut, look: Look) -> Tensor:
         others = torch.arange(cut.group.units)
         dropped = gone([(cut, others[others != unit])])
         zero = {
-            name: tuple((*(slice(None),) * dim, index) for dim, index in dims.items()) for name, dims in dropped.items() if name in layers
+            name: tuple((*(slice(None),) * dim, index) for dim, index in dims.items())
+            for name, dims in dropped.items()
+            if name in layers
         }
         return Job(zero, norms_of(dropped))
 
@@ -63,7 +66,9 @@ def weight_changes(subject: Subject, name: str, look: Look) -> tuple[Tensor, Ten
         change = _changes(subject, look, [job(run) for run in range(runs)])
         place = torch.arange(weight.numel()) // length
         sizes = torch.bincount(place).double()
-        norms = torch.zeros(runs, dtype=torch.float64).index_add_(0, place, weight.flatten().cpu().double().square()).sqrt()
+        norms = (
+            torch.zeros(runs, dtype=torch.float64).index_add_(0, place, weight.flatten().cpu().double().square()).sqrt()
+        )
         spread = [to((one / sizes)[place].view(weight.shape), weight.device) for one in (change, norms)]
         return spread[0], spread[1]
 

@@ -78,6 +78,10 @@ def loss_of(subject: Subject, outputs: Any, targets: Any) -> Tensor:
         value = value[0].sum() / value[1].sum()
     if not isinstance(value, Tensor) or value.numel() != 1:
         raise EvaluationError(
-            say("{name}: loss(outputs, targets) gave {found}; accepted: a scalar tensor", name=subject.name, found=type(value).__name__)
+            say(
+                "{name}: loss(outputs, targets) gave {found}; accepted: a scalar tensor",
+                name=subject.name,
+                found=type(value).__name__,
+            )
         )
     return value.reshape(())

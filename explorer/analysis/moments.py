@@ -33,7 +33,14 @@ class Moments:
         room = x * x  # one room for all: what has to be allocated costs more than what is computed
         squares = room.sum(0)
         if everything:
-            found = torch.stack([_by_feature(x), _by_feature(torch.abs(x, out=room)), _by_feature(room.sign_()), _by_feature(squares[None])])
+            found = torch.stack(
+                [
+                    _by_feature(x),
+                    _by_feature(torch.abs(x, out=room)),
+                    _by_feature(room.sign_()),
+                    _by_feature(squares[None]),
+                ]
+            )
             count = x.numel() // found.shape[1]
             found = found.cpu().double()  # summed there: not every device has float64
             self.count += count
@@ -62,4 +69,9 @@ def of_units(subject: Subject, group: str, table: Mapping[str, Moments]) -> dict
         count += found.count * index.shape[1]
     mean = sums["total"] / max(count, 1)
     variance = (sums["squares"] / max(count, 1) - mean.square()).clamp(min=0)
-    return {"mean": mean, "abs": sums["absolute"] / max(count, 1), "variance": variance, "zeros": sums["zeros"] / max(count, 1)}
+    return {
+        "mean": mean,
+        "abs": sums["absolute"] / max(count, 1),
+        "variance": variance,
+        "zeros": sums["zeros"] / max(count, 1),
+    }

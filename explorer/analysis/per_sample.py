@@ -77,7 +77,14 @@ def joined(taps: Sequence[Tap]) -> Tap:
     """Calls of one linear layer (the steps of a recurrent one) as one call; along a new dim where shapes allow."""
     if len(taps) == 1:
         return taps[0]
-    flat = {what: [getattr(tap, what).reshape(-1, getattr(tap, what).shape[-1]) for tap in taps if getattr(tap, what) is not None] for what in ("inputs", "gradient")}
+    flat = {
+        what: [
+            getattr(tap, what).reshape(-1, getattr(tap, what).shape[-1])
+            for tap in taps
+            if getattr(tap, what) is not None
+        ]
+        for what in ("inputs", "gradient")
+    }
     made = Tap(taps[0].name, taps[0].kind, torch.cat(flat["inputs"]), ())
     made.gradient = torch.cat(flat["gradient"]) if len(flat["gradient"]) == len(taps) else None
     return made

@@ -61,7 +61,9 @@ def probe(subject: Subject) -> Probe:
 def why_no_data(subject: Subject) -> str | None:
     """Why nothing that needs training samples can be computed."""
     if "train" not in subject.task.splits:
-        return say('the task has no "train" split; give one (Task(train=...)), or use l1, l2 or lamp, which need no data')
+        return say(
+            'the task has no "train" split; give one (Task(train=...)), or use l1, l2 or lamp, which need no data'
+        )
     return None
 
 
@@ -79,7 +81,9 @@ def why_no_gradient(subject: Subject, layers: list[str]) -> str | None:
         return found.problem
     dead = next((layer for layer in layers if layer in found.dead), None)
     if dead is not None:
-        return say("no gradient of the loss reaches {layer} (unused, or detached from the loss); l1 needs none", layer=dead)
+        return say(
+            "no gradient of the loss reaches {layer} (unused, or detached from the loss); l1 needs none", layer=dead
+        )
     return None
 
 
@@ -92,10 +96,16 @@ def why_unobserved(subject: Subject, layers: list[str], cut: Cut | None = None) 
         return found.problem
     if cut is not None:
         if not readers_of(subject, cut, found):
-            return say("what reads the units of {group} could not be observed; l1 or taylor would do", group=cut.group.name)
+            return say(
+                "what reads the units of {group} could not be observed; l1 or taylor would do", group=cut.group.name
+            )
         return None
     hidden = next((layer for layer in layers if layer not in found.watched), None)
-    return None if hidden is None else say("what {layer} multiplies could not be observed; l1 or taylor would do", layer=hidden)
+    return (
+        None
+        if hidden is None
+        else say("what {layer} multiplies could not be observed; l1 or taylor would do", layer=hidden)
+    )
 
 
 def _probe(subject: Subject) -> Probe:
@@ -121,7 +131,11 @@ def _probe(subject: Subject) -> Probe:
                 if index == 1 and subject.task.loss is not None:
                     loss = loss_of(subject, outputs, targets)
                     if not loss.requires_grad:
-                        return Probe(say("the loss does not depend on the weights through differentiable operations (detach, no_grad or rounding?)"))
+                        return Probe(
+                            say(
+                                "the loss does not depend on the weights through differentiable operations (detach, no_grad or rounding?)"
+                            )
+                        )
                     loss.backward()  # type: ignore[no-untyped-call]
             except Exception as error:
                 return Probe(say("forward or backward fails on training samples: {cause}", cause=cause(error, 200)))

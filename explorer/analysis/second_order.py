@@ -40,7 +40,9 @@ def hessian_products(subject: Subject, look: Look, pick: Callable[[Vectors], lis
                 used = [i for i, slope in enumerate(slopes) if slope is not None and slope.requires_grad]
                 for v, out in zip(vectors, total, strict=True):
                     along = [v[names[i]] for i in used]
-                    found = torch.autograd.grad([slopes[i] for i in used], chosen, along, retain_graph=True, allow_unused=True)
+                    found = torch.autograd.grad(
+                        [slopes[i] for i in used], chosen, along, retain_graph=True, allow_unused=True
+                    )
                     for place, part in zip(out, found, strict=True):
                         if part is not None:
                             place += part.detach() * n
@@ -49,7 +51,11 @@ def hessian_products(subject: Subject, look: Look, pick: Callable[[Vectors], lis
             raise
         except RuntimeError as error:
             raise EvaluationError(
-                say("{name}: the loss cannot be differentiated twice: {cause}; fisher or taylor would do", name=subject.name, cause=cause(error, 200))
+                say(
+                    "{name}: the loss cannot be differentiated twice: {cause}; fisher or taylor would do",
+                    name=subject.name,
+                    cause=cause(error, 200),
+                )
             ) from error
     return [{name: part / count for name, part in zip(names, out, strict=True)} for out in total]
 
@@ -59,7 +65,9 @@ def hessian_gradient(subject: Subject, look: Look) -> Vectors:
 
     def find() -> Vectors:
         slope = evidence(subject, look).gradient
-        return hessian_products(subject, look, lambda like: [{name: slope[name].to(one) for name, one in like.items()}])[0]
+        return hessian_products(
+            subject, look, lambda like: [{name: slope[name].to(one) for name, one in like.items()}]
+        )[0]
 
     return subject.memo.get(("hessian gradient", subject.version, look.key), find)
 
@@ -71,7 +79,9 @@ def hessian_diagonal(subject: Subject, look: Look) -> Vectors:
         generator = torch.Generator().manual_seed(look.seed)
         made = []
         for _ in range(PROBES):
-            made.append({n: (2 * torch.randint(0, 2, one.shape, generator=generator) - 1).to(one) for n, one in like.items()})
+            made.append(
+                {n: (2 * torch.randint(0, 2, one.shape, generator=generator) - 1).to(one) for n, one in like.items()}
+            )
         drawn.extend(made)
         return made
 

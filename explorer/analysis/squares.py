@@ -42,7 +42,11 @@ def _by_batch(subject: Subject, names: list[str], look: Look) -> dict[str, Tenso
             loss_of(subject, outputs, targets).backward()  # type: ignore[no-untyped-call]
             for name in names:
                 shape = parameters[name].shape
-                pairs = [per_sample.matrices(tap, shape, known.batch[name]) for tap in watch.of(name) if tap.gradient is not None]
+                pairs = [
+                    per_sample.matrices(tap, shape, known.batch[name])
+                    for tap in watch.of(name)
+                    if tap.gradient is not None
+                ]
                 if pairs:
                     rows, columns = (torch.cat(part, 2) for part in zip(*pairs, strict=True))
                     found = per_sample.squares(rows, columns).reshape(shape) * (n * n)  # of L_n, not of their mean

@@ -38,7 +38,10 @@ def scatter(
     torn = (x < cut) != (y < cut)
     figure = go.Figure()
     for chosen, colour in ((~torn, palette.kept), (torn, palette.cut)):
-        label = [f"{words.get('unit', 'unit')} {units[int(i)]}<br>" if units is not None else "" for i in np.flatnonzero(chosen)]
+        label = [
+            f"{words.get('unit', 'unit')} {units[int(i)]}<br>" if units is not None else ""
+            for i in np.flatnonzero(chosen)
+        ]
         figure.add_scattergl(
             x=x[chosen].round(4), y=y[chosen].round(4), mode="markers", customdata=label, marker={"size": 7 if units is not None else 4, "color": colour, "opacity": 0.65},
             hovertemplate="%{customdata}%{x:.0%}, %{y:.0%}<extra></extra>",

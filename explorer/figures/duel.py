@@ -46,7 +46,13 @@ def duel(
         bars = None
         if all(p.low is not None and p.high is not None for p in own):
             up = [(p.high or 0.0) - p.value for p in own]
-            bars = {"type": "data", "array": up, "arrayminus": [p.value - (p.low or 0.0) for p in own], "thickness": 1, "width": 3}
+            bars = {
+                "type": "data",
+                "array": up,
+                "arrayminus": [p.value - (p.low or 0.0) for p in own],
+                "thickness": 1,
+                "width": 3,
+            }
         figure.add_scatter(
             x=[p.sparsity for p in own], y=[p.value for p in own], mode="lines+markers", name=title, error_y=bars,
             line={"color": colour, "width": 2, "dash": "dot" if name in (floor, ceiling) else "solid"}, marker={"size": 6},
@@ -55,5 +61,7 @@ def duel(
     calm(figure, palette, 380)
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.2, "font": {"color": palette.ink}})
     figure.update_xaxes(title={"text": sparsity}, tickformat=".0%", range=[-0.02, 1.0])
-    figure.update_yaxes(title={"text": metric}, tickformat=".0%" if percent else None, range=list(reach) if reach else None)
+    figure.update_yaxes(
+        title={"text": metric}, tickformat=".0%" if percent else None, range=list(reach) if reach else None
+    )
     return figure

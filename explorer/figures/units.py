@@ -41,13 +41,36 @@ def units(pictures: Sequence[Drawn], palette: Palette, unit: str = "unit") -> go
         if picture.kind == "time":
             for i, line in enumerate(picture.values):
                 shade = {"color": palette.kept, "width": 1.3}
-                figure.add_scatter(y=line.round(5), mode="lines", line=shade, opacity=1 - 0.2 * min(i, 3), row=row, col=column, hoverinfo="y")
+                figure.add_scatter(
+                    y=line.round(5),
+                    mode="lines",
+                    line=shade,
+                    opacity=1 - 0.2 * min(i, 3),
+                    row=row,
+                    col=column,
+                    hoverinfo="y",
+                )
         elif picture.kind == "attention":
-            figure.add_heatmap(z=picture.values.round(5), colorscale=[[0, palette.panel], [1, palette.kept]], showscale=False, row=row, col=column)
+            figure.add_heatmap(
+                z=picture.values.round(5),
+                colorscale=[[0, palette.panel], [1, palette.kept]],
+                showscale=False,
+                row=row,
+                col=column,
+            )
         else:
             tile = mosaic(picture.values) if picture.kind == "kernels" else picture.values
             tile = folded(tile) if tile.ndim == 1 else tile
-            figure.add_heatmap(z=tile.round(6), colorscale=both, zmin=-reach, zmax=reach, showscale=False, row=row, col=column, hoverongaps=False)
+            figure.add_heatmap(
+                z=tile.round(6),
+                colorscale=both,
+                zmin=-reach,
+                zmax=reach,
+                showscale=False,
+                row=row,
+                col=column,
+                hoverongaps=False,
+            )
         if picture.kind != "time":
             axis = f"x{index + 1 if index else ''}"  # pixels are square
             figure.update_yaxes(autorange="reversed", scaleanchor=axis, constrain="domain", row=row, col=column)

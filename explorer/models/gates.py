@@ -25,6 +25,10 @@ def gates_of(subject: Subject, name: str) -> int:
     if not found:
         able = [layer.name for layer in subject._plain_layers if gate_names(subject, layer.name)]
         raise UnsupportedError(
-            say("{name} has no gates; granularity='gate' is accepted for: {able}", name=name, able=", ".join(able) or "none of this model's layers")
+            say(
+                "{name} has no gates; granularity='gate' is accepted for: {able}",
+                name=name,
+                able=", ".join(able) or "none of this model's layers",
+            )
         )
     return len(found)

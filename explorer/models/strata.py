@@ -34,7 +34,9 @@ def labels(task: Task, split: str, data: Any, collated: Any) -> np.ndarray | Non
     if targets is None or len(targets) != len(data):  # a wrapper may show the targets of what it wraps
         targets = [data[i][1] for i in range(len(data))]
     try:
-        found = np.asarray([int(t) for t in targets] if isinstance(targets, (list, tuple)) else torch.as_tensor(targets).cpu())
+        found = np.asarray(
+            [int(t) for t in targets] if isinstance(targets, (list, tuple)) else torch.as_tensor(targets).cpu()
+        )
     except (TypeError, ValueError, RuntimeError) as error:
         raise TaskError(
             say(

@@ -125,7 +125,9 @@ def _plain(module: nn.Module) -> nn.Module | None:
         return Unrolled.like(module)
     if isinstance(module, CELLS):
         return UnrolledCell(module)
-    if isinstance(module, PrunedAttention) or (type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn):
+    if isinstance(module, PrunedAttention) or (
+        type(module) is nn.MultiheadAttention and module.bias_k is None and not module.add_zero_attn
+    ):
         return WatchedAttention.like(module)
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -39,7 +39,9 @@ class Point:
 
 def contestants(subject: Subject, criteria: Sequence[str], granularity: str) -> tuple[list[str], dict[str, str]]:
     """(layers, or groups, that every criterion can score; {criterion: why it scores none}, which are left out)."""
-    places = [group.name for group in subject.groups] if granularity == "unit" else [layer.name for layer in subject.layers]
+    places = (
+        [group.name for group in subject.groups] if granularity == "unit" else [layer.name for layer in subject.layers]
+    )
     out: dict[str, str] = {}
     for criterion in criteria:
         entry = registry[criterion]()
@@ -55,8 +57,8 @@ def duel(
     subject: Subject,
     criteria: Sequence[str] = (FLOOR, "l1", "taylor"),
     *,
-    granularity: str = "weight",
-    scope: str = "layer",
+    granularity: Literal["weight", "unit"] = "weight",
+    scope: Literal["layer", "global"] = "layer",
     sparsities: Sequence[float] = SPARSITIES,
     split: str = "validation",
     samples: int | None = None,
@@ -76,8 +78,12 @@ def duel(
     for criterion, why in out.items():
         raise UnsupportedError(say("{criterion}: {why}", criterion=criterion, why=why))
     if not places:
-        raise UnsupportedError(say("{name}: nothing that all of {criteria} can score", name=subject.name, criteria=", ".join(criteria)))
-    targets = places if granularity == "weight" else [subject.structure.cuts[place].group.producers[0] for place in places]
+        raise UnsupportedError(
+            say("{name}: nothing that all of {criteria} can score", name=subject.name, criteria=", ".join(criteria))
+        )
+    targets = (
+        places if granularity == "weight" else [subject.structure.cuts[place].group.producers[0] for place in places]
+    )
     work, done = len(criteria) * (len(sparsities) + 1), 0
 
     def step() -> None:
@@ -87,15 +93,19 @@ def duel(
             progress(done, work)
 
     for criterion in criteria:  # scores first: the slow part, each with its own cancel
-        importance(subject, criterion, granularity=granularity, layers=places, device=device, cancel=cancel)  # type: ignore[arg-type]
+        importance(subject, criterion, granularity=granularity, layers=places, device=device, cancel=cancel)
         step()
     for sparsity in sparsities:
         for criterion in criteria:
             if cancel is not None and cancel():
-                raise Cancelled(say("{what}: cancelled after {done} of {total}", what=subject.name, done=done, total=work))
+                raise Cancelled(
+                    say("{what}: cancelled after {done} of {total}", what=subject.name, done=done, total=work)
+                )
             recipe = Recipe()
             if sparsity > 0:
-                recipe = recipe.prune(targets, sparsity=sparsity, criterion=criterion, granularity=granularity, scope=scope)  # type: ignore[arg-type]
+                recipe = recipe.prune(
+                    targets, sparsity=sparsity, criterion=criterion, granularity=granularity, scope=scope
+                )
             report = evaluate(subject, recipe, split=split, samples=samples, device=device, cancel=cancel)
             figure = report.figure(report.main)
             yield Point(criterion, sparsity, report.main, figure.value, figure.low, figure.high, report.n, split)

@@ -63,7 +63,9 @@ def test_heads_are_read_by_the_output_projection(device: str) -> None:
     one = few("fashion-vit", device=device)
     values = inputs_of(one, "blocks.0.attn.out").unflatten(-1, (4, 16)).movedim(2, 0).flatten(1)
     for criterion, value in {"activation": values.abs().mean(1), "variance": values.var(1, unbiased=False)}.items():
-        found = importance(one, criterion, granularity="unit", layers=["blocks.0.attn"], samples=SAMPLES)["blocks.0.attn"]
+        found = importance(one, criterion, granularity="unit", layers=["blocks.0.attn"], samples=SAMPLES)[
+            "blocks.0.attn"
+        ]
         assert torch.allclose(found.cpu().double(), value, rtol=1e-4)
 
 
@@ -71,7 +73,14 @@ def test_hidden_units_are_read_by_the_next_step_and_the_next_layer(device: str) 
     one = few("vowels-lstm", device=device)
     inputs, _ = looked(one, order(one, SAMPLES, 0))
     first = nn.LSTM(12, 64, batch_first=True).to(device)
-    first.load_state_dict({name: one.weight(f"lstm.{name}") if name.startswith("w") else one.module.get_parameter(f"lstm.{name}").detach() for name in first.state_dict()})
+    first.load_state_dict(
+        {
+            name: one.weight(f"lstm.{name}")
+            if name.startswith("w")
+            else one.module.get_parameter(f"lstm.{name}").detach()
+            for name in first.state_dict()
+        }
+    )
     with torch.no_grad():
         h = first(inputs)[0].cpu().double()  # [N, T, 64]
     before = torch.cat([torch.zeros(len(h), 1, 64, dtype=torch.float64), h[:, :-1]], 1)  # what weight_hh reads
@@ -106,14 +115,22 @@ def test_wanda_of_other_layers(device: str) -> None:
     found = importance(one, "wanda", layers=["embedding.weight", "gru.weight_ih_l0"], samples=SAMPLES)
     assert torch.allclose(found["embedding.weight"].cpu(), one.weight("embedding.weight").cpu().abs() * counts[:, None])
     x = one.weight("embedding.weight")[tokens].flatten(0, 1).cpu()
-    assert torch.allclose(found["gru.weight_ih_l0"].cpu(), one.weight("gru.weight_ih_l0").cpu().abs() * x.norm(dim=0), rtol=1e-4)
+    assert torch.allclose(
+        found["gru.weight_ih_l0"].cpu(), one.weight("gru.weight_ih_l0").cpu().abs() * x.norm(dim=0), rtol=1e-4
+    )
     one = subject("convs", device)  # groups, and a transposed convolution, whose inputs are its rows
     x = inputs_of(one, "grouped")
     patches = F.unfold(x, 3, padding=1, stride=2).square().sum((0, 2)).sqrt().view(2, 3, 3, 3)
     scores = importance(one, "wanda", samples=SAMPLES)
-    assert torch.allclose(scores["grouped.weight"].cpu(), one.weight("grouped.weight").cpu().abs() * patches.repeat_interleave(2, 0).float(), rtol=1e-4)
+    assert torch.allclose(
+        scores["grouped.weight"].cpu(),
+        one.weight("grouped.weight").cpu().abs() * patches.repeat_interleave(2, 0).float(),
+        rtol=1e-4,
+    )
     norm = inputs_of(one, "up").square().sum((0, 2, 3)).sqrt()
-    assert torch.allclose(scores["up.weight"].cpu(), one.weight("up.weight").cpu().abs() * norm[:, None, None, None].float(), rtol=1e-4)
+    assert torch.allclose(
+        scores["up.weight"].cpu(), one.weight("up.weight").cpu().abs() * norm[:, None, None, None].float(), rtol=1e-4
+    )
 
 
 def test_a_unit_of_a_grouped_convolution_is_read_in_every_group(device: str) -> None:

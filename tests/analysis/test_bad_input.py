@@ -84,7 +84,11 @@ def test_detached_and_unused_layers(device: str) -> None:
     for name in ("a.weight", "unused.weight"):
         with pytest.raises(UnsupportedError, match=f"no gradient of the loss reaches {name}.*l1 needs none"):
             importance(one, "snip", layers=[name])
-    assert set(importance(one, "snip")) == {"b.weight"} and set(importance(one, "l1")) == {"a.weight", "b.weight", "unused.weight"}
+    assert set(importance(one, "snip")) == {"b.weight"} and set(importance(one, "l1")) == {
+        "a.weight",
+        "b.weight",
+        "unused.weight",
+    }
     assert set(importance(one, "wanda")) == {"a.weight", "b.weight"}
 
     class Rounds(MLP):
@@ -96,7 +100,9 @@ def test_detached_and_unused_layers(device: str) -> None:
 
 
 def test_batch_norm_scale_without_batch_norm_and_units_of_weights(device: str) -> None:
-    with pytest.raises(UnsupportedError, match="fc.0: the units of fc.0 pass no BatchNorm with a scale; l1, l2 or taylor would do"):
+    with pytest.raises(
+        UnsupportedError, match="fc.0: the units of fc.0 pass no BatchNorm with a scale; l1, l2 or taylor would do"
+    ):
         importance(tiny(device=device), "bn-scale", granularity="unit")
     with pytest.raises(UnsupportedError, match="scores units, not single weights; use granularity='unit'"):
         importance(tiny(device=device), "fpgm")
@@ -131,12 +137,19 @@ def test_a_loss_that_fails_is_said_with_what_failed(device: str) -> None:
         raise ValueError("no such thing")
 
     one = Subject(MLP().to(device), classification((6,), loss=loss))
-    with pytest.raises(UnsupportedError, match="forward or backward fails on training samples: ValueError: no such thing"):
+    with pytest.raises(
+        UnsupportedError, match="forward or backward fails on training samples: ValueError: no such thing"
+    ):
         importance(one, "taylor")
     assert importance(one, "l1")
     listed = Subject(MLP().to(device), classification((6,), loss=lambda o, t: F.cross_entropy(o, t, reduction="none")))
     with pytest.raises(UnsupportedError, match="accepted: a scalar tensor"):
         importance(listed, "taylor")
-    pair = Subject(MLP().to(device), classification((6,), loss=lambda o, t: (F.cross_entropy(o, t, reduction="none"), torch.ones_like(t, dtype=torch.float32))))
+    pair = Subject(
+        MLP().to(device),
+        classification(
+            (6,), loss=lambda o, t: (F.cross_entropy(o, t, reduction="none"), torch.ones_like(t, dtype=torch.float32))
+        ),
+    )
     plain = Subject(pair.module, classification((6,)))
     assert torch.allclose(importance(pair, "snip")["fc.0.weight"], importance(plain, "snip")["fc.0.weight"])

@@ -96,7 +96,9 @@ def quadratic(hessian: Tensor, start: Tensor, device: str) -> Subject:
 
     data = TensorDataset(torch.zeros(4, 1), torch.zeros(4, 1))
     task = Task(
-        splits={"train": data, "validation": data}, score=lambda o, t: {"o": o[:, 0]}, loss=lambda outputs, targets: outputs.mean()
+        splits={"train": data, "validation": data},
+        score=lambda o, t: {"o": o[:, 0]},
+        loss=lambda outputs, targets: outputs.mean(),
     )
     return Subject(Net().to(device), task, "quadratic")
 
@@ -134,7 +136,9 @@ def test_products_with_the_hessian_are_exact_through_recurrent_layers_and_attent
         expected = [(a - b) / (2 * step) for a, b in zip(slopes(1), slopes(-1), strict=True)]
         (found,) = hessian_products(one, Look(40), lambda _: [vector])  # noqa: B023
         for n, value in zip(names, expected, strict=True):
-            assert torch.allclose(found[n], value, rtol=1e-4 if device != "mps" else 0.1, atol=1e-6 * float(value.abs().max()) + 1e-9), (name, n)
+            assert torch.allclose(
+                found[n], value, rtol=1e-4 if device != "mps" else 0.1, atol=1e-6 * float(value.abs().max()) + 1e-9
+            ), (name, n)
 
 
 def test_the_diagonal_of_the_hessian_is_right_on_average(device: str) -> None:
@@ -144,17 +148,23 @@ def test_the_diagonal_of_the_hessian_is_right_on_average(device: str) -> None:
     inputs, targets = looked(one, range(64))
 
     def loss(w: Tensor) -> Tensor:
-        return F.cross_entropy(torch.func.functional_call(module, {"fc.0.weight": w}, (inputs.to(wide(device)),)), targets)
+        return F.cross_entropy(
+            torch.func.functional_call(module, {"fc.0.weight": w}, (inputs.to(wide(device)),)), targets
+        )
 
     exact = torch.autograd.functional.hessian(loss, weight.detach()).reshape(12, 12).diagonal()  # type: ignore[no-untyped-call,union-attr]
-    found = torch.stack([importance(one, "obd", layers=["fc.0.weight"], seed=s)["fc.0.weight"].flatten() for s in range(1)])
+    found = torch.stack(
+        [importance(one, "obd", layers=["fc.0.weight"], seed=s)["fc.0.weight"].flatten() for s in range(1)]
+    )
     scale = one.weight("fc.0.weight").flatten().square() / 2
     from explorer.analysis.second_order import hessian_diagonal
 
     estimates = torch.stack([hessian_diagonal(one, Look(64, seed=s))["fc.0.weight"].flatten() for s in range(24)])
     error = (estimates.mean(0) - exact).abs()
     assert bool((error <= 4 * estimates.std(0) / math.sqrt(24) + 1e-5).all())
-    assert torch.allclose(found[0], scale * hessian_diagonal(one, Look(1024, seed=0))["fc.0.weight"].flatten().abs(), rtol=1e-4)
+    assert torch.allclose(
+        found[0], scale * hessian_diagonal(one, Look(1024, seed=0))["fc.0.weight"].flatten().abs(), rtol=1e-4
+    )
 
 
 def test_the_depth_prior_doubles_both_ends(device: str) -> None:

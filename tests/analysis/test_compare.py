@@ -40,7 +40,11 @@ def test_tables_of_units_and_of_weights(device: str) -> None:
     flat = one.weight("fc1.weight").abs().flatten().cpu().numpy()
     assert np.allclose(weights["l1"], flat[weights.index])
     found = correlations(units)
-    assert np.allclose(np.diag(found), 1) and np.allclose(found, found.T) and found.loc["l1", "fpgm"] > 0.5 > abs(found.loc["l1", "random"])
+    assert (
+        np.allclose(np.diag(found), 1)
+        and np.allclose(found, found.T)
+        and found.loc["l1", "fpgm"] > 0.5 > abs(found.loc["l1", "random"])
+    )
     assert correlations(units, "kendall").loc["l1", "fpgm"] < found.loc["l1", "fpgm"]
     with pytest.raises(RecipeError, match="accepted: spearman, kendall") as caught:
         correlations(table(tiny(device=device), "fc.0", ["l1", "l2"]), "pearson")

@@ -24,7 +24,15 @@ def without(one: Subject, group: str, unit: int) -> Plan:
     return Plan({}, {group: kept}, gone([(cut, kept)]))
 
 
-@pytest.mark.parametrize(("name", "group"), [("fashion-mlp", "fc1"), ("fashion-lenet5", "conv2"), ("fashion-resnet", "b1.conv1"), ("fashion-vit", "blocks.0.fc1")])
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [
+        ("fashion-mlp", "fc1"),
+        ("fashion-lenet5", "conv2"),
+        ("fashion-resnet", "b1.conv1"),
+        ("fashion-vit", "blocks.0.fc1"),
+    ],
+)
 def test_macs_and_bytes_of_a_unit_are_what_its_removal_saves(name: str, group: str, device: str) -> None:
     one = few(name, device=device)
     cut, plan = one.structure.cuts[group], without(one, group, 1)
@@ -39,7 +47,10 @@ def test_macs_and_bytes_of_a_unit_are_what_its_removal_saves(name: str, group: s
 
 def test_a_score_is_divided(device: str) -> None:
     one = few("fashion-lenet5", device=device)
-    plain, per = explorer.importance(one, "l1", granularity="unit"), explorer.importance(one, "l1/mac", granularity="unit")
+    plain, per = (
+        explorer.importance(one, "l1", granularity="unit"),
+        explorer.importance(one, "l1/mac", granularity="unit"),
+    )
     for group, cut in one.structure.cuts.items():
         assert torch.allclose(per[group] * costs["mac"]().of_unit(one, cut), plain[group], rtol=1e-4)
     weights = explorer.importance(one, "l1/mac")
@@ -51,7 +62,9 @@ def test_a_score_is_divided(device: str) -> None:
 
 def test_expensive_weights_go_first_in_a_global_ranking(device: str) -> None:
     one = few("fashion-lenet5", device=device)
-    plain, per = (resolve(one, Recipe().prune("*", sparsity=0.5, scope="global", criterion=c)).masks for c in ("l1", "l1/mac"))
+    plain, per = (
+        resolve(one, Recipe().prune("*", sparsity=0.5, scope="global", criterion=c)).masks for c in ("l1", "l1/mac")
+    )
     assert float(per["conv1.weight"].float().mean()) < 0.1 < float(plain["conv1.weight"].float().mean())
     assert explorer.Recipe.from_json(Recipe().prune("*", sparsity=0.5, criterion="l1/mac").to_json())
 

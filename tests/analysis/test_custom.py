@@ -33,7 +33,9 @@ def test_a_function_becomes_a_criterion_everywhere(device: str) -> None:
     one = tiny(device=device)
     assert "mine" in criteria() and registry.help("mine") == "Score: |w| + |w g|." and registry["mine"].family == "own"
     found = explorer.importance(one, "mine")["fc.0.weight"]
-    assert torch.allclose(found, explorer.importance(one, "l1")["fc.0.weight"] + explorer.importance(one, "snip")["fc.0.weight"])
+    assert torch.allclose(
+        found, explorer.importance(one, "l1")["fc.0.weight"] + explorer.importance(one, "snip")["fc.0.weight"]
+    )
     units = explorer.importance(one, "mine", granularity="unit")["fc.0"]
     assert torch.allclose(units, found.amax(1))
     plan = explorer.resolve(one, explorer.Recipe().prune("fc.0.weight", sparsity=0.5, criterion="mine"))
@@ -68,7 +70,9 @@ def test_a_class_of_ones_own(device: str) -> None:
         def unit_scores(self, subject: Subject, cut: object, look: Look) -> Tensor:
             return torch.arange(cut.group.units).float()  # type: ignore[attr-defined]
 
-    plan = explorer.resolve(tiny(device=device), explorer.Recipe().prune("fc.0", sparsity=0.5, granularity="unit", criterion="class"))
+    plan = explorer.resolve(
+        tiny(device=device), explorer.Recipe().prune("fc.0", sparsity=0.5, granularity="unit", criterion="class")
+    )
     assert plan.kept["fc.0"].tolist() == [4, 5, 6, 7]
 
 

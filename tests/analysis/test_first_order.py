@@ -75,7 +75,10 @@ def test_what_is_cheap_needs_no_second_pass(device: str) -> None:
 def test_samples_that_cannot_be_told_apart_go_one_by_one(device: str) -> None:
     one = subject("flat", device)
     assert not probe(one).splits and probe(one).chunk == 1
-    assert probe(subject("lstm", device)).batch["rnn.weight_ih_l0"] == 1 and probe(subject("lstm", device)).batch["cell.weight_hh"] == 0
+    assert (
+        probe(subject("lstm", device)).batch["rnn.weight_ih_l0"] == 1
+        and probe(subject("lstm", device)).batch["cell.weight_hh"] == 0
+    )
 
 
 @pytest.mark.parametrize("name", ["mlp", "convs", "lstm", "attention"])
@@ -144,10 +147,14 @@ def test_relevance_is_the_gradient_of_a_gate_on_what_the_next_layers_read(name: 
             for piece in cut.slices:
                 if piece.role == "consumer":
                     w = gated[piece.tensor].movedim(piece.dim, 0)
-                    scale = torch.ones(len(w), dtype=torch.float64).index_put((piece.index.flatten(),), gate.repeat_interleave(piece.index.shape[1]))
+                    scale = torch.ones(len(w), dtype=torch.float64).index_put(
+                        (piece.index.flatten(),), gate.repeat_interleave(piece.index.shape[1])
+                    )
                     gated[piece.tensor] = (w * scale.view(-1, *(1,) * (w.ndim - 1))).movedim(0, piece.dim)
             plain = unrolled(module)  # compared with the original in a test of its own
-            outputs = torch.func.functional_call(plain, gated, (inputs.double() if inputs.is_floating_point() else inputs,))
+            outputs = torch.func.functional_call(
+                plain, gated, (inputs.double() if inputs.is_floating_point() else inputs,)
+            )
             assert one.task.loss is not None
             (slope,) = torch.autograd.grad(one.task.loss(outputs, targets), gate)
             total += torch.stack([slope.abs(), slope.square()]) / len(chosen)
@@ -162,7 +169,19 @@ def test_a_unit_of_no_relevance_can_go_without_a_change(device: str) -> None:
     with torch.no_grad():
         one.module.fc[0].weight[3] = 0
         one.module.fc[0].bias[3] = -1  # never speaks behind the ReLU
-    for criterion in ("activation", "variance", "apoz", "relevance", "fisher", "taylor", "snip", "gradient", "l1", "loss-change", "synflow"):
+    for criterion in (
+        "activation",
+        "variance",
+        "apoz",
+        "relevance",
+        "fisher",
+        "taylor",
+        "snip",
+        "gradient",
+        "l1",
+        "loss-change",
+        "synflow",
+    ):
         found = importance(one, criterion, granularity="unit", layers=["fc.0"], samples=SAMPLES)["fc.0"]
         assert int(found.argmin()) == 3, criterion
     assert gone([(one.structure.cuts["fc.0"], torch.tensor([0]))])
@@ -173,7 +192,9 @@ def test_the_pass_is_run_once_for_all(monkeypatch: pytest.MonkeyPatch, device: s
     assert one.layers and probe(one)
     forwards = []
     original = one.task.forward
-    object.__setattr__(one.task, "forward", lambda module, inputs: (forwards.append(len(inputs)), original(module, inputs))[1])
+    object.__setattr__(
+        one.task, "forward", lambda module, inputs: (forwards.append(len(inputs)), original(module, inputs))[1]
+    )
     for criterion in ("gradient", "snip", "taylor", "movement", "activation", "variance", "wanda", "relevance"):
         for granularity in ("weight", "unit"):
             if getattr(registry[criterion], f"of_{granularity}s"):

@@ -20,7 +20,10 @@ def test_filters_and_pixels(device: str) -> None:
     found = gallery(one, "b1.conv1", "fpgm", 5)
     scores, order = sorted_units(one, "b1.conv1", "fpgm")
     assert [(p.unit, p.score) for p in found] == list(zip(order, scores, strict=True))[:5]
-    assert all(p.kind == "kernels" and np.array_equal(p.values, one.weight("b1.conv1.weight")[p.unit].cpu().numpy()[:16]) for p in found)
+    assert all(
+        p.kind == "kernels" and np.array_equal(p.values, one.weight("b1.conv1.weight")[p.unit].cpu().numpy()[:16])
+        for p in found
+    )
     one = few("bikes-mlp", device=device)
     assert gallery(one, "fc1")[0].kind == "row"
     whole = few("fashion-mlp", device=device)

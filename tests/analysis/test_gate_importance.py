@@ -23,7 +23,9 @@ def test_the_table_sums_the_rows_of_each_gate(device: str) -> None:
     assert len(table) == 4 * 4 and list(table.gate[:4]) == ["input", "forget", "cell", "output"]
     block = scores["lstm.weight_hh_l1"][64:128]
     row = table[(table.layer == "lstm.weight_hh_l1") & (table.gate == "forget")].iloc[0]
-    assert row.score == pytest.approx(float(block.sum()), rel=1e-5) and row["mean"] == pytest.approx(float(block.mean()), rel=1e-5)
+    assert row.score == pytest.approx(float(block.sum()), rel=1e-5) and row["mean"] == pytest.approx(
+        float(block.mean()), rel=1e-5
+    )
     assert row.share == pytest.approx(float(block.sum() / scores["lstm.weight_hh_l1"].sum()), rel=1e-5)
     assert table.groupby("layer").share.sum().tolist() == pytest.approx([1.0] * 4)
     gru = explorer.gate_importance(few("surnames-gru", device=device), layers=["gru.weight_hh_l0"])
@@ -56,7 +58,9 @@ def test_over_time_it_is_the_gradient_of_a_gate_on_the_recurrent_input(device: s
         finally:
             F.linear = original  # type: ignore[assignment]
         total += torch.autograd.grad(loss, factor)[0].abs().cpu() / samples
-    found = torch.tensor(table.pivot(index="step", columns="gate", values="relevance")[["input", "forget", "cell", "output"]].to_numpy())
+    found = torch.tensor(
+        table.pivot(index="step", columns="gate", values="relevance")[["input", "forget", "cell", "output"]].to_numpy()
+    )
     assert torch.allclose(found.float(), total, rtol=1e-3, atol=1e-8)
     assert float(found[0].abs().max()) == 0  # the first step reads a state of zeros
 
@@ -71,7 +75,9 @@ def test_pruning_by_gate_takes_the_weakest_gates_matrix(device: str) -> None:
     stays = mask.chunk(3)
     assert [bool(part.all()) for part in stays] == [i != weakest for i in range(3)]
     assert not stays[weakest].any()
-    everywhere = explorer.resolve(one, explorer.Recipe().prune("gru", granularity="gate", sparsity=0.25, scope="global"))
+    everywhere = explorer.resolve(
+        one, explorer.Recipe().prune("gru", granularity="gate", sparsity=0.25, scope="global")
+    )
     blocks = [bool(part.any()) for m in everywhere.masks.values() for part in m.chunk(3)]
     assert len(blocks) == 12 and sum(blocks) == 9
 
@@ -79,7 +85,11 @@ def test_pruning_by_gate_takes_the_weakest_gates_matrix(device: str) -> None:
 def test_gates_of_units_that_remain(device: str) -> None:
     """Gates lie in the tensor that remains after units went."""
     one = few("vowels-lstm", device=device)
-    recipe = explorer.Recipe().prune("lstm", granularity="unit", sparsity=0.5).prune("lstm.weight_hh_l0", granularity="gate", sparsity=0.5)
+    recipe = (
+        explorer.Recipe()
+        .prune("lstm", granularity="unit", sparsity=0.5)
+        .prune("lstm.weight_hh_l0", granularity="gate", sparsity=0.5)
+    )
     plan = explorer.resolve(one, recipe)
     alive = plan.masks["lstm.weight_hh_l0"].view(4, 64, 64)
     assert [int(gate.sum()) for gate in alive].count(32 * 32) == 2 and [int(gate.sum()) for gate in alive].count(0) == 2

@@ -19,13 +19,24 @@ SAMPLES = 16
 
 @pytest.mark.parametrize(
     ("name", "group"),
-    [("fashion-mlp", "fc2"), ("fashion-resnet", "stem"), ("fashion-vit", "blocks.2.attn"), ("vowels-rnn", "rnn.l0"), ("surnames-gru", "gru.l0"), ("fashion-vit", "patches")],
+    [
+        ("fashion-mlp", "fc2"),
+        ("fashion-resnet", "stem"),
+        ("fashion-vit", "blocks.2.attn"),
+        ("vowels-rnn", "rnn.l0"),
+        ("surnames-gru", "gru.l0"),
+        ("fashion-vit", "patches"),
+    ],
 )
 def test_units_left_out_are_units_removed(name: str, group: str, device: str) -> None:
     one = few(name, device=device)
     cut = one.structure.cuts[group]
-    found = importance(one, "loss-change", granularity="unit", layers=[group], samples=SAMPLES, device=device)[group].cpu()
-    slopes = importance(one, "loss-slope", granularity="unit", layers=[group], samples=SAMPLES, device=device)[group].cpu()
+    found = importance(one, "loss-change", granularity="unit", layers=[group], samples=SAMPLES, device=device)[
+        group
+    ].cpu()
+    slopes = importance(one, "loss-slope", granularity="unit", layers=[group], samples=SAMPLES, device=device)[
+        group
+    ].cpu()
     inputs, targets = looked(one, order(one, SAMPLES, 0))
     assert one.task.loss is not None
     with torch.no_grad():
@@ -36,7 +47,11 @@ def test_units_left_out_are_units_removed(name: str, group: str, device: str) ->
             remove(smaller, gone([(cut, others[others != unit])]))
             change = (one.task.loss(smaller(inputs), targets) - base).abs()
             assert float(found[unit]) == pytest.approx(float(change), abs=2e-5, rel=1e-3)
-            size = sum(float(one.weight(p.tensor).index_select(p.dim, p.index[unit]).square().sum()) for p in cut.slices if p.role == "producer")
+            size = sum(
+                float(one.weight(p.tensor).index_select(p.dim, p.index[unit]).square().sum())
+                for p in cut.slices
+                if p.role == "producer"
+            )
             assert float(slopes[unit]) == pytest.approx(float(found[unit]) / size**0.5, rel=1e-4)
 
 
@@ -76,7 +91,13 @@ def test_larger_layers_are_left_out_in_runs(device: str) -> None:
 def test_progress_and_cancel(device: str) -> None:
     one = subject("mlp", device)
     told: list[tuple[int, int]] = []
-    importance(one, "loss-change", layers=["fc.0.weight"], samples=SAMPLES, progress=lambda done, total: told.append((done, total)))
+    importance(
+        one,
+        "loss-change",
+        layers=["fc.0.weight"],
+        samples=SAMPLES,
+        progress=lambda done, total: told.append((done, total)),
+    )
     assert [done for done, _ in told] == sorted(done for done, _ in told) and {total for _, total in told} == {48}
     with pytest.raises(Cancelled, match="cancelled after"):
         importance(one, "loss-change", layers=["fc.1.weight"], samples=SAMPLES, cancel=lambda: True)

@@ -24,11 +24,15 @@ def test_patterns_keep_the_best_of_every_run_by_the_criterion(device: str) -> No
 def test_blocks_are_ranked_by_the_sum_of_their_scores(device: str) -> None:
     one = tiny(MLP((8, 12, 3)), (8,), device=device)
     scores = importance(one, "snip")["fc.0.weight"]
-    mask = resolve(one, Recipe().prune("fc.0.weight", granularity="4x2", sparsity=0.5, criterion="snip")).masks["fc.0.weight"]
+    mask = resolve(one, Recipe().prune("fc.0.weight", granularity="4x2", sparsity=0.5, criterion="snip")).masks[
+        "fc.0.weight"
+    ]
     sums = {(r, c): float(scores[r : r + 4, c : c + 2].sum()) for r in (0, 4, 8) for c in (0, 2, 4, 6)}
     lowest = sorted(sums, key=sums.__getitem__)[:6]
-    for (r, c) in sums:
-        assert bool(mask[r : r + 4, c : c + 2].any()) == ((r, c) not in lowest) == bool(mask[r : r + 4, c : c + 2].all())
+    for r, c in sums:
+        assert (
+            bool(mask[r : r + 4, c : c + 2].any()) == ((r, c) not in lowest) == bool(mask[r : r + 4, c : c + 2].all())
+        )
 
 
 def test_thresholds_may_be_negative(device: str) -> None:
@@ -42,9 +46,16 @@ def test_thresholds_may_be_negative(device: str) -> None:
 
 def test_one_ranking_over_units_of_signed_scores_is_over_their_size(device: str) -> None:
     one = tiny(MLP((6, 8, 8, 3)), device=device)
-    kept = resolve(one, Recipe().prune("*", sparsity=0.5, granularity="unit", scope="global", criterion="movement")).kept
+    kept = resolve(
+        one, Recipe().prune("*", sparsity=0.5, granularity="unit", scope="global", criterion="movement")
+    ).kept
     scores = importance(one, "movement", granularity="unit")
     normal = torch.cat([scores[name] / scores[name].abs().mean() for name in ("fc.0", "fc.1")])
     lowest = set(normal.topk(8, largest=False).indices.tolist())
-    gone = {8 * i + u for i, name in enumerate(("fc.0", "fc.1")) for u in range(8) if u not in kept.get(name, torch.arange(8)).tolist()}
+    gone = {
+        8 * i + u
+        for i, name in enumerate(("fc.0", "fc.1"))
+        for u in range(8)
+        if u not in kept.get(name, torch.arange(8)).tolist()
+    }
     assert gone == lowest

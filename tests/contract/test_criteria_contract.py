@@ -44,7 +44,9 @@ def matrix() -> list[object]:
 
 
 @pytest.mark.parametrize(("criterion", "name"), matrix())
-def test_scores_are_finite_and_of_the_documented_shape_or_refused_with_the_reason(criterion: str, name: str, device: str) -> None:
+def test_scores_are_finite_and_of_the_documented_shape_or_refused_with_the_reason(
+    criterion: str, name: str, device: str
+) -> None:
     subject = few(name, device=device)
     before, training = state(subject.module), subject.module.training
     wants = [parameter.requires_grad for parameter in subject.module.parameters()]

@@ -22,6 +22,7 @@ from explorer.export.agreement import compare
 from explorer.export.exporters import registry
 from explorer.export.integer.recipes import int4_recipe, int8_recipe
 from explorer.export.session import SessionModule, open_session
+from tests.contract.nets import sample
 
 NAMES = tuple(sample_models.SAMPLES)
 SLOW = set(NAMES) - {"vowels-rnn", "vowels-lstm", "bikes-mlp"}
@@ -48,19 +49,19 @@ def kernels(path: Path, tmp_path: Path) -> Counter[str]:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NAMES])
 @pytest.mark.parametrize("format", ["onnx-int8", "onnx-int4"])
-def test_a_sample_answers_as_its_simulation(name: str, format: str, tmp_path: Path) -> None:
+def test_a_sample_answers_as_its_simulation(name: str, format: str, tmp_path: Path, device: str) -> None:
     """On all validation samples; the simulation's figures are those of evaluating that recipe."""
-    subject = explorer.load(name)
+    subject = sample(name, device)
     entry, plan, found = written(subject, format, explorer.Recipe(), tmp_path)
     seen = compare(subject, plan, entry.loaded(tmp_path))
     assert found.notes == ()
     if subject.task.kind != "regression":
         assert seen.same is not None and seen.same >= 0.99
     assert seen.error < 0.05
-    report = explorer.evaluate(subject, entry.meaning(subject, explorer.Recipe()))
+    report = explorer.evaluate(subject, entry.meaning(subject, explorer.Recipe()), device=device)
     for metric, figure in report.figures.items():
         assert seen.simulated[metric].value == pytest.approx(figure.value, abs=1e-4)
-    main, original = report.main, explorer.evaluate(subject).metrics[report.main]
+    main, original = report.main, explorer.evaluate(subject, device=device).metrics[report.main]
     lost = (original - seen.figures[main].value) * (-1 if main in report.lower_is_better else 1)
     if format == "onnx-int8" and subject.task.kind != "language_model":
         assert lost <= max(0.003, 1.01 / seen.n)
@@ -180,7 +181,7 @@ def test_a_hidden_state_that_no_operator_rounds_is_said(subject_of, tmp_path: Pa
     assert any("gru.weight_hh_l0" in note and "activations" in note for note in found.notes)
 
 
-def test_bidirectional_transposed_and_grouped_layers(tmp_path: Path) -> None:
+def test_bidirectional_transposed_and_grouped_layers(tmp_path: Path, device: str) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -196,7 +197,7 @@ def test_bidirectional_transposed_and_grouped_layers(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     data = TensorDataset(torch.randn(64, 3, 10), torch.randint(0, 4, (64,)))
-    subject = explorer.Subject(Net(), explorer.Task.classification(train=data, validation=data))
+    subject = explorer.Subject(Net().to(device), explorer.Task.classification(train=data, validation=data))
     for format, recipe in (
         ("onnx-int8", explorer.Recipe()),
         ("onnx-int8", explorer.Recipe().quantize("*", bits=8, scheme="affine")),

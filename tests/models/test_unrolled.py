@@ -30,13 +30,17 @@ KINDS: list[tuple[type[nn.Module], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "settings"), KINDS)
-def test_outputs_states_and_gradients_are_the_kernels(kind: type[nn.Module], settings: dict[str, Any], device: str) -> None:
+def test_outputs_states_and_gradients_are_the_kernels(
+    kind: type[nn.Module], settings: dict[str, Any], device: str
+) -> None:
     inner = kind(4, 6, **settings).to(device, wide(device))
     whole = Around(inner)
     x = torch.randn(5, 3, 4).to(device, wide(device))
     plain = unrolled(whole)
     assert isinstance(plain.inner, Unrolled) and isinstance(unrolled(inner), Unrolled)
-    assert difference(whole(x), plain(x)) < exact(device) and difference(inner(x[0]), unrolled(inner)(x[0])) < exact(device)
+    assert difference(whole(x), plain(x)) < exact(device) and difference(inner(x[0]), unrolled(inner)(x[0])) < exact(
+        device
+    )
     first = settings.get("batch_first", False)
     lengths = torch.tensor([3, 3, 2, 1, 1] if first else [5, 4, 2])
     packed = pack_padded_sequence(x, lengths, batch_first=first)
@@ -66,7 +70,9 @@ def test_attention_and_encoders(device: str) -> None:
     assert isinstance(plain.inner, WatchedAttention)
     for inputs in ((x, x, x), (x, y, y)):
         assert difference(attention(*inputs), plain(*inputs)) < exact(device)
-    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).to(device, wide(device)).eval()
+    encoder = (
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 2).to(device, wide(device)).eval()
+    )
     assert difference(encoder(x), unrolled(encoder)(x)) < exact(device)
 
 

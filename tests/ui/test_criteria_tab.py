@@ -52,7 +52,9 @@ def test_another_criterion_shows_its_scores_cuts_by_them_and_changes_the_accurac
 def test_a_duel_runs_while_the_page_answers(app: App) -> None:
     app.open(MLP, layer="fc2.weight")
     panel = app.tab("Criteria")
-    expect(panel.get_by_test_id("stPlotlyChart").first.locator("text", has_text="1.00").first).to_be_visible(timeout=SLOW)
+    expect(panel.get_by_test_id("stPlotlyChart").first.locator("text", has_text="1.00").first).to_be_visible(
+        timeout=SLOW
+    )
     expect(panel).to_contain_text("Over 2,000 of the weights.")
     panel.get_by_text("would remove first from fc2").click()
     expect(panel.get_by_text("one scale for all")).to_be_visible(timeout=SLOW)

@@ -64,7 +64,11 @@ def test_gates_are_shown_by_their_names_and_cut_by_number(device: str) -> None:
     subject = few("surnames-gru", device=device)
     layer, settings = subject.layer("gru.weight_hh_l0"), Settings(granularity="gate")
     shown = draw(subject, layer.name, settings, Recipe())
-    assert shown["view"] == "units" and set(shown["units"]) == {"reset gate", "update gate", "new gate"} and shown["text"]["units"] == "gates"
+    assert (
+        shown["view"] == "units"
+        and set(shown["units"]) == {"reset gate", "update gate", "new gate"}
+        and shown["text"]["units"] == "gates"
+    )
     assert shown["scores"] == sorted(shown["scores"])
     made = handle.edit(Recipe(), subject, layer, settings, {"k": 1})
     assert draw(subject, layer.name, settings, made)["value"]["k"] == 1

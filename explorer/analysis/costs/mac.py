@@ -29,7 +29,11 @@ class Mac(Cost):
             return why
         cut = subject.structure.cuts.get(name)
         cost = self.of_weight(subject, name) if cut is None else self.of_unit(subject, cut)
-        return None if cost > 0 else say("{name} multiplies nothing that could be counted (a table that is looked up, or added)", name=name)
+        return (
+            None
+            if cost > 0
+            else say("{name} multiplies nothing that could be counted (a table that is looked up, or added)", name=name)
+        )
 
     def of_weight(self, subject: Subject, name: str) -> float:
         return probe(subject).positions.get(name, 0.0)
@@ -39,5 +43,10 @@ class Mac(Cost):
         for piece in cut.slices:
             if piece.role in ("producer", "consumer") and piece.tensor in probe(subject).positions:
                 weight = subject.weight(piece.tensor)
-                total += weight.numel() / weight.shape[piece.dim] * piece.index.shape[1] * probe(subject).positions[piece.tensor]
+                total += (
+                    weight.numel()
+                    / weight.shape[piece.dim]
+                    * piece.index.shape[1]
+                    * probe(subject).positions[piece.tensor]
+                )
         return total

@@ -44,7 +44,9 @@ class Criterion:
 
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         """{layer: scores of the weight's shape, float32 or float64}."""
-        raise UnsupportedError(say("{title} scores units, not single weights; use granularity='unit'", title=self.title))
+        raise UnsupportedError(
+            say("{title} scores units, not single weights; use granularity='unit'", title=self.title)
+        )
 
     def aggregate(self, scores: Tensor) -> Tensor:
         """Scores of one group's producers [units, k] -> one score a unit [units]."""
@@ -68,9 +70,15 @@ class Criterion:
 
         cut = subject.structure.cuts.get(name)
         if cut is None and not self.of_weights:
-            return say("{title} scores units, not single weights; use granularity='unit', or another criterion", title=self.title)
+            return say(
+                "{title} scores units, not single weights; use granularity='unit', or another criterion",
+                title=self.title,
+            )
         if cut is not None and not self.of_units:
-            return say("{title} scores single weights, not units; use granularity='weight', or another criterion", title=self.title)
+            return say(
+                "{title} scores single weights, not units; use granularity='weight', or another criterion",
+                title=self.title,
+            )
         layers = [name] if cut is None else list(cut.group.producers)
         why = why_no_data(subject) if self.needs else None
         if why is None and self.needs & {LOSS, GRADIENTS}:
@@ -88,7 +96,9 @@ class Criteria(Registry[type[Criterion]]):
 
     def __init__(self) -> None:
         super().__init__("criterion", __name__)
-        self.generation = 0  # rises when a person's own criterion is defined anew: cached plans name criteria by name only
+        self.generation = (
+            0  # rises when a person's own criterion is defined anew: cached plans name criteria by name only
+        )
 
     def __contains__(self, name: object) -> bool:
         base, _, cost = str(name).partition("/")
@@ -107,7 +117,9 @@ class Criteria(Registry[type[Criterion]]):
 
         found = super().__getitem__(base)
         if cost not in costs:
-            raise RecipeError(say("criterion {name!r}: unknown cost {cost!r}; {hint}", name=name, cost=cost, hint=near(cost, costs)))
+            raise RecipeError(
+                say("criterion {name!r}: unknown cost {cost!r}; {hint}", name=name, cost=cost, hint=near(cost, costs))
+            )
         return divided(found, cost)
 
     def own(self, name: str, entry: type[Criterion]) -> None:
@@ -115,7 +127,9 @@ class Criteria(Registry[type[Criterion]]):
         if name in self and self[name].family != "own":
             raise RecipeError(say("criterion {name!r} is one of the package's; choose another name", name=name))
         if not name or "/" in name:
-            raise RecipeError(say("criterion {name!r}: accepted: a name without a slash, which divides by a cost", name=name))
+            raise RecipeError(
+                say("criterion {name!r}: accepted: a name without a slash, which divides by a cost", name=name)
+            )
         self._entries[name] = entry
         self.generation += 1
         entry.token = self.generation

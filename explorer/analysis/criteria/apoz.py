@@ -34,7 +34,10 @@ class Apoz(Criterion):
     def why_not(self, subject: Subject, name: str) -> str | None:
         zeros = of_units(subject, name, probe(subject).moments)["zeros"]
         if bool((zeros == zeros[0]).all()):
-            return say("the units of {group} are zero equally often (no ReLU before what reads them); activation or variance would do", group=name)
+            return say(
+                "the units of {group} are zero equally often (no ReLU before what reads them); activation or variance would do",
+                group=name,
+            )
         return None
 
     def unit_scores(self, subject: Subject, cut: Cut, look: Look) -> Tensor:

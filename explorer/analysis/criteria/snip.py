@@ -28,4 +28,6 @@ class Snip(Criterion):
 
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         seen = evidence(subject, look)
-        return {name: (subject.weight(name) * seen.gradient[name].to(subject.weight(name).device)).abs() for name in names}
+        return {
+            name: (subject.weight(name) * seen.gradient[name].to(subject.weight(name).device)).abs() for name in names
+        }

@@ -33,7 +33,10 @@ class SynFlow(Criterion):
         cut = subject.structure.cuts.get(name)
         for layer in (name,) if cut is None else cut.group.producers:
             if starts_here(subject, layer):
-                return say("{layer} reads integers, and SynFlow starts behind it, at its output; l1 or taylor would do", layer=layer)
+                return say(
+                    "{layer} reads integers, and SynFlow starts behind it, at its output; l1 or taylor would do",
+                    layer=layer,
+                )
         found = synaptic_flow(subject)
         if isinstance(found, str):
             return found

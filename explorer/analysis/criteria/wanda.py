@@ -31,4 +31,6 @@ class Wanda(Criterion):
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         seen = evidence(subject, look).inputs
         weights = {name: subject.weight(name) for name in names}
-        return {name: w.abs() * place(spread(seen[name], tuple(w.shape)), w.device, w.dtype) for name, w in weights.items()}
+        return {
+            name: w.abs() * place(spread(seen[name], tuple(w.shape)), w.device, w.dtype) for name, w in weights.items()
+        }

@@ -16,8 +16,8 @@ class Entropy(Quantizer):
     """Uniform quantization over the range that keeps most of the distribution's information (KL divergence).
 
     Of the thresholds t = 1.00, 0.99, ... 0.01 times max|w|, the one with the smallest KL(P || Q) is taken, and the range of the
-    (pruned) weights cut to [-t, t]: P is the histogram (2048 bins, 512 where there are several slices; of |w| for symmetric)
-    clipped to the range, Q what is left of it when bins that share a code are merged. Scale, zero point and codes follow from
+    (pruned) weights cut to [-t, t]: P is the histogram (2048 bins; where there are several slices 512, and every fourth
+    threshold; of |w| for symmetric) clipped to the range, Q what is left of it when bins that share a code are merged. Scale, zero point and codes follow from
     the range as for min-max: scale = range / (2^b - 1) (symmetric: half of it / (2^(b-1) - 1)); one a tensor, channel or gate; a
     group has too few weights for a distribution. Bits: 2 to 8.
     Source: Migacz 2017, 8-bit inference with TensorRT, NVIDIA GTC S7310.
@@ -39,7 +39,7 @@ class Entropy(Quantizer):
         centers = start[:, None] + (torch.arange(bins, device=rows.device) + 0.5) * step
         best = torch.full_like(most, torch.inf)
         factor = torch.ones_like(most)
-        for one in FACTORS:
+        for one in FACTORS if len(rows) == 1 else FACTORS[::4]:
             low, high = clipped(least, most, one)
             found = divergence(counts, centers, uniform(low, high, bits, scheme, slices), low, high)
             factor = torch.where(found < best, one, factor)

@@ -20,7 +20,10 @@ from ..state import Workspace
 from . import controls, ready
 from .scoreboard import metric_name
 
-START = {"weight": ("l1", "snip", "fisher", "wanda", "synflow", "random"), "unit": ("l2", "fpgm", "taylor", "relevance", "activation", "random")}
+START = {
+    "weight": ("l1", "snip", "fisher", "wanda", "synflow", "random"),
+    "unit": ("l2", "fpgm", "taylor", "relevance", "activation", "random"),
+}
 DUEL = {"weight": (FLOOR, "l1", "snip", "wanda"), "unit": (FLOOR, "l2", "taylor", "relevance")}
 SAMPLES = 2048  # of the validation split, that a point of the duel is measured on
 PLAIN = {"displayModeBar": False}
@@ -31,7 +34,8 @@ def render(space: Workspace, subject: Subject) -> None:
     layer = subject.layer(space.layer)
     settings = controls.current(space, subject, layer)
     unit = settings.granularity == "unit" and layer.group is not None
-    place, granularity = (str(layer.group), "unit") if unit else (layer.name, "weight")
+    granularity: ready.Granularity = "unit" if unit else "weight"
+    place = str(layer.group) if unit else layer.name
     able = [name for name in controls.by_family() if registry[name]().is_compatible(subject, place) is None]
     _agreement(space, subject, place, granularity, able, settings.criterion)
     if layer.group is not None:
@@ -40,10 +44,16 @@ def render(space: Workspace, subject: Subject) -> None:
 
 
 def _picked(label: str, options: list[str], start: tuple[str, ...], key: str) -> list[str]:
-    return st.multiselect(label, options, [name for name in start if name in options], format_func=controls.criterion_title, key=key)
+    chosen = [name for name in start if name in options]
+    return st.multiselect(label, options, chosen, format_func=controls.criterion_title, key=_key(key, options))
 
 
-def _agreement(space: Workspace, subject: Subject, place: str, granularity: str, able: list[str], current: str) -> None:
+def _key(key: str, options: list[str]) -> str:
+    """Another widget where there is another choice: what was chosen may not be there any more."""
+    return f"{key}-{'-'.join(options)}"
+
+
+def _agreement(space: Workspace, subject: Subject, place: str, granularity: ready.Granularity, able: list[str], current: str) -> None:
     st.markdown("**" + _("Do criteria agree on {layer}?", layer=place) + "**")
     start = tuple(dict.fromkeys([*([current] if current in able else []), *START[granularity]]))[:7]
     names = _picked(_("Criteria"), able, start, f"criteria-{space.model}-{granularity}")
@@ -61,28 +71,53 @@ def _agreement(space: Workspace, subject: Subject, place: str, granularity: str,
             format_func=lambda m: {"spearman": "Spearman ρ", "kendall": "Kendall τ"}[m],
         )  # fmt: skip
         found = correlations(scores, method)
-        st.plotly_chart(correlation.matrix(found.to_numpy(), list(titles.values()), style.colours()), key="criteria-matrix", config=PLAIN)
+        st.plotly_chart(
+            correlation.matrix(found.to_numpy(), list(titles.values()), style.colours()),
+            key="criteria-matrix",
+            config=PLAIN,
+        )
         count = f"{len(scores):,}"
         over = _("Over {n} units.", n=count) if granularity == "unit" else _("Over {n} of the weights.", n=count)
         st.caption(_("1: the same order; 0: unrelated; −1: reversed.") + " " + over)
     with right:
         pair = [
-            st.selectbox(word, names, index=i, format_func=controls.criterion_title, key=f"criteria-axis-{i}-{space.model}-{granularity}")
+            st.selectbox(
+                word,
+                names,
+                index=i,
+                format_func=controls.criterion_title,
+                key=_key(f"criteria-axis-{i}", names),
+            )
             for i, word in enumerate((_("across"), _("upwards")))
         ]
         x, y = ((ranks(scores[name].to_numpy()) - 0.5) / len(scores) for name in pair)
         figure = correlation.scatter(
-            x, y, style.colours(), (titles[pair[0]], titles[pair[1]]), 0.5, scores.index.tolist() if granularity == "unit" else None, {"unit": _("unit")}
+            x,
+            y,
+            style.colours(),
+            (titles[pair[0]], titles[pair[1]]),
+            0.5,
+            scores.index.tolist() if granularity == "unit" else None,
+            {"unit": _("unit")},
         )
         st.plotly_chart(figure, key="criteria-scatter", config=PLAIN)
         torn = float(np.mean((x < 0.5) != (y < 0.5)))
-        st.caption(_("Ranks, from what goes first. Orange: at half, one would cut it and the other would not ({share}).", share=f"{torn:.0%}"))
+        st.caption(
+            _(
+                "Ranks, from what goes first. Orange: at half, one would cut it and the other would not ({share}).",
+                share=f"{torn:.0%}",
+            )
+        )
 
 
 def _gallery(subject: Subject, group: str, current: str) -> None:
     base = current if registry[current]().is_compatible(subject, group) is None else "l1"
     title = controls.criterion_title(base)
-    with st.expander(_("What {criterion} would remove first from {group}", criterion=title, group=group), icon=":material/grid_view:", key="gallery-open"):
+    with st.expander(
+        _("What {criterion} would remove first from {group}", criterion=title, group=group),
+        icon=":material/grid_view:",
+        key="gallery-open",
+    ):
         ready.scored(subject, base, "unit", [group])
         pictures = gallery(subject, group, base)
         st.plotly_chart(unit_figure(pictures, style.colours(), _("unit")), key="gallery-figure", config=PLAIN)
@@ -96,19 +131,26 @@ def _gallery(subject: Subject, group: str, current: str) -> None:
         st.caption(words[pictures[0].kind])
 
 
-def _duel(space: Workspace, subject: Subject, granularity: str) -> None:
+def _duel(space: Workspace, subject: Subject, granularity: ready.Granularity) -> None:
     st.markdown("**" + _("Duel: which keeps the model's score longest?") + "**")
     able = [name for name in controls.by_family() if not contestants(subject, [name], granularity)[1]]
     names = _picked(_("Contestants"), able, DUEL[granularity], f"duel-{space.model}-{granularity}")
     slow = [controls.criterion_title(name) for name in names if registry[name].slow]
-    note = _("The same sparsities and layers for all, in each layer; {n} validation samples, measured.", n=f"{min(SAMPLES, len(subject.task.dataset('validation'))):,}")
+    note = _(
+        "The same sparsities and layers for all, in each layer; {n} validation samples, measured.",
+        n=f"{min(SAMPLES, len(subject.task.dataset('validation'))):,}",
+    )
     st.caption(note + (" " + _("Slow: {names}.", names=", ".join(slow)) if slow else ""))
     device, key = st.session_state.get("device"), (space.model, granularity, tuple(names))
     job = jobs.current("duel")
     with st.container(horizontal=True):
         if st.button(_("Start the duel"), disabled=len(names) < 1, icon=":material/play_arrow:", key="duel-start"):
             job = jobs.start(
-                "duel", key, lambda tell, ask: duel(subject, names, granularity=granularity, samples=SAMPLES, device=device, progress=tell, cancel=ask)
+                "duel",
+                key,
+                lambda tell, ask: duel(
+                    subject, names, granularity=granularity, samples=SAMPLES, device=device, progress=tell, cancel=ask
+                ),
             )
         if job is not None and job.running:
             st.button(_("Stop"), icon=":material/stop:", key="duel-stop", on_click=job.stop)
@@ -130,11 +172,21 @@ def _watch(subject: Subject, job: jobs.Job) -> None:
         metric = points[0].metric
         bounded = metric not in ("perplexity", "cross_entropy", "rmse", "mae", "loss")
         whole = points[0].value
-        reach = None if bounded else (0.0, 6 * whole) if whole > 0 else None  # a ruined model's loss would flatten all the rest
+        reach = (
+            None if bounded else (0.0, 6 * whole) if whole > 0 else None
+        )  # a ruined model's loss would flatten all the rest
         if metric == "r2":
             reach = (-0.2, 1.0)
         chart = duel_figure.duel(
-            points, style.colours(), titles, metric_name(metric), _("sparsity"), FLOOR, CEILING, bounded and metric != "r2", reach
+            points,
+            style.colours(),
+            titles,
+            metric_name(metric),
+            _("sparsity"),
+            FLOOR,
+            CEILING,
+            bounded and metric != "r2",
+            reach,
         )
         st.plotly_chart(chart, key="duel-figure", config=PLAIN)
     if not running and st.session_state.get("duel-seen") is not job:

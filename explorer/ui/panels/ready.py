@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -18,13 +18,17 @@ from explorer.models.subject import Subject
 
 from ..i18n import _
 
+Granularity = Literal["weight", "unit"]
+
 
 def prepare(subject: Subject, recipe: Recipe) -> None:
     """See to it that resolving the recipe will not take long unseen. What goes wrong is said where it is used."""
     for rule in recipe.rules:
         if isinstance(rule, Prune) and rule.criterion in registry and registry[rule.criterion].needs:
             try:
-                scored(subject, rule.criterion, "unit" if rule.granularity == "unit" else "weight", _places(subject, rule))
+                scored(
+                    subject, rule.criterion, "unit" if rule.granularity == "unit" else "weight", _places(subject, rule)
+                )
             except ExplorerError:
                 continue
 
@@ -36,7 +40,7 @@ def _places(subject: Subject, rule: Prune) -> list[str]:
     return list(dict.fromkeys(layer.group for layer in layers if layer.group is not None))
 
 
-def scored(subject: Subject, criterion: str, granularity: str, places: list[str]) -> None:
+def scored(subject: Subject, criterion: str, granularity: Granularity, places: list[str]) -> None:
     """Score these layers (or groups), which keeps the scores; a bar stands there while it takes long."""
     entry = registry[criterion]()
     if entry.needs & {GRADIENTS, ACTIVATIONS} and subject.memo.peek(("evidence", subject.version, Look().key)) is None:
@@ -48,12 +52,23 @@ def scored(subject: Subject, criterion: str, granularity: str, places: list[str]
             finally:
                 bar.end()
     if entry.slow:
-        missing = [p for p in places if subject.memo.peek((*_KEY[granularity], subject.version, entry.key, p, Look().key)) is None]
+        missing = [
+            p
+            for p in places
+            if subject.memo.peek((*_KEY[granularity], subject.version, entry.key, p, Look().key)) is None
+        ]
         for place in missing:
             if entry.is_compatible(subject, place) is None:
                 bar = _Bar(_("scoring {layer}, a pass for each part …", layer=place))
                 try:
-                    importance(subject, criterion, granularity=granularity, layers=[place], progress=bar, device=st.session_state.get("device"))  # type: ignore[arg-type]
+                    importance(
+                        subject,
+                        criterion,
+                        granularity=granularity,
+                        layers=[place],
+                        progress=bar,
+                        device=st.session_state.get("device"),
+                    )
                 finally:
                     bar.end()
 
