@@ -73,7 +73,7 @@ def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> 
         st.session_state["exported"] = {
             "key": key, "files": dict(bundle.files), "checks": dict(bundle.checks), "zip": bundle.zip_bytes(),
             "report": bundle.report, "original": explorer.evaluate(subject, split=bundle.report.split, device=device),
-            "notes": tuple(bundle.notes),
+            "notes": tuple(bundle.notes), "agreements": dict(bundle.agreements),
         }  # fmt: skip
     except ExplorerError as error:
         st.error(translated(error), icon=":material/error:")
@@ -84,14 +84,15 @@ def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> 
 
 def _result(subject: Subject, done: dict) -> None:
     checks = done["checks"]
-    st.dataframe(
-        {
-            _("file"): list(done["files"]),
-            _("bytes on disk (measured)"): list(done["files"].values()),
-            _("largest difference after re-loading"): [f"{checks[name]:.1e}" if name in checks else "" for name in done["files"]],
-        },
-        hide_index=True,
-    )
+    table = {
+        _("file"): list(done["files"]),
+        _("bytes on disk (measured)"): list(done["files"].values()),
+        _("largest difference after re-loading"): [f"{checks[name]:.1e}" if name in checks else "" for name in done["files"]],
+    }
+    same = {name: one.same for name, one in done["agreements"].items() if one.same is not None}
+    if same:
+        table[_("answers as simulated")] = [fmt.percent(same[name], 2) if name in same else "" for name in done["files"]]
+    st.dataframe(table, hide_index=True)
     report, original = done["report"], done["original"]
     main = report.main
     shown, was = report.figure(main), original.figure(main)
