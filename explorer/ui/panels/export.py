@@ -13,6 +13,7 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.export.bundle import FORMATS
 from explorer.export.exporters import registry
+from explorer.files.save import compressed_weights
 from explorer.models.subject import Subject
 
 from .. import format as fmt
@@ -39,6 +40,17 @@ def render(space: Workspace, subject: Subject) -> None:
     if done and done["key"] == key:
         with right:
             _result(subject, done)
+
+
+def weights(space: Workspace, subject: Subject) -> None:
+    """Of a model without a forward pass: its weights after the recipe, as one file."""
+    st.caption(_("Names, shapes and types stay the original's; load the file into your own class."))
+    if st.button(_("Export"), type="primary", icon=":material/package_2:", key="export-go"):
+        data = compressed_weights(subject, space.history.present)
+        st.download_button(
+            _("Download ({size})", size=fmt.size(len(data))), data, f"{subject.name}-compressed.safetensors", "application/octet-stream",
+            icon=":material/download:", on_click="ignore", key="export-weights",
+        )  # fmt: skip
 
 
 def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> None:
