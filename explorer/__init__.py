@@ -29,6 +29,10 @@ _PUBLIC = {
     "Plan": "explorer.compress.plan",
     "stream": "explorer.evaluate.evaluator",
     "sensitivity": "explorer.studies.sensitivity",
+    "suggest": "explorer.studies.suggest",
+    "Suggestion": "explorer.studies.suggest",
+    "prune_by_error": "explorer.studies.error_based",
+    "ErrorPruning": "explorer.studies.error_based",
     "importance": "explorer.analysis.importance",
     "criteria": "explorer.analysis.criteria",
     "criterion": "explorer.analysis.custom",
@@ -56,6 +60,7 @@ _PUBLIC = {
 _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
 __all__ = [
     "Cancelled",
+    "ErrorPruning",
     "EvaluationError",
     "Explanation",
     "ExplorerError",
@@ -68,6 +73,7 @@ __all__ = [
     "RecipeError",
     "Report",
     "Subject",
+    "Suggestion",
     "Task",
     "TaskError",
     "UnsupportedError",
@@ -88,12 +94,14 @@ __all__ = [
     "load_packed",
     "observers",
     "open_app",
+    "prune_by_error",
     "quantization_error",
     "quantizers",
     "resolve",
     "samples",
     "sensitivity",
     "stream",
+    "suggest",
 ]
 
 
@@ -146,6 +154,8 @@ if TYPE_CHECKING:
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .studies.error_based import ErrorPruning, prune_by_error
     from .studies.joint_map import joint_cells, joint_map
     from .studies.sensitivity import sensitivity
+    from .studies.suggest import Suggestion, suggest
     from .ui.server import open_app

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import unit_scores
 from ..analysis.look import Look
+from ..core.checks import shown
 from ..core.errors import RecipeError, UnsupportedError
 from ..core.layers import Layer
 from ..core.message import say
@@ -85,6 +86,8 @@ def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, 
     scores may be negative)."""
     if rule.mode == "shrink":
         raise RecipeError(say("mode='shrink' is defined for weights; for units use hard or scale"))
+    if rule.units is not None:
+        return {cut.group.name: _without(rule, rule.units, cut) for cut in cuts}
     entry = criteria[rule.criterion]()
 
     scores = [unit_scores(subject, entry, cut, Look()) for cut in cuts]
@@ -95,6 +98,24 @@ def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, 
         stays = [units_that_stay([s], rule.sparsity, rule.threshold)[0] for s in scores]
     stays = [round_units(s, kept, rule.multiple, rule.at_least) for s, kept in zip(scores, stays, strict=True)]
     return {cut.group.name: kept for cut, kept in zip(cuts, stays, strict=True)}
+
+
+def _without(rule: Prune, units: Sequence[int], cut: Cut) -> Tensor:
+    """The units of a group but those that a rule names."""
+    there = cut.group.units
+    if units[-1] >= there or len(units) >= there:
+        raise RecipeError(
+            say(
+                "{targets}: units={units}; accepted: indices of {group}, 0 to {last}, and one at least stays",
+                targets=", ".join(rule.targets),
+                units=shown(list(units)),
+                group=cut.group.name,
+                last=there - 1,
+            )
+        )
+    stays = torch.ones(there, dtype=torch.bool)
+    stays[list(units)] = False
+    return stays.nonzero().flatten()
 
 
 def soft_gains(cuts: Sequence[tuple[Cut, Tensor]], factor: float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

@@ -49,6 +49,7 @@ class Recipe:
         factor: float | None = None,
         multiple: int = 1,
         at_least: int = 1,
+        units: Sequence[int] | None = None,
     ) -> Recipe:
         """Add a pruning rule.
 
@@ -57,12 +58,13 @@ class Recipe:
         channels or neurons, removed), "layer" (depth: whole branches beside a residual; one ranking over all that the targets
         mean, by their mean score a weight), "N:M" (neither sparsity nor threshold), "RxC" blocks, or "gate": the whole
         input or recurrent matrix of a gate of an LSTM or GRU.
+        units: instead of a sparsity or threshold, with granularity="unit", the indices of the units that go.
         multiple, at_least: for units, the number that stays in a group is rounded to a multiple (of 8, say, which
         hardware likes) and is never below at_least. mode: "hard" sets to zero; "scale" multiplies by ``factor``; "shrink" is sign(w) max(|w| - t, 0)
         (soft thresholding; Donoho 1995, IEEE Trans. Inf. Theory 41(3), eq. 4). Raises :class:`RecipeError`.
         """
         return self._with(
-            Prune(as_targets(targets), sparsity, threshold, criterion, granularity, scope, mode, factor, multiple, at_least)
+            Prune(as_targets(targets), sparsity, threshold, criterion, granularity, scope, mode, factor, multiple, at_least, units)  # type: ignore[arg-type]
         )
 
     def quantize(

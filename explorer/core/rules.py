@@ -53,6 +53,7 @@ class Prune:
     factor: float | None = None
     multiple: int = 1
     at_least: int = 1
+    units: tuple[int, ...] | None = None
     rule: ClassVar[str] = "prune"
 
     def __post_init__(self) -> None:
@@ -94,6 +95,8 @@ class Prune:
                         granularity=self.granularity,
                     ),
                 )
+        elif self.units is not None:
+            object.__setattr__(self, "units", _units(self, where))
         elif (self.sparsity is None) == (self.threshold is None):
             raise wrong(where, say("give either sparsity= or threshold=, one of them"))
         if self.sparsity is not None:
@@ -132,6 +135,17 @@ class Prune:
     def kind(self) -> str:
         """``unit-prune`` and ``layer-prune`` for structured pruning, else ``weight-prune``."""
         return {"unit": UNIT_PRUNE, "layer": LAYER_PRUNE}.get(self.granularity, WEIGHT_PRUNE)
+
+
+def _units(rule: Prune, where: str) -> tuple[int, ...]:
+    """The units that a rule names one by one, ascending."""
+    named: object = rule.units
+    if not (isinstance(named, (list, tuple)) and named and all(whole(unit) and unit >= 0 for unit in named)):
+        raise wrong(where, say("units={units}; accepted: one index or more, from 0", units=shown(named)))
+    alone = rule.granularity == "unit" and rule.sparsity is None and rule.threshold is None and rule.scope == "layer"
+    if not alone or rule.multiple > 1 or rule.at_least > 1:
+        raise wrong(where, say("units= fixes the cut; accepted with granularity='unit', without sparsity, threshold, scope and multiple"))
+    return tuple(sorted(set(named)))
 
 
 @dataclass(frozen=True)

@@ -27,18 +27,24 @@ from .runners import Run
 from .seen import Work
 
 FIRST_LOOK = 512  # samples after which a scan may stop a point for the first time
+GLANCE = 64  # samples after which all points are known roughly, so that something can be shown
 KEPT_SCANS = 4
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a scan knows of one plan: its metric and the change from the base. low, high: where the figure of the whole split lies."""
+    """What a scan knows of one plan from its first ``n`` samples: its metric, and the change from the base.
+
+    Both with the intervals of an evaluation of ``n`` samples: they speak of samples not in the split. within: the change of the
+    *whole split* lies there, at all looks of the scan together (by it a point is finished); None without an interval.
+    """
 
     plan: str
     n: int
     total: int
     value: Figure
     change: Figure
+    within: tuple[float, float] | None
 
     @property
     def complete(self) -> bool:
@@ -60,10 +66,10 @@ class _Columns:
 
 
 def edges(total: int, looks: Sequence[int], exactly: bool) -> list[int]:
-    """Where a scan looks: with ``exactly`` at the engine's own chunk edges, else at 512, 1024 ... and the end."""
+    """Where a scan looks: with ``exactly`` at the engine's own chunk edges, else at 64, 512, 1024 ... and the end."""
     if exactly:
         return list(looks)
-    out, at = [], FIRST_LOOK
+    out, at = [GLANCE] if total > GLANCE else [], FIRST_LOOK
     while at < total:
         out.append(at)
         at *= 2
@@ -71,25 +77,32 @@ def edges(total: int, looks: Sequence[int], exactly: bool) -> list[int]:
 
 
 class Scan:
-    """Plans beside a base plan on one engine. ``steps`` does one chunk of all that is not settled, then says so."""
+    """Plans beside a base plan on one engine. ``steps`` does one chunk of all that is not settled, then says so.
 
-    def __init__(self, run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None) -> None:
+    samples: only so many, the first of the split's stratified order.
+    """
+
+    def __init__(
+        self, run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None, samples: int | None = None
+    ) -> None:
         self.run, self.base, self.split, self.tolerance = run, base, split, tolerance
         self.plans = {plan.digest: plan for plan in plans}
         self.data = run.data(split)
-        self.edges = edges(self.data.total, self.data.looks, tolerance is None)
-        self.within = Within.looks(self.data.total, len(self.edges) - 1)
+        self.total = min(samples or self.data.total, self.data.total)
+        self.edges = [self.total] if samples else edges(self.data.total, self.data.looks, tolerance is None)
+        self.within = Within.looks(self.data.total, sum(FIRST_LOOK <= edge < self.data.total for edge in self.edges))
         self.columns = {digest: _Columns() for digest in self.plans}
         self.columns.setdefault(base.digest, _Columns())
         self.settled: set[str] = set()
+        self.metric = ""  # the main one's name, once something was seen
         self.evaluated = 0  # samples times plans: tests count them
         self._estimates: dict[tuple[str, int], Estimate] = {}
 
     @property
     def work_done(self) -> tuple[int, int]:
         """(samples seen of all plans, those to see at most)."""
-        seen = sum(self.data.total if d in self.settled else self.columns[d].n for d in self.plans)
-        return seen, self.data.total * len(self.plans)
+        seen = sum(self.total if d in self.settled else self.columns[d].n for d in self.plans)
+        return seen, self.total * len(self.plans)
 
     def steps(self, work: Work) -> Iterator[int]:
         """Yields the number of samples seen after each chunk. Raises :class:`Cancelled`; call again to go on."""
@@ -106,12 +119,12 @@ class Scan:
             yield stop
 
     def _is_settled(self, digest: str) -> bool:
-        if self.columns[digest].n >= self.data.total:
+        if self.columns[digest].n >= self.total:
             return True
-        if self.tolerance is None:
+        if self.tolerance is None or self.columns[digest].n < FIRST_LOOK:
             return False
-        found = self.estimate(digest).change
-        return found.low is not None and found.high is not None and found.high - found.low <= 2 * self.tolerance
+        found = self.estimate(digest).within
+        return found is not None and found[1] - found[0] <= 2 * self.tolerance
 
     def estimate(self, digest: str) -> Estimate:
         """What is known of a plan; at least one chunk was seen."""
@@ -120,10 +133,12 @@ class Scan:
         if key not in self._estimates:
             metrics, table = self.run.metrics, self.columns[digest].table(n)
             before = self.columns[self.base.digest].table(n)
-            values = metrics.figures(table, self.split, self.within)
-            main = next(iter(values))
-            change = metrics.changes(before, table, self.split, self.within)[main]
-            self._estimates[key] = Estimate(digest, n, self.data.total, values[main], change)
+            values = metrics.figures(table, self.split)
+            self.metric = main = next(iter(values))
+            change = metrics.changes(before, table, self.split)[main]
+            sharp = change if n >= self.data.total else metrics.changes(before, table, self.split, self.within)[main]
+            within = None if sharp.low is None or sharp.high is None else (sharp.low, sharp.high)
+            self._estimates[key] = Estimate(digest, n, self.data.total, values[main], change, within)
         return self._estimates[key]
 
     def _job(self, plan: Plan, work: Work) -> Job:
@@ -210,12 +225,16 @@ class Scan:
             self.evaluated += size
 
 
-def scan_of(run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None) -> Scan:
-    """A scan of these plans; one that was begun before is taken up again."""
-    key = (base.digest, tuple(plan.digest for plan in plans), split, tolerance)
+def scan_of(
+    run: Engine, base: Plan, plans: Sequence[Plan], split: str, tolerance: float | None, samples: int | None = None, resume: bool = True
+) -> Scan:
+    """A scan of these plans; one that was begun before is taken up again, unless ``resume`` is False."""
+    key = (base.digest, tuple(plan.digest for plan in plans), split, tolerance, samples)
     kept: dict[Any, Scan] = run.__dict__.setdefault("_scans", {})
-    found = kept.pop(key, None) or Scan(run, base, plans, split, tolerance)
+    earlier = kept.pop(key, None)
+    found = earlier if earlier is not None and resume else Scan(run, base, plans, split, tolerance, samples)
     kept[key] = found
     while len(kept) > KEPT_SCANS:
         kept.pop(next(iter(kept)))
     return found
+

@@ -1,161 +1,128 @@
-"""How much each layer, cut alone, costs: the metric over sparsities, one curve a layer."""
+"""How much each layer or group of units, changed alone, costs: the metric over sparsities or bits, one curve each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..compress.resolve import resolve
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..evaluate.engine import engine
-from ..evaluate.evaluator import PRECISIONS
-from ..evaluate.scan import Estimate, scan_of
-from ..models.device import pick
 from ..models.subject import Subject
+from .compare import TOLERANCE, Progress, compare
+from .shares import share_of_group, share_of_layer
+from .sweep import BITS, SPARSITIES, Sweep, able, protected, sweep_of, targets_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SPARSITIES = tuple(i / 10 for i in range(1, 10))
-TOLERANCE = 0.005  # an adaptive scan stops a point when its change is known to +- this
-
-Candidates = Mapping[Any, Recipe]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A scan on its way. estimates: {key of the candidate: what is known of it}."""
-
-    estimates: Mapping[Any, Estimate]
-    settled: int
-    done: int
-    total: int
-
-
-def compare(
-    subject: Subject,
-    candidates: Candidates,
-    base: Recipe | None = None,
-    *,
-    split: str = "validation",
-    precision: str = "full",
-    device: Any = None,
-    exact: bool = True,
-    tolerance: float = TOLERANCE,
-    cancel: Callable[[], bool] | None = None,
-    user: Hashable = None,
-) -> Iterator[Progress]:
-    """Judge any recipes against a base (the original) on the same samples; all of them sharpen with every chunk.
-
-    candidates: {key: recipe}. exact: every sample for every one; else one is finished once its change of the main metric is known
-    to within ``tolerance`` (95 %, over all looks together; fractions). A scan that was cancelled, or left, goes on where it
-    stopped when the same is asked again. Raises as :func:`explorer.evaluate`.
-    """
-    if precision not in PRECISIONS:
-        raise RecipeError(
-            say(
-                "precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)
-            )
-        )
-    if not exact and not tolerance > 0:
-        raise RecipeError(say("tolerance={tolerance}; accepted: a fraction above 0", tolerance=tolerance))
-    with subject.steady():
-        plans = {key: resolve(subject, recipe) for key, recipe in candidates.items()}
-        run = engine(subject, pick(device), precision)
-        scan = scan_of(
-            run, resolve(subject, base or Recipe()), list(plans.values()), split, None if exact else tolerance
-        )
-
-    def now() -> Progress:
-        found = {key: scan.estimate(plan.digest) for key, plan in plans.items()}
-        return Progress(found, len(scan.settled), *scan.work_done)
-
-    steps = None
-    while plans:
-        with run.work(user, False, cancel) as work:
-            steps = steps or scan.steps(work)
-            if next(steps, None) is None:
-                break
-        yield now()
-    if plans:
-        yield now()
+__all__ = ["BITS", "SPARSITIES", "Progress", "compare", "sensitivity", "sensitivity_steps"]
 
 
 def sensitivity_steps(
     subject: Subject,
     recipe: Recipe | None = None,
     *,
-    layers: Sequence[str] | None = None,
+    targets: Sequence[str] | str | None = None,
+    by: str = "sparsity",
     sparsities: Sequence[float] = SPARSITIES,
+    bits: Sequence[int] = BITS,
+    granularity: str | None = None,
     criterion: str = "l1",
-    granularity: str = "weight",
+    mode: str = "hard",
+    factor: float | None = None,
+    quantizer: str = "minmax",
+    scheme: str = "symmetric",
     **settings: Any,
 ) -> Iterator[tuple[pd.DataFrame, Progress]]:
     """As :func:`sensitivity`, after every chunk: (the table so far, how far it is)."""
     base = recipe or Recipe()
-    for sparsity in sparsities:
-        if not 0 <= sparsity < 1:
-            raise RecipeError(say("sparsity={sparsity}; accepted: 0 <= sparsity < 1", sparsity=sparsity))
-    names = list(layers) if layers is not None else [layer.name for layer in subject.layers]
-    known = {layer.name for layer in subject.layers}
-    names = [name if name in known else subject.layer(name).name for name in names]
-    candidates = {
-        (name, s): base.prune(name, sparsity=s, criterion=criterion, granularity=granularity)
-        for name in names
-        for s in sparsities  # type: ignore[arg-type]
-    }
+    sweep = sweep_of(by, bits if by == "bits" else sparsities, granularity, criterion, mode, factor, quantizer, scheme)
+    meant = targets_of(subject, sweep, targets)
+    locked = protected(subject, base, meant)
+    free = [target for target in meant if target.name not in locked]
+    fit, skipped = able(subject, sweep, free, base, must=targets is not None)
+    skipped |= {name: say("it is protected by the recipe") for name in locked}
+    if not fit:
+        raise RecipeError(say("{subject}: nothing to scan", subject=subject.name))
+    cuts = subject.structure.cuts if sweep.granularity == "unit" else {}
+    shares = {t.name: share_of_group(subject, cuts[t.group]) if t.group else share_of_layer(subject, t.name) for t in fit}
+    candidates: Mapping[Hashable, Recipe] = {(t, point): sweep.edit(base, t.rule, point) for t in fit for point in sweep.points}
+    about = {
+        "sweep": sweep, "recipe": base, "subject": subject.name, "split": settings.get("split", "validation"), "skipped": skipped,
+    }  # fmt: skip
     for progress in compare(subject, candidates, base, **settings):
-        yield _table(progress), progress
+        yield _table(subject, sweep, progress, shares, about), progress
 
 
-def _table(progress: Progress) -> pd.DataFrame:
+def _table(subject: Subject, sweep: Sweep, progress: Progress, shares: Mapping[str, Any], about: Mapping[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for (layer, sparsity), found in progress.estimates.items():
-        start = found.value.value - found.change.value  # the base, on the same samples
-        low, high = (None if one is None else start + one for one in (found.change.low, found.change.high))
-        rows.append((layer, sparsity, found.value.value, low, high, found.change.value, found.n))
-    return pd.DataFrame(rows, columns=["layer", "sparsity", "metric", "low", "high", "change", "n"])
+    for (target, point), found in progress.estimates.items():  # type: ignore[misc]
+        value, change = found.value, found.change
+        for layer in target.layers:  # layers of one group are cut together: one curve
+            rows.append(
+                (layer, point, value.value, value.low, value.high, found.n, change.value, change.low, change.high,
+                 target.group, sweep.granularity, target.kind, *shares[target.name])
+            )  # fmt: skip
+    names = ["layer", sweep.by, "metric", "low", "high", "n", "change", "change_low", "change_high", "group", "granularity", "kind"]
+    table = pd.DataFrame(rows, columns=[*names, "parameters", "macs"])
+    table.attrs = {**about, "metric": progress.metric, "lower_is_better": progress.metric in subject.task.lower_is_better}
+    return table
 
 
 def sensitivity(
     subject: Subject,
     recipe: Recipe | None = None,
     *,
-    layers: Sequence[str] | None = None,
+    targets: Sequence[str] | str | None = None,
+    by: str = "sparsity",
     sparsities: Sequence[float] = SPARSITIES,
+    bits: Sequence[int] = BITS,
+    granularity: str | None = None,
     criterion: str = "l1",
-    granularity: str = "weight",
+    mode: str = "hard",
+    factor: float | None = None,
+    quantizer: str = "minmax",
+    scheme: str = "symmetric",
     split: str = "validation",
     precision: str = "full",
     device: Any = None,
     exact: bool = False,
     tolerance: float = TOLERANCE,
+    resume: bool = True,
     progress: Callable[[int, int], None] | None = None,
     cancel: Callable[[], bool] | None = None,
     user: Hashable = None,
 ) -> pd.DataFrame:
-    """Each layer cut alone, on top of ``recipe``, at each sparsity.
+    """Each layer, or each group of coupled units, changed alone on top of ``recipe``, step by step.
 
-    Returns a table with a row a layer and sparsity: metric (the main one, a fraction), low and high (where it lies over the whole
-    split, 95 %; None where the metric has no interval), change (from the recipe, on the same samples), n (samples seen).
-    exact: all samples; else a point is finished once its change is known to +- ``tolerance``. ``progress(done, total)`` counts
-    samples times points. Raises :class:`RecipeError`, :class:`EvaluationError`, :class:`Cancelled`; asked again, a cancelled scan
-    goes on where it stopped.
+    targets: layers, modules, patterns or groups; None: all to which this applies. by: "sparsity" (``sparsities``: fractions
+    in [0, 1)) or "bits" (``bits``: 8 ... 2). granularity: for sparsity "weight" (default), "unit" (whole groups are
+    removed) or a block such as "4x1"; for bits "channel" (default) or "tensor". criterion, mode, factor (0.5 with
+    mode="scale", where none is given), quantizer, scheme: as in :class:`explorer.Recipe`.
+
+    Returns a table with a row a layer and step. layer; sparsity or bits; metric (the main one, a fraction), low, high (its 95 %
+    interval); n (samples seen); change (from the recipe on the same samples), change_low, change_high (its paired interval; None
+    for a metric that has none); group (of units: the layers of a group are coupled, are cut together and have the same curve);
+    granularity; kind (of layer or unit); parameters, macs (fractions of the whole model's; of a group, what goes with its units). A point of all samples has the figures and intervals of :func:`explorer.evaluate`. ``table.attrs`` holds how it was
+    made, and under "skipped" what could not be scanned and why.
+
+    exact: all samples; else a point is finished once the change of the whole split is known to +- ``tolerance`` (95 %, over all
+    looks). ``progress(done, total)`` counts samples times points. Raises :class:`RecipeError`, :class:`UnsupportedError` (before
+    work starts), :class:`EvaluationError`, :class:`Cancelled`; asked again, a cancelled scan goes on where it stopped, unless
+    ``resume`` is False. Method: Li et al. 2017, arXiv 1608.08710, section 3.2.
     """
     last = None
     steps = sensitivity_steps(
-        subject, recipe, layers=layers, sparsities=sparsities, criterion=criterion, granularity=granularity, split=split,
-        precision=precision, device=device, exact=exact, tolerance=tolerance, cancel=cancel, user=user,
+        subject, recipe, targets=targets, by=by, sparsities=sparsities, bits=bits, granularity=granularity, criterion=criterion,
+        mode=mode, factor=factor, quantizer=quantizer, scheme=scheme, split=split, precision=precision, device=device, exact=exact, tolerance=tolerance,
+        resume=resume, cancel=cancel, user=user,
     )  # fmt: skip
     for table, state in steps:
         last = table
         if progress is not None:
             progress(state.done, state.total)
-    if last is None:
-        raise RecipeError(say("{subject}: no layers or no sparsities to scan", subject=subject.name))
+    assert last is not None
     return last

@@ -249,7 +249,7 @@ def same_for_all_like(
         if isinstance(moved, Prune):
             moved = replace(moved, scope="layer")
             if not pattern(moved.granularity):
-                moved = replace(moved, threshold=None, sparsity=min(sparsity.get(kind, 0.0), 0.9999))
+                moved = replace(moved, threshold=None, units=None, sparsity=min(sparsity.get(kind, 0.0), 0.9999))
         recipe = recipe._with(moved)
     return recipe
 

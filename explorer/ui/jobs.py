@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +19,8 @@ Tell = Callable[[int, int], None]
 
 @dataclass
 class Job:
-    """found: what was yielded so far. done, total: progress. key: what it was asked to do."""
+    """found: what was yielded so far. done, total: progress. key: what it was asked to do. cancelled: it was, before its end.
+    before: seconds of an earlier job that this one goes on from."""
 
     key: object
     found: list[Any] = field(default_factory=list)
@@ -25,11 +28,30 @@ class Job:
     total: int = 0
     error: str = ""  # a message, or the text of what was not foreseen
     running: bool = True
+    cancelled: bool = False
+    before: float = 0.0
+    began: float = field(default_factory=time.perf_counter)
+    ended: float | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
         """It ends at its next question."""
         self._stop.set()
+
+    @property
+    def latest(self) -> Any:
+        """What was yielded last, or None."""
+        return self.found[-1] if self.found else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
+    @property
+    def spent(self) -> float:
+        """Seconds of work."""
+        return self.before + (self.ended or time.perf_counter()) - self.began
 
     def _told(self, done: int, total: int) -> None:
         self.done, self.total = done, total
@@ -39,21 +61,28 @@ class Job:
             for one in make(self._told, self._stop.is_set):
                 self.found.append(one)
         except Cancelled:
-            pass
+            self.cancelled = True
         except ExplorerError as error:
             self.error = error.message
         except Exception as error:  # a thread's traceback reaches nobody
             self.error = f"{type(error).__name__}: {error}"
         finally:
+            self.ended = time.perf_counter()
             self.running = False
 
 
-def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]]) -> Job:
-    """Run ``make(progress, cancel)`` in a thread; a job of that name that still runs is stopped."""
+class _Session:
+    """Lives as long as the session; what still runs for it stops with it."""
+
+
+
+def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]], spent: float = 0.0) -> Job:
+    """Run ``make(progress, cancel)`` in a thread; a job of that name that still runs is stopped, and all stop with the session."""
     before = current(name)
     if before is not None:
         before.stop()
-    job = Job(key)
+    job = Job(key, before=spent)
+    weakref.finalize(st.session_state.setdefault("job-session", _Session()), job.stop)
     st.session_state[f"job-{name}"] = job
     threading.Thread(target=job._work, args=(make,), daemon=True, name=name).start()
     return job

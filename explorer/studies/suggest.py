@@ -1,0 +1,269 @@
+"""Per-layer sparsities (or bits) from sensitivity curves, for a size, an accepted drop or a sparsity of the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..compress.resolve import resolve
+from ..core.errors import Cancelled, RecipeError
+from ..core.message import say
+from ..core.recipe import Recipe
+from ..core.report import Report
+from ..evaluate.costs import counts
+from ..evaluate.evaluator import evaluate
+from ..models.subject import Subject
+from .curves import Move, Step, first, path, worst
+from .sweep import Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Goal = Literal["size", "drop", "sparsity"]
+NEEDED = ("layer", "group", "metric", "n", "change")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided for one layer or group, and why.
+
+    point: its sparsity or bits, None if it is left as it is. drop: of the metric when it alone is changed so (positive is worse),
+    low, high: its interval; saved: bytes (of the whole model) that it alone saves; price: drop per byte saved of its last step;
+    next_price: of the step that was not made.
+    """
+
+    target: str
+    layers: tuple[str, ...]
+    point: float | None
+    drop: float
+    low: float | None
+    high: float | None
+    n: int
+    saved: float
+    price: float
+    next_price: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A recipe for a goal, with a decision a layer or group.
+
+    goal, wanted: what was asked for. predicted: the sum of the layers' drops. measured: the drop of all of them together, and
+    report the evaluation that says so: drops of layers do not add up, since what one layer loses the next may not miss, or may
+    miss twice.
+    """
+
+    recipe: Recipe
+    decisions: tuple[Decision, ...]
+    goal: Goal
+    wanted: float
+    predicted: float
+    measured: float
+    report: Report
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """{layer or group: why}."""
+        return {decision.target: decision.reason for decision in self.decisions}
+
+    def table(self) -> pd.DataFrame:
+        """The decisions, a row each."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(decision) for decision in self.decisions])
+
+
+def suggest(
+    subject: Subject,
+    table: pd.DataFrame,
+    *,
+    size: float | None = None,
+    drop: float | None = None,
+    sparsity: float | None = None,
+    device: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+    user: Hashable = None,
+) -> Suggestion:
+    """A sparsity (or bits) for every layer or group of a table that :func:`explorer.sensitivity` made.
+
+    One goal: size (bytes of the whole model, at most), drop (of the main metric, as a fraction, at most), or sparsity (of all
+    weights, at least). Every curve is replaced by its lower convex hull over the bytes that it saves, and the steps of all hulls
+    are made in order of their price, drop per byte: the Lagrangian optimum where drops and savings add up (Everett 1963; Shoham,
+    Gersho 1988). They do not quite: therefore the length of that path is found by bisection on the whole model: sizes and
+    sparsities are counted, and the drop is measured by :func:`explorer.evaluate` on the table's split. So the goal is met by the
+    model itself, not by the sum. Chosen on that split, the drop is a little flattered; the export scores the test split.
+
+    ``progress(done, total)`` counts evaluations. Raises :class:`RecipeError` (no goal, or one that the scanned steps cannot
+    reach), :class:`Cancelled`.
+    """
+    goal, wanted = _goal(size, drop, sparsity)
+    about = _about(subject, table, goal)
+    sweep, base = about["sweep"], about["recipe"]
+    layers = {name: tuple(dict.fromkeys(rows["layer"])) for name, rows in _by_target(table)}
+    curves = _curves(subject, table, sweep, base, layers, about["lower_is_better"], "weights" if goal == "sparsity" else "bytes")
+    moves = path(curves)
+    trials = Trials(subject, sweep, base, layers, moves, about, device, cancel, user, progress)
+    k = _length(goal, wanted, trials, len(moves))
+    chosen = trials.points(k)
+    decisions = tuple(_decide(name, layers[name], curves[name], moves, k, chosen.get(name), goal, about["metric"], sweep.by) for name in curves)
+    report = trials.report(k)
+    predicted = worst([decision.drop for decision in decisions])
+    return Suggestion(trials.recipe(k), decisions, goal, wanted, predicted, trials.drop(k), report)
+
+
+def _goal(size: float | None, drop: float | None, sparsity: float | None) -> tuple[Goal, float]:
+    given: dict[Goal, float] = {name: v for name, v in (("size", size), ("drop", drop), ("sparsity", sparsity)) if v is not None}  # type: ignore[misc]
+    if len(given) != 1:
+        raise RecipeError(say("give one goal: size= (bytes), drop= or sparsity= (fractions); got {given}", given=", ".join(given) or say("none")))
+    [(name, value)] = given.items()
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    fine = number and (value > 0 if name == "size" else 0 <= value < 1 if name == "sparsity" else value >= 0)
+    if not fine:
+        accepted = {"size": say("bytes above 0"), "drop": say("a number from 0, in units of the metric"), "sparsity": say("a number in [0, 1)")}[name]
+        raise RecipeError(say("{name}={value!r}; accepted: {accepted}", name=name, value=value, accepted=accepted))
+    return name, float(value)
+
+
+def _about(subject: Subject, table: Any, goal: str) -> dict[str, Any]:
+    about = getattr(table, "attrs", {})
+    if not isinstance(about.get("sweep"), Sweep) or not all(name in table.columns for name in NEEDED):
+        raise RecipeError(say("the table does not say how it was made; accepted: what explorer.sensitivity returned"))
+    if about["subject"] != subject.name:
+        raise RecipeError(say("the table is of {other}, not of {subject}", other=about["subject"], subject=subject.name))
+    if goal == "sparsity" and (about["sweep"].by == "bits" or about["sweep"].mode != "hard"):
+        raise RecipeError(say("sparsity= needs curves of hard pruning: bits and attenuation make no zeros; accepted: size= or drop="))
+    return dict(about)
+
+
+def _by_target(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """(layer or group, its rows), in the table's order."""
+    names = table["group"].where(table["group"] != "", table["layer"])
+    return [(str(name), rows) for name, rows in table.groupby(names, sort=False)]
+
+
+def _curves(
+    subject: Subject, table: pd.DataFrame, sweep: Sweep, base: Recipe, layers: Mapping[str, tuple[str, ...]], lower: bool, what: str
+) -> dict[str, list[Step]]:
+    """{layer or group: its steps}, the first of which changes nothing."""
+    start = counts(subject, resolve(subject, base))
+    sign = 1.0 if lower else -1.0
+    curves = {}
+    for name, rows in _by_target(table):
+        steps = [Step(None)]
+        for row in rows.drop_duplicates(sweep.by).to_dict("records"):
+            found = counts(subject, resolve(subject, sweep.edit(base, layers[name][0], row[sweep.by])))
+            saved = start.bytes - found.bytes if what == "bytes" else start.nonzero - found.nonzero
+            low, high = _bounds(row, sign)
+            steps.append(Step(float(row[sweep.by]), sign * row["change"], low, high, int(row["n"]), float(saved)))
+        curves[name] = steps
+    return curves
+
+
+def _bounds(row: Mapping[str, Any], sign: float) -> tuple[float | None, float | None]:
+    ends = [row.get("change_low"), row.get("change_high")]
+    if any(end is None or end != end for end in ends):
+        return None, None
+    low, high = sorted(sign * float(end) for end in ends)  # type: ignore[arg-type]
+    return low, high
+
+
+class Trials:
+    """The whole model after the first k moves of the path: its recipe, counts and report."""
+
+    def __init__(
+        self, subject: Subject, sweep: Sweep, base: Recipe, layers: Mapping[str, tuple[str, ...]], moves: list[Move], about: Mapping[str, Any],
+        device: Any, cancel: Any, user: Any, progress: Any,
+    ) -> None:  # fmt: skip
+        self.subject, self.sweep, self.base, self.layers, self.moves, self.about = subject, sweep, base, layers, moves, about
+        self.settings = {"split": about["split"], "device": device, "cancel": cancel, "user": user}
+        self.progress, self.cancel = progress, cancel
+        self.reports: dict[int, Report] = {}
+        self.most = len(moves).bit_length() + 2  # evaluations, at most
+
+    def points(self, k: int) -> dict[str, float]:
+        """{layer or group: its sparsity or bits}."""
+        return {move.target: float(move.step.point or 0) for move in self.moves[:k]}
+
+    def recipe(self, k: int) -> Recipe:
+        """The base with all of them."""
+        recipe = self.base
+        for target, point in self.points(k).items():
+            recipe = self.sweep.edit(recipe, self.layers[target][0], point)
+        return recipe
+
+    def counted(self, k: int) -> Any:
+        if self.cancel is not None and self.cancel():
+            raise Cancelled(say("{subject}: suggestion cancelled", subject=self.subject.name))
+        return counts(self.subject, resolve(self.subject, self.recipe(k)))
+
+    def report(self, k: int) -> Report:
+        if k not in self.reports:
+            self.reports[k] = evaluate(self.subject, self.recipe(k), **self.settings)
+            if self.progress is not None:
+                self.progress(len(self.reports), max(self.most, len(self.reports)))
+        return self.reports[k]
+
+    def drop(self, k: int) -> float:
+        """Of the main metric, against the base, measured; positive is worse."""
+        sign = 1.0 if self.about["lower_is_better"] else -1.0
+        start, found = self.report(0), self.report(k)
+        return sign * (found.metrics[found.main] - start.metrics[start.main])
+
+
+def _length(goal: Goal, wanted: float, trials: Trials, most: int) -> int:
+    """How many moves of the path are made."""
+    if goal == "drop":
+        beyond = first(most, lambda k: trials.drop(k) > wanted)
+        return most if beyond is None else max(0, beyond - 1)
+    if goal == "size":
+        found, reached = first(most, lambda k: trials.counted(k).bytes <= wanted), trials.counted(most).bytes
+    else:
+        found, reached = first(most, lambda k: trials.counted(k).sparsity >= wanted), trials.counted(most).sparsity
+    if found is None:
+        raise RecipeError(
+            say(
+                "{goal}={wanted:g} is out of reach: the scanned steps come to {reached:g}; accepted: that, or a table of further steps",
+                goal=goal,
+                wanted=wanted,
+                reached=reached,
+            )
+        )
+    return found
+
+
+def _decide(
+    name: str, layers: tuple[str, ...], steps: list[Step], moves: list[Move], k: int, point: float | None, goal: Goal, metric: str, by: str
+) -> Decision:
+    """The decision for one curve, in words."""
+
+    def shown(step: Step) -> str:
+        return say("{bits:.0f} bits", bits=step.point) if by == "bits" else say("{percent:.0f} %", percent=100 * (step.point or 0))
+
+    mine = [(index, move) for index, move in enumerate(moves) if move.target == name]
+    done, later = [move for index, move in mine if index < k], [move for index, move in mine if index >= k]
+    step = done[-1].step if done else steps[0]
+    following = later[0] if later else None
+    price, next_price = done[-1].price if done else 0.0, following.price if following else None
+    unit = say("kB") if goal != "sparsity" else say("1,000 weights")
+    if not mine:
+        reason = say("left as it is: no scanned step saves anything")
+    elif following is not None and not done:
+        what = say("its first step, {point}, costs {price:.2g} for every {unit}", point=shown(following.step), price=1000 * following.price, unit=unit)
+        why = say("more than the accepted drop leaves") if goal == "drop" else say("and the goal is met without it")
+        reason = say("left as it is: {what}, {why}", what=what, why=why)
+    else:
+        noise = step.low is not None and step.high is not None and step.low <= 0 <= step.high
+        if step.drop <= 0:
+            cost = say("alone it costs nothing")
+        elif noise:
+            cost = say("alone it costs nothing that {n} samples can tell", n=step.n)
+        else:
+            cost = say("alone it costs {drop:.4f} of {metric}", drop=step.drop, metric=metric)
+        end = say("no further step was scanned")
+        if following is not None:
+            end = say("the next step, {point}, would cost {price:.2g} for every {unit}", point=shown(following.step), price=1000 * following.price, unit=unit)
+        reason = say("{point}: {cost}; {end}", point=shown(step), cost=cost, end=end)
+    return Decision(name, layers, point, step.drop, step.low, step.high, step.n, step.saved, price, next_price, reason)

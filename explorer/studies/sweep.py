@@ -1,0 +1,121 @@
+"""What a sensitivity scan tries: one layer or group changed alone, by one step of sparsity or bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..compress.resolve import resolve
+from ..core.errors import RecipeError, UnsupportedError, near
+from ..core.message import say
+from ..core.recipe import Recipe
+from ..core.targets import matches
+from ..models.subject import Subject
+
+SPARSITIES = tuple(i / 10 for i in range(1, 10))
+BITS = (8, 7, 6, 5, 4, 3, 2)
+FACTOR = 0.5  # of soft pruning, where none is named
+
+By = Literal["sparsity", "bits"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How every target is changed, and by which steps (sparsities or bits)."""
+
+    by: By = "sparsity"
+    points: tuple[float, ...] = SPARSITIES
+    granularity: str = "weight"
+    criterion: str = "l1"
+    mode: str = "hard"
+    factor: float | None = None
+    quantizer: str = "minmax"
+    scheme: str = "symmetric"
+
+    def edit(self, base: Recipe, target: str, point: float) -> Recipe:
+        """The base with one target changed."""
+        if self.by == "bits":
+            return base.quantize(target, bits=int(point), quantizer=self.quantizer, scheme=self.scheme, granularity=self.granularity)  # type: ignore[arg-type]
+        return base.prune(
+            target, sparsity=point, criterion=self.criterion, granularity=self.granularity, mode=self.mode, factor=self.factor  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Target:
+    """One curve. name: of the layer or group; layers: those that it changes (of a group, its producers); kind: of layer or unit."""
+
+    name: str
+    layers: tuple[str, ...]
+    kind: str
+    group: str = ""
+
+    @property
+    def rule(self) -> str:
+        """What a recipe's rule names."""
+        return self.layers[0] if self.group else self.name
+
+
+def sweep_of(
+    by: str, points: Sequence[float], granularity: str | None, criterion: str, mode: str, factor: float | None, quantizer: str, scheme: str
+) -> Sweep:
+    """The settings of a scan, checked. Raises :class:`RecipeError`."""
+    if by not in ("sparsity", "bits"):
+        raise RecipeError(say("by={by!r}; accepted: sparsity, bits", by=by))
+    for point in points:
+        number = isinstance(point, (int, float)) and not isinstance(point, bool)
+        if by == "sparsity" and not (number and 0 <= point < 1):
+            raise RecipeError(say("sparsity={sparsity!r}; accepted: 0 <= sparsity < 1", sparsity=point))
+        if by == "bits" and not (number and point in (*range(1, 9), 16)):
+            raise RecipeError(say("bits={bits!r}; accepted: a whole number from 1 to 8, or 16", bits=point))
+    if not len(points):
+        raise RecipeError(say("no {by} to scan; accepted: one value or more", by=by))
+    if by == "bits" and mode != "hard":
+        raise RecipeError(say("mode={mode!r} belongs to by='sparsity'; quantization has no modes", mode=mode))
+    factor = FACTOR if mode == "scale" and factor is None else factor
+    way = granularity or ("weight" if by == "sparsity" else "channel")
+    return Sweep(by, tuple(sorted(dict.fromkeys(points), reverse=by == "bits")), way, criterion, mode, factor, quantizer, scheme)  # type: ignore[arg-type]
+
+
+def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None) -> list[Target]:
+    """The layers, or for units the groups, that are meant; None: all."""
+    if sweep.by == "sparsity" and sweep.granularity == "unit":
+        there = [Target(g.name, g.producers, g.kind, g.name) for g in subject.groups]
+    else:
+        there = [Target(layer.name, (layer.name,), layer.kind) for layer in subject.layers]
+    if named is None:
+        return there
+    wanted = [named] if isinstance(named, str) else list(named)
+    for one in wanted:
+        if not any(_means(one, target) for target in there):
+            names = [target.name for target in there]
+            raise RecipeError(say("{name!r} names nothing to scan in {subject}; {hint}", name=one, subject=subject.name, hint=near(one, names)))
+    return [target for target in there if any(_means(one, target) for one in wanted)]
+
+
+def _means(wanted: str, target: Target) -> bool:
+    return wanted == target.group or any(matches(wanted, layer) for layer in target.layers)
+
+
+def able(
+    subject: Subject, sweep: Sweep, targets: Sequence[Target], base: Recipe, must: bool
+) -> tuple[list[Target], dict[str, str]]:
+    """(targets that can be changed so, {name: why another one cannot}); with ``must`` the first such reason is raised."""
+    fit, skipped = [], {}
+    for target in targets:
+        try:
+            resolve(subject, sweep.edit(base, target.rule, sweep.points[-1]))
+            fit.append(target)
+        except UnsupportedError as error:
+            skipped[target.name] = error.message
+            if must or len(skipped) == len(targets):
+                raise
+    return fit, skipped
+
+
+def protected(subject: Subject, base: Recipe, targets: Sequence[Target]) -> frozenset[str]:
+    """Names of targets that the base protects: their curves would be flat for that reason alone."""
+    kept = resolve(subject, base).protected
+    return frozenset(target.name for target in targets if kept.intersection(target.layers))
+
