@@ -117,7 +117,7 @@ def test_the_readmes_commands_are_accepted() -> None:
         commands[name].make_context(name, arguments)  # parses, runs nothing; what is missing or unknown raises
 
 
-def test_inspect_of_a_file_and_of_one_that_is_refused(tmp_path: Path, device: str) -> None:
+def test_inspect_of_a_file_and_of_one_that_is_refused(tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
@@ -129,9 +129,7 @@ def test_inspect_of_a_file_and_of_one_that_is_refused(tmp_path: Path, device: st
     assert result.exit_code == 2 and "error: " in result.stderr and "torch.nn.modules.linear.Linear" in result.stderr
 
 
-def test_inspect_of_a_large_file_reads_its_header_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
+def test_inspect_of_a_large_file_reads_its_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from safetensors.torch import save_file
 

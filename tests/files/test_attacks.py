@@ -41,7 +41,7 @@ def refused(path: Path, limits: Limits = OWN) -> LoadError:
 @pytest.mark.parametrize("container", hostile.CONTAINERS)
 @pytest.mark.parametrize("payload", hostile.PAYLOADS)
 def test_pickles_in_every_container_under_every_name(
-    payload: str, container: str, canary: Path, tmp_path: Path, device: str
+    payload: str, container: str, canary: Path, tmp_path: Path
 ) -> None:
     data = hostile.CONTAINERS[container](hostile.PAYLOADS[payload]())
     for suffix in hostile.SUFFIXES:
@@ -51,9 +51,7 @@ def test_pickles_in_every_container_under_every_name(
         path.unlink()
 
 
-def test_a_refused_pickle_names_what_it_would_call_and_how_to_convert_it(
-    canary: Path, tmp_path: Path, device: str
-) -> None:
+def test_a_refused_pickle_names_what_it_would_call_and_how_to_convert_it(canary: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(hostile.torch_zip({"a": hostile.Runs(exec, hostile.CODE)}))
     error = refused(path)
@@ -70,9 +68,7 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("case", hostile.PROGRAMS)
-def test_programs_that_ask_for_more_than_computing(
-    case: str, honest: bytes, canary: Path, tmp_path: Path, device: str
-) -> None:
+def test_programs_that_ask_for_more_than_computing(case: str, honest: bytes, canary: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(hostile.changed(honest, hostile.PROGRAMS[case]))
     refused(path)
@@ -80,7 +76,7 @@ def test_programs_that_ask_for_more_than_computing(
 
 @pytest.mark.parametrize("case", hostile.IGNORED)
 def test_parts_of_programs_that_torch_would_run_are_not_read(
-    case: str, honest: bytes, canary: Path, tmp_path: Path, device: str
+    case: str, honest: bytes, canary: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.pt2"
     path.write_bytes(honest)
@@ -92,14 +88,14 @@ def test_parts_of_programs_that_torch_would_run_are_not_read(
 
 
 @pytest.mark.parametrize("case", HEADERS)
-def test_headers_that_state_the_impossible(case: str, tmp_path: Path, device: str) -> None:
+def test_headers_that_state_the_impossible(case: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(HEADERS[case])
     refused(path)
 
 
 @pytest.mark.parametrize("case", hostile.ARCHIVES)
-def test_archives_that_unpack_to_too_much_or_elsewhere(case: str, tmp_path: Path, device: str) -> None:
+def test_archives_that_unpack_to_too_much_or_elsewhere(case: str, tmp_path: Path) -> None:
     path = tmp_path / "model.zip"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -108,7 +104,7 @@ def test_archives_that_unpack_to_too_much_or_elsewhere(case: str, tmp_path: Path
     assert [p.name for p in tmp_path.iterdir()] == ["model.zip"] and not Path("/tmp/evil").exists()
 
 
-def test_tensors_larger_than_their_bytes(tmp_path: Path, device: str) -> None:
+def test_tensors_larger_than_their_bytes(tmp_path: Path) -> None:
     for data in hostile.tensors_beyond().values():
         path = tmp_path / "model.pt"
         path.write_bytes(data)
@@ -122,7 +118,7 @@ def _whole(kind: str, honest: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy", "pt2", "export"])
-def test_files_cut_short_at_every_percent(kind: str, honest: bytes, tmp_path: Path, device: str) -> None:
+def test_files_cut_short_at_every_percent(kind: str, honest: bytes, tmp_path: Path) -> None:
     data = _whole(kind, honest)
     path = tmp_path / "model.bin"
     path.write_bytes(data)
@@ -177,17 +173,17 @@ def _fuzz(cases: int, honest: bytes, tmp_path: Path) -> None:
     attempt()
 
 
-def test_random_damage(honest: bytes, canary: Path, tmp_path: Path, device: str) -> None:
+def test_random_damage(honest: bytes, canary: Path, tmp_path: Path) -> None:
     _fuzz(100, honest, tmp_path)
 
 
 @pytest.mark.slow
-def test_random_damage_at_length(honest: bytes, canary: Path, tmp_path: Path, device: str) -> None:
+def test_random_damage_at_length(honest: bytes, canary: Path, tmp_path: Path) -> None:
     _fuzz(2000, honest, tmp_path)
 
 
 def test_a_shared_server_looks_in_a_child_first(
-    honest: bytes, canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+    honest: bytes, canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXPLORER_SHARED", "1")
     good = tmp_path / "good.safetensors"
@@ -204,7 +200,7 @@ def test_a_shared_server_looks_in_a_child_first(
         load_upload(program)
 
 
-def test_a_child_that_takes_too_much_is_ended(tmp_path: Path, device: str) -> None:
+def test_a_child_that_takes_too_much_is_ended(tmp_path: Path) -> None:
     from dataclasses import replace
 
     path = tmp_path / "large.pt"
@@ -213,14 +209,14 @@ def test_a_child_that_takes_too_much_is_ended(tmp_path: Path, device: str) -> No
         probe(path, limits=replace(STRANGERS, memory=256 << 20))
 
 
-def test_json_within_limits(device: str) -> None:
+def test_json_within_limits() -> None:
     assert parse_json('{"a": [1, {"b": 2}]}', "here", OWN) == {"a": [1, {"b": 2}]}
     for text in ("", "{", "[" * 200_000, "[" * 65 + "]" * 65, "x" * 10):
         with pytest.raises(LoadError, match="here"):
             parse_json(text, "here", OWN)
 
 
-def test_files_that_are_none(tmp_path: Path, device: str) -> None:
+def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="neither"):
         open_model(tmp_path, OWN)
     (tmp_path / "empty").write_bytes(b"")
@@ -239,7 +235,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_other_formats_are_refused_with_three_lines(kind: str, tmp_path: Path, device: str) -> None:
+def test_other_formats_are_refused_with_three_lines(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(FOREIGN[kind])
     error = refused(path)

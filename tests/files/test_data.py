@@ -57,7 +57,7 @@ def test_npz_gives_the_figures_of_the_data_in_memory(tmp_path: Path, device: str
     assert len(data) >= 300
 
 
-def test_splits_are_stratified_seeded_and_disjoint(tmp_path: Path, device: str) -> None:
+def test_splits_are_stratified_seeded_and_disjoint(tmp_path: Path) -> None:
     y = np.repeat([0, 1, 2], [60, 30, 10])
     np.savez(tmp_path / "d.npz", x=np.arange(100, dtype=np.float32)[:, None], y=y)
     source = read_data(tmp_path / "d.npz", OWN)
@@ -108,7 +108,7 @@ def test_tables(suffix: str, tmp_path: Path, device: str) -> None:
         inputs_of(source, replace(mapping, inputs=("c",)))
 
 
-def test_pictures_in_class_folders_are_scaled_and_normalized(tmp_path: Path, device: str) -> None:
+def test_pictures_in_class_folders_are_scaled_and_normalized(tmp_path: Path) -> None:
     red = np.zeros((8, 6, 3), dtype=np.uint8)
     red[..., 0] = 255
     members = {
@@ -131,7 +131,7 @@ def test_pictures_in_class_folders_are_scaled_and_normalized(tmp_path: Path, dev
     assert task_of(source, replace(mapping, validation=0.5)).display == "image"
 
 
-def test_lines_of_text_with_and_without_labels(tmp_path: Path, device: str) -> None:
+def test_lines_of_text_with_and_without_labels(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("pos\tgood 好\nneg\tbad\n\npos\tfine\n", encoding="utf-8")
     source = read_data(tmp_path / "a.txt", OWN)
     mapping = replace(propose(source), length=6)
@@ -142,7 +142,7 @@ def test_lines_of_text_with_and_without_labels(tmp_path: Path, device: str) -> N
     assert propose(read_data(tmp_path / "b.txt", OWN)).kind == "agreement"
 
 
-def test_what_does_not_fit_is_said(tmp_path: Path, device: str) -> None:
+def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=np.ones((10, 12), np.float32), y=np.linspace(0, 1, 10), z=np.full((10, 2), np.nan))
     source = read_data(tmp_path / "d.npz", OWN)
     ok = Mapping(("x",), "y", "regression")
@@ -202,14 +202,14 @@ DATA = {
 
 @pytest.mark.parametrize("case", DATA)
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet", ".zip", ".txt"])
-def test_hostile_data(case: str, suffix: str, canary: Path, tmp_path: Path, device: str) -> None:
+def test_hostile_data(case: str, suffix: str, canary: Path, tmp_path: Path) -> None:
     path = tmp_path / f"data{suffix}"
     path.write_bytes(DATA[case]())
     with pytest.raises(LoadError, match="data"):
         read_data(path, STRANGERS)
 
 
-def test_pictures_too_large_to_unpack(tmp_path: Path, device: str) -> None:
+def test_pictures_too_large_to_unpack(tmp_path: Path) -> None:
     picture = bytearray(_png(np.zeros((2, 2), np.uint8)))
     picture[16:24] = (50_000).to_bytes(4, "big") * 2  # IHDR's width and height
     picture[29:33] = __import__("zlib").crc32(bytes(picture[12:29])).to_bytes(4, "big")
@@ -234,9 +234,7 @@ def test_random_bytes_are_data_or_one_error(data: bytes, start: bytes, suffix: s
         assert "data" in str(error)
 
 
-def test_on_a_shared_server_a_child_reads_first(
-    canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
+def test_on_a_shared_server_a_child_reads_first(canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPLORER_SHARED", "1")
     path = tmp_path / "data.npz"
     path.write_bytes(_object_array())

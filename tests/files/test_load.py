@@ -116,7 +116,7 @@ def test_everything_that_needs_no_forward_pass_works_on_weights_alone(net: nn.Mo
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
 )
-def test_weights_of_every_floating_type(dtype: torch.dtype, tmp_path: Path, device: str) -> None:
+def test_weights_of_every_floating_type(dtype: torch.dtype, tmp_path: Path) -> None:
     from explorer.analysis.histogram import histogram
     from explorer.evaluate.costs import counts
 
@@ -129,7 +129,7 @@ def test_weights_of_every_floating_type(dtype: torch.dtype, tmp_path: Path, devi
     assert histogram(subject, "a.weight").entries == 128
 
 
-def test_tied_weights_are_one_layer(tmp_path: Path, device: str) -> None:
+def test_tied_weights_are_one_layer(tmp_path: Path) -> None:
     net = CharLM(tie=True)
     torch.save(net.state_dict(), tmp_path / "tied.pt")
     save_model(net, str(tmp_path / "tied.safetensors"))
@@ -169,7 +169,7 @@ def test_a_task_for_weights_alone_says_how_to_add_the_class(net: nn.Module, tmp_
         explorer.load(tmp_path / "a.pt", explorer.Task.agreement(torch.randn(3, 1, 6, 6)))
 
 
-def test_a_name_that_is_neither_sample_nor_file(tmp_path: Path, device: str) -> None:
+def test_a_name_that_is_neither_sample_nor_file(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="did you mean fashion-lenet5"):
         explorer.load("fashion-lenet6")
     with pytest.raises(LoadError, match="no such file"):

@@ -82,6 +82,6 @@ def test_the_original_answers_once_and_a_new_model_is_judged_by_its_own_outputs(
 
 
 @pytest.mark.parametrize("inputs", [None, 5, iter([1]), []])
-def test_inputs_that_are_no_data_set(inputs: object, device: str) -> None:
+def test_inputs_that_are_no_data_set(inputs: object) -> None:
     with pytest.raises(TaskError, match="validation"):
         explorer.Task.agreement(inputs)

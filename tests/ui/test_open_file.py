@@ -37,7 +37,7 @@ def test_names_are_never_paths(name: str, kept: str) -> None:
     assert uploads.safe(name) == kept
 
 
-def test_the_folder_is_gone_and_the_model_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_the_folder_is_gone_and_the_model_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     weights = {"fc.weight": torch.randn(5, 4)}
     received = uploads.receive("../my.pt", hostile.torch_zip(weights), load_upload)
@@ -88,7 +88,7 @@ def test_shapes_of_a_field() -> None:
             open_file.numbers(text, whole=True)
 
 
-def test_the_card_says_what_can_be_removed_and_why_not(device: str) -> None:
+def test_the_card_says_what_can_be_removed_and_why_not() -> None:
     table = rows(explorer.load("fashion-lenet5"))
     removable, why = list(table.values())[3:]
     assert removable == [20, 50, 500, None] and why[:3] == ["", "", ""] and why[3]

@@ -59,12 +59,12 @@ def test_a_function_or_a_subject_of_ones_own(module: str, name: str, device: str
     [("my_subjects", "accepted: package.module:function"), ("my_subjects:wrong", "gives a int"), ("my_subjects:broken", "no weights here"),
      ("my_subjects:nothing", "nothing"), ("no_such_module:x", "no_such_module"), (":x", "accepted")],
 )  # fmt: skip
-def test_what_is_no_subject(module: str, place: str, said: str, device: str) -> None:
+def test_what_is_no_subject(module: str, place: str, said: str) -> None:
     with pytest.raises(LoadError, match=said):
         options.read([f"--subject={place}"])
 
 
-def test_a_shared_server_runs_no_code_of_options(module: str, device: str) -> None:
+def test_a_shared_server_runs_no_code_of_options(module: str) -> None:
     assert not shared()
     options.read(["--shared"])
     assert shared() and os.environ[SHARED_VARIABLE] == "1"
