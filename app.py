@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from explorer.ui.netron import netron_routes  # noqa: E402  (the folder must be importable from any working directory)
+from explorer.ui import options  # noqa: E402  (the folder must be importable from any working directory)
+from explorer.ui.netron import netron_routes  # noqa: E402
 
+options.apply(sys.argv[1:])
 app = st.App(ROOT / "explorer" / "ui" / "main.py", routes=netron_routes())

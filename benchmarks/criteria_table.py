@@ -123,10 +123,10 @@ def _as_good(figure: Figure, best: Figure, lower: bool) -> bool:
 
 
 def main(names: list[str]) -> None:
-    above, _, below = TARGET.read_text(encoding="utf-8").partition(MARK)
-    known = {part.split("\n", 1)[0]: part for part in re.split(r"(?m)^## ", below)[1:]}
     for name in names or samples():
-        known[name] = "\n".join(section(name))[len("\n## ") :] + "\n"
+        made = "\n".join(section(name))[len("\n## ") :] + "\n"
+        above, _, below = TARGET.read_text(encoding="utf-8").partition(MARK)  # now: it may have been edited meanwhile
+        known = {part.split("\n", 1)[0]: part for part in re.split(r"(?m)^## ", below)[1:]} | {name: made}
         parts = ["## " + known[one].rstrip("\n") + "\n" for one in samples() if one in known]
         TARGET.write_text(above + MARK + "\n\n" + "\n".join(parts), encoding="utf-8")
 

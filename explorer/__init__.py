@@ -17,7 +17,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "samples": "explorer.models.samples",
-    "load": "explorer.models.samples",
+    "load": "explorer.files.load",
+    "open_app": "explorer.ui.server",
     "Subject": "explorer.models.subject",
     "Task": "explorer.models.task",
     "Recipe": "explorer.core.recipe",
@@ -92,6 +93,7 @@ __all__ = [
     "load_exported",
     "load_packed",
     "observers",
+    "open_app",
     "prune_by_error",
     "quantization_error",
     "quantizers",
@@ -147,11 +149,13 @@ if TYPE_CHECKING:
     from .export.bundle import export
     from .export.exporters import exporters
     from .export.files import load_exported, load_packed
+    from .files.load import load
     from .measure.explain import explain
-    from .models.samples import load, samples
+    from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
     from .studies.error_based import ErrorPruning, prune_by_error
     from .studies.joint_map import joint_cells, joint_map
     from .studies.sensitivity import sensitivity
     from .studies.suggest import Suggestion, suggest
+    from .ui.server import open_app

@@ -30,8 +30,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-TEXT = frozenset({"name", "model", "task", "score", "layer", "kind", "shape", "group", "tensors", "file", "metric", "block", "state", "layers"})
-Name = Annotated[str, typer.Argument(help="a sample model; `samples` lists them")]
+TEXT = frozenset(
+    {
+        "name",
+        "model",
+        "task",
+        "score",
+        "layer",
+        "kind",
+        "shape",
+        "group",
+        "tensors",
+        "file",
+        "metric",
+        "block",
+        "state",
+        "layers",
+    }
+)
+Name = Annotated[str, typer.Argument(help="a sample model (`samples` lists them), or a model file")]
+LARGE = 256 << 20  # bytes of weights above which `inspect` reads the header alone
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="a recipe.json; without it the original model")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; the fastest by default")]
 
@@ -73,7 +91,7 @@ def _table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]])
 
 
 def _load(name: str, recipe: Path | None) -> tuple[Subject, Recipe]:
-    from .models.samples import load
+    from .files.load import load
 
     if recipe is None:
         return load(name), Recipe()
@@ -126,7 +144,9 @@ def samples() -> None:
 @app.command()
 @_clearly
 def inspect(name: Name, recipe: RecipeFile = None) -> None:
-    """Show the layers and groups of a model, and what a recipe makes of them."""
+    """Show the layers and groups of a model, and what a recipe makes of them. Of a large file: its tensors, at once."""
+    if recipe is None and _tensors_of(Path(name)):
+        return
     from .compress.resolve import resolve
     from .evaluate.costs import counts
 
@@ -154,6 +174,32 @@ def inspect(name: Name, recipe: RecipeFile = None) -> None:
     if blocks:
         _show(_table("Blocks that can be removed whole (granularity layer)", ("block", "state", "layers"), blocks))
     typer.echo(_counted(seen.parameters, seen.nonzero, seen.sparsity, seen.bytes, seen.macs))
+
+
+def _tensors_of(path: Path) -> bool:
+    """The table of a large safetensors file or sharded checkpoint, from headers alone; False for anything else."""
+    from .files.header import FLOATING
+    from .files.inspect import headers
+
+    found = headers(path, LARGE) if path.exists() else None
+    if found is None:
+        return False
+    entries = [entry for header in found for entry in header.entries.values()]
+    rows = [
+        (e.name, "x".join(map(str, e.shape)) or "-", e.dtype, f"{e.numel:,}", f"{e.stop - e.start:,}") for e in entries
+    ]
+    _show(
+        _table(
+            f"{path.name}: tensors (counted from the header; no weight was read)",
+            ("layer", "shape", "dtype", "entries", "bytes"),
+            rows,
+        )
+    )
+    floating = sum(e.numel for e in entries if e.dtype in FLOATING)
+    typer.echo(
+        f"counted: {len(entries):,} tensors, {floating:,} floating entries, {sum(e.stop - e.start for e in entries):,} bytes"
+    )
+    return True
 
 
 def _counted(parameters: int, nonzero: int, sparsity: float, size: int, macs: int | None) -> str:

@@ -115,3 +115,36 @@ def test_the_readmes_commands_are_accepted() -> None:
     commands = get_command(app).commands  # type: ignore[attr-defined]
     for name, *arguments in found:
         commands[name].make_context(name, arguments)  # parses, runs nothing; what is missing or unknown raises
+
+
+def test_inspect_of_a_file_and_of_one_that_is_refused(tmp_path: Path, device: str) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"body.weight": torch.randn(30, 20), "body.bias": torch.zeros(30)}, tmp_path / "我的.safetensors")
+    result = run("inspect", tmp_path / "我的.safetensors")
+    assert result.exit_code == 0 and "body.weight" in result.output and "counted: 630 parameters" in result.output
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
+    result = run("inspect", tmp_path / "whole.pt")
+    assert result.exit_code == 2 and "error: " in result.stderr and "torch.nn.modules.linear.Linear" in result.stderr
+
+
+def test_inspect_of_a_large_file_reads_its_header_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from explorer import cli
+
+    save_file(
+        {"a.weight": torch.zeros(64, 32, dtype=torch.bfloat16), "ids": torch.arange(5)}, tmp_path / "a.safetensors"
+    )
+    monkeypatch.setattr(cli, "LARGE", 1000)
+    monkeypatch.setattr("explorer.files.load.load", lambda *_: pytest.fail("the weights were read"))
+    result = run("inspect", tmp_path / "a.safetensors")
+    assert (
+        result.exit_code == 0
+        and "BF16" in result.output
+        and "counted: 2 tensors, 2,048 floating entries, 4,136 bytes" in result.output
+    )

@@ -10,7 +10,9 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 # files, or single tests, that compute on the CPU wherever models are, with the reason
 ON_THE_CPU = {
+    "evaluate/test_coverage.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "evaluate/test_intervals.py": "intervals are computed from columns, which the engine keeps on the CPU",
+    "export/test_packing_hostile.py": "a file is read to the CPU, and nothing is computed",
     "models/test_ledger.py": "numbers of units are bookkeeping, and never leave the CPU",
     "models/test_stack.py::test_reversing_packed_data_is_its_own_inverse": "torch keeps batch sizes on the CPU",
     "models/test_subject.py::test_samples_are_shared": "a sample is loaded to the CPU",

@@ -216,7 +216,7 @@ def _lowest_go(subject: Subject, rule: Prune, name: str, scores: Tensor) -> Tens
     """Mask of one layer by its sparsity: a comparison with the k-th score, where ties leave no choice."""
     k = round((rule.sparsity or 0.0) * scores.numel())
     if 0 < k < scores.numel() and scores.dtype == torch.float32:
-        bins = subject.memo.get(("bins", subject.version, rule.criterion, name), lambda: Bins(scores))
+        bins = subject.memo.get(("bins", subject.version, criteria[rule.criterion]().key, name), lambda: Bins(scores))
         mask = scores > bins.kth(k, scores)
         if int(torch.count_nonzero(mask)) == scores.numel() - k:
             return mask

@@ -110,6 +110,10 @@ def export(
     Raises :class:`ExportError`, :class:`RecipeError` (recipe, unknown format), :class:`VerificationError`,
     :class:`Cancelled` and what evaluation raises.
     """
+    if subject.task.kind == "weights":
+        raise ExportError(
+            say("{subject}: {why}, so no file could be verified; explorer.compress gives the module", subject=subject.name, why=subject.task.why)
+        )
     folder = Path(folder).absolute()
     chosen = _formats(formats)
     _must_be_free(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -47,6 +48,38 @@ def to_channels_last(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last).copy_(tensor)
 
 
+class FairLock:
+    """A reentrant lock that is handed to whoever has waited longest; threading's may go to the same thread for ever."""
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._owner: int | None = None
+        self._depth = 0
+        self._line: deque[tuple[int, threading.Lock]] = deque()
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        with self._mutex:
+            if self._owner in (None, me):
+                self._owner, self._depth = me, self._depth + 1
+                return
+            gate = threading.Lock()
+            gate.acquire()
+            self._line.append((me, gate))
+        gate.acquire()  # let go by the one before, who has made us the owner
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            self._depth -= 1
+            if self._depth:
+                return
+            self._owner = None
+            if self._line:
+                self._owner, gate = self._line.popleft()
+                self._depth = 1
+                gate.release()
+
+
 class Replica:
     """Runs a module with some of its weights replaced, without touching the original.
 
@@ -61,7 +94,7 @@ class Replica:
         self.module = share(module)._apply(self.convert)
         self._parameters = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
-        self.lock = threading.RLock()
+        self.lock = FairLock()
 
     def convert(self, tensor: Tensor) -> Tensor:
         """A weight in this replica's device, dtype and layout."""

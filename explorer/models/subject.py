@@ -54,7 +54,7 @@ class Subject:
                 )
             )
         self.module = module
-        self.task = task
+        self.task = task.bound(module)
         self.name = name
         self.card = dict(card or {})
         self.memo = Memo()

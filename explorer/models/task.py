@@ -78,6 +78,7 @@ class Task:
     decode: Callable[[Any], Any] | None
     encode: Callable[[Any], Any] | None
     labels: tuple[str, ...] | None
+    why: str = ""  # of a task without data: what is missing
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class Task:
             if one is not None and not callable(one):
                 raise TaskError(say("{what}={one!r}; accepted: a function", what=what, one=one))
         given = {name: data for name, data in splits.items() if data is not None}
-        if "validation" not in given:
+        if "validation" not in given and kind != "weights":
             raise TaskError(
                 say('a task needs the split "validation"; given: {given}', given=", ".join(given) or say("none"))
             )
@@ -162,8 +163,44 @@ class Task:
         loss = more.pop("loss", per_token)
         return cls(splits=_splits(train, validation, test), loss=loss, kind="language_model", **more)
 
+    @classmethod
+    def agreement(cls, inputs: Any, *, train: Any = None, test: Any = None, **more: Any) -> Task:
+        """No labels: outputs are compared with the original model's own on the same inputs.
+
+        inputs: a tensor [N, ...], a list of samples, or a data set that yields inputs alone (a tensor, a tuple or a dict). Metrics,
+        one value a sample: agreement (the largest output is the same), kl (nats, of the softmax), cosine; where an output is a
+        single number, difference (root mean square) alone.
+        """
+        from .agreement import LOWER, score, unlabelled
+
+        splits = _splits(unlabelled(train), unlabelled(inputs), unlabelled(test))
+        return cls(splits=splits, score=score, lower_is_better=LOWER, kind="agreement", **more)
+
+    @classmethod
+    def weights_only(cls, why: str = "") -> Task:
+        """No data, or no forward pass: what needs one says so; histograms, thresholds, sizes and quantization errors work."""
+        made = cls(splits={}, kind="weights")
+        object.__setattr__(made, "why", why or say("this model came without data"))
+        return made
+
+    def bound(self, module: nn.Module) -> Task:
+        """The task for one model: for agreement, with the original's own outputs as targets."""
+        if self.kind != "agreement":
+            return self
+        from .agreement import answered
+
+        return answered(self, module)
+
     def dataset(self, split: str) -> Any:
         """The samples of a split. Raises :class:`TaskError` for a split that the task does not have."""
+        if self.kind == "weights":
+            raise TaskError(
+                say(
+                    "{why}, so nothing can be evaluated; accepted: explorer.Subject(module, task) with a task such as "
+                    "explorer.Task.agreement(inputs), which needs no labels",
+                    why=self.why,
+                )
+            )
         if split not in self.splits:
             raise TaskError(say("the task has no split {split!r}; {hint}", split=split, hint=near(split, self.splits)))
         return self.splits[split]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-FRACTIONS = frozenset({"accuracy", "precision", "recall", "f1", "next_token_accuracy", "r2"})
+FRACTIONS = frozenset({"accuracy", "precision", "recall", "f1", "next_token_accuracy", "r2", "agreement"})
 
 
 def size(nbytes: float) -> str:

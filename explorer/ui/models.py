@@ -1,21 +1,62 @@
-"""Subjects as the screen sees them, shared by every session."""
+"""Subjects as the screen sees them: samples and registered ones, shared by every session, and a session's own."""
 
 from __future__ import annotations
 
 import gc
 import threading
 
+import streamlit as st
+
 import explorer
+from explorer.core.errors import LoadError
+from explorer.core.message import say
 from explorer.models.subject import Subject
 
+OWN = "own-subjects"  # in the session's state: {name: Subject}
 _lock = threading.Lock()
 _opened: set[str] = set()
+_registered: dict[str, Subject] = {}
+
+
+def register(subject: Subject) -> None:
+    """Show a subject of this process to every session, before the samples. Raises :class:`LoadError` for a sample's name."""
+    if not isinstance(subject, Subject):
+        raise LoadError(say("{type}; accepted: an explorer.Subject", type=type(subject).__name__))
+    if subject.name in explorer.samples() and subject is not explorer.load(subject.name):
+        raise LoadError(say("a sample model has the name {name!r}; accepted: another name=", name=subject.name))
+    with _lock:
+        _registered[subject.name] = subject
+
+
+def choices() -> tuple[str, ...]:
+    """Names of the models that this session may open."""
+    own = st.session_state.get(OWN, {})
+    return tuple(dict.fromkeys([*own, *_registered, *explorer.samples()]))
+
+
+def default() -> str:
+    """The model that a session opens with."""
+    return next(iter(_registered), "fashion-lenet5")
+
+
+def keep(subject: Subject) -> str:
+    """Add a subject to this session alone, under a name that is free; that name."""
+    own: dict[str, Subject] = st.session_state.setdefault(OWN, {})
+    name, number = subject.name, 2
+    while name in explorer.samples() or name in _registered or name in own:
+        name, number = f"{subject.name} {number}", number + 1
+    subject.name = name
+    own[name] = subject
+    return name
 
 
 def open_subject(name: str) -> Subject:
-    """A sample, loaded once a process. Afterwards its objects are left out of garbage collection, which would
-    otherwise walk all of torch at every collection and hold up everybody's drags."""
-    subject: Subject = explorer.load(name)
+    """A session's own subject, a registered one or a sample, which is loaded once a process. Afterwards its objects are left
+    out of garbage collection, which would otherwise walk all of torch at every collection and hold up everybody's drags."""
+    own: dict[str, Subject] = st.session_state.get(OWN, {})
+    if name in own:
+        return own[name]
+    subject: Subject = _registered[name] if name in _registered else explorer.load(name)
     with _lock:
         if name not in _opened:
             _opened.add(name)

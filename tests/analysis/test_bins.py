@@ -21,8 +21,8 @@ VALUES = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(VALUES, st.floats(-5, 5, width=32), st.data())
-def test_counts_and_ranks_are_exact(values: list[float], threshold: float, data: st.DataObject) -> None:
-    scores = torch.tensor(values, dtype=torch.float32)
+def test_counts_and_ranks_are_exact(device: str, values: list[float], threshold: float, data: st.DataObject) -> None:
+    scores = torch.tensor(values, dtype=torch.float32).to(device)
     bins = Bins(scores)
     for t in (threshold, values[0], 0.0):
         assert bins.below(t, scores) == int((scores <= t).sum())
@@ -32,16 +32,16 @@ def test_counts_and_ranks_are_exact(values: list[float], threshold: float, data:
 
 @settings(max_examples=60, deadline=None)
 @given(st.floats(2**-20, 4, width=32))
-def test_a_snapped_threshold_needs_no_scores(threshold: float) -> None:
-    scores = torch.randn(2000).abs()
+def test_a_snapped_threshold_needs_no_scores(device: str, threshold: float) -> None:
+    scores = torch.randn(2000).abs().to(device)
     bins = Bins(scores)
     snapped = bins.snapped(threshold)
     assert bins.below(snapped) == int((scores <= snapped).sum()) == bins.below(snapped, scores)
     assert abs(snapped - threshold) <= threshold / 128 + 1e-12  # half a bin, and bins have 128 to a power of two
 
 
-def test_without_the_scores_a_count_is_right_to_one_bin() -> None:
-    scores = torch.randn(10_000).abs()
+def test_without_the_scores_a_count_is_right_to_one_bin(device: str) -> None:
+    scores = torch.randn(10_000).abs().to(device)
     bins = Bins(scores)
     for t in np.linspace(0.01, 3, 50):
         exact = int((scores <= float(np.float32(t))).sum())
@@ -52,8 +52,8 @@ def test_without_the_scores_a_count_is_right_to_one_bin() -> None:
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("sparsity", [0.0, 0.05, 0.3, 0.5, 0.77, 1.0])
-def test_a_plan_of_a_sparsity_is_topks_choice(ties: bool, sparsity: float) -> None:
-    subject = tiny()
+def test_a_plan_of_a_sparsity_is_topks_choice(ties: bool, sparsity: float, device: str) -> None:
+    subject = tiny(device=device)
     weight = subject.module.fc[0].weight
     with torch.no_grad():
         weight.copy_(torch.randint(-3, 4, weight.shape).float() if ties else torch.randn(weight.shape))

@@ -12,8 +12,9 @@ from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.chains import Chain, chains
+from explorer.models.task import to_device
 from explorer.models.trial import difference
-from tests.contract.nets import MLP, few, randomize, tiny
+from tests.contract.nets import MLP, batch, few, randomize, tiny
 
 
 class Mixed(nn.Module):
@@ -49,8 +50,8 @@ def outputs(subject, recipe: Recipe, dtype: torch.dtype = torch.float32) -> Tens
     return compress(subject, recipe).to(dtype)(x.to(dtype) if x.is_floating_point() else x).detach()  # type: ignore[no-any-return]
 
 
-def test_chains_by_hand() -> None:
-    assert chains(mixed()) == (
+def test_chains_by_hand(device: str) -> None:
+    assert chains(mixed(device)) == (
         Chain("c1.weight", "n1", "c2.weight", 0), Chain("c2.weight", "n2", "c3.weight", 1), Chain("c3.weight", None, "fc1.weight", 1, 4),
         Chain("fc1.weight", None, "fc2.weight", 1, 1),
     )  # fmt: skip
@@ -77,39 +78,39 @@ def test_the_function_stays_the_same(step: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-mlp", "fashion-lenet5", "fashion-resnet", "bikes-mlp"])
-def test_samples_stay_the_same(name: str) -> None:
-    subject = few(name)
+def test_samples_stay_the_same(name: str, device: str) -> None:
+    subject = few(name, device=device)
     for step in ("fold", "equalize") if name == "fashion-resnet" else ("equalize",):
         assert difference(outputs(subject, Recipe()), outputs(subject, Recipe().prepare(step))) <= 1e-5  # type: ignore[arg-type]
 
 
-def test_folded_norms_do_nothing_but_shift() -> None:
-    subject = mixed()
+def test_folded_norms_do_nothing_but_shift(device: str) -> None:
+    subject = mixed(device)
     module = compress(subject, Recipe().prepare("fold"))
-    x = torch.randn(4, 6, 5, 5)
+    x = torch.randn(4, 6, 5, 5).to(device)
     for norm in (module.n1, module.n2):
-        shift = norm(torch.zeros(1, 6, 1, 1))
+        shift = norm(torch.zeros(1, 6, 1, 1, device=device))
         assert torch.allclose(norm(x), x + shift, atol=1e-5)
     a = subject.module.n1.weight / (subject.module.n1.running_var + 1e-5).sqrt()
     assert torch.allclose(module.c1.weight, subject.module.c1.weight * a.view(-1, 1, 1, 1))
 
 
-def test_ranges_meet_after_equalization() -> None:
-    plan = resolve(mixed(), Recipe().prepare("equalize"))
-    weights = effective_weights(mixed(), plan)
-    for chain in chains(mixed()):
+def test_ranges_meet_after_equalization(device: str) -> None:
+    plan = resolve(mixed(device), Recipe().prepare("equalize"))
+    weights = effective_weights(mixed(device), plan)
+    for chain in chains(mixed(device)):
         first, second = weights[chain.producer].detach(), weights[str(chain.consumer)].detach()
         mine = first.flatten(1).abs().amax(1)
         theirs = second.movedim(chain.dim, 0).flatten(1).abs().amax(1).view(-1, chain.width).amax(1)
         assert torch.allclose(mine, theirs, rtol=0.02)
 
 
-def test_equalization_helps_channels_of_very_different_reach() -> None:
+def test_equalization_helps_channels_of_very_different_reach(device: str) -> None:
     """Nagel et al.'s case: one scale a tensor, and channels that differ by orders of magnitude."""
     torch.manual_seed(1)
-    subject = tiny(MLP((6, 16, 16, 3)))
+    subject = tiny(MLP((6, 16, 16, 3)), device=device)
     with torch.no_grad():
-        s = torch.logspace(-2, 2, 16)
+        s = torch.logspace(-2, 2, 16).to(device)
         subject.module.fc[0].weight *= s[:, None]
         subject.module.fc[0].bias *= s
         subject.module.fc[1].weight /= s
@@ -144,15 +145,15 @@ def test_bias_correction_takes_the_mean_error_off(device: str) -> None:
         assert not torch.allclose(seen["rounded"], seen["exact"], atol=1e-2 * scale), layer
 
 
-def test_bias_correction_of_recurrent_layers() -> None:
+def test_bias_correction_of_recurrent_layers(device: str) -> None:
     """b_ih by the mean of the inputs, b_hh by that of the hidden states, over all steps of the calibration samples."""
-    subject = few("vowels-rnn")
+    subject = few("vowels-rnn", device=device)
     recipe = Recipe().quantize("rnn", bits=3).prepare("bias-correction")
     plan = resolve(subject, recipe)
     rnn = subject.module.rnn
     seen: list[tuple[Tensor, Tensor]] = []
     hook = rnn.register_forward_hook(lambda m, i, o: seen.append((i[0], o[0])))
-    x = subject.task.batch("train", chosen_samples(subject, 128))[0]
+    x = to_device(subject.task.batch("train", chosen_samples(subject, 128))[0], device)
     with torch.no_grad():
         subject.task.forward(subject.module.eval(), x)
     hook.remove()
@@ -167,8 +168,8 @@ def test_bias_correction_of_recurrent_layers() -> None:
     assert plan.digest != resolve(subject, Recipe().quantize("rnn", bits=3)).digest
 
 
-def test_all_three_with_units_gone_and_activations_rounded() -> None:
-    subject = few("fashion-resnet")
+def test_all_three_with_units_gone_and_activations_rounded(device: str) -> None:
+    subject = few("fashion-resnet", device=device)
     recipe = (
         Recipe()
         .prune("b1.conv1", granularity="unit", sparsity=0.5)
@@ -176,8 +177,8 @@ def test_all_three_with_units_gone_and_activations_rounded() -> None:
         .quantize("*", bits=8, what="activation")
     )
     recipe = recipe.prepare("fold").prepare("equalize").prepare("bias-correction")
-    module, report = compress(subject, recipe), evaluate(subject, recipe, device="cpu")
-    x, y = subject.task.batch("validation", range(report.total))
+    module, report = compress(subject, recipe), evaluate(subject, recipe, device=device)
+    x, y = batch(subject, report.total)
     accuracy = float((module(x).argmax(1) == y).float().mean())
     assert report.metrics["accuracy"] == pytest.approx(accuracy, abs=1.1 / report.total)
     assert Recipe.from_json(recipe.to_json()) == recipe and "prepare('equalize', '*')" in recipe.to_python()
@@ -187,6 +188,6 @@ def test_all_three_with_units_gone_and_activations_rounded() -> None:
     ("step", "message"),
     [("fold", "nothing to fold"), ("equalize", "nothing to equalize"), ("melt", "fold, equalize, bias-correction")],
 )
-def test_nothing_to_do_is_said(step: str, message: str) -> None:
+def test_nothing_to_do_is_said(step: str, message: str, device: str) -> None:
     with pytest.raises(RecipeError, match=message):
-        resolve(few("vowels-lstm"), Recipe().prepare(step))  # type: ignore[arg-type]
+        resolve(few("vowels-lstm", device=device), Recipe().prepare(step))  # type: ignore[arg-type]

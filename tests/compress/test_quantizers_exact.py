@@ -34,8 +34,8 @@ def by_torch(weight: Tensor, codes: Uniform) -> Tensor:
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_uniform_quantizers_of_every_sample_layer_round_as_torch_does(name: str) -> None:
-    subject = few(name)
+def test_uniform_quantizers_of_every_sample_layer_round_as_torch_does(name: str, device: str) -> None:
+    subject = few(name, device=device)
     chosen = itertools.product(UNIFORM if name == "vowels-rnn" else ("minmax", "percentile"), ("symmetric", "affine"))
     for quantizer, scheme in chosen:
         for more in ({"granularity": "channel"}, {"granularity": "group", "group_size": 32}):
@@ -53,8 +53,8 @@ def test_uniform_quantizers_of_every_sample_layer_round_as_torch_does(name: str)
                 )
 
 
-def test_groups_lie_along_each_channel_and_the_last_may_be_shorter() -> None:
-    weight = torch.randn(3, 5, 7)
+def test_groups_lie_along_each_channel_and_the_last_may_be_shorter(device: str) -> None:
+    weight = torch.randn(3, 5, 7).to(device)
     codes = registry["minmax"]().fit(weight, 4, "symmetric", Slices((3, 5, 7), 0, 16))
     assert isinstance(codes, Uniform) and codes.scale.shape == (3, 3)
     for channel, (index, start) in itertools.product(range(3), enumerate((0, 16, 32))):
@@ -65,14 +65,15 @@ def test_groups_lie_along_each_channel_and_the_last_may_be_shorter() -> None:
     axis = Slices((3, 5, 7), 1, 4)
     assert torch.equal(axis.back(axis.rows(weight), weight.shape), weight) and axis.parameters == (5, 6)
     assert torch.equal(
-        axis.spread(torch.arange(30.0).view(5, 6), weight)[2, 3], torch.arange(18.0, 24).repeat_interleave(4)[14:21]
+        axis.spread(torch.arange(30.0, device=device).view(5, 6), weight)[2, 3].cpu(),
+        torch.arange(18.0, 24).repeat_interleave(4)[14:21],
     )
 
 
 @pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3), ("rnn", 1)])
-def test_gates_have_scales_of_their_own(cell: str, gates: int) -> None:
+def test_gates_have_scales_of_their_own(cell: str, gates: int, device: str) -> None:
     module = torch.nn.Sequential({"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell](6, 8))
-    subject = tiny(module, (4, 6))
+    subject = tiny(module, (4, 6), device)
     subject.task.__dict__["forward"] = lambda m, x: m(x)[0].mean(1)[:, :3]
     plan = resolve(subject, Recipe().quantize("*", bits=3, granularity="gate", scheme="affine"))
     for name, codes in plan.codes.items():
@@ -83,8 +84,8 @@ def test_gates_have_scales_of_their_own(cell: str, gates: int) -> None:
             assert torch.equal(found, own.fake_quantize(block))
 
 
-def test_embeddings_and_gates_in_a_language_model() -> None:
-    subject = tiny(CharLM())
+def test_embeddings_and_gates_in_a_language_model(device: str) -> None:
+    subject = tiny(CharLM(), device=device)
     subject = type(subject)(subject.module, language(), "lm")
     plan = resolve(
         subject,
@@ -99,12 +100,12 @@ def test_embeddings_and_gates_in_a_language_model() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["symmetric", "affine"])
-def test_percentile_is_numpys(scheme: str) -> None:
-    weight = torch.randn(5, 1000)
+def test_percentile_is_numpys(scheme: str, device: str) -> None:
+    weight = torch.randn(5, 1000).to(device)
     weight[weight.abs() < 0.3] = 0
     codes = registry["percentile"]().fit(weight, 4, scheme, Slices((5, 1000), 0))
     assert isinstance(codes, Uniform)
-    for row, scale in zip(weight.double().numpy(), codes.scale.tolist(), strict=True):
+    for row, scale in zip(weight.cpu().double().numpy(), codes.scale.tolist(), strict=True):
         left = row[row != 0]
         if scheme == "symmetric":
             assert scale == pytest.approx(np.quantile(np.abs(left), 0.999) / 7, rel=1e-6)
@@ -114,23 +115,26 @@ def test_percentile_is_numpys(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["symmetric", "affine"])
 @pytest.mark.parametrize("bits", [2, 4])
-def test_no_other_factor_has_a_smaller_squared_error(scheme: str, bits: int) -> None:
+def test_no_other_factor_has_a_smaller_squared_error(scheme: str, bits: int, device: str) -> None:
     weight = torch.randn(3, 200) * torch.tensor([1.0, 5, 0.1])[:, None]
+    weight = weight.to(device)
     codes = registry["mse"]().fit(weight, bits, scheme, Slices((3, 200), 0))
-    error = (codes.fake_quantize(weight) - weight).double().square().sum(1)
+    error = (codes.fake_quantize(weight) - weight).cpu().double().square().sum(1)
     for factor in np.arange(0.01, 1.001, 0.01):
         for row in range(3):
             t = float(weight[row].abs().max() * factor)
             tried = registry["minmax"]().fit(weight[row].clamp(-t, t), bits, scheme, Slices())
-            assert error[row] <= (tried.fake_quantize(weight[row]) - weight[row]).double().square().sum() * (1 + 1e-5)
+            assert error[row] <= (tried.fake_quantize(weight[row]) - weight[row]).cpu().double().square().sum() * (
+                1 + 1e-5
+            )
 
 
 @pytest.mark.parametrize("bits", [3, 5])
-def test_the_entropy_range_is_that_of_plain_loops(bits: int) -> None:
-    weight = torch.randn(4000) ** 3
+def test_the_entropy_range_is_that_of_plain_loops(bits: int, device: str) -> None:
+    weight = (torch.randn(4000) ** 3).to(device)
     codes = registry["entropy"]().fit(weight, bits, "symmetric", Slices())
     assert isinstance(codes, Uniform)
-    size, most, levels = weight.abs().numpy(), float(weight.abs().max()), 2 ** (bits - 1) - 1
+    size, most, levels = weight.abs().cpu().numpy(), float(weight.abs().max()), 2 ** (bits - 1) - 1
     counts_, edges = np.histogram(size, 2048, (0, most))
     centers = (edges[1:] + edges[:-1]) / 2
     found = {}
@@ -153,24 +157,24 @@ def test_the_entropy_range_is_that_of_plain_loops(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 6])
-def test_powers_of_two_by_search(bits: int) -> None:
-    weight = torch.cat([torch.randn(500), torch.tensor([2.0**-3, -(2.0**-2), 1.0, 0.75, 1.4999, 1.5001])])
+def test_powers_of_two_by_search(bits: int, device: str) -> None:
+    weight = torch.cat([torch.randn(500), torch.tensor([2.0**-3, -(2.0**-2), 1.0, 0.75, 1.4999, 1.5001])]).to(device)
     codes = registry["power-of-two"]().fit(weight, bits, "symmetric", Slices())
     top = math.floor(math.log2(4 / 3 * weight.abs().max().item()))
     powers = [2.0 ** (top - k) for k in range(2 ** (bits - 1) - 1)]
-    levels = torch.tensor(sorted({0.0, *powers, *(-p for p in powers)}))
+    levels = torch.tensor(sorted({0.0, *powers, *(-p for p in powers)}), device=device)
     nearest = levels[(weight[:, None] - levels).abs().argmin(1)]
     assert torch.equal(codes.fake_quantize(weight), nearest) and codes.levels() == levels.tolist()
     whole = codes.integers(weight)
-    sizes = torch.tensor([0.0, *sorted(powers)])
+    sizes = torch.tensor([0.0, *sorted(powers)], device=device)
     assert torch.equal(whole.sign() * sizes[whole.abs()], nearest) and codes.overhead == 1
 
 
-def test_ternary_and_binary_by_hand() -> None:
-    weight = torch.tensor([[0.1, -0.9, 0.5, 0.0, 0.5], [2.0, -4.0, 0.0, 0.0, 1.0]])
+def test_ternary_and_binary_by_hand(device: str) -> None:
+    weight = torch.tensor([[0.1, -0.9, 0.5, 0.0, 0.5], [2.0, -4.0, 0.0, 0.0, 1.0]]).to(device)
     three = registry["ternary"]().fit(weight, 2, "symmetric", Slices((2, 5), 0))
     assert torch.allclose(
-        three.fake_quantize(weight), torch.tensor([[0, -1.9 / 3, 1.9 / 3, 0, 1.9 / 3], [3.0, -3, 0, 0, 0]])
+        three.fake_quantize(weight).cpu(), torch.tensor([[0, -1.9 / 3, 1.9 / 3, 0, 1.9 / 3], [3.0, -3, 0, 0, 0]])
     )
     assert (
         three.integers(weight).tolist() == [[0, -1, 1, 0, 1], [1, -1, 0, 0, 0]]
@@ -179,7 +183,7 @@ def test_ternary_and_binary_by_hand() -> None:
     )
     one = registry["binary"]().fit(weight, 1, "symmetric", Slices((2, 5), 0))
     assert torch.allclose(
-        one.fake_quantize(weight), torch.tensor([[0.5, -0.5, 0.5, 0, 0.5], [7 / 3, -7 / 3, 0, 0, 7 / 3]])
+        one.fake_quantize(weight).cpu(), torch.tensor([[0.5, -0.5, 0.5, 0, 0.5], [7 / 3, -7 / 3, 0, 0, 7 / 3]])
     )
     assert one.integers(weight).tolist() == [[1, 0, 1, 0, 1], [1, 0, 0, 0, 1]] and not one.codes_zero
 
@@ -193,11 +197,13 @@ FORMATS = {
 
 
 @pytest.mark.parametrize(("name", "dtype"), FORMATS.items())
-def test_formats_are_torchs_casts(name: str, dtype: torch.dtype) -> None:
-    weight = torch.cat([torch.randn(4000) * 3, torch.randn(1000) * 1e-3, torch.tensor([0.0, -0.0, 1.0, 1e5, -1e5])])
+def test_formats_are_torchs_casts(name: str, dtype: torch.dtype, device: str) -> None:
+    weight = torch.cat([torch.randn(4000) * 3, torch.randn(1000) * 1e-3, torch.tensor([0.0, -0.0, 1.0, 1e5, -1e5])]).to(
+        device
+    )
     codes = registry[name]().fit(weight, registry[name].bits[0], "symmetric", Slices())
     assert isinstance(codes, Float)
-    scale = torch.ones(()) if codes.scale is None else codes.scale
+    scale = torch.ones((), device=device) if codes.scale is None else codes.scale
     largest = torch.finfo(dtype).max
     expected = (weight / scale).clamp(-largest, largest).to(dtype)
     assert torch.equal(codes.fake_quantize(weight), expected.float() * scale)
@@ -209,34 +215,34 @@ def test_formats_are_torchs_casts(name: str, dtype: torch.dtype) -> None:
         assert float(scale) == pytest.approx(1e5 / largest) and codes.levels()[-1] == pytest.approx(1e5)  # type: ignore[index]
     else:
         assert codes.levels() is None
-        assert codes.fake_quantize(torch.tensor([1e6, -1e6]))[0] == (
+        assert codes.fake_quantize(torch.tensor([1e6, -1e6], device=device))[0].cpu() == (
             65504.0 if name == "fp16" else torch.tensor(1e6).bfloat16().float()
         )
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_codebooks_are_as_good_as_scikit_learns_on_every_sample_layer(name: str) -> None:
+def test_codebooks_are_as_good_as_scikit_learns_on_every_sample_layer(name: str, device: str) -> None:
     from sklearn.cluster import KMeans
 
-    subject = few(name)
+    subject = few(name, device=device)
     for layer in subject.layers:
         weight = subject.weight(layer.name).clone()
         weight[weight.abs() < weight.abs().median() * 0.5] = 0  # pruned weights take no part
-        left = weight[weight != 0].double()
+        left = weight[weight != 0].cpu().double()
         values, count = kmeans.ordered(weight.reshape(1, -1))
         for start, bits in ((kmeans.linear, 4), (kmeans.density, 3), (kmeans.random, 2)):
             first = start(values, count, 2**bits)
             codes = registry[f"kmeans-{start.__name__}"]().fit(weight, bits, "symmetric", Slices())
-            ours = (codes.fake_quantize(weight) - weight).double().square().sum().item()
-            other = KMeans(2**bits, init=first.view(-1, 1).numpy(), n_init=1, algorithm="lloyd").fit(
+            ours = (codes.fake_quantize(weight) - weight).cpu().double().square().sum().item()
+            other = KMeans(2**bits, init=first.view(-1, 1).cpu().numpy(), n_init=1, algorithm="lloyd").fit(
                 left.view(-1, 1).numpy()
             )
             assert ours <= other.inertia_ * (1 + 1e-5), (layer.name, start.__name__, ours, other.inertia_)
             assert (codes.fake_quantize(weight)[weight == 0] == 0).all()
 
 
-def test_starts_of_the_codebook() -> None:
-    weight = torch.tensor([[0.0, 4, 1, 0, 2, 3, -4, 8, 5, 6]])
+def test_starts_of_the_codebook(device: str) -> None:
+    weight = torch.tensor([[0.0, 4, 1, 0, 2, 3, -4, 8, 5, 6]]).to(device)
     values, count = kmeans.ordered(weight)
     assert count.tolist() == [8] and values[0, :8].tolist() == [-4, 1, 2, 3, 4, 5, 6, 8]
     assert kmeans.linear(values, count, 4).tolist() == [[-4, 0, 4, 8]]
@@ -249,17 +255,18 @@ def test_starts_of_the_codebook() -> None:
     )
 
 
-def test_a_lost_center_moves_and_few_values_have_levels_of_their_own() -> None:
+def test_a_lost_center_moves_and_few_values_have_levels_of_their_own(device: str) -> None:
     weight = torch.cat([torch.full((50,), -1.0), torch.full((50,), 1.0), torch.tensor([1.02, 0.98, 0.5])])
+    weight = weight.to(device)
     codes = registry["kmeans-linear"]().fit(weight, 2, "symmetric", Slices())
     assert torch.allclose(codes.fake_quantize(weight), weight, atol=0.021)  # -1, 0.5, 1 and one of its neighbours
-    three = torch.tensor([0.3, 0.3, -2.0, 0.0, 5.0, 5.0])
+    three = torch.tensor([0.3, 0.3, -2.0, 0.0, 5.0, 5.0], device=device)
     codes = registry["kmeans-random"]().fit(three, 4, "symmetric", Slices())
     assert torch.equal(codes.fake_quantize(three), three) and codes.levels() == sorted({0.0, *three.tolist()})
 
 
-def test_bytes_of_codebooks_groups_and_formats() -> None:
-    subject = tiny()  # fc.1: 5 x 8
+def test_bytes_of_codebooks_groups_and_formats(device: str) -> None:
+    subject = tiny(device=device)  # fc.1: 5 x 8
     sizes = {
         "kmeans-linear": (dict(bits=2), 10 + 16), "binary": (dict(bits=1, granularity="channel"), 5 + 20), "ternary": (dict(bits=2), 10 + 4),
         "power-of-two": (dict(bits=4), 20 + 1), "fp16": (dict(bits=16), 80), "fp8-e4m3": (dict(bits=8), 40 + 4),
@@ -277,8 +284,8 @@ def test_bytes_of_codebooks_groups_and_formats() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_weights_that_are_not_finite(value: float) -> None:
-    subject = tiny()
+def test_weights_that_are_not_finite(value: float, device: str) -> None:
+    subject = tiny(device=device)
     with torch.no_grad():
         subject.module.fc[1].weight[0, 0] = value
     with pytest.raises(

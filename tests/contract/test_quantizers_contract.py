@@ -103,8 +103,9 @@ def test_degenerate_tensors(quantizer: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("quantizer", quantizers())
-def test_more_bits_and_smaller_slices_are_closer(quantizer: str) -> None:
+def test_more_bits_and_smaller_slices_are_closer(quantizer: str, device: str) -> None:
     weight = torch.randn(8, 128, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.2, 3, 8)[:, None]
+    weight = weight.to(device)
     entry = registry[quantizer]
     for scheme in entry.schemes:
         errors = {}
@@ -152,12 +153,14 @@ def test_a_quantizer_quantizes_in_a_recipe(quantizer: str, granularity: str, dev
 
 
 @pytest.mark.parametrize("quantizer", quantizers())
-def test_bits_and_schemes_that_it_does_not_have_are_named(quantizer: str) -> None:
+def test_bits_and_schemes_that_it_does_not_have_are_named(quantizer: str, device: str) -> None:
     entry = registry[quantizer]
     for bits in {1, 2, 8, 16} - set(entry.bits):
         with pytest.raises(RecipeError, match=f"{quantizer} has bits {entry.bits[0]}.*not {bits}") as caught:
-            resolve(tiny(), Recipe().quantize("fc.1", bits=bits, quantizer=quantizer))
+            resolve(tiny(device=device), Recipe().quantize("fc.1", bits=bits, quantizer=quantizer))
         assert "fc.1" in str(caught.value)
     if entry.schemes == ("symmetric",):
         with pytest.raises(RecipeError, match="accepted: symmetric"):
-            resolve(tiny(), Recipe().quantize("fc.1", bits=entry.bits[0], quantizer=quantizer, scheme="affine"))
+            resolve(
+                tiny(device=device), Recipe().quantize("fc.1", bits=entry.bits[0], quantizer=quantizer, scheme="affine")
+            )

@@ -34,7 +34,7 @@ def test_a_device_without_memory_gets_smaller_batches(device: str) -> None:
     assert report.metrics["accuracy"] == plain.metrics["accuracy"] and report.machine["batch"] == 16
 
 
-def test_a_preview_that_waits_for_anothers_work_lends_it_its_place(device: str) -> None:
+def test_a_preview_that_waits_for_anothers_work_lends_it_its_place() -> None:
     seen, slow, quick = Seen(), Request("slow", False), Request("quick", True)
     inside, done = threading.Event(), threading.Event()
 

@@ -20,11 +20,10 @@ from explorer.models.trial import difference
 from tests.contract.nets import MLP, SAMPLES, CharLM, classification, few, language, randomize, tiny
 from tests.evaluate.awkward import Branches, Counting, Dropping, Encoder, Functional, Hiding, InPlace, Running, Twice
 
-CPU = torch.device("cpu")
 TUNED = Tuning(batch=16, rate=800.0)  # looks at 32 and at the end, small batches: everything is put together somewhere
 
 
-def engines(subject: Subject, tuned: Tuning = TUNED, device: str = "cpu") -> tuple[Engine, Engine]:
+def engines(subject: Subject, device: str, tuned: Tuning = TUNED) -> tuple[Engine, Engine]:
     """One that replays, and one of the same settings that runs all of the module every time."""
     pair = tuple(Engine(subject, torch.device(device), tuned) for _ in range(2))
     whole = pair[1].jobs
@@ -58,7 +57,7 @@ def outputs(run: Engine, recipe: Recipe) -> tuple[Any, Any]:
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_layer_of_every_sample(name: str, device: str) -> None:
     subject = few(name, device=device)
-    pair = engines(subject, device=device)
+    pair = engines(subject, device)
     assert pair[0].runner.tier == "graph", pair[0].runner.reason
     layers = [layer.name for layer in subject.layers]
     for layer in layers:
@@ -71,9 +70,9 @@ def test_every_layer_of_every_sample(name: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fashion-mlp", "fashion-resnet", "vowels-lstm", "fashion-vit"])
-def test_structured_and_quantized_plans(name: str) -> None:
-    subject = few(name)
-    pair = engines(subject)
+def test_structured_and_quantized_plans(name: str, device: str) -> None:
+    subject = few(name, device=device)
+    pair = engines(subject, device)
     base = Recipe()
     for group in [g.producers[0] for g in subject.groups][:3]:
         for sparsity in (0.25, 0.5):
@@ -107,9 +106,9 @@ def edited(recipe: Recipe, what: str, target: str, strength: int) -> Recipe:
     return recipe.prune(target, sparsity=strength / 10, mode=mode, factor=0.5 if what == "scale" else None)
 
 
-def sequences(name: str, examples: int) -> None:
-    subject = few(name)
-    pair = engines(subject)
+def sequences(name: str, examples: int, device: str) -> None:
+    subject = few(name, device=device)
+    pair = engines(subject, device)
     names = [layer.name for layer in subject.layers]
     groups = [group.producers[0] for group in subject.groups if group.kind in ("neuron", "channel", "hidden")]
 
@@ -125,23 +124,23 @@ def sequences(name: str, examples: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["bikes-mlp", "vowels-rnn"])
-def test_random_sequences_of_edits(name: str) -> None:
-    sequences(name, 3)
+def test_random_sequences_of_edits(name: str, device: str) -> None:
+    sequences(name, 3, device)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLES)
-def test_random_sequences_of_edits_of_every_sample(name: str) -> None:
-    sequences(name, 8)
+def test_random_sequences_of_edits_of_every_sample(name: str, device: str) -> None:
+    sequences(name, 8, device)
 
 
 @pytest.mark.parametrize(
     "tuned", [Tuning(batch=16, rate=800, channels_last=True), Tuning(torch.bfloat16, batch=8, rate=800)]
 )
 @pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-resnet"])
-def test_other_layouts_and_dtypes_replay_exactly_too(name: str, tuned: Tuning) -> None:
-    subject = few(name)
-    pair = engines(subject, tuned)
+def test_other_layouts_and_dtypes_replay_exactly_too(name: str, tuned: Tuning, device: str) -> None:
+    subject = few(name, device=device)
+    pair = engines(subject, device, tuned)
     assert pair[0].runner.tier == "graph", pair[0].runner.reason
     for layer in subject.layers:
         the_same(pair, Recipe().prune(layer.name, sparsity=0.5))
@@ -166,11 +165,11 @@ def test_other_layouts_and_dtypes_replay_exactly_too(name: str, tuned: Tuning) -
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 def test_what_is_unsafe_is_not_done_and_the_result_is_equal(
-    module: nn.Module, shape: tuple[int, ...], tier: str
+    module: nn.Module, shape: tuple[int, ...], tier: str, device: str
 ) -> None:
     torch.manual_seed(0)
-    subject = tiny(randomize(module) if not isinstance(module, Encoder) else module, shape)
-    pair = engines(subject)
+    subject = tiny(randomize(module) if not isinstance(module, Encoder) else module, shape, device)
+    pair = engines(subject, device)
     names = [layer.name for layer in subject.layers]
     chance = isinstance(module, Dropping)
     for name in [*reversed(names), *names]:
@@ -186,9 +185,9 @@ def test_what_is_unsafe_is_not_done_and_the_result_is_equal(
     assert tier == "graph" or pair[0].runner.reason
 
 
-def test_a_task_with_a_forward_of_its_own_is_replayed_by_order() -> None:
-    subject = Subject(MLP(), classification((6,), forward=lambda module, x: 2 * module(x + 1)), "mine")
-    pair = engines(subject)
+def test_a_task_with_a_forward_of_its_own_is_replayed_by_order(device: str) -> None:
+    subject = Subject(MLP().to(device), classification((6,), forward=lambda module, x: 2 * module(x + 1)), "mine")
+    pair = engines(subject, device)
     assert pair[0].runner.tier == "order of calls"
     for name in ("fc.2", "fc.1", "fc.2"):
         the_same(pair, Recipe().prune(name, sparsity=0.5))
@@ -196,9 +195,9 @@ def test_a_task_with_a_forward_of_its_own_is_replayed_by_order() -> None:
 
 
 @pytest.mark.parametrize("tie", [False, True])
-def test_tied_weights_run_from_their_first_use(tie: bool) -> None:
-    subject = Subject(CharLM(tie=tie), language(), "lm")
-    pair = engines(subject)
+def test_tied_weights_run_from_their_first_use(tie: bool, device: str) -> None:
+    subject = Subject(CharLM(tie=tie).to(device), language(), "lm")
+    pair = engines(subject, device)
     for layer in subject.layers:
         for sparsity in (0.3, 0.6):
             the_same(pair, Recipe().prune(layer.name, sparsity=sparsity))

@@ -14,8 +14,6 @@ from tests.contract.nets import MLP, few, randomize, tiny
 from tests.evaluate.awkward import Branches
 from tests.evaluate.test_replay import TUNED, columns
 
-CPU = torch.device("cpu")
-
 
 def counted(run: Engine) -> dict[str, int]:
     """{leaf module: samples it was run on} from here on."""
@@ -33,9 +31,9 @@ def counted(run: Engine) -> dict[str, int]:
     return seen
 
 
-def test_a_drag_of_the_last_layer_runs_only_the_last_layer() -> None:
-    subject = tiny(MLP(), n=100)
-    run = Engine(subject, CPU, TUNED)
+def test_a_drag_of_the_last_layer_runs_only_the_last_layer(device: str) -> None:
+    subject = tiny(MLP(), device=device, n=100)
+    run = Engine(subject, torch.device(device), TUNED)
     columns(run, Recipe())
     columns(run, Recipe().prune("fc.2", sparsity=0.2))
     seen = counted(run)
@@ -48,7 +46,7 @@ def test_a_drag_of_the_last_layer_runs_only_the_last_layer() -> None:
     assert seen == {"fc.1": 100, "fc.2": 100}
 
 
-def test_layers_beside_the_changed_one_are_not_run() -> None:
+def test_layers_beside_the_changed_one_are_not_run(device: str) -> None:
     class Beside(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -57,15 +55,15 @@ def test_layers_beside_the_changed_one_are_not_run() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.last(self.q(x) * self.k(x))
 
-    run = Engine(tiny(Beside(), n=64), CPU, TUNED)
+    run = Engine(tiny(Beside(), device=device, n=64), torch.device(device), TUNED)
     columns(run, Recipe().prune("q", sparsity=0.2))
     seen = counted(run)
     columns(run, Recipe().prune("q", sparsity=0.3))
     assert seen == {"q": 64, "last": 64}
 
 
-def test_the_order_of_calls_skips_what_came_before() -> None:
-    run = Engine(tiny(randomize(Branches()), n=64), CPU, TUNED)
+def test_the_order_of_calls_skips_what_came_before(device: str) -> None:
+    run = Engine(tiny(randomize(Branches()), device=device, n=64), torch.device(device), TUNED)
     columns(run, Recipe().prune("last", sparsity=0.2))
     seen: list[str] = []
     module = run.replica.module
@@ -84,18 +82,18 @@ def test_the_order_of_calls_skips_what_came_before() -> None:
     assert set(seen) == {"last"}
 
 
-def test_recurrent_stacks_are_cut_between_their_layers() -> None:
-    subject = few("vowels-lstm")
-    run = Engine(subject, CPU, TUNED)
+def test_recurrent_stacks_are_cut_between_their_layers(device: str) -> None:
+    subject = few("vowels-lstm", device=device)
+    run = Engine(subject, torch.device(device), TUNED)
     columns(run, Recipe().prune("lstm.weight_hh_l1", sparsity=0.2))
     graph = run.runner.graph  # type: ignore[attr-defined]
     first, second = (graph.section([f"lstm.weight_hh_l{i}"]) for i in (0, 1))
     assert len(second.nodes) < len(first.nodes) and "lstm.weight_ih_l0" in second.reads
 
 
-def test_after_activations_were_quantized_a_drag_is_short_again() -> None:
-    subject = tiny(MLP(), n=100)
-    run = Engine(subject, CPU, TUNED)
+def test_after_activations_were_quantized_a_drag_is_short_again(device: str) -> None:
+    subject = tiny(MLP(), device=device, n=100)
+    run = Engine(subject, torch.device(device), TUNED)
     weights = Recipe().prune("fc.1", sparsity=0.2)
     columns(run, weights.quantize("fc.0", bits=8, what="activation"))  # runs in full
     columns(run, weights)

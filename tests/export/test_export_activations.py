@@ -25,12 +25,12 @@ class Attending(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "vowels-lstm", "fashion-vit", "attention"])
-def test_a_rebuilt_model_rounds_its_activations_too(name: str, tmp_path: Path) -> None:
-    subject = tiny(Attending(), (5, 8)) if name == "attention" else few(name)
+def test_a_rebuilt_model_rounds_its_activations_too(name: str, tmp_path: Path, device: str) -> None:
+    subject = tiny(Attending(), (5, 8), device) if name == "attention" else few(name, device=device)
     recipe = EIGHT if name == "attention" else EIGHT.prune("*", granularity="unit", sparsity=0.3)
     bundle = explorer.export(subject, recipe, tmp_path / "out", formats=["safetensors"])
     assert bundle.checks == {"model.safetensors": 0.0} and not bundle.notes
-    loaded, module = explorer.load_exported(tmp_path / "out"), explorer.compress(subject, recipe)
+    loaded, module = explorer.load_exported(tmp_path / "out").to(device), explorer.compress(subject, recipe)
     x = subject.example(7)
     assert torch.equal(loaded(x), module(x))
     plain = explorer.compress(subject, recipe.clear("*", kind="activation-quantize"))
@@ -38,7 +38,7 @@ def test_a_rebuilt_model_rounds_its_activations_too(name: str, tmp_path: Path) -
     assert "what='activation'" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_model_whose_spec_has_no_place_for_it_is_exported_as_weights(tmp_path: Path) -> None:
+def test_a_model_whose_spec_has_no_place_for_it_is_exported_as_weights(tmp_path: Path, device: str) -> None:
     class Encoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -47,11 +47,11 @@ def test_a_model_whose_spec_has_no_place_for_it_is_exported_as_weights(tmp_path:
         def forward(self, x: Tensor) -> Tensor:
             return self.head(self.layer(x).mean(1))
 
-    bundle = explorer.export(tiny(Encoder(), (5, 8)), EIGHT, tmp_path / "out", formats=["safetensors"])
+    bundle = explorer.export(tiny(Encoder(), (5, 8), device), EIGHT, tmp_path / "out", formats=["safetensors"])
     assert any("round their inputs" in note for note in bundle.notes)
 
 
-def test_a_graph_of_float_operators_is_refused(tmp_path: Path) -> None:
+def test_a_graph_of_float_operators_is_refused(tmp_path: Path, device: str) -> None:
     with pytest.raises(ExportError, match="quantizes activations.*accepted: .*safetensors"):
-        explorer.export(tiny(), EIGHT, tmp_path / "out", formats=["onnx"])
+        explorer.export(tiny(device=device), EIGHT, tmp_path / "out", formats=["onnx"])
     assert not (tmp_path / "out").exists()

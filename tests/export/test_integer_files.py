@@ -22,6 +22,7 @@ from explorer.export.agreement import compare
 from explorer.export.exporters import registry
 from explorer.export.integer.recipes import int4_recipe, int8_recipe
 from explorer.export.session import SessionModule, open_session
+from tests.contract.nets import sample
 
 NAMES = tuple(sample_models.SAMPLES)
 SLOW = set(NAMES) - {"vowels-rnn", "vowels-lstm", "bikes-mlp"}
@@ -48,19 +49,19 @@ def kernels(path: Path, tmp_path: Path) -> Counter[str]:
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in NAMES])
 @pytest.mark.parametrize("format", ["onnx-int8", "onnx-int4"])
-def test_a_sample_answers_as_its_simulation(name: str, format: str, tmp_path: Path) -> None:
+def test_a_sample_answers_as_its_simulation(name: str, format: str, tmp_path: Path, device: str) -> None:
     """On all validation samples; the simulation's figures are those of evaluating that recipe."""
-    subject = explorer.load(name)
+    subject = sample(name, device)
     entry, plan, found = written(subject, format, explorer.Recipe(), tmp_path)
     seen = compare(subject, plan, entry.loaded(tmp_path))
     assert found.notes == ()
     if subject.task.kind != "regression":
         assert seen.same is not None and seen.same >= 0.99
     assert seen.error < 0.05
-    report = explorer.evaluate(subject, entry.meaning(subject, explorer.Recipe()))
+    report = explorer.evaluate(subject, entry.meaning(subject, explorer.Recipe()), device=device)
     for metric, figure in report.figures.items():
         assert seen.simulated[metric].value == pytest.approx(figure.value, abs=1e-4)
-    main, original = report.main, explorer.evaluate(subject).metrics[report.main]
+    main, original = report.main, explorer.evaluate(subject, device=device).metrics[report.main]
     lost = (original - seen.figures[main].value) * (-1 if main in report.lower_is_better else 1)
     if format == "onnx-int8" and subject.task.kind != "language_model":
         assert lost <= max(0.003, 1.01 / seen.n)
@@ -113,7 +114,9 @@ def test_layers_run_on_integers(name: str, kernel: str, count: int, not_left: st
     assert found[kernel] == count and found[not_left] == 0
 
 
-@pytest.mark.parametrize("name", ["vowels-lstm", "fashion-resnet", pytest.param("surnames-gru", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["vowels-lstm", "fashion-resnet", pytest.param("surnames-gru", marks=pytest.mark.slow)]
+)
 def test_pruned_and_removed_units_stay_so(name: str, subject_of, tmp_path: Path) -> None:
     subject = subject_of(name)
     recipe = (
@@ -131,6 +134,19 @@ def test_pruned_and_removed_units_stay_so(name: str, subject_of, tmp_path: Path)
         arrays = [onnx.numpy_helper.to_array(t).astype(np.int64) for t in codes]
         zeros = sum(int((a == 0).sum()) for a in arrays) / sum(a.size for a in arrays)
         assert 0.35 < zeros < 0.7
+
+
+@pytest.mark.slow
+def test_blocks_that_go_whole_leave_nothing_behind(subject_of, tmp_path: Path) -> None:
+    subject = subject_of("fashion-vit")
+    recipe = explorer.Recipe().prune("*", sparsity=0.4, granularity="layer", scope="global")
+    whole, _, _ = written(subject, "onnx-int8", explorer.Recipe(), tmp_path)
+    before = (tmp_path / whole.filename).stat().st_size
+    entry, plan, found = written(subject, "onnx-int8", recipe, tmp_path)
+    assert plan.removed and found.notes == () and (tmp_path / entry.filename).stat().st_size < 0.8 * before
+    assert compare(subject, plan, entry.loaded(tmp_path)).error < 0.06
+    packed, _, _ = written(subject, "packed", recipe, tmp_path)
+    assert packed.verify(subject, explorer.resolve(subject, recipe), explorer.compress(subject, recipe), tmp_path) == 0
 
 
 def test_stated_bits_and_codebooks_are_kept(subject_of, tmp_path: Path) -> None:
@@ -165,7 +181,7 @@ def test_a_hidden_state_that_no_operator_rounds_is_said(subject_of, tmp_path: Pa
     assert any("gru.weight_hh_l0" in note and "activations" in note for note in found.notes)
 
 
-def test_bidirectional_transposed_and_grouped_layers(tmp_path: Path) -> None:
+def test_bidirectional_transposed_and_grouped_layers(tmp_path: Path, device: str) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -181,7 +197,7 @@ def test_bidirectional_transposed_and_grouped_layers(tmp_path: Path) -> None:
 
     torch.manual_seed(0)
     data = TensorDataset(torch.randn(64, 3, 10), torch.randint(0, 4, (64,)))
-    subject = explorer.Subject(Net(), explorer.Task.classification(train=data, validation=data))
+    subject = explorer.Subject(Net().to(device), explorer.Task.classification(train=data, validation=data))
     for format, recipe in (
         ("onnx-int8", explorer.Recipe()),
         ("onnx-int8", explorer.Recipe().quantize("*", bits=8, scheme="affine")),

@@ -27,7 +27,9 @@ SHAPES = {
 }
 
 
-def run(initializers: list[onnx.TensorProto], nodes: list[onnx.NodeProto], name: str, dims: int = 2, opset: int = 21) -> np.ndarray:
+def run(
+    initializers: list[onnx.TensorProto], nodes: list[onnx.NodeProto], name: str, dims: int = 2, opset: int = 21
+) -> np.ndarray:
     """What ONNX Runtime computes for the value ``name``."""
     value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * dims)
     graph = helper.make_graph(nodes, "g", [], [value], initializers)
@@ -64,22 +66,25 @@ def test_scales_that_onnx_cannot_lay_out_stay_floats() -> None:
 
 @pytest.mark.parametrize("name", sorted(quantizers))
 @pytest.mark.parametrize("granularity", ["tensor", "channel", "group"])
-def test_every_quantizer_comes_back_or_is_refused(name: str, granularity: str) -> None:
+def test_every_quantizer_comes_back_or_is_refused(name: str, granularity: str, device: str) -> None:
     entry = quantizers[name]
     if granularity not in entry.granularities:
         pytest.skip(f"{name} has no {granularity}")
     torch.manual_seed(0)
     weight = torch.randn(12, 40) * (torch.rand(12, 40) < 0.7)
+    weight = weight.to(device)
     slices = slices_of("w", "linear", (12, 40), 0, granularity, 10 if granularity == "group" else None)
     refused = 0
     for bits in entry.bits:
         codes = entry().fit(weight, bits, entry.schemes[-1], slices)
         steps = steps_of(codes, weight)
-        expected = codes.fake_quantize(weight)
+        expected = codes.fake_quantize(weight).cpu()
         if steps is None:
             refused += 1
             continue
-        arrays = [np.broadcast_to(part.float().numpy(), weight.shape) for part in (steps.code, steps.zero, steps.scale)]
+        arrays = [
+            np.broadcast_to(part.float().cpu().numpy(), weight.shape) for part in (steps.code, steps.zero, steps.scale)
+        ]
         np.testing.assert_allclose((arrays[0] - arrays[1]) * arrays[2], expected.numpy(), rtol=1e-6, atol=1e-12)
         made = stored("w", Weight(*arrays, steps.low, steps.high, steps.whole, codes.slices.size), bits <= 4)
         if made is not None:
@@ -91,10 +96,10 @@ def test_every_quantizer_comes_back_or_is_refused(name: str, granularity: str) -
         assert refused == 0
 
 
-def test_a_batch_normalization_goes_into_the_scales() -> None:
+def test_a_batch_normalization_goes_into_the_scales(device: str) -> None:
     """Also a negative one, which turns the codes around, with and without a zero point."""
     torch.manual_seed(0)
-    conv, norm = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)
+    conv, norm = torch.nn.Conv2d(3, 4, 3).to(device), torch.nn.BatchNorm2d(4).to(device)
     with torch.no_grad():
         norm.weight.copy_(torch.tensor([1.5, -0.5, 0.1, -2.0]))
         norm.bias.copy_(torch.randn(4))
@@ -104,7 +109,7 @@ def test_a_batch_normalization_goes_into_the_scales() -> None:
         codes = quantizers["minmax"]().fit(conv.weight.detach(), 8, scheme, Slices())
         steps = steps_of(codes, conv.weight.detach())
         arrays = [
-            np.array(np.broadcast_to(p.float().numpy(), conv.weight.shape))
+            np.array(np.broadcast_to(p.float().cpu().numpy(), conv.weight.shape))
             for p in (steps.code, steps.zero, steps.scale)
         ]
         coded = Weight(*arrays, steps.low, steps.high, True)
@@ -119,7 +124,7 @@ def test_a_batch_normalization_goes_into_the_scales() -> None:
             "g",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])],
             [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["n", 4, 6, 6])],
-            [numpy_helper.from_array(np.asarray(torch.as_tensor(v).detach()), k) for k, v in held.items()],
+            [numpy_helper.from_array(np.asarray(torch.as_tensor(v).detach().cpu()), k) for k, v in held.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         factors: dict[str, np.ndarray] = {}
@@ -138,5 +143,5 @@ def test_a_batch_normalization_goes_into_the_scales() -> None:
         x = torch.randn(2, 3, 8, 8)
         found = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x.numpy()})[0]
         with torch.no_grad():
-            rounded = torch.nn.functional.conv2d(x, codes.fake_quantize(conv.weight), conv.bias)
-            np.testing.assert_allclose(found, norm.eval()(rounded).numpy(), rtol=1e-4, atol=1e-5)
+            rounded = torch.nn.functional.conv2d(x.to(device), codes.fake_quantize(conv.weight), conv.bias)
+            np.testing.assert_allclose(found, norm.eval()(rounded).cpu().numpy(), rtol=1e-4, atol=1e-5)

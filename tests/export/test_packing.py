@@ -26,6 +26,7 @@ from explorer.export.packing.container import START, dumps, loads
 from explorer.export.packing.plan import hints
 from explorer.export.packing.slices import Slices
 from explorer.export.packing.values import Hint, bits_of
+from tests.contract.nets import sample, wide
 
 NAMES = tuple(sample_models.SAMPLES)
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool)
@@ -82,17 +83,17 @@ def test_a_gap_too_long_for_its_bits_takes_fillers() -> None:
     st.sampled_from(DTYPES), st.lists(st.integers(0, 7), max_size=4), st.floats(0, 1), st.integers(1, 40), st.integers(0, 2**31)
 )  # fmt: skip
 def test_any_tensor_comes_back_bit_by_bit(
-    dtype: torch.dtype, shape: list[int], density: float, levels: int, seed: int
+    device: str, dtype: torch.dtype, shape: list[int], density: float, levels: int, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(levels)[rng.integers(0, levels, shape)] * (rng.random(shape) < density)
-    tensor = torch.from_numpy(np.asarray(values)).to(dtype)
+    tensor = torch.from_numpy(np.asarray(values)).to(wide(device) if dtype == torch.float64 else dtype).to(device)
     found, metadata = loads(dumps({"a.b": tensor}, {"x": "y"}, {}))
     assert same_bits(found["a.b"], tensor) and metadata == {"x": "y"}
 
 
-def test_odd_floats_survive() -> None:
-    odd = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan"), 1e-45, 3.4e38, 1.0])
+def test_odd_floats_survive(device: str) -> None:
+    odd = torch.tensor([0.0, -0.0, float("inf"), -float("inf"), float("nan"), 1e-45, 3.4e38, 1.0], device=device)
     assert same_bits(loads(dumps({"a": odd}, {}, {}))[0]["a"], odd)
 
 
@@ -184,8 +185,8 @@ def entry_header(path: Path) -> dict[str, Any]:
     return json.loads(zlib.decompress(data[START.size : START.size + stored], -15))
 
 
-def test_deep_compression_of_the_mlp_is_25_times_smaller(tmp_path: Path) -> None:
-    subject = explorer.load("fashion-mlp")
+def test_deep_compression_of_the_mlp_is_25_times_smaller(tmp_path: Path, device: str) -> None:
+    subject = sample("fashion-mlp", device)
     recipe = explorer.Recipe().prune("*", sparsity=0.9, scope="global").quantize("*", bits=5)
     plan = explorer.resolve(subject, recipe)
     sizes = {}
@@ -208,16 +209,17 @@ def _scaled(steps: Tensor, scale: Tensor) -> tuple[Tensor, Hint]:
 @pytest.mark.parametrize(
     "steps", [torch.arange(-7.0, 8), torch.tensor([-4.0, -1.0, -0.25, 0.25, 1.0, 4.0]), torch.tensor([-1.0, 1.0])]
 )
-def test_a_scale_a_channel_is_cheaper_than_tables(steps: Tensor) -> None:
+def test_a_scale_a_channel_is_cheaper_than_tables(steps: Tensor, device: str) -> None:
     torch.manual_seed(0)
     values, how = _scaled(steps[torch.randint(len(steps), (64, 128))], torch.rand(64) + 0.1)
+    values = values.to(device)
     with_scale, without = dumps({"a": values}, {}, {"a": how}), dumps({"a": values}, {}, {})
     assert len(with_scale) < 0.7 * len(without)
     assert same_bits(loads(with_scale)[0]["a"], values) and same_bits(loads(without)[0]["a"], values)
 
 
-def test_a_wrong_hint_costs_bytes_and_no_bit() -> None:
-    values = torch.linspace(-1, 1, 64).reshape(8, 8)
+def test_a_wrong_hint_costs_bytes_and_no_bit(device: str) -> None:
+    values = torch.linspace(-1, 1, 64).reshape(8, 8).to(device)
     how = Hint(Slices((8, 8), 0), np.ones(64, np.float32), np.ones(8, np.float32))
     assert same_bits(loads(dumps({"a": values}, {}, {"a": how}))[0]["a"], values)
 

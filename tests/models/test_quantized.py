@@ -132,11 +132,12 @@ class Recorder(nn.Module):
 
 @pytest.mark.parametrize("act", ["relu", "gelu"])
 @pytest.mark.parametrize("norm_first", [False, True])
-def test_encoders_leave_their_fused_kernel(act: str, norm_first: bool) -> None:
+def test_encoders_leave_their_fused_kernel(act: str, norm_first: bool, device: str) -> None:
     """The kernel passes by the layers inside: each of them must be seen, also behind a padding mask and nested tensors."""
     layer = nn.TransformerEncoderLayer(8, 2, 16, activation=act, norm_first=norm_first, batch_first=True)
-    module = nn.TransformerEncoder(layer, 2, enable_nested_tensor=not norm_first).eval()
+    module = nn.TransformerEncoder(layer, 2, enable_nested_tensor=not norm_first).to(device).eval()
     x, padding = torch.randn(3, 5, 8), torch.tensor([[False] * 5, [False] * 3 + [True] * 2, [False] * 5])
+    x, padding = x.to(device), padding.to(device)
     with torch.inference_mode():
         for mask in (None, padding):
             before = module(x, src_key_padding_mask=mask)
@@ -145,7 +146,7 @@ def test_encoders_leave_their_fused_kernel(act: str, norm_first: bool) -> None:
                 with rounded(module, {name: Recorder(seen)}):
                     after = module(x, src_key_padding_mask=mask)
                     assert seen, (name, "was passed by")
-                keep = ~padding if mask is not None else torch.ones(3, 5, dtype=torch.bool)
+                keep = ~padding if mask is not None else torch.ones_like(padding)
                 assert torch.allclose(before[keep], after[keep], atol=1e-5)
         assert torch.equal(module(x), module(x)) and all(type(m) is not QuantizedInputs for m in module.modules())
     assert all(one.activation_relu_or_gelu for one in module.layers)
@@ -155,15 +156,15 @@ CONVS = [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d
 
 
 @pytest.mark.parametrize("kind", CONVS)
-def test_convolutions(kind: type) -> None:
-    module = kind(2, 4, 3, padding=1, groups=2)
-    x = torch.randn(2, 2, *[5] * (CONVS.index(kind) % 3 + 1))
+def test_convolutions(kind: type, device: str) -> None:
+    module = kind(2, 4, 3, padding=1, groups=2).to(device)
+    x = torch.randn(2, 2, *[5] * (CONVS.index(kind) % 3 + 1)).to(device)
     expected = module(torch.fake_quantize_per_tensor_affine(x, 0.25, 128, 0, 255))
-    attach(module, {"weight": half()})
+    attach(module, {"weight": half().to(device)})
     assert torch.equal(module(x), expected) and torch.equal(copy.deepcopy(module)(x), expected)
 
 
-def test_subclasses_and_strangers() -> None:
+def test_subclasses_and_strangers(device: str) -> None:
     class Named(nn.Linear):
         def twice(self) -> int:
             return 2 * self.in_features
@@ -174,7 +175,7 @@ def test_subclasses_and_strangers() -> None:
 
     module = nn.Sequential(
         Named(3, 3), Own(3, 3), nn.Bilinear(3, 3, 3), nn.MultiheadAttention(4, 2, add_bias_kv=True), nn.Embedding(3, 3)
-    )
+    ).to(device)
     assert (
         refusal(module, "0.weight") is None
         and "Own" in str(refusal(module, "1.weight"))
@@ -184,7 +185,7 @@ def test_subclasses_and_strangers() -> None:
         refusal(module, "3.out_proj.weight")
     )
     assert "indices" in str(refusal(module, "4.weight"))
-    attach(module, {"0.weight": half()})
+    attach(module, {"0.weight": half().to(device)})
     assert module[0].twice() == 6 and isinstance(module[0], Named) and quantized_class(Named) is type(module[0])
 
 

@@ -19,16 +19,16 @@ from explorer.studies.joint_map import refining
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def subject(device: str) -> Subject:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3))
     x = torch.randn(300, 6)
     data = TensorDataset(x, module(x).argmax(1))
-    return Subject(module, explorer.Task.classification(validation=data), "toy")
+    return Subject(module.to(device), explorer.Task.classification(validation=data), "toy")
 
 
-def test_every_cell_is_the_evaluation_of_its_recipe(subject: Subject) -> None:
-    table = explorer.joint_map(subject, sparsities=(0.0, 0.5, 0.9), bits=(2, 4, 32))
+def test_every_cell_is_the_evaluation_of_its_recipe(subject: Subject, device: str) -> None:
+    table = explorer.joint_map(subject, sparsities=(0.0, 0.5, 0.9), bits=(2, 4, 32), device=device)
     assert len(table) == 9 and list(table.columns[:3]) == ["sparsity", "bits", "metric"] and (table["n"] == 300).all()
     for row in table.itertuples():
         recipe = explorer.Recipe()
@@ -36,7 +36,7 @@ def test_every_cell_is_the_evaluation_of_its_recipe(subject: Subject) -> None:
             recipe = recipe.prune(["0.weight", "2.weight"], sparsity=row.sparsity, scope="global")
         if row.bits < 32:
             recipe = recipe.quantize(["0.weight", "2.weight"], bits=row.bits, granularity="channel")
-        report = explorer.evaluate(subject, recipe)
+        report = explorer.evaluate(subject, recipe, device=device)
         assert row.value == report.metrics["accuracy"] and row.bytes == report.bytes and row.metric == "accuracy"
         assert row.change == pytest.approx(report.change("accuracy").value) and row.low <= row.value <= row.high + 1e-9
     untouched = table[(table.sparsity == 0) & (table.bits == 32)].iloc[0]

@@ -19,70 +19,72 @@ from tests.evaluate.test_replay_counts import counted
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-resnet", "vowels-lstm", "moby-lstm", "bikes-mlp"])
-def test_an_exact_scan_is_what_evaluate_says(name: str) -> None:
-    subject = few(name)
+def test_an_exact_scan_is_what_evaluate_says(name: str, device: str) -> None:
+    subject = few(name, device=device)
     names = [layer.name for layer in subject.layers][:4]
-    table = sensitivity(subject, targets=names, sparsities=(0.3, 0.8), exact=True, device="cpu")
+    table = sensitivity(subject, targets=names, sparsities=(0.3, 0.8), exact=True, device=device)
     fresh = Subject(subject.module, subject.task, name)
     assert list(table.columns[:5]) == ["layer", "sparsity", "metric", "low", "high"] and len(table) == 2 * len(names)
     for row in table.itertuples():
-        report = evaluate(fresh, Recipe().prune(row.layer, sparsity=row.sparsity), device="cpu")
+        report = evaluate(fresh, Recipe().prune(row.layer, sparsity=row.sparsity), device=device)
         assert row.metric == report.metrics[report.main] and row.n == report.total
         assert row.change == report.change(report.main).value
 
 
-def test_a_base_recipe_and_other_models_tiers() -> None:
+def test_a_base_recipe_and_other_models_tiers(device: str) -> None:
     for module in (MLP(), Branches(), nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))):
-        subject = tiny(module, n=200)
+        subject = tiny(module, device=device, n=200)
         first, *_, last = (layer.name for layer in subject.layers)
         base = Recipe().prune(first, sparsity=0.5).quantize(last, bits=4)
-        table = sensitivity(subject, base, sparsities=(0.2, 0.7), exact=True, device="cpu")
+        table = sensitivity(subject, base, sparsities=(0.2, 0.7), exact=True, device=device)
         for row in table.itertuples():
-            report = evaluate(tiny(module, n=200), base.prune(row.layer, sparsity=row.sparsity), device="cpu")
+            report = evaluate(
+                tiny(module, device=device, n=200), base.prune(row.layer, sparsity=row.sparsity), device=device
+            )
             assert row.metric == report.metrics["accuracy"]
-    assert len(sensitivity(tiny(Dropping()), sparsities=(0.5,), device="cpu")) == 2
+    assert len(sensitivity(tiny(Dropping(), device=device), sparsities=(0.5,), device=device)) == 2
 
 
-def test_what_comes_before_a_layer_runs_once_a_chunk() -> None:
-    subject = tuned(tiny(MLP(), n=300))
-    run = engine(subject, torch.device("cpu"))
+def test_what_comes_before_a_layer_runs_once_a_chunk(device: str) -> None:
+    subject = tuned(tiny(MLP(), device=device, n=300))
+    run = engine(subject, torch.device(device))
     _ = run.runner
-    sensitivity(subject, sparsities=(0.1,), exact=True, device="cpu")  # every part is compared with the module once
+    sensitivity(subject, sparsities=(0.1,), exact=True, device=device)  # every part is compared with the module once
     seen = counted(run)
-    sensitivity(subject, sparsities=(0.2, 0.3, 0.4), exact=True, device="cpu")
+    sensitivity(subject, sparsities=(0.2, 0.3, 0.4), exact=True, device=device)
     # fc.0: the base's columns, what lies in front of the others, and its own three; and so on
     assert seen == {"fc.0": (1 + 1 + 3) * 300, "fc.1": (1 + 1 + 6) * 300, "fc.2": (1 + 9) * 300}
 
 
-def test_candidates_may_be_any_recipes() -> None:
-    subject = tuned(tiny(MLP(), n=200))
+def test_candidates_may_be_any_recipes(device: str) -> None:
+    subject = tuned(tiny(MLP(), device=device, n=200))
     candidates = {
         "none": Recipe(), "units": Recipe().prune("fc.0", sparsity=0.5, granularity="unit"),
         "bits": Recipe().quantize("*", bits=3), "both": Recipe().prune("*", sparsity=0.5).quantize("fc.1", bits=4),
     }  # fmt: skip
-    *_, last = compare(subject, candidates, device="cpu")
+    *_, last = compare(subject, candidates, device=device)
     assert last.settled == 4 and last.done == last.total == 800
     for key, recipe in candidates.items():
-        report = evaluate(tuned(tiny(MLP(), n=200)), recipe, device="cpu")
+        report = evaluate(tuned(tiny(MLP(), device=device, n=200)), recipe, device=device)
         assert last.estimates[key].value.value == report.metrics["accuracy"], key
         assert last.estimates[key].change.value == report.change("accuracy").value
-    assert list(compare(subject, {}, device="cpu")) == []
+    assert list(compare(subject, {}, device=device)) == []
 
 
-def test_an_adaptive_scan_stops_early_and_keeps_its_word() -> None:
+def test_an_adaptive_scan_stops_early_and_keeps_its_word(device: str) -> None:
     torch.manual_seed(0)
     x = torch.randn(6000, 6)
     module = MLP((6, 32, 16, 3))
     task = explorer.Task.classification(validation=torch.utils.data.TensorDataset(x, module(x).argmax(1).detach()))
-    subject = tuned(Subject(module, task, "easy"))
-    settings = dict(sparsities=(0.05, 0.3, 0.9), device="cpu")
+    subject = tuned(Subject(module.to(device), task, "easy"))
+    settings = dict(sparsities=(0.05, 0.3, 0.9), device=device)
     full = sensitivity(subject, exact=True, **settings)  # type: ignore[arg-type]
     quick = sensitivity(subject, tolerance=0.02, **settings)  # type: ignore[arg-type]
     assert quick.n.min() < 6000 and (full.n == 6000).all()
     candidates = {
         (row.layer, row.sparsity): Recipe().prune(row.layer, sparsity=row.sparsity) for row in full.itertuples()
     }
-    *_, last = compare(subject, candidates, exact=False, tolerance=0.02, device="cpu")
+    *_, last = compare(subject, candidates, exact=False, tolerance=0.02, device=device)
     truth = dict(zip(candidates, full.change, strict=True))
     early = {key: found for key, found in last.estimates.items() if not found.complete}
     assert early and all(found.within[1] - found.within[0] <= 0.04 + 1e-9 for found in early.values())
@@ -92,12 +94,12 @@ def test_an_adaptive_scan_stops_early_and_keeps_its_word() -> None:
         assert (row.low, row.high) == pytest.approx(wilson(round(row.metric * row.n), row.n))
 
 
-def test_all_curves_sharpen_together_and_a_cancelled_scan_goes_on() -> None:
-    subject = tuned(tiny(MLP(), n=1500))
-    run, settings = engine(subject, torch.device("cpu")), dict(sparsities=(0.3, 0.6), exact=True, device="cpu")
+def test_all_curves_sharpen_together_and_a_cancelled_scan_goes_on(device: str) -> None:
+    subject = tuned(tiny(MLP(), device=device, n=1500))
+    run, settings = engine(subject, torch.device(device)), dict(sparsities=(0.3, 0.6), exact=True, device=device)
     steps = [(len(table), table.n.min(), table.n.max()) for table, _ in sensitivity_steps(subject, **settings)]  # type: ignore[arg-type]
     assert {rows for rows, _, _ in steps} == {6} and all(a == b for _, a, b in steps) and len(steps) > 3
-    other = tuned(tiny(MLP(), n=1500))
+    other = tuned(tiny(MLP(), device=device, n=1500))
     asked: list[int] = []
 
     def cancel() -> bool:
@@ -106,15 +108,15 @@ def test_all_curves_sharpen_together_and_a_cancelled_scan_goes_on() -> None:
 
     with pytest.raises(Cancelled, match="cancelled after"):
         sensitivity(other, cancel=cancel, **settings)  # type: ignore[arg-type]
-    seen = counted(engine(other, torch.device("cpu")))
+    seen = counted(engine(other, torch.device(device)))
     told: list[tuple[int, int]] = []
     table = sensitivity(other, progress=lambda done, total: told.append((done, total)), **settings)  # type: ignore[arg-type]
     assert 0 < seen["fc.2"] < 7 * 1500 and told[-1] == (9000, 9000) and told[0][0] > 6 * 64
     assert table.equals(sensitivity(subject, **settings)) and run.samples >= 0  # type: ignore[arg-type]
 
 
-def test_bad_input() -> None:
-    subject = tiny()
+def test_bad_input(device: str) -> None:
+    subject = tiny(device=device)
     for wrong in (-0.1, 1.0, 2):
         with pytest.raises(RecipeError, match="sparsity="):
             sensitivity(subject, sparsities=(wrong,))
@@ -134,10 +136,10 @@ def test_bad_input() -> None:
             return super().forward(x)
 
     with pytest.raises(EvaluationError, match="no good"):
-        sensitivity(tiny(Picky(), n=400), device="cpu")
+        sensitivity(tiny(Picky(), device=device, n=400), device=device)
 
 
-def test_where_a_scan_looks() -> None:
+def test_where_a_scan_looks(device: str) -> None:
     assert edges(10_000, [32, 64], False) == [64, 512, 1024, 2048, 4096, 8192, 10_000]
     assert edges(300, [32, 300], False) == [64, 300] and edges(300, [32, 300], True) == [32, 300]
-    assert Subject(MLP(), classification((6,)), "x").layers
+    assert Subject(MLP().to(device), classification((6,)), "x").layers

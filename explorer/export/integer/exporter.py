@@ -59,15 +59,18 @@ class IntegerOnnx(Exporter):
         if rounded:
             activations.round_outputs(graph.model, _ranges(subject, bare, graph.model))
         (folder / self.filename).write_bytes(finished(graph.model))
-        return Written((self.filename,), self._notes(subject, plan, graph, rounded | at_run_time))
+        return Written((self.filename,), self._notes(subject, plan, bare, graph, rounded | at_run_time))
 
     def _recurrent(self, graph: Graph, eight: set[str]) -> set[str]:
         wanted = {name: one for name, one in graph.coded.items() if graph.sources[name] <= eight}
         return lstm.replace(graph.model, wanted)
 
-    def _notes(self, subject: Subject, plan: Plan, graph: Graph, rounded: set[str]) -> tuple[str, ...]:
+    def _notes(
+        self, subject: Subject, plan: Plan, module: nn.Module, graph: Graph, rounded: set[str]
+    ) -> tuple[str, ...]:
         stored = {layer for name in graph.integers for layer in graph.sources[name]}
-        floats = [layer.name for layer in subject.layers if layer.name not in stored]
+        left = dict(module.named_parameters(remove_duplicate=False))  # layers may have gone whole
+        floats = [layer.name for layer in subject.layers if layer.name in left and layer.name not in stored]
         bare = [layer for layer in plan.inputs if layer not in rounded]
         notes = []
         if floats:

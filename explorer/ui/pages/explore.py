@@ -12,12 +12,11 @@ from explorer.ui.i18n import _, translated
 from explorer.ui.panels import detail, header, overview, ready, settle, tabs
 
 TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
-DEFAULT = "fashion-lenet5"
 
 
 def render() -> None:
     """The whole workspace, top to bottom."""
-    name, unknown = state.read_link(explorer.samples(), DEFAULT)
+    name, unknown = state.read_link(models.choices(), models.default())
     space = state.workspace(name)
     space.stale = False
     subject = models.open_subject(name)
@@ -30,8 +29,8 @@ def render() -> None:
         space.replace(space.history.undo() if space.history.past else type(space.history)())
         space.message = error.message
     header.render(space, subject)
-    if unknown and name == DEFAULT and not space.history.past:
-        st.warning(_("No model {name}; showing {default}.", name=unknown, default=DEFAULT), icon=":material/warning:")
+    if unknown and name == models.default() and not space.history.past:
+        st.warning(_("No model {name}; showing {default}.", name=unknown, default=models.default()), icon=":material/warning:")
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=translated(space.message)), icon=":material/error:")
     board = detail.Board.draw()

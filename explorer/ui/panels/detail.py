@@ -49,6 +49,12 @@ class Board:
         self.complete = report.complete
         self.again()
 
+    def count(self, counts: Counts, original: Counts, why: str) -> None:
+        """What can be counted, where nothing can be measured."""
+        st.session_state["board"] = scoreboard.counted(counts, original, translated(why))
+        self.complete = True
+        self.again()
+
     def again(self) -> None:
         """What was shown last."""
         cards, strip = self._last()
@@ -182,6 +188,10 @@ def _switch(space: Workspace) -> None:
 def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool) -> tuple[Report | None, str]:
     device, who = st.session_state.get("device"), user()
     precision = "fast" if dragging else "full"  # what settles is float32
+    if subject.task.kind == "weights":
+        original = explorer.resolve(subject, Recipe())
+        board.count(counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why)
+        return None, problem
     try:
         report = glance(subject, recipe, device=device, precision=precision, user=who)
         gap = known_gap(subject, explorer.resolve(subject, recipe))

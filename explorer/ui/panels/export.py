@@ -13,6 +13,7 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.export.bundle import FORMATS
 from explorer.export.exporters import registry
+from explorer.files.save import compressed_weights
 from explorer.models.subject import Subject
 
 from .. import format as fmt
@@ -41,6 +42,17 @@ def render(space: Workspace, subject: Subject) -> None:
             _result(subject, done)
 
 
+def weights(space: Workspace, subject: Subject) -> None:
+    """Of a model without a forward pass: its weights after the recipe, as one file."""
+    st.caption(_("Names, shapes and types stay the original's; load the file into your own class."))
+    if st.button(_("Export"), type="primary", icon=":material/package_2:", key="export-go"):
+        data = compressed_weights(subject, space.history.present)
+        st.download_button(
+            _("Download ({size})", size=fmt.size(len(data))), data, f"{subject.name}-compressed.safetensors", "application/octet-stream",
+            icon=":material/download:", on_click="ignore", key="export-weights",
+        )  # fmt: skip
+
+
 def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> None:
     """Write, verify and keep the bundle in this session. Any other gesture, Cancel first of all, ends it."""
     line = st.container(horizontal=True, vertical_alignment="center", wrap=False)
@@ -61,7 +73,7 @@ def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> 
         st.session_state["exported"] = {
             "key": key, "files": dict(bundle.files), "checks": dict(bundle.checks), "zip": bundle.zip_bytes(),
             "report": bundle.report, "original": explorer.evaluate(subject, split=bundle.report.split, device=device),
-            "notes": tuple(bundle.notes),
+            "notes": tuple(bundle.notes), "agreements": dict(bundle.agreements),
         }  # fmt: skip
     except ExplorerError as error:
         st.error(translated(error), icon=":material/error:")
@@ -72,14 +84,15 @@ def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> 
 
 def _result(subject: Subject, done: dict) -> None:
     checks = done["checks"]
-    st.dataframe(
-        {
-            _("file"): list(done["files"]),
-            _("bytes on disk (measured)"): list(done["files"].values()),
-            _("largest difference after re-loading"): [f"{checks[name]:.1e}" if name in checks else "" for name in done["files"]],
-        },
-        hide_index=True,
-    )
+    table = {
+        _("file"): list(done["files"]),
+        _("bytes on disk (measured)"): list(done["files"].values()),
+        _("largest difference after re-loading"): [f"{checks[name]:.1e}" if name in checks else "" for name in done["files"]],
+    }
+    same = {name: one.same for name, one in done["agreements"].items() if one.same is not None}
+    if same:
+        table[_("answers as simulated")] = [fmt.percent(same[name], 2) if name in same else "" for name in done["files"]]
+    st.dataframe(table, hide_index=True)
     report, original = done["report"], done["original"]
     main = report.main
     shown, was = report.figure(main), original.figure(main)

@@ -11,9 +11,11 @@ from explorer.models.device import devices, unused_gpu
 from explorer.models.subject import Subject
 
 from .. import format as fmt
+from .. import models
 from ..history import History
-from ..i18n import _, help_for, language, set_language, translated
+from ..i18n import _, language, set_language, translated
 from ..state import Workspace
+from . import card, open_file
 
 LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
 
@@ -24,20 +26,26 @@ def render(space: Workspace, subject: Subject) -> None:
         st.html('<div class="x-brand">Compression Explorer</div>', width="content")
         st.selectbox(
             _("Model"),
-            list(explorer.samples()),
+            list(models.choices()),
             key="model",
             label_visibility="collapsed",
             width=180,
         )
-        n = len(subject.task.dataset("validation"))
+        open_file.button()
         parameters = sum(p.numel() for p in subject.module.parameters())
-        about = _("{n} parameters", n=fmt.count(parameters)) + " · " + _("validation split, {n} samples", n=f"{n:,}")
+        about = _("{n} parameters", n=fmt.count(parameters)) + " · " + _samples(subject)
         about += f" · {st.session_state.get('device') or devices()[0]}"
         st.html(f'<div class="x-title"><span>{about}</span></div>')
         _steps(space)
         _recipe(space, subject)
-        _card(subject)
+        card.render(subject)
         _settings()
+
+
+def _samples(subject: Subject) -> str:
+    if subject.task.kind == "weights":
+        return _("weights only")
+    return _("validation split, {n} samples", n=f"{len(subject.task.dataset('validation')):,}")
 
 
 def _steps(space: Workspace) -> None:
@@ -67,7 +75,7 @@ def _recipe(space: Workspace, subject: Subject) -> None:
         if recipe.rules:
             json_tab, python_tab = st.tabs(["JSON", "Python"])
             json_tab.code(recipe.to_json(), language="json", height=220)
-            python = f'import explorer\n\nsubject = explorer.load("{subject.name}")\nrecipe = {recipe.to_python()}\n'
+            python = f'import explorer\n\nsubject = explorer.load("{subject.card.get("source", subject.name)}")\nrecipe = {recipe.to_python()}\n'
             python_tab.code(python + "report = explorer.evaluate(subject, recipe)", language="python", height=220)
             st.download_button(_("Download JSON"), recipe.to_json(), f"{recipe.name or 'recipe'}.json", "application/json", icon=":material/download:", on_click="ignore")
         else:
@@ -84,21 +92,6 @@ def _recipe(space: Workspace, subject: Subject) -> None:
                 space.replace(space.history.push(given))
                 st.rerun()
 
-
-def _card(subject: Subject) -> None:
-    card = subject.card
-    with st.popover(_("About"), icon=":material/info:"):
-        st.markdown(f"**{subject.name}**")
-        st.write(help_for("card", subject.name, str(card.get("summary", ""))))
-        for key, label in (("architecture", _("Architecture")), ("data", _("Data")), ("licence", _("Licence")), ("training", _("Training"))):
-            if card.get(key):
-                value = card[key]
-                text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
-                st.markdown(f"**{label}** · {text}")
-        scores = card.get("scores") or {}
-        if scores:
-            st.caption(_("Scores, measured when it was trained; n is the number of samples"))
-            st.dataframe({split: {k: v for k, v in values.items()} for split, values in scores.items()})
 
 
 def _settings() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from explorer.core.report import Figure, Report
+from explorer.core.report import Counts, Figure, Report
 
 from .. import format as fmt
 from ..i18n import _, help_for
@@ -38,6 +38,7 @@ def metric_name(name: str) -> str:
     names = {
         "accuracy": _("Accuracy"), "precision": _("Precision"), "recall": _("Recall"), "f1": _("F1"),
         "loss": _("Loss"), "r2": _("R²"), "rmse": _("RMSE"), "mae": _("MAE"), "perplexity": _("Perplexity"),
+        "agreement": _("Agreement"), "kl": _("KL divergence"), "cosine": _("Cosine"), "difference": _("Difference"),
         "cross_entropy": _("Cross-entropy"), "next_token_accuracy": _("Next-token accuracy"),
     }  # fmt: skip
     return names.get(name, name)
@@ -60,37 +61,52 @@ def _metric(report: Report, name: str) -> Card:
 
 def cards(report: Report, original: Report) -> list[Card]:
     """The five cards of a report."""
-    counts, before = report.counts, original.counts
-    smaller = before.bytes / counts.bytes if counts.bytes else float("inf")
-    if smaller > 1.0005:
-        size_note = [("x-better", _("{times} smaller", times=f"{smaller:.{1 if smaller >= 1.1 else 3}f}×")), ("", _("of {size}", size=fmt.size(before.bytes)))]
-    else:
-        size_note = [("", _("dense, fp32"))]
-    if counts.macs is None:
-        macs = Card("macs", _("MACs"), "–", kind_name("counted"), (("", _("not countable for this model")),))
-    else:
-        saved = 1 - counts.macs / before.macs if before.macs else 0.0
-        if saved > 0:
-            note = [("x-better", f"−{fmt.percent(saved, 0 if saved >= 0.1 else 1)}"), ("", _("after removal"))]
-        else:
-            note = [("", _("zeros alone save none") if counts.zeros_left > 0.001 else _("one sample"))]
-        macs = Card("macs", _("MACs"), fmt.count(counts.macs), kind_name("counted"), tuple(note))
-    pruned = sum(layer.original - layer.nonzero for layer in counts.layers.values())
-    total = sum(layer.original for layer in counts.layers.values())
-    sparse_note = [("", _("{pruned} of {total} weights", pruned=fmt.count(pruned), total=fmt.count(total)))]
-    soft = sum(layer.attenuated for layer in counts.layers.values())
-    if soft:
-        sparse_note = [("", _("{n} weights attenuated", n=fmt.count(soft)))]
     second = "loss" if "loss" in report.figures and report.main != "loss" else None
     other = [name for name in report.figures if name != report.main]
     chosen = second or (other[0] if other else None)
     return [
         _metric(report, report.main),
         *([_metric(report, chosen)] if chosen else []),
-        Card("size", _("Size"), fmt.size(counts.bytes), kind_name("counted"), tuple(size_note)),
-        macs,
-        Card("sparsity", _("Sparsity"), fmt.percent(counts.sparsity), kind_name("counted"), tuple(sparse_note)),
+        _size(report.counts, original.counts),
+        _macs(report.counts, original.counts),
+        _sparsity(report.counts),
     ]
+
+
+def _size(counts: Counts, before: Counts) -> Card:
+    smaller = before.bytes / counts.bytes if counts.bytes else float("inf")
+    if smaller > 1.0005:
+        size_note = [("x-better", _("{times} smaller", times=f"{smaller:.{1 if smaller >= 1.1 else 3}f}×")), ("", _("of {size}", size=fmt.size(before.bytes)))]
+    else:
+        size_note = [("", _("dense, fp32"))]
+    return Card("size", _("Size"), fmt.size(counts.bytes), kind_name("counted"), tuple(size_note))
+
+
+def _macs(counts: Counts, before: Counts) -> Card:
+    if counts.macs is None:
+        return Card("macs", _("MACs"), "–", kind_name("counted"), (("", _("not countable for this model")),))
+    saved = 1 - counts.macs / before.macs if before.macs else 0.0
+    if saved > 0:
+        note = [("x-better", f"−{fmt.percent(saved, 0 if saved >= 0.1 else 1)}"), ("", _("after removal"))]
+    else:
+        note = [("", _("zeros alone save none") if counts.zeros_left > 0.001 else _("one sample"))]
+    return Card("macs", _("MACs"), fmt.count(counts.macs), kind_name("counted"), tuple(note))
+
+
+def _sparsity(counts: Counts) -> Card:
+    pruned = sum(layer.original - layer.nonzero for layer in counts.layers.values())
+    total = sum(layer.original for layer in counts.layers.values())
+    sparse_note = [("", _("{pruned} of {total} weights", pruned=fmt.count(pruned), total=fmt.count(total)))]
+    soft = sum(layer.attenuated for layer in counts.layers.values())
+    if soft:
+        sparse_note = [("", _("{n} weights attenuated", n=fmt.count(soft)))]
+    return Card("sparsity", _("Sparsity"), fmt.percent(counts.sparsity), kind_name("counted"), tuple(sparse_note))
+
+
+def counted(counts: Counts, before: Counts, why: str) -> tuple[str, str]:
+    """(cards, line below) of a model that cannot be run: what is counted, and why nothing is measured."""
+    made = [_size(counts, before), _sparsity(counts)]
+    return _board(made, 0, True), f'<div class="x-strip" aria-live="polite"><span>{escape(why)}</span></div>'
 
 
 def hurt(report: Report, limit: int = 3) -> list[tuple[str, float]]:
@@ -106,8 +122,12 @@ def _points(change: float) -> str:
 
 def render(report: Report, original: Report) -> str:
     """The five cards as HTML."""
+    return _board(cards(report, original), report.n, report.complete)
+
+
+def _board(made: list[Card], n: int, complete: bool) -> str:
     return '<div class="x-board" role="group" aria-label="{label}" data-n="{n}" data-complete="{complete}">{cards}</div>'.format(
-        label=escape(_("Scoreboard")), n=report.n, complete=str(report.complete).lower(), cards="".join(map(_card, cards(report, original)))
+        label=escape(_("Scoreboard")), n=n, complete=str(complete).lower(), cards="".join(map(_card, made))
     )
 
 

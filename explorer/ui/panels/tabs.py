@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from explorer.core.errors import ExplorerError
@@ -13,9 +15,31 @@ from . import changed, criteria, export, graph, joint, sensitivity, speed, table
 
 
 def render(space: Workspace, subject: Subject) -> None:
-    """Changed, Sensitivity, Graph, Layers, Weights, Criteria, the map, size and speed, Export."""
-    names = [_("Changed"), _("Sensitivity"), _("Graph"), _("Layers"), _("Weights"), _("Criteria"), _("Sparsity × bits"), _("Why this size and speed"), _("Export")]
-    parts = (changed.render, sensitivity.render, graph.render, table.render, weights.render, criteria.render, joint.render, speed.render, export.render)
+    """Changed, Graph, Layers, Weights, Criteria, Sensitivity, the map, size and speed, Export."""
+    names = [
+        _("Changed"),
+        _("Graph"),
+        _("Layers"),
+        _("Weights"),
+        _("Criteria"),
+        _("Sensitivity"),
+        _("Sparsity × bits"),
+        _("Why this size and speed"),
+        _("Export"),
+    ]
+    parts: tuple[Any, ...] = (
+        changed.render,
+        graph.render,
+        table.render,
+        weights.render,
+        criteria.render,
+        sensitivity.render,
+        joint.render,
+        speed.render,
+        export.render,
+    )
+    if subject.task.kind == "weights":  # nothing that runs the model
+        names, parts = [_("Layers"), _("Weights"), _("Export")], (table.render, weights.render, export.weights)
     for tab, part in zip(st.tabs(names, key="tabs", on_change="rerun"), parts, strict=True):
         if tab.open:
             with tab:

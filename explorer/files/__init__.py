@@ -1,0 +1,1 @@
+"""Opening files that other people made: models, checkpoints, data. Nothing in a file is ever executed."""

@@ -1,0 +1,104 @@
+"""Is the data what the model was trained on? The original's score, the balance of classes, and what looks wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.message import Message, say
+from ..core.report import Figure
+from ..evaluate.evaluator import glance
+from ..models.subject import Subject
+
+LOOK = 512  # samples
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """metric: the main one of the original model, measured. balance: {class: samples} of the validation split.
+
+    low, high: the inputs' range. hints: what looks wrong, with what to try.
+    """
+
+    metric: str
+    figure: Figure
+    balance: Mapping[str, int]
+    low: float
+    high: float
+    hints: tuple[Message, ...]
+
+
+def check(subject: Subject, device: str | None = None) -> Sanity:
+    """A first look at the original on its validation split. Raises :class:`EvaluationError` where the model cannot take the
+    inputs, :class:`TaskError` where there is no data."""
+    report = glance(subject, device=device)
+    figure = report.figure(report.main)
+    data = subject.task.dataset("validation")
+    n = min(len(data), LOOK)
+    inputs = subject.task.batch("validation", range(n))[0]
+    low, high = (
+        (float(inputs.min()), float(inputs.max())) if isinstance(inputs, Tensor) else (float("nan"), float("nan"))
+    )
+    balance: dict[str, int] = {}
+    hints: list[Message] = []
+    if subject.task.kind == "classification":
+        targets = (
+            torch.as_tensor(data.tensors[1])
+            if hasattr(data, "tensors")
+            else subject.task.batch("validation", range(n))[1]
+        )
+        names = subject.task.classes or tuple(map(str, range(int(targets.max()) + 1)))
+        counts = torch.bincount(targets.long(), minlength=len(names)).tolist()
+        balance = dict(zip(names, counts, strict=False))
+        hints += _of_classes(report.metrics["accuracy"], counts)
+    elif report.main == "r2" and figure.value < 0.05:
+        hints.append(
+            say(
+                "R² is {value:.2f}: no better than the mean. Other units of the target, or normalization missing?",
+                value=figure.value,
+            )
+        )
+    if isinstance(inputs, Tensor) and inputs.is_floating_point() and high - low > 60:
+        hints.append(
+            say(
+                "inputs run from {low:.4g} to {high:.4g}: is a scale such as 1/255, or a normalization, missing?",
+                low=low,
+                high=high,
+            )
+        )
+    return Sanity(report.main, figure, balance, low, high, tuple(hints))
+
+
+def _of_classes(accuracy: float, counts: list[int]) -> list[Message]:
+    present = [count for count in counts if count]
+    chance, largest = 1 / max(len(present), 1), max(present) / sum(present)
+    hints = []
+    if len(present) == 1:
+        hints.append(say("all samples are of one class: is this the label column?"))
+    elif accuracy < 1.5 * chance:
+        hints.append(
+            say(
+                "{accuracy:.1%} on {classes} classes: labels shuffled, or normalization missing?",
+                accuracy=accuracy,
+                classes=len(present),
+            )
+        )
+    elif accuracy <= largest:
+        hints.append(
+            say(
+                "{accuracy:.1%} is no better than always answering the largest class ({largest:.1%})",
+                accuracy=accuracy,
+                largest=largest,
+            )
+        )
+    if min(present) * 10 < max(present):
+        hints.append(
+            say(
+                "the largest class has {times:.0f} times the samples of the smallest: look at recall by class",
+                times=max(present) / min(present),
+            )
+        )
+    return hints

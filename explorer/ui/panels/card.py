@@ -1,0 +1,62 @@
+"""What a model is: where it comes from, how it is judged, what can be removed from it and what cannot, with the reason."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.models.subject import Subject
+
+from .. import format as fmt
+from ..i18n import _, help_for, translated
+
+
+def render(subject: Subject) -> None:
+    """The card, in a popover."""
+    card = subject.card
+    with st.popover(_("About"), icon=":material/info:", width="content"):
+        st.markdown(f"**{subject.name}**")
+        if card.get("summary"):
+            st.write(help_for("card", subject.name, str(card["summary"])))
+        if card.get("source"):
+            st.markdown(f"{card['source']} · {card['format']} · {fmt.size(card['bytes'])}")
+            if card.get("digest"):
+                st.caption(f"SHA-256 {card['digest']}")
+            for note in card.get("notes", ()):
+                st.caption(translated(note))
+        st.markdown(f"**{_('Evaluation')}** · {tier(subject)}")
+        for key, label in (("architecture", _("Architecture")), ("data", _("Data")), ("licence", _("Licence")), ("training", _("Training"))):
+            if card.get(key):
+                value = card[key]
+                text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+                st.markdown(f"**{label}** · {text}")
+        scores = card.get("scores") or {}
+        if scores:
+            st.caption(_("Scores, measured when it was trained; n is the number of samples"))
+            st.dataframe({split: {k: v for k, v in values.items()} for split, values in scores.items()})
+        st.caption(_("What can be removed, and what cannot"))
+        st.dataframe(rows(subject), hide_index=True)
+
+
+def tier(subject: Subject) -> str:
+    """How the model is evaluated."""
+    if subject.task.kind == "weights":
+        return _("none: weights only")
+    names = {
+        "classification": _("classes"), "regression": _("numbers"), "language_model": _("next token"),
+        "agreement": _("agreement with the original's own outputs"),
+    }  # fmt: skip
+    return _("every forward pass, on {splits}", splits=", ".join(subject.task.splits)) + " · " + names.get(subject.task.kind, _("a score of your own"))
+
+
+def rows(subject: Subject) -> dict[str, list]:
+    """A table: layer, kind, shape, units that can be removed, or why they cannot."""
+    groups = {group.name: group for group in subject.groups}
+    units = [groups[layer.group].units if layer.group in groups else None for layer in subject.layers]
+    why = ["" if n is not None else translated(subject.structure.refused.get(layer.name, "")) for n, layer in zip(units, subject.layers, strict=True)]
+    return {
+        _("layer"): [layer.name for layer in subject.layers],
+        _("kind"): [layer.kind for layer in subject.layers],
+        _("shape"): [" × ".join(map(str, layer.shape)) for layer in subject.layers],
+        _("removable units"): units,
+        _("why not"): why,
+    }

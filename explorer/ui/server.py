@@ -1,0 +1,56 @@
+"""``explorer.open_app``: the app on a subject of this process."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from explorer.models.subject import Subject
+
+HERE = Path(__file__).resolve().parent
+NEEDED = {
+    "runner.postScriptGC": False,
+    "runner.magicEnabled": False,
+    "browser.gatherUsageStats": False,
+    "client.toolbarMode": "minimal",
+}
+
+
+def settings(port: int | None, browser: bool) -> dict[str, Any]:
+    """The options of the repository's .streamlit/config.toml where it is there, flat; else those that drags depend on."""
+    found: dict[str, Any] = dict(NEEDED)
+    file = HERE.parents[1] / ".streamlit" / "config.toml"
+    if file.is_file():
+        waiting = [("", tomllib.loads(file.read_text(encoding="utf-8")))]
+        while waiting:
+            place, values = waiting.pop()
+            for key, value in values.items():
+                if isinstance(value, dict):
+                    waiting.append((f"{place}{key}.", value))
+                else:
+                    found[f"{place}{key}"] = value
+    found |= {"server.headless": not browser, "server.fileWatcherType": "none", "server.address": "127.0.0.1"}
+    return found | ({"server.port": port} if port is not None else {})
+
+
+def open_app(*subjects: Subject, port: int | None = None, browser: bool = True) -> None:
+    """Open the app in a browser with these subjects in its list of models, the first one shown; returns when it is stopped
+    (Ctrl+C). The modules stay those of this process: nothing is copied or saved. Reachable from this machine alone.
+
+    Raises :class:`LoadError` for what is no subject.
+    """
+    import sys
+
+    import streamlit as st
+
+    from . import models
+    from .netron import netron_routes
+
+    for subject in subjects:
+        models.register(subject)
+    arguments, sys.argv = sys.argv, [""]  # the caller's own options are none of the app's
+    try:
+        st.App(HERE / "main.py", routes=netron_routes()).run(config=settings(port, browser))
+    finally:
+        sys.argv = arguments

@@ -1,0 +1,222 @@
+"""Every way in, on real files: the same weights and the same figures come back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file, save_model
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import explorer
+from explorer.core.errors import LoadError, TaskError
+from explorer.export.exporters import registry
+from explorer.export.files import REASON_KEY
+from tests.contract.nets import SAMPLES, CharLM, few
+
+
+def _equal(module: nn.Module, other: nn.Module) -> bool:
+    a, b = module.state_dict(), other.state_dict()
+    return list(a) == list(b) and all(torch.equal(a[name].cpu(), b[name].cpu()) for name in a)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_our_own_export_comes_back_with_the_same_figures(name: str, tmp_path: Path, device: str) -> None:
+    subject = few(name, 32, device)
+    recipe = explorer.Recipe().prune("*", sparsity=0.5).quantize("*", bits=8)
+    bundle = explorer.export(subject, recipe, tmp_path / "out", formats=["safetensors"], device=device)
+    expected = explorer.evaluate(subject, recipe, device=device).metrics
+    for path in (bundle.folder, bundle.folder / "model.safetensors", bundle.zip_path):
+        again = explorer.load(path, subject.task)
+        found = explorer.evaluate(again, device=device).metrics
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        assert again.card["forward"] is True
+    assert {layer.name for layer in again.layers} == {layer.name for layer in subject.layers}
+
+
+@pytest.mark.parametrize("name", ["fashion-lenet5", "vowels-lstm", "fashion-vit"])
+def test_programs_compute_what_torchs_own_loader_computes(name: str, tmp_path: Path, device: str) -> None:
+    subject = few(name, 8, device)
+    module = explorer.compress(subject, explorer.Recipe()).cpu()
+    registry["pt2"]().write(subject, explorer.resolve(subject, explorer.Recipe()), module, tmp_path)
+    reference = torch.export.load(tmp_path / "model.pt2").module()
+    found = explorer.load(tmp_path / "model.pt2", subject.task)
+    assert _equal(found.module, module) and not found.module.training
+    for n in (1, 5):
+        x = subject.example(n).cpu()
+        with torch.no_grad():
+            torch.testing.assert_close(found.module(x), reference(x), rtol=0, atol=0)
+    pruned = explorer.evaluate(found, explorer.Recipe().prune("*", sparsity=0.7), device=device)
+    same = explorer.evaluate(subject, explorer.Recipe().prune("*", sparsity=0.7), device=device)
+    assert pruned.metrics == pytest.approx(same.metrics, rel=1e-5) and pruned.sparsity == same.sparsity
+
+
+def _plain(net: nn.Module) -> dict[str, object]:
+    return {name: tensor.cpu() for name, tensor in net.state_dict().items()}
+
+
+WAYS = {
+    "plain": lambda sd: sd,
+    "module.": lambda sd: {f"module.{k}": v for k, v in sd.items()},
+    "compiled": lambda sd: {f"_orig_mod.{k}": v for k, v in sd.items()},
+    "both": lambda sd: {f"module._orig_mod.{k}": v for k, v in sd.items()},
+    "state_dict": lambda sd: {"state_dict": sd, "epoch": 3, "arch": "net"},
+    "lightning": lambda sd: {"state_dict": {f"model.{k}": v for k, v in sd.items()}, "hyper_parameters": {"lr": 0.1}},
+    "model": lambda sd: {
+        "model": sd,
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(9)}}, "param_groups": [{"lr": 0.1}]},
+    },
+    "nested twice": lambda sd: {"model": {"state_dict": sd}},
+    "numbers beside": lambda sd: sd | {"step": 5},
+}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("way", WAYS)
+def test_state_dicts_in_every_shape(way: str, old: bool, net: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save(WAYS[way](_plain(net)), path, _use_new_zipfile_serialization=not old)
+    subject = explorer.load(path)
+    assert {k: v.tolist() for k, v in subject.module.state_dict().items()} == {
+        k: v.tolist() for k, v in _plain(net).items()
+    }
+    assert [layer.name for layer in subject.layers] == ["conv.weight", "fc.weight"]
+    assert not [n for n, _ in subject.module.named_parameters() if "running" in n]
+
+
+def test_everything_that_needs_no_forward_pass_works_on_weights_alone(net: nn.Module, tmp_path: Path) -> None:
+    from explorer.analysis.histogram import histogram
+    from explorer.evaluate.costs import counts
+
+    path = tmp_path / "w.safetensors"
+    save_file({k: v.contiguous() for k, v in _plain(net).items()}, path)
+    subject = explorer.load(path)
+    recipe = explorer.Recipe().prune("*", sparsity=0.5, scope="global").quantize("fc", bits=4)
+    plan = explorer.resolve(subject, recipe)
+    found = counts(subject, plan)
+    pruned = sum(int((~mask).sum()) for mask in plan.masks.values())
+    assert pruned == round(0.5 * sum(layer.numel for layer in subject.layers))
+    assert found.macs is None and "weights only" in found.macs_reason
+    assert histogram(subject, "fc.weight").entries == 192
+    module = explorer.compress(subject, recipe)
+    assert int((module.get_parameter("fc.weight") == 0).sum()) >= int((~plan.masks["fc.weight"]).sum())
+    assert torch.equal(subject.module.get_parameter("fc.weight"), _plain(net)["fc.weight"])
+    for needs in (lambda: explorer.evaluate(subject), lambda: subject.example(1)):
+        with pytest.raises(TaskError, match=r"weights only.*Task\.agreement"):
+            needs()
+    with pytest.raises(explorer.UnsupportedError, match="train"):
+        explorer.importance(subject, "taylor")
+    assert "weights only" in str(subject.structure.refused["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2], ids=str
+)
+def test_weights_of_every_floating_type(dtype: torch.dtype, tmp_path: Path, device: str) -> None:
+    from explorer.analysis.histogram import histogram
+    from explorer.evaluate.costs import counts
+
+    weight = torch.randn(16, 8).to(dtype)
+    save_file({"a.weight": weight, "a.count": torch.arange(3)}, tmp_path / "w.safetensors")
+    subject = explorer.load(tmp_path / "w.safetensors")
+    assert torch.equal(subject.weight("a.weight").double(), weight.double())
+    plan = explorer.resolve(subject, explorer.Recipe().prune("a", sparsity=0.25).quantize("a", bits=4))
+    assert int((~plan.masks["a.weight"]).sum()) == 32 and counts(subject, plan).bytes > 0
+    assert histogram(subject, "a.weight").entries == 128
+
+
+def test_tied_weights_are_one_layer(tmp_path: Path, device: str) -> None:
+    net = CharLM(tie=True)
+    torch.save(net.state_dict(), tmp_path / "tied.pt")
+    save_model(net, str(tmp_path / "tied.safetensors"))
+    for name in ("tied.pt", "tied.safetensors"):
+        subject = explorer.load(tmp_path / name)
+        both = (subject.module.get_parameter("embedding.weight"), subject.module.get_parameter("head.weight"))
+        assert both[0] is both[1] and torch.equal(both[0], net.embedding.weight)
+        assert sum(layer.numel for layer in subject.layers) == sum(p.numel() for p in net.parameters() if p.ndim > 1)
+
+
+def test_sharded_checkpoints(net: nn.Module, tmp_path: Path) -> None:
+    parts = [
+        {k: v for k, v in _plain(net).items() if k.startswith("fc")},
+        {k: v for k, v in _plain(net).items() if not k.startswith("fc")},
+    ]
+    places = {}
+    for i, part in enumerate(parts):
+        save_file(part, tmp_path / f"model-{i}.safetensors")
+        places |= dict.fromkeys(part, f"model-{i}.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+    assert {layer.name for layer in explorer.load(tmp_path).layers} == {"conv.weight", "fc.weight"}
+    for evil in ("../model-0.safetensors", "/etc/passwd", "model-9.safetensors", "index.json"):
+        index.write_text(json.dumps({"weight_map": {"a": evil}}), encoding="utf-8")
+        with pytest.raises(LoadError, match="shard"):
+            explorer.load(tmp_path)
+
+
+def test_an_export_of_weights_alone_says_why(net: nn.Module, tmp_path: Path) -> None:
+    save_file({k: v for k, v in _plain(net).items()}, tmp_path / "model.safetensors", {REASON_KEY: "it loops"})
+    assert any("it loops" in note for note in explorer.load(tmp_path).card["notes"])
+
+
+def test_a_task_for_weights_alone_says_how_to_add_the_class(net: nn.Module, tmp_path: Path) -> None:
+    torch.save(_plain(net), tmp_path / "a.pt")
+    with pytest.raises(LoadError, match=r"explorer\.Subject\(module, task\)"):
+        explorer.load(tmp_path / "a.pt", explorer.Task.agreement(torch.randn(3, 1, 6, 6)))
+
+
+def test_a_name_that_is_neither_sample_nor_file(tmp_path: Path, device: str) -> None:
+    with pytest.raises(LoadError, match="did you mean fashion-lenet5"):
+        explorer.load("fashion-lenet6")
+    with pytest.raises(LoadError, match="no such file"):
+        explorer.load(tmp_path / "nothing.pt")
+    assert explorer.load("bikes-mlp") is explorer.load("bikes-mlp")
+
+
+def test_a_shared_server_opens_no_paths(net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(_plain(net), tmp_path / "a.pt")
+    monkeypatch.setenv("EXPLORER_SHARED", "1")
+    with pytest.raises(LoadError, match="shared server"):
+        explorer.load(tmp_path / "a.pt")
+    assert explorer.load("bikes-mlp").name == "bikes-mlp"
+
+
+def test_the_file_may_go_once_it_was_read(net: nn.Module, tmp_path: Path) -> None:
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    torch.save(_plain(net), folder / "a.pt")
+    subject = explorer.load(folder / "a.pt")
+    shutil.rmtree(folder)
+    assert torch.equal(subject.weight("fc.weight"), _plain(net)["fc.weight"])
+
+
+def test_classification_of_a_loaded_export_with_own_data(net: nn.Module, tmp_path: Path, device: str) -> None:
+    data = TensorDataset(torch.randn(20, 1, 6, 6), torch.randint(0, 3, (20,)))
+    subject = explorer.Subject(net, explorer.Task.classification(train=data, validation=data), "mine")
+    explorer.export(subject, explorer.Recipe(), tmp_path / "out", formats=["safetensors"], device=device)
+    again = explorer.load(tmp_path / "out", subject.task)
+    assert explorer.evaluate(again, device=device).metrics == pytest.approx(
+        explorer.evaluate(subject, device=device).metrics
+    )
+    assert [g.name for g in again.groups] == [g.name for g in subject.groups]
+
+
+def test_compressed_weights_come_back(net: nn.Module, tmp_path: Path) -> None:
+    from explorer.files.save import compressed_weights
+
+    tied = CharLM(tie=True)
+    for module in (net, tied):
+        torch.save({k: v.cpu() for k, v in module.state_dict().items()}, tmp_path / "a.pt")
+        subject = explorer.load(tmp_path / "a.pt")
+        recipe = explorer.Recipe(name="半").prune("*", sparsity=0.5).quantize("*", bits=4)
+        (tmp_path / "b.safetensors").write_bytes(compressed_weights(subject, recipe))
+        again, expected = explorer.load(tmp_path / "b.safetensors"), explorer.compress(subject, recipe)
+        assert again.module.state_dict().keys() == expected.state_dict().keys()
+        assert all(torch.equal(t, expected.state_dict()[name]) for name, t in again.module.state_dict().items())
+        assert sum(p.numel() for p in again.module.parameters()) == sum(p.numel() for p in subject.module.parameters())
+        with pytest.raises(explorer.ExportError, match="weights only"):
+            explorer.export(subject, recipe, tmp_path / "out")
