@@ -43,7 +43,9 @@ def _shade(colour: str, opacity: float) -> str:
     return f"rgba({r},{g},{b},{opacity})"
 
 
-def _curve(mine: pd.DataFrame, by: str, factor: float, form: str, colour: str, words: Words, size: int = 6) -> list[Any]:
+def _curve(
+    mine: pd.DataFrame, by: str, factor: float, form: str, colour: str, words: Words, size: int = 6
+) -> list[Any]:
     """A line with its band; points carry (target, step), so that a click says what was meant."""
     x = mine[by] * (100 if by == "sparsity" else 1)
     y, unit = mine["change"] * factor, " %" if by == "sparsity" else ""
@@ -103,7 +105,15 @@ def overlay(
     for target in names[-NAMED:]:
         last = found[found["target"] == target].iloc[-1]
         x = float(last[by]) * (100 if by == "sparsity" else 1)
-        figure.add_annotation(x=x, y=float(last["change"]) * factor, text=target, showarrow=False, xanchor="left", xshift=8, font={"size": 11, "color": palette.ink})
+        figure.add_annotation(
+            x=x,
+            y=float(last["change"]) * factor,
+            text=target,
+            showarrow=False,
+            xanchor="left",
+            xshift=8,
+            font={"size": 11, "color": palette.ink},
+        )
     _line(figure, palette)
     first, last = figure.layout.xaxis.range
     figure.update_xaxes(title={"text": words.point}, range=[first, last + 0.06 * (last - first)])
@@ -170,13 +180,25 @@ def _colours(order: pd.DataFrame, table: pd.DataFrame, palette: Palette) -> dict
     return {row.target: shade(min((row.loss / most) ** 0.5, 1.0)) for row in order.itertuples()}
 
 
-def _mark(figure: go.Figure, mine: pd.DataFrame, by: str, factor: float, colour: str, palette: Palette, point: float | None, where: Any = {}) -> None:  # noqa: B006
+def _mark(
+    figure: go.Figure,
+    mine: pd.DataFrame,
+    by: str,
+    factor: float,
+    colour: str,
+    palette: Palette,
+    point: float | None,
+    where: Mapping[str, int] = {},  # noqa: B006
+) -> None:
     """An open circle where a recipe stands now."""
     at = mine[(mine[by] - point).abs() < 1e-9] if point is not None else mine[:0]
     if len(at):
         x = at[by] * (100 if by == "sparsity" else 1)
         ring = {"color": palette.panel, "size": 12, "line": {"color": colour, "width": 2.5}}
-        figure.add_trace(go.Scatter(x=x, y=at["change"] * factor, mode="markers", marker=ring, hoverinfo="skip", showlegend=False), **where)
+        figure.add_trace(
+            go.Scatter(x=x, y=at["change"] * factor, mode="markers", marker=ring, hoverinfo="skip", showlegend=False),
+            **where,
+        )
 
 
 def _line(figure: go.Figure, palette: Palette) -> None:

@@ -57,13 +57,19 @@ def compare(
     """
     if precision not in PRECISIONS:
         raise RecipeError(
-            say("precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS))
+            say(
+                "precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)
+            )
         )
     if not exact and not tolerance > 0:
         raise RecipeError(say("tolerance={tolerance}; accepted: a fraction above 0", tolerance=tolerance))
     with subject.steady():
         plans = {key: resolve(subject, recipe) for key, recipe in candidates.items()}
-        run, reference, wanted = engine(subject, pick(device), precision), resolve(subject, base or Recipe()), list(plans.values())
+        run, reference, wanted = (
+            engine(subject, pick(device), precision),
+            resolve(subject, base or Recipe()),
+            list(plans.values()),
+        )
         scan = scan_of(run, reference, wanted, split, None if exact else tolerance, samples, resume)
 
     def now() -> Progress:

@@ -26,7 +26,9 @@ def hull(steps: Sequence[Step]) -> list[Step]:
     A drop below zero counts as none, and one step is never cheaper than a smaller one: that a network gets better by losing more
     is, within a curve, noise. Source: Shoham, Gersho 1988, IEEE Trans. ASSP 36(9): on the hull, marginal returns diminish.
     """
-    order = sorted((step for step in steps if step.point is None or step.saved > 0), key=lambda step: (step.saved, step.drop))
+    order = sorted(
+        (step for step in steps if step.point is None or step.saved > 0), key=lambda step: (step.saved, step.drop)
+    )
     kept: list[tuple[float, float, Step]] = []
     floor = 0.0
     for step in order:
@@ -64,7 +66,9 @@ def path(curves: Mapping[str, Sequence[Step]]) -> list[Move]:
         best, floor, price = hull(steps), 0.0, 0.0
         for before, after in zip(best, best[1:], strict=False):
             now = max(floor, after.drop)
-            price = max(price, (now - floor) / (after.saved - before.saved))  # the hull is convex; this guards against rounding
+            price = max(
+                price, (now - floor) / (after.saved - before.saved)
+            )  # the hull is convex; this guards against rounding
             floor = now
             moves.append((price, len(moves), Move(target, after, price)))
     return [move for _, _, move in sorted(moves, key=lambda one: one[:2])]

@@ -136,7 +136,9 @@ def prune_by_error_steps(
     total = allowance if total is None else total
     for name, value in (("allowance", allowance), ("total", total)):
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-            raise RecipeError(say("{name}={value!r}; accepted: a number from 0, in units of the metric", name=name, value=value))
+            raise RecipeError(
+                say("{name}={value!r}; accepted: a number from 0, in units of the metric", name=name, value=value)
+            )
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
         raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
     search = Search(subject, recipe or Recipe(), targets, split, samples, allowance, total, cancel, settings)
@@ -172,7 +174,12 @@ class Search:
         sizes = {group.name: group.units for group in subject.groups}
         cut = set(resolve(subject, base).kept).intersection(self.targets)
         if cut:
-            raise RecipeError(say("{group}: the recipe removes units of it already; accepted: a recipe that leaves it whole", group=min(cut)))
+            raise RecipeError(
+                say(
+                    "{group}: the recipe removes units of it already; accepted: a recipe that leaves it whole",
+                    group=min(cut),
+                )
+            )
         self.left = {name: set(range(sizes[name])) for name in self.targets}
         self.gone: dict[str, list[int]] = {name: [] for name in self.targets}
         self.trace: list[Trial] = []
@@ -191,7 +198,17 @@ class Search:
     def state(self, complete: bool) -> ErrorPruning:
         """What is known by now."""
         kept = {name: len(units) for name, units in self.left.items()}
-        return ErrorPruning(self.recipe(), tuple(self.trace), kept, self.total, self.metric, self.split, self.n, complete, self.evaluated)
+        return ErrorPruning(
+            self.recipe(),
+            tuple(self.trace),
+            kept,
+            self.total,
+            self.metric,
+            self.split,
+            self.n,
+            complete,
+            self.evaluated,
+        )
 
     def costs(self, units: Sequence[Unit | None], base: Recipe) -> dict[Unit | None, Estimate]:
         """{unit: the model when it goes, too, and the change from ``base``}; None: nothing more goes."""
@@ -214,8 +231,12 @@ class Search:
         if self.start is None:
             self.start = self.costs([None], self.base)[None].value.value
         scored = self.costs(units, self.recipe())
-        ties = importance(self.subject, "l1", granularity="unit", layers=list(self.targets))  # few samples tell few costs apart
-        order = sorted(units, key=lambda unit: (self.worse(scored[unit].change.value), float(ties[unit[0]][unit[1]]), unit))
+        ties = importance(
+            self.subject, "l1", granularity="unit", layers=list(self.targets)
+        )  # few samples tell few costs apart
+        order = sorted(
+            units, key=lambda unit: (self.worse(scored[unit].change.value), float(ties[unit[0]][unit[1]]), unit)
+        )
         quota = max(1, int(ROUND * len(units)))
         for unit in order:
             if len(self.left[unit[0]]) < 2:
@@ -235,11 +256,20 @@ class Search:
         low, high = sorted(map(self.worse, ends)) if len(ends) == 2 else (None, None)
         goes = cost < self.allowance and total <= self.limit
         if goes:
-            reason = say("goes: it costs {cost:.4f}, less than {allowance:g}; in all {total:.4f}", cost=cost, allowance=self.allowance, total=total)
+            reason = say(
+                "goes: it costs {cost:.4f}, less than {allowance:g}; in all {total:.4f}",
+                cost=cost,
+                allowance=self.allowance,
+                total=total,
+            )
         elif cost >= self.allowance:
             reason = say("stays: it costs {cost:.4f}, not less than {allowance:g}", cost=cost, allowance=self.allowance)
         else:
-            reason = say("stays: with it all that is gone would cost {total:.4f}, more than {limit:g}", total=total, limit=self.limit)
+            reason = say(
+                "stays: with it all that is gone would cost {total:.4f}, more than {limit:g}",
+                total=total,
+                limit=self.limit,
+            )
         trial = Trial(*unit, cost, low, high, total, found.n, self.rounds, goes, reason)
         self.trace.append(trial)
         if goes:
@@ -247,4 +277,3 @@ class Search:
             self.gone[unit[0]].append(unit[1])
             self.total = total
         return trial
-

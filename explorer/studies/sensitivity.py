@@ -32,7 +32,7 @@ def sensitivity_steps(
     mode: str = "hard",
     factor: float | None = None,
     quantizer: str = "minmax",
-    scheme: str = "symmetric",
+    scheme: str | None = None,
     **settings: Any,
 ) -> Iterator[tuple[pd.DataFrame, Progress]]:
     """As :func:`sensitivity`, after every chunk: (the table so far, how far it is)."""
@@ -46,8 +46,12 @@ def sensitivity_steps(
     if not fit:
         raise RecipeError(say("{subject}: nothing to scan", subject=subject.name))
     cuts = subject.structure.cuts if sweep.granularity == "unit" else {}
-    shares = {t.name: share_of_group(subject, cuts[t.group]) if t.group else share_of_layer(subject, t.name) for t in fit}
-    candidates: Mapping[Hashable, Recipe] = {(t, point): sweep.edit(base, t.rule, point) for t in fit for point in sweep.points}
+    shares = {
+        t.name: share_of_group(subject, cuts[t.group]) if t.group else share_of_layer(subject, t.name) for t in fit
+    }
+    candidates: Mapping[Hashable, Recipe] = {
+        (t, point): sweep.edit(base, t.rule, point) for t in fit for point in sweep.points
+    }
     about = {
         "sweep": sweep, "recipe": base, "subject": subject.name, "split": settings.get("split", "validation"), "skipped": skipped,
     }  # fmt: skip
@@ -55,7 +59,9 @@ def sensitivity_steps(
         yield _table(subject, sweep, progress, shares, about), progress
 
 
-def _table(subject: Subject, sweep: Sweep, progress: Progress, shares: Mapping[str, Any], about: Mapping[str, Any]) -> pd.DataFrame:
+def _table(
+    subject: Subject, sweep: Sweep, progress: Progress, shares: Mapping[str, Any], about: Mapping[str, Any]
+) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
@@ -66,9 +72,26 @@ def _table(subject: Subject, sweep: Sweep, progress: Progress, shares: Mapping[s
                 (layer, point, value.value, value.low, value.high, found.n, change.value, change.low, change.high,
                  target.group, sweep.granularity, target.kind, *shares[target.name])
             )  # fmt: skip
-    names = ["layer", sweep.by, "metric", "low", "high", "n", "change", "change_low", "change_high", "group", "granularity", "kind"]
+    names = [
+        "layer",
+        sweep.by,
+        "metric",
+        "low",
+        "high",
+        "n",
+        "change",
+        "change_low",
+        "change_high",
+        "group",
+        "granularity",
+        "kind",
+    ]
     table = pd.DataFrame(rows, columns=[*names, "parameters", "macs"])
-    table.attrs = {**about, "metric": progress.metric, "lower_is_better": progress.metric in subject.task.lower_is_better}
+    table.attrs = {
+        **about,
+        "metric": progress.metric,
+        "lower_is_better": progress.metric in subject.task.lower_is_better,
+    }
     return table
 
 
@@ -85,7 +108,7 @@ def sensitivity(
     mode: str = "hard",
     factor: float | None = None,
     quantizer: str = "minmax",
-    scheme: str = "symmetric",
+    scheme: str | None = None,
     split: str = "validation",
     precision: str = "full",
     device: Any = None,

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..compress.resolve import resolve
-from ..core.errors import Cancelled, RecipeError
+from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.costs import counts
-from ..evaluate.evaluator import evaluate
 from ..models.subject import Subject
 from .curves import Move, Step, first, path, worst
 from .sweep import Sweep
+from .trials import Trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,26 +103,41 @@ def suggest(
     about = _about(subject, table, goal)
     sweep, base = about["sweep"], about["recipe"]
     layers = {name: tuple(dict.fromkeys(rows["layer"])) for name, rows in _by_target(table)}
-    curves = _curves(subject, table, sweep, base, layers, about["lower_is_better"], "weights" if goal == "sparsity" else "bytes")
+    curves = _curves(
+        subject, table, sweep, base, layers, about["lower_is_better"], "weights" if goal == "sparsity" else "bytes"
+    )
     moves = path(curves)
     trials = Trials(subject, sweep, base, layers, moves, about, device, cancel, user, progress)
     k = _length(goal, wanted, trials, len(moves))
     chosen = trials.points(k)
-    decisions = tuple(_decide(name, layers[name], curves[name], moves, k, chosen.get(name), goal, about["metric"], sweep.by) for name in curves)
+    decisions = tuple(
+        _decide(name, layers[name], curves[name], moves, k, chosen.get(name), goal, about["metric"], sweep.by)
+        for name in curves
+    )
     report = trials.report(k)
     predicted = worst([decision.drop for decision in decisions])
     return Suggestion(trials.recipe(k), decisions, goal, wanted, predicted, trials.drop(k), report)
 
 
 def _goal(size: float | None, drop: float | None, sparsity: float | None) -> tuple[Goal, float]:
-    given: dict[Goal, float] = {name: v for name, v in (("size", size), ("drop", drop), ("sparsity", sparsity)) if v is not None}  # type: ignore[misc]
+    asked: dict[Goal, float | None] = {"size": size, "drop": drop, "sparsity": sparsity}
+    given = {name: value for name, value in asked.items() if value is not None}
     if len(given) != 1:
-        raise RecipeError(say("give one goal: size= (bytes), drop= or sparsity= (fractions); got {given}", given=", ".join(given) or say("none")))
+        raise RecipeError(
+            say(
+                "give one goal: size= (bytes), drop= or sparsity= (fractions); got {given}",
+                given=", ".join(given) or say("none"),
+            )
+        )
     [(name, value)] = given.items()
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     fine = number and (value > 0 if name == "size" else 0 <= value < 1 if name == "sparsity" else value >= 0)
     if not fine:
-        accepted = {"size": say("bytes above 0"), "drop": say("a number from 0, in units of the metric"), "sparsity": say("a number in [0, 1)")}[name]
+        accepted = {
+            "size": say("bytes above 0"),
+            "drop": say("a number from 0, in units of the metric"),
+            "sparsity": say("a number in [0, 1)"),
+        }[name]
         raise RecipeError(say("{name}={value!r}; accepted: {accepted}", name=name, value=value, accepted=accepted))
     return name, float(value)
 
@@ -132,9 +147,13 @@ def _about(subject: Subject, table: Any, goal: str) -> dict[str, Any]:
     if not isinstance(about.get("sweep"), Sweep) or not all(name in table.columns for name in NEEDED):
         raise RecipeError(say("the table does not say how it was made; accepted: what explorer.sensitivity returned"))
     if about["subject"] != subject.name:
-        raise RecipeError(say("the table is of {other}, not of {subject}", other=about["subject"], subject=subject.name))
+        raise RecipeError(
+            say("the table is of {other}, not of {subject}", other=about["subject"], subject=subject.name)
+        )
     if goal == "sparsity" and (about["sweep"].by == "bits" or about["sweep"].mode != "hard"):
-        raise RecipeError(say("sparsity= needs curves of hard pruning: bits and attenuation make no zeros; accepted: size= or drop="))
+        raise RecipeError(
+            say("sparsity= needs curves of hard pruning: bits and attenuation make no zeros; accepted: size= or drop=")
+        )
     return dict(about)
 
 
@@ -145,7 +164,13 @@ def _by_target(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def _curves(
-    subject: Subject, table: pd.DataFrame, sweep: Sweep, base: Recipe, layers: Mapping[str, tuple[str, ...]], lower: bool, what: str
+    subject: Subject,
+    table: pd.DataFrame,
+    sweep: Sweep,
+    base: Recipe,
+    layers: Mapping[str, tuple[str, ...]],
+    lower: bool,
+    what: str,
 ) -> dict[str, list[Step]]:
     """{layer or group: its steps}, the first of which changes nothing."""
     start = counts(subject, resolve(subject, base))
@@ -170,49 +195,6 @@ def _bounds(row: Mapping[str, Any], sign: float) -> tuple[float | None, float | 
     return low, high
 
 
-class Trials:
-    """The whole model after the first k moves of the path: its recipe, counts and report."""
-
-    def __init__(
-        self, subject: Subject, sweep: Sweep, base: Recipe, layers: Mapping[str, tuple[str, ...]], moves: list[Move], about: Mapping[str, Any],
-        device: Any, cancel: Any, user: Any, progress: Any,
-    ) -> None:  # fmt: skip
-        self.subject, self.sweep, self.base, self.layers, self.moves, self.about = subject, sweep, base, layers, moves, about
-        self.settings = {"split": about["split"], "device": device, "cancel": cancel, "user": user}
-        self.progress, self.cancel = progress, cancel
-        self.reports: dict[int, Report] = {}
-        self.most = len(moves).bit_length() + 2  # evaluations, at most
-
-    def points(self, k: int) -> dict[str, float]:
-        """{layer or group: its sparsity or bits}."""
-        return {move.target: float(move.step.point or 0) for move in self.moves[:k]}
-
-    def recipe(self, k: int) -> Recipe:
-        """The base with all of them."""
-        recipe = self.base
-        for target, point in self.points(k).items():
-            recipe = self.sweep.edit(recipe, self.layers[target][0], point)
-        return recipe
-
-    def counted(self, k: int) -> Any:
-        if self.cancel is not None and self.cancel():
-            raise Cancelled(say("{subject}: suggestion cancelled", subject=self.subject.name))
-        return counts(self.subject, resolve(self.subject, self.recipe(k)))
-
-    def report(self, k: int) -> Report:
-        if k not in self.reports:
-            self.reports[k] = evaluate(self.subject, self.recipe(k), **self.settings)
-            if self.progress is not None:
-                self.progress(len(self.reports), max(self.most, len(self.reports)))
-        return self.reports[k]
-
-    def drop(self, k: int) -> float:
-        """Of the main metric, against the base, measured; positive is worse."""
-        sign = 1.0 if self.about["lower_is_better"] else -1.0
-        start, found = self.report(0), self.report(k)
-        return sign * (found.metrics[found.main] - start.metrics[start.main])
-
-
 def _length(goal: Goal, wanted: float, trials: Trials, most: int) -> int:
     """How many moves of the path are made."""
     if goal == "drop":
@@ -235,12 +217,24 @@ def _length(goal: Goal, wanted: float, trials: Trials, most: int) -> int:
 
 
 def _decide(
-    name: str, layers: tuple[str, ...], steps: list[Step], moves: list[Move], k: int, point: float | None, goal: Goal, metric: str, by: str
+    name: str,
+    layers: tuple[str, ...],
+    steps: list[Step],
+    moves: list[Move],
+    k: int,
+    point: float | None,
+    goal: Goal,
+    metric: str,
+    by: str,
 ) -> Decision:
     """The decision for one curve, in words."""
 
     def shown(step: Step) -> str:
-        return say("{bits:.0f} bits", bits=step.point) if by == "bits" else say("{percent:.0f} %", percent=100 * (step.point or 0))
+        return (
+            say("{bits:.0f} bits", bits=step.point)
+            if by == "bits"
+            else say("{percent:.0f} %", percent=100 * (step.point or 0))
+        )
 
     mine = [(index, move) for index, move in enumerate(moves) if move.target == name]
     done, later = [move for index, move in mine if index < k], [move for index, move in mine if index >= k]
@@ -251,7 +245,12 @@ def _decide(
     if not mine:
         reason = say("left as it is: no scanned step saves anything")
     elif following is not None and not done:
-        what = say("its first step, {point}, costs {price:.2g} for every {unit}", point=shown(following.step), price=1000 * following.price, unit=unit)
+        what = say(
+            "its first step, {point}, costs {price:.2g} for every {unit}",
+            point=shown(following.step),
+            price=1000 * following.price,
+            unit=unit,
+        )
         why = say("more than the accepted drop leaves") if goal == "drop" else say("and the goal is met without it")
         reason = say("left as it is: {what}, {why}", what=what, why=why)
     else:
@@ -264,6 +263,11 @@ def _decide(
             cost = say("alone it costs {drop:.4f} of {metric}", drop=step.drop, metric=metric)
         end = say("no further step was scanned")
         if following is not None:
-            end = say("the next step, {point}, would cost {price:.2g} for every {unit}", point=shown(following.step), price=1000 * following.price, unit=unit)
+            end = say(
+                "the next step, {point}, would cost {price:.2g} for every {unit}",
+                point=shown(following.step),
+                price=1000 * following.price,
+                unit=unit,
+            )
         reason = say("{point}: {cost}; {end}", point=shown(step), cost=cost, end=end)
     return Decision(name, layers, point, step.drop, step.low, step.high, step.n, step.saved, price, next_price, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 from ..compress.resolve import resolve
 from ..core.errors import RecipeError, UnsupportedError, near
@@ -17,28 +17,28 @@ SPARSITIES = tuple(i / 10 for i in range(1, 10))
 BITS = (8, 7, 6, 5, 4, 3, 2)
 FACTOR = 0.5  # of soft pruning, where none is named
 
-By = Literal["sparsity", "bits"]
-
 
 @dataclass(frozen=True)
 class Sweep:
     """How every target is changed, and by which steps (sparsities or bits)."""
 
-    by: By = "sparsity"
+    by: Any = "sparsity"
     points: tuple[float, ...] = SPARSITIES
-    granularity: str = "weight"
+    granularity: Any = "weight"
     criterion: str = "l1"
-    mode: str = "hard"
+    mode: Any = "hard"
     factor: float | None = None
     quantizer: str = "minmax"
-    scheme: str = "symmetric"
+    scheme: Any = None  # the quantizer's own
 
     def edit(self, base: Recipe, target: str, point: float) -> Recipe:
         """The base with one target changed."""
         if self.by == "bits":
-            return base.quantize(target, bits=int(point), quantizer=self.quantizer, scheme=self.scheme, granularity=self.granularity)  # type: ignore[arg-type]
+            return base.quantize(
+                target, bits=int(point), quantizer=self.quantizer, scheme=self.scheme, granularity=self.granularity
+            )
         return base.prune(
-            target, sparsity=point, criterion=self.criterion, granularity=self.granularity, mode=self.mode, factor=self.factor  # type: ignore[arg-type]
+            target, sparsity=point, criterion=self.criterion, granularity=self.granularity, mode=self.mode, factor=self.factor
         )  # fmt: skip
 
 
@@ -58,7 +58,14 @@ class Target:
 
 
 def sweep_of(
-    by: str, points: Sequence[float], granularity: str | None, criterion: str, mode: str, factor: float | None, quantizer: str, scheme: str
+    by: str,
+    points: Sequence[float],
+    granularity: str | None,
+    criterion: str,
+    mode: str,
+    factor: float | None,
+    quantizer: str,
+    scheme: str | None,
 ) -> Sweep:
     """The settings of a scan, checked. Raises :class:`RecipeError`."""
     if by not in ("sparsity", "bits"):
@@ -75,7 +82,9 @@ def sweep_of(
         raise RecipeError(say("mode={mode!r} belongs to by='sparsity'; quantization has no modes", mode=mode))
     factor = FACTOR if mode == "scale" and factor is None else factor
     way = granularity or ("weight" if by == "sparsity" else "channel")
-    return Sweep(by, tuple(sorted(dict.fromkeys(points), reverse=by == "bits")), way, criterion, mode, factor, quantizer, scheme)  # type: ignore[arg-type]
+    return Sweep(
+        by, tuple(sorted(dict.fromkeys(points), reverse=by == "bits")), way, criterion, mode, factor, quantizer, scheme
+    )
 
 
 def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None) -> list[Target]:
@@ -90,7 +99,14 @@ def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None
     for one in wanted:
         if not any(_means(one, target) for target in there):
             names = [target.name for target in there]
-            raise RecipeError(say("{name!r} names nothing to scan in {subject}; {hint}", name=one, subject=subject.name, hint=near(one, names)))
+            raise RecipeError(
+                say(
+                    "{name!r} names nothing to scan in {subject}; {hint}",
+                    name=one,
+                    subject=subject.name,
+                    hint=near(one, names),
+                )
+            )
     return [target for target in there if any(_means(one, target) for one in wanted)]
 
 
@@ -118,4 +134,3 @@ def protected(subject: Subject, base: Recipe, targets: Sequence[Target]) -> froz
     """Names of targets that the base protects: their curves would be flat for that reason alone."""
     kept = resolve(subject, base).protected
     return frozenset(target.name for target in targets if kept.intersection(target.layers))
-

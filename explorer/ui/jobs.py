@@ -75,7 +75,6 @@ class _Session:
     """Lives as long as the session; what still runs for it stops with it."""
 
 
-
 def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]], spent: float = 0.0) -> Job:
     """Run ``make(progress, cancel)`` in a thread; a job of that name that still runs is stopped, and all stop with the session."""
     before = current(name)

@@ -14,12 +14,31 @@ from explorer.studies.sweep import Sweep
 def table(lower: bool = False, interval: bool = True) -> pd.DataFrame:
     """Two coupled layers in one group, and a group that is more robust."""
     rows = []
-    for layer, group, drops in (("a.weight", "g", (0.05, 0.4)), ("b.weight", "g", (0.05, 0.4)), ("c.weight", "h", (-0.01, 0.005))):
+    for layer, group, drops in (
+        ("a.weight", "g", (0.05, 0.4)),
+        ("b.weight", "g", (0.05, 0.4)),
+        ("c.weight", "h", (-0.01, 0.005)),
+    ):
         for step, drop in zip((0.5, 0.9), drops, strict=True):
             change = drop if lower else -drop
             ends = (change - 0.008, change + 0.008) if interval else (None, None)
             rows.append((layer, step, 0.9 + change, 0.0, 1.0, 100, change, *ends, group, "unit", "channel", 0.4, None))
-    names = ["layer", "sparsity", "metric", "low", "high", "n", "change", "change_low", "change_high", "group", "granularity", "kind", "parameters", "macs"]
+    names = [
+        "layer",
+        "sparsity",
+        "metric",
+        "low",
+        "high",
+        "n",
+        "change",
+        "change_low",
+        "change_high",
+        "group",
+        "granularity",
+        "kind",
+        "parameters",
+        "macs",
+    ]
     found = pd.DataFrame(rows, columns=names)
     found.attrs = {"sweep": Sweep(granularity="unit"), "lower_is_better": lower, "metric": "accuracy"}
     return found

@@ -57,9 +57,13 @@ def test_every_cost_is_that_of_really_removing_the_unit(device: str) -> None:
     whole = accuracy(subject, subject.module)
     for trial in found.trace:
         before, after = (accuracy(subject, removed(subject, units)) for units in (gone, [*gone, trial.unit]))
-        assert trial.cost == pytest.approx(before - after, abs=1e-6) and trial.total == pytest.approx(whole - after, abs=1e-6)
+        assert trial.cost == pytest.approx(before - after, abs=1e-6) and trial.total == pytest.approx(
+            whole - after, abs=1e-6
+        )
         assert trial.low <= trial.cost <= trial.high
-        assert trial.removed == (trial.cost < 0.02 and trial.total <= 0.1) and trial.reason.startswith("goes" if trial.removed else "stays")
+        assert trial.removed == (trial.cost < 0.02 and trial.total <= 0.1) and trial.reason.startswith(
+            "goes" if trial.removed else "stays"
+        )
         gone += [trial.unit] if trial.removed else []
     smaller = compress(subject, found.recipe)
     assert smaller.fc[0].weight.shape == (10 - len(gone), 6) and found.kept == {"fc.0": 10 - len(gone)}
@@ -71,12 +75,16 @@ def test_the_cheapest_of_all_is_tried_first_and_what_is_left_is_dear() -> None:
     subject = learnt()
     found = prune_by_error(subject, allowance=0.01, total=1.0)
     first = found.trace[0]
-    alone = {unit: accuracy(subject, subject.module) - accuracy(subject, removed(subject, [unit])) for unit in range(10)}
+    alone = {
+        unit: accuracy(subject, subject.module) - accuracy(subject, removed(subject, [unit])) for unit in range(10)
+    }
     assert alone[first.unit] == pytest.approx(min(alone.values()), abs=1e-6)
     gone = list(found.removed["fc.0"])
     now = accuracy(subject, removed(subject, gone))
     left = [unit for unit in range(10) if unit not in gone]
-    assert len(left) == 1 or all(now - accuracy(subject, removed(subject, [*gone, unit])) >= 0.01 - 1e-6 for unit in left)
+    assert len(left) == 1 or all(
+        now - accuracy(subject, removed(subject, [*gone, unit])) >= 0.01 - 1e-6 for unit in left
+    )
 
 
 def test_one_unit_of_a_group_always_stays() -> None:
@@ -89,8 +97,14 @@ def test_a_cancelled_search_returns_the_best_so_far() -> None:
     whole = prune_by_error(subject, allowance=0.02, total=0.1)
     fresh, told = learnt(), []
     stop = lambda: len(told) > 3  # noqa: E731
-    found = prune_by_error(fresh, allowance=0.02, total=0.1, cancel=stop, progress=lambda done, total: told.append((done, total)))
-    assert not found.complete and 0 < len(found.trace) < len(whole.trace) and found.trace == whole.trace[: len(found.trace)]
+    found = prune_by_error(
+        fresh, allowance=0.02, total=0.1, cancel=stop, progress=lambda done, total: told.append((done, total))
+    )
+    assert (
+        not found.complete
+        and 0 < len(found.trace) < len(whole.trace)
+        and found.trace == whole.trace[: len(found.trace)]
+    )
     assert told[0] == (0, 10) and told[-1][0] == len(found.removed["fc.0"])
     assert compress(fresh, found.recipe).fc[0].weight.shape[0] == found.kept["fc.0"]
 
@@ -131,7 +145,10 @@ def test_units_may_be_named_one_by_one() -> None:
     assert recipe.rules[0].units == (2, 5) and Recipe.from_json(recipe.to_json()) == recipe  # type: ignore[union-attr]
     assert explorer.resolve(subject, recipe).kept["fc.0"].tolist() == [0, 1, 3, 4, 6, 7]
     soft = Recipe().prune("fc.0", granularity="unit", units=[1], mode="scale", factor=0.0)
-    assert explorer.evaluate(subject, soft).metrics == explorer.evaluate(subject, Recipe().prune("fc.0", granularity="unit", units=[1])).metrics
+    assert (
+        explorer.evaluate(subject, soft).metrics
+        == explorer.evaluate(subject, Recipe().prune("fc.0", granularity="unit", units=[1])).metrics
+    )
     for wrong, said in (
         (dict(units=[]), "one index or more"), (dict(units=[-1]), "one index or more"), (dict(units=[True]), "one index or more"),
         (dict(units=[8]), "indices of fc.0, 0 to 7"), (dict(units=range(8)), "one at least stays|one index or more"),

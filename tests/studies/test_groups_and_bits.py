@@ -37,7 +37,9 @@ def test_a_groups_curve_is_that_of_its_removed_units(name: str) -> None:
     subject = few(name)
     table = sensitivity(subject, granularity="unit", sparsities=(0.3, 0.8), exact=True)
     groups = {group.name: group for group in subject.groups}
-    assert set(zip(table.group, table.layer, strict=True)) == {(g.name, p) for g in groups.values() for p in g.producers}
+    assert set(zip(table.group, table.layer, strict=True)) == {
+        (g.name, p) for g in groups.values() for p in g.producers
+    }
     for row in table.itertuples():
         recipe = Recipe().prune(row.layer, sparsity=row.sparsity, granularity="unit")
         assert set(resolve(subject, recipe).kept) == {row.group}
@@ -62,7 +64,10 @@ def test_coupled_layers_of_a_residual_network_have_their_groups_curve() -> None:
     coupled = [group for group in subject.groups if len(group.producers) > 1]
     assert coupled
     for group in coupled:
-        curves = [rows.drop(columns="layer").reset_index(drop=True) for _, rows in table[table.group == group.name].groupby("layer")]
+        curves = [
+            rows.drop(columns="layer").reset_index(drop=True)
+            for _, rows in table[table.group == group.name].groupby("layer")
+        ]
         assert len(curves) == len(group.producers) and all(curve.equals(curves[0]) for curve in curves)
     for row in table.drop_duplicates(["group", "sparsity"]).iloc[::17].itertuples():
         report = evaluate(subject, Recipe().prune(row.layer, sparsity=row.sparsity, granularity="unit"))
@@ -131,7 +136,9 @@ def test_bad_input_of_a_sweep() -> None:
     ):  # fmt: skip
         with pytest.raises(explorer.ExplorerError, match=said):
             sensitivity(subject, **wrong)  # type: ignore[arg-type]
-    hard = Subject(HardView(), explorer.Task.classification(validation=[(torch.randn(1, 6, 6), i % 3) for i in range(9)]), "view")
+    hard = Subject(
+        HardView(), explorer.Task.classification(validation=[(torch.randn(1, 6, 6), i % 3) for i in range(9)]), "view"
+    )
     with pytest.raises(RecipeError, match="view: nothing to scan"):
         sensitivity(hard, granularity="unit")
 

@@ -81,7 +81,9 @@ def test_an_adaptive_scan_stops_early_and_keeps_its_word(device: str) -> None:
     full = sensitivity(subject, exact=True, **settings)  # type: ignore[arg-type]
     quick = sensitivity(subject, tolerance=0.02, **settings)  # type: ignore[arg-type]
     assert quick.n.min() < 6000 and (full.n == 6000).all()
-    candidates = {(row.layer, row.sparsity): Recipe().prune(row.layer, sparsity=row.sparsity) for row in full.itertuples()}
+    candidates = {
+        (row.layer, row.sparsity): Recipe().prune(row.layer, sparsity=row.sparsity) for row in full.itertuples()
+    }
     *_, last = compare(subject, candidates, exact=False, tolerance=0.02, device=device)
     truth = dict(zip(candidates, full.change, strict=True))
     early = {key: found for key, found in last.estimates.items() if not found.complete}

@@ -47,7 +47,10 @@ def test_every_prefix_of_the_path_is_optimal_where_drops_add_up(curves: list[lis
     moves = path(named)
     k = round(share * len(moves))
     chosen = {move.target: move.step for move in moves[:k]}
-    mono = {name: dict(zip(steps, itertools.accumulate([max(0.0, s.drop) for s in steps], max), strict=True)) for name, steps in named.items()}
+    mono = {
+        name: dict(zip(steps, itertools.accumulate([max(0.0, s.drop) for s in steps], max), strict=True))
+        for name, steps in named.items()
+    }
     saved, cost = sum(s.saved for s in chosen.values()), sum(mono[name][s] for name, s in chosen.items())
     for others in itertools.product(*([(name, s) for s in steps] for name, steps in named.items())):
         if sum(s.saved for _, s in others) >= saved:

@@ -174,5 +174,9 @@ def test_units_go_by_their_error(app: App) -> None:
         use.click()
     report = app.shows("bikes-mlp")
     named = {rule.targets[0]: rule.units for rule in app.recipe.rules}
-    assert named and all(named.values()) and report.counts.layers["fc1.weight"].remaining < report.counts.layers["fc1.weight"].original
+    assert (
+        named
+        and all(named.values())
+        and report.counts.layers["fc1.weight"].remaining < report.counts.layers["fc1.weight"].original
+    )
     app.healthy()

@@ -31,21 +31,56 @@ def render(space: Workspace, subject: Subject) -> None:
     if not subject.groups or "train" not in subject.task.splits:
         return
     job = current(names(space)[0])
-    with st.expander(_("Error-based pruning: remove the units that cost less than an allowance"), icon=":material/content_cut:", key=f"error-open-{space.model}"):
+    with st.expander(
+        _("Error-based pruning: remove the units that cost less than an allowance"),
+        icon=":material/content_cut:",
+        key=f"error-open-{space.model}",
+    ):
         st.caption(help_for("term", "error-based pruning", ""))
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             metric = glance(subject, device=st.session_state.get("device"), user=user()).main
             unit, scale = (_("points"), 100) if fmt.is_fraction(metric) else (metric_name(metric), 1)
-            settings: dict[str, Any] = {"min_value": 0.0, "step": 0.1 / 100 * scale, "format": "%.1f" if scale == 100 else "%.3f"}
-            each = st.number_input(_("Retain a unit that costs, {unit}", unit=unit), value=0.5 / 100 * scale, key=f"error-each-{space.model}", width=250, **settings)
-            whole = st.number_input(_("All together at most, {unit}", unit=unit), value=scale / 100, key=f"error-total-{space.model}", width=250, **settings)
+            settings: dict[str, Any] = {
+                "min_value": 0.0,
+                "step": 0.1 / 100 * scale,
+                "format": "%.1f" if scale == 100 else "%.3f",
+            }
+            each = st.number_input(
+                _("Retain a unit that costs, {unit}", unit=unit),
+                value=0.5 / 100 * scale,
+                key=f"error-each-{space.model}",
+                width=250,
+                **settings,
+            )
+            whole = st.number_input(
+                _("All together at most, {unit}", unit=unit),
+                value=scale / 100,
+                key=f"error-total-{space.model}",
+                width=250,
+                **settings,
+            )
             if job is not None and job.running:
-                st.button(_("Cancel"), icon=":material/stop:", key=f"error-cancel-{space.model}", disabled=job.stopped, on_click=job.stop)
+                st.button(
+                    _("Cancel"),
+                    icon=":material/stop:",
+                    key=f"error-cancel-{space.model}",
+                    disabled=job.stopped,
+                    on_click=job.stop,
+                )
             elif st.button(_("Start"), icon=":material/play_arrow:", key=f"error-start-{space.model}"):
-                from .sensitivity import locks
+                from .scan import locks
 
-                asked = {"allowance": float(each) / scale, "total": float(whole) / scale, "device": st.session_state.get("device"), "user": (user(), "error")}
-                start(names(space)[0], tuple(asked.values())[:2], partial(_steps, subject, locks(space.history.present), asked))
+                asked = {
+                    "allowance": float(each) / scale,
+                    "total": float(whole) / scale,
+                    "device": st.session_state.get("device"),
+                    "user": (user(), "error"),
+                }
+                start(
+                    names(space)[0],
+                    tuple(asked.values())[:2],
+                    partial(_steps, subject, locks(space.history.present), asked),
+                )
                 st.rerun()
         if job is not None:
             _trace(space, subject, job)
@@ -76,7 +111,12 @@ def _trace(space: Workspace, subject: Subject, job: Job) -> None:
          _("in all"): fmt.change(found.metric, t.total if lower else -t.total), _("goes"): t.removed, _("why"): translated(t.reason)}
         for t in found.trace[-SHOWN:]
     ]  # fmt: skip
-    st.dataframe(pd.DataFrame(rows), hide_index=True, height=260, column_config={_("why"): st.column_config.TextColumn(width="large")})
+    st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        height=260,
+        column_config={_("why"): st.column_config.TextColumn(width="large")},
+    )
     st.button(
         _("Remove these units"), icon=":material/check:", key=f"error-use-{space.model}", type="primary", disabled=job.running or not gone,
         on_click=lambda: space.replace(space.history.push(found.recipe)), help=_("Replaces the recipe, in one step that Undo takes back; locks stay."),

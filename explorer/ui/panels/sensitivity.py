@@ -2,72 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from html import escape
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 import explorer
-from explorer.core.recipe import Recipe
-from explorer.core.rules import Keep
 from explorer.figures.sensitivity import Words, multiples, overlay
 from explorer.models.subject import Subject
 from explorer.studies.compare import Progress
 from explorer.studies.ranking import curves, gains
-from explorer.studies.sensitivity import sensitivity_steps
 from explorer.studies.sweep import Sweep
 
 from .. import format as fmt
 from .. import style
-from ..i18n import _, help_for, translated
-from ..jobs import Job, current, start
-from ..state import Workspace, user
+from ..i18n import _, translated
+from ..jobs import Job, current
+from ..state import Workspace
 from . import error_based, suggest
-from .controls import criterion_title
+from .scan import Asked, choose, name_of
 from .scoreboard import metric_name, split_name
 
-NAME = "scan"
 EVERY = 1.0  # seconds between two looks at a scan
-TENTHS = tuple(i / 10 for i in range(1, 10))
-RANGES = {"even": TENTHS, "high": (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99), "low": (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a scan was started with."""
-
-    what: str = "layers"
-    criterion: str = "l1"
-    mode: str = "hard"
-    range: str = "even"
-    exact: bool = False
-
-    def settings(self) -> dict[str, Any]:
-        """Arguments of :func:`explorer.sensitivity`."""
-        if self.what == "bits":
-            return {"by": "bits", "exact": self.exact}
-        granularity = "unit" if self.what == "groups" else "weight"
-        return {"criterion": self.criterion, "mode": self.mode, "granularity": granularity, "sparsities": RANGES[self.range], "exact": self.exact}
-
-
-def locks(recipe: Recipe) -> Recipe:
-    """A recipe that only protects what this one protects."""
-    return Recipe(tuple(rule for rule in recipe.rules if isinstance(rule, Keep)))
 
 
 def render(space: Workspace, subject: Subject) -> None:
     """Controls, curves, suggestion; and below, pruning by error. A fragment, which looks again while anything is on its way."""
     polling = any(one.running for one in _watched(space))
     st.fragment(_panel, run_every=EVERY if polling else None)(space, subject, polling)
-
-
-def name_of(space: Workspace) -> str:
-    """The scan of a model in the session's jobs."""
-    return f"{NAME}/{space.model}"
 
 
 def _watched(space: Workspace) -> list[Job]:
@@ -79,7 +43,7 @@ def _panel(space: Workspace, subject: Subject, polling: bool) -> None:
     on = any(one.running for one in _watched(space))  # before anything is drawn: what ends meanwhile is drawn once more
     if space.stale:  # a click set a step: the histogram and the figures show it too
         st.rerun()
-    asked = _controls(space, subject)
+    asked = choose(space, subject)
     job = current(name_of(space))
     if job is not None:
         _state(job, asked)
@@ -88,63 +52,14 @@ def _panel(space: Workspace, subject: Subject, polling: bool) -> None:
             _curves(space, subject, job, *latest)
             suggest.render(space, subject, latest[0], asked=job.key, finished=not job.running)
     else:
-        st.caption(_("Every layer is changed alone, step by step, and the model is evaluated each time: which layers can lose much, and which cannot?"))
+        st.caption(
+            _(
+                "Every layer is changed alone, step by step, and the model is evaluated each time: which layers can lose much, and which cannot?"
+            )
+        )
     error_based.render(space, subject)
     if polling and not on and space.live is None:  # no more looks are needed; a drag that is on is not interrupted
         st.rerun()
-
-
-def _controls(space: Workspace, subject: Subject) -> Asked:
-    """The few choices and the button; the settings chosen."""
-    known = st.session_state.get(f"scan-asked-{space.model}", Asked())
-    whats = {"layers": _("weights of layers"), "groups": _("units of groups"), "bits": _("bits of layers")}
-    options = [what for what in whats if what != "groups" or subject.groups]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        what = st.segmented_control(
-            _("What is changed"), options, default=known.what if known.what in options else "layers", required=True, format_func=whats.__getitem__,
-            key=f"scan-what-{space.model}", help=help_for("term", "sensitivity", ""), width="content",
-        )  # fmt: skip
-        criterion, mode, span = known.criterion, known.mode, known.range
-        if what != "bits":
-            names = list(explorer.criteria())
-            criterion = st.selectbox(
-                _("Ranked by"), names, index=names.index(criterion) if criterion in names else 0, format_func=criterion_title, key=f"scan-criterion-{space.model}",
-                width=190, help=help_for("term", "criterion", ""),
-            )  # fmt: skip
-            mode = st.segmented_control(
-                _("Mode"), ["hard", "scale"], default=mode, required=True, format_func={"hard": _("hard"), "scale": _("soft")}.__getitem__,
-                key=f"scan-mode-{space.model}", width="content",
-            )  # fmt: skip
-            spans = {"even": "10 … 90 %", "low": "2 … 50 %", "high": "50 … 99 %"}
-            span = st.selectbox(_("Steps"), list(spans), format_func=spans.__getitem__, key=f"scan-range-{space.model}", width=130)
-        exact = st.toggle(
-            _("every sample"), known.exact, key=f"scan-exact-{space.model}", width="content",
-            help=_("Off: a point is finished once the change over the whole split is known to ± 0.5 points (95 %), which often takes a fraction of the samples."),
-        )  # fmt: skip
-        asked = Asked(str(what), str(criterion), str(mode), str(span), bool(exact))
-        st.session_state[f"scan-asked-{space.model}"] = asked
-        _button(space, subject, asked)
-    return asked
-
-
-def _button(space: Workspace, subject: Subject, asked: Asked) -> None:
-    job = current(name_of(space))
-    if job is not None and job.running:
-        st.button(_("Cancel"), icon=":material/stop:", key=f"scan-cancel-{space.model}", disabled=job.stopped, on_click=job.stop)
-        return
-    halfway = job is not None and job.key == asked and job.cancelled
-    label = _("Go on") if halfway else _("Scan")
-    clicked = st.button(label, icon=":material/play_arrow:", key=f"scan-start-{space.model}", type="primary")
-    if clicked:
-        spent = job.spent if job is not None and halfway else 0.0
-        start(name_of(space), asked, partial(_steps, subject, locks(space.history.present), asked, st.session_state.get("device"), user()), spent)
-        st.rerun()
-
-
-def _steps(
-    subject: Subject, base: Recipe, asked: Asked, device: Any, who: str, _tell: object, cancel: Callable[[], bool]
-) -> Iterator[tuple[pd.DataFrame, Progress]]:
-    yield from sensitivity_steps(subject, base, device=device, cancel=cancel, user=(who, NAME), **asked.settings())
 
 
 def _state(job: Job, asked: Asked) -> None:
@@ -154,10 +69,17 @@ def _state(job: Job, asked: Asked) -> None:
         _table, at = job.latest
         if job.running or job.cancelled:
             left = job.spent / max(at.done, 1) * (at.total - at.done)
-            text = _("{done} of {total} points finished, at most {left} s left", done=at.settled, total=len(at.estimates), left=f"{left:.0f}")
+            text = _(
+                "{done} of {total} points finished, at most {left} s left",
+                done=at.settled,
+                total=len(at.estimates),
+                left=f"{left:.0f}",
+            )
             if job.cancelled:
                 text = _("cancelled: {done} of {total} points finished", done=at.settled, total=len(at.estimates))
-            pieces.append(f'<span class="x-bar"><i style="width:{100 * at.done / max(at.total, 1):.0f}%"></i></span><span>{escape(text)}</span>')
+            pieces.append(
+                f'<span class="x-bar"><i style="width:{100 * at.done / max(at.total, 1):.0f}%"></i></span><span>{escape(text)}</span>'
+            )
         else:
             text = _("{total} points in {spent} s", total=len(at.estimates), spent=f"{job.spent:.1f}")
             pieces.append(f"<span>✓ {escape(text)}</span>")
@@ -167,7 +89,9 @@ def _state(job: Job, asked: Asked) -> None:
         pieces.append(f"<span>{escape(_('cancelled before the first curves'))}</span>")
     if job.key != asked and not job.running:
         pieces.append(f"<span>{escape(_('the curves below are those of the former settings'))}</span>")
-    st.html(f'<div class="x-strip" data-scan="{"running" if job.running else "done"}" aria-live="polite">{"".join(pieces)}</div>')
+    st.html(
+        f'<div class="x-strip" data-scan="{"running" if job.running else "done"}" aria-live="polite">{"".join(pieces)}</div>'
+    )
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
 
@@ -180,7 +104,14 @@ def _curves(space: Workspace, subject: Subject, job: Job, table: pd.DataFrame, a
     _explain(table, job)
     if view == "table":
         st.dataframe(_shown(table), hide_index=True, height=420)
-        st.download_button(_("Download CSV"), table.to_csv(index=False), f"{subject.name}-sensitivity.csv", "text/csv", icon=":material/download:", on_click="ignore")
+        st.download_button(
+            _("Download CSV"),
+            table.to_csv(index=False),
+            f"{subject.name}-sensitivity.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
         return
     key = f"scan-figure-{view}-{space.model}-{space.generation}"
     drawn = (len(job.found), view, space.generation, style.is_dark(), _("sparsity"))
@@ -208,11 +139,17 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
     n = f"{low:,}" if low == high else f"{low:,} … {high:,}"
     words = _words(table)
     text = _("{change} over {point}.", change=words.change[:1].upper() + words.change[1:], point=words.point) + " "
-    text += _("Measured on the {split} split, n = {n} a point, each against the original on the same samples.", split=split_name(table.attrs["split"]), n=n)
+    text += _(
+        "Measured on the {split} split, n = {n} a point, each against the original on the same samples.",
+        split=split_name(table.attrs["split"]),
+        n=n,
+    )
     if table["change_low"].notna().any():
         text += " " + _("Bands: paired 95 % intervals.")
     else:
-        text += " " + _("For {metric} there is no dependable interval, hence no bands.", metric=metric_name(table.attrs["metric"]))
+        text += " " + _(
+            "For {metric} there is no dependable interval, hence no bands.", metric=metric_name(table.attrs["metric"])
+        )
     text += " " + _("From blue, robust, to orange, sensitive.")
     better, clear = gains(table)
     if better and table["change_low"].notna().any():
@@ -222,7 +159,10 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
             better=better, noise=better - clear,
         )  # fmt: skip
     elif better:
-        text += " " + _("{better} points lie above the line of no change: with less, the model is a little better on these samples; without an interval, take it as chance.", better=better)
+        text += " " + _(
+            "{better} points lie above the line of no change: with less, the model is a little better on these samples; without an interval, take it as chance.",
+            better=better,
+        )
     st.caption(text)
     skipped = table.attrs["skipped"]
     if skipped:
@@ -231,7 +171,20 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    keep = ["target", "kind", table.attrs["sweep"].by, "metric", "low", "high", "change", "change_low", "change_high", "n", "parameters", "macs"]
+    keep = [
+        "target",
+        "kind",
+        table.attrs["sweep"].by,
+        "metric",
+        "low",
+        "high",
+        "change",
+        "change_low",
+        "change_high",
+        "n",
+        "parameters",
+        "macs",
+    ]
     return curves(table)[keep]
 
 

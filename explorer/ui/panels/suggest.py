@@ -40,19 +40,32 @@ def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, 
         wanted = _wanted(space, subject, str(goal), metric)
         busy = job is not None and job.running
         if busy:
-            st.button(_("Cancel"), icon=":material/stop:", key=f"suggest-cancel-{space.model}", on_click=job.stop if job else None)
+            st.button(
+                _("Cancel"),
+                icon=":material/stop:",
+                key=f"suggest-cancel-{space.model}",
+                on_click=job.stop if job else None,
+            )
         elif st.button(
             _("Suggest"), icon=":material/auto_awesome:", key=f"suggest-start-{space.model}", disabled=not finished,
             help=None if finished else _("Available when the scan has ended."),
         ):  # fmt: skip
-            start(names(space)[0], asked, partial(_steps, subject, table, {str(goal): wanted}, st.session_state.get("device"), user()))
+            start(
+                names(space)[0],
+                asked,
+                partial(_steps, subject, table, {str(goal): wanted}, st.session_state.get("device"), user()),
+            )
             st.rerun()
     if job is None or job.key != asked:
         return
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
     elif job.latest is None:
-        going = _("measuring how far the path may go: {done} of at most {total} evaluations", done=job.done, total=job.total or "…")
+        going = _(
+            "measuring how far the path may go: {done} of at most {total} evaluations",
+            done=job.done,
+            total=job.total or "…",
+        )
         st.caption(going if job.running else _("cancelled"))
     else:
         _result(space, job.latest, table)
@@ -62,19 +75,44 @@ def _wanted(space: Workspace, subject: Subject, goal: str, metric: str) -> float
     """The goal's value in the package's unit: bytes or a fraction."""
     if goal == "size":
         full = sum(p.numel() for p in subject.module.parameters()) * 4 / 1000
-        kilo = st.number_input(_("at most, kB"), 0.1, value=round(full / 3, 1), step=max(round(full / 50, 1), 0.1), key=f"goal-size-{space.model}", width=150)
+        kilo = st.number_input(
+            _("at most, kB"),
+            0.1,
+            value=round(full / 3, 1),
+            step=max(round(full / 50, 1), 0.1),
+            key=f"goal-size-{space.model}",
+            width=150,
+        )
         return 1000 * float(kilo)
     if goal == "drop":
         if fmt.is_fraction(metric):
-            points = st.number_input(_("at most, points of {metric}", metric=metric_name(metric)), 0.0, 100.0, 1.0, 0.1, key=f"goal-drop-{space.model}", width=220)
+            points = st.number_input(
+                _("at most, points of {metric}", metric=metric_name(metric)),
+                0.0,
+                100.0,
+                1.0,
+                0.1,
+                key=f"goal-drop-{space.model}",
+                width=220,
+            )
             return float(points) / 100
-        value = st.number_input(_("at most, {metric}", metric=metric_name(metric)), 0.0, value=0.02, step=0.01, format="%.3f", key=f"goal-value-{space.model}", width=220)
+        value = st.number_input(
+            _("at most, {metric}", metric=metric_name(metric)),
+            0.0,
+            value=0.02,
+            step=0.01,
+            format="%.3f",
+            key=f"goal-value-{space.model}",
+            width=220,
+        )
         return float(value)
     percent = st.number_input(_("at least, %"), 0, 99, 60, 1, key=f"goal-sparsity-{space.model}", width=150)
     return int(percent) / 100
 
 
-def _steps(subject: Subject, table: pd.DataFrame, goal: dict[str, float], device: Any, who: str, tell: Any, cancel: Any) -> Any:
+def _steps(
+    subject: Subject, table: pd.DataFrame, goal: dict[str, float], device: Any, who: str, tell: Any, cancel: Any
+) -> Any:
     """The suggestion; it is one step."""
     yield explorer.suggest(subject, table, device=device, progress=tell, cancel=cancel, user=(who, "suggest"), **goal)  # type: ignore[arg-type]
 
@@ -98,10 +136,17 @@ def _result(space: Workspace, found: Suggestion, table: pd.DataFrame) -> None:
         return f"{point:.0f}" if bits else fmt.percent(point, 0)
 
     rows = [
-        {_("layer or group"): one.target, _("bits") if bits else _("sparsity"): step(one.point), _("saves alone"): _saved(one.saved, found.goal), _("why"): translated(one.reason)}
+        {
+            _("layer or group"): one.target,
+            _("bits") if bits else _("sparsity"): step(one.point),
+            _("saves alone"): _saved(one.saved, found.goal),
+            _("why"): translated(one.reason),
+        }
         for one in found.decisions
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={_("why"): st.column_config.TextColumn(width="large")})
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True, column_config={_("why"): st.column_config.TextColumn(width="large")}
+    )
     same = space.history.present.rules == found.recipe.rules
     st.button(
         _("Use these"), icon=":material/check:", key=f"suggest-use-{space.model}", type="primary", disabled=same or not found.recipe.rules,
