@@ -153,7 +153,7 @@ def inputs_of(source: Source, mapping: Mapping) -> Tensor:
             ) from None
     if mapping.dtype == "int64":
         return torch.from_numpy(np.ascontiguousarray(array)).to(torch.int64)
-    values = torch.from_numpy(np.ascontiguousarray(array)).to(torch.float32) * mapping.scale
+    values = torch.tensor(array, dtype=torch.float32) * mapping.scale
     if not bool(torch.isfinite(values).all()):
         raise TaskError(
             say(
