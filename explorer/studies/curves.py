@@ -26,19 +26,24 @@ def hull(steps: Sequence[Step]) -> list[Step]:
     A drop below zero counts as none, and one step is never cheaper than a smaller one: that a network gets better by losing more
     is, within a curve, noise. Source: Shoham, Gersho 1988, IEEE Trans. ASSP 36(9): on the hull, marginal returns diminish.
     """
+    return [step for _, _, step in _corners(steps)]
+
+
+def _corners(steps: Sequence[Step]) -> list[tuple[float, float, Step]]:
+    """(saved, drop as it counts, step) of the steps on the hull."""
     order = sorted(
         (step for step in steps if step.point is None or step.saved > 0), key=lambda step: (step.saved, step.drop)
     )
     kept: list[tuple[float, float, Step]] = []
     floor = 0.0
     for step in order:
-        floor = max(floor, step.drop)
-        if kept and step.saved == kept[-1][0]:
+        if kept and step.saved == kept[-1][0]:  # the cheapest of those that save as much stands first
             continue
+        floor = max(floor, step.drop)
         kept.append((step.saved, floor, step))
         while len(kept) > 2 and _above(*kept[-3:]):
             del kept[-2]
-    return [step for _, _, step in kept]
+    return kept
 
 
 def _above(a: tuple[float, float, Step], b: tuple[float, float, Step], c: tuple[float, float, Step]) -> bool:
@@ -63,14 +68,10 @@ def path(curves: Mapping[str, Sequence[Step]]) -> list[Move]:
     """
     moves: list[tuple[float, int, Move]] = []
     for target, steps in curves.items():
-        best, floor, price = hull(steps), 0.0, 0.0
-        for before, after in zip(best, best[1:], strict=False):
-            now = max(floor, after.drop)
-            price = max(
-                price, (now - floor) / (after.saved - before.saved)
-            )  # the hull is convex; this guards against rounding
-            floor = now
-            moves.append((price, len(moves), Move(target, after, price)))
+        best, price = _corners(steps), 0.0
+        for (saved, drop, _), (more, dearer, step) in zip(best, best[1:], strict=False):
+            price = max(price, (dearer - drop) / (more - saved))  # the hull is convex; this guards against rounding
+            moves.append((price, len(moves), Move(target, step, price)))
     return [move for _, _, move in sorted(moves, key=lambda one: one[:2])]
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 import explorer
 import sample_models
 from explorer.export import annotated as module_under_test
-from explorer.export import onnx_graph
+from explorer.export import onnx_graph, skeleton
 from explorer.export.annotated import annotated
 from explorer.export.fold import consumers, fold
 
@@ -78,7 +78,7 @@ def test_one_torch_export_a_structure_and_one_graph_a_plan(monkeypatch: pytest.M
     subject = explorer.Subject(net, explorer.Task.classification(validation=data))
     calls = []
     honest = onnx_graph.to_onnx
-    monkeypatch.setattr(module_under_test, "to_onnx", lambda *a, **k: calls.append(1) or honest(*a, **k))
+    monkeypatch.setattr(skeleton, "to_onnx", lambda *a, **k: calls.append(1) or honest(*a, **k))
     original = explorer.resolve(subject, explorer.Recipe())
     half = explorer.resolve(subject, explorer.Recipe().prune("*", sparsity=0.5))
     assert annotated(subject, original) is annotated(subject, original)

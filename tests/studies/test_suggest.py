@@ -44,13 +44,14 @@ def test_a_hull_is_convex_and_lies_under_its_curve(steps: list[Step]) -> None:
 def test_every_prefix_of_the_path_is_optimal_where_drops_add_up(curves: list[list[Step]], share: float) -> None:
     """Against all combinations: no choice of steps saves as much for less."""
     named = {str(i): hull(steps) for i, steps in enumerate(curves)}
-    moves = path(named)
+    moves = path(dict(zip(named, curves, strict=True)))
     k = round(share * len(moves))
     chosen = {move.target: move.step for move in moves[:k]}
-    mono = {
-        name: dict(zip(steps, itertools.accumulate([max(0.0, s.drop) for s in steps], max), strict=True))
-        for name, steps in named.items()
-    }
+    mono = {}  # a step costs no less than any that saves less; of those that save as much, the cheapest counts
+    for name, steps in zip(named, curves, strict=True):
+        least = {saved: min(s.drop for s in steps if s.saved == saved) for saved in sorted({s.saved for s in steps})}
+        heights = dict(zip(least, itertools.accumulate([max(0.0, drop) for drop in least.values()], max), strict=True))
+        mono[name] = {step: heights[step.saved] for step in named[name]}
     saved, cost = sum(s.saved for s in chosen.values()), sum(mono[name][s] for name, s in chosen.items())
     for others in itertools.product(*([(name, s) for s in steps] for name, steps in named.items())):
         if sum(s.saved for _, s in others) >= saved:

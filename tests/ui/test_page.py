@@ -59,6 +59,7 @@ def test_models_are_switched_on_the_page(app: App) -> None:
     app.page.get_by_role("option", name="bikes-mlp", exact=True).click()
     expect(app.layer(explorer.load("bikes-mlp").layers[-1].name)).to_be_visible()
     app.ready()
+    app.page.wait_for_url("**model=bikes-mlp**")  # the address follows when the page is drawn
     assert app.recipe.rules, "a model's recipe is kept while another is looked at"
     app.shows("bikes-mlp")
 
