@@ -19,7 +19,7 @@ from tests.contract.nets import MLP, few, state, tiny, unchanged
 N = 400
 
 
-def learnt(device: str = "cpu", spare: int = 4) -> Subject:
+def learnt(device: str, spare: int = 4) -> Subject:
     """An MLP that is its own teacher, with ``spare`` hidden units that do nothing."""
     torch.manual_seed(3)
     module = MLP((6, 10, 3))
@@ -71,9 +71,9 @@ def test_every_cost_is_that_of_really_removing_the_unit(device: str) -> None:
     assert unchanged(subject.module, before_all)
 
 
-def test_the_cheapest_of_all_is_tried_first_and_what_is_left_is_dear() -> None:
-    subject = learnt()
-    found = prune_by_error(subject, allowance=0.01, total=1.0)
+def test_the_cheapest_of_all_is_tried_first_and_what_is_left_is_dear(device: str) -> None:
+    subject = learnt(device)
+    found = prune_by_error(subject, allowance=0.01, total=1.0, device=device)
     first = found.trace[0]
     alone = {
         unit: accuracy(subject, subject.module) - accuracy(subject, removed(subject, [unit])) for unit in range(10)
@@ -87,18 +87,23 @@ def test_the_cheapest_of_all_is_tried_first_and_what_is_left_is_dear() -> None:
     )
 
 
-def test_one_unit_of_a_group_always_stays() -> None:
-    found = prune_by_error(tiny(MLP((6, 4, 3)), n=40), allowance=2.0, total=2.0)
+def test_one_unit_of_a_group_always_stays(device: str) -> None:
+    found = prune_by_error(tiny(MLP((6, 4, 3)), n=40, device=device), allowance=2.0, total=2.0, device=device)
     assert found.kept == {"fc.0": 1} and found.complete
 
 
-def test_a_cancelled_search_returns_the_best_so_far() -> None:
-    subject = learnt()
-    whole = prune_by_error(subject, allowance=0.02, total=0.1)
-    fresh, told = learnt(), []
+def test_a_cancelled_search_returns_the_best_so_far(device: str) -> None:
+    subject = learnt(device)
+    whole = prune_by_error(subject, allowance=0.02, total=0.1, device=device)
+    fresh, told = learnt(device), []
     stop = lambda: len(told) > 3  # noqa: E731
     found = prune_by_error(
-        fresh, allowance=0.02, total=0.1, cancel=stop, progress=lambda done, total: told.append((done, total))
+        fresh,
+        allowance=0.02,
+        total=0.1,
+        cancel=stop,
+        progress=lambda done, total: told.append((done, total)),
+        device=device,
     )
     assert (
         not found.complete
@@ -109,9 +114,9 @@ def test_a_cancelled_search_returns_the_best_so_far() -> None:
     assert compress(fresh, found.recipe).fc[0].weight.shape[0] == found.kept["fc.0"]
 
 
-def test_steps_only_grow_and_the_recipe_survives_a_file() -> None:
-    subject = learnt()
-    states = list(prune_by_error_steps(subject, allowance=0.02))
+def test_steps_only_grow_and_the_recipe_survives_a_file(device: str) -> None:
+    subject = learnt(device)
+    states = list(prune_by_error_steps(subject, allowance=0.02, device=device))
     for before, after in zip(states, states[1:], strict=False):
         assert after.trace[: len(before.trace)] == before.trace
     last: ErrorPruning = states[-1]
@@ -120,34 +125,34 @@ def test_steps_only_grow_and_the_recipe_survives_a_file() -> None:
     assert last.evaluated >= N * len(last.trace)
 
 
-def test_a_layer_that_is_protected_and_a_recipe_of_other_things() -> None:
-    subject = few("vowels-rnn")
+def test_a_layer_that_is_protected_and_a_recipe_of_other_things(device: str) -> None:
+    subject = few("vowels-rnn", device=device)
     groups = [group.name for group in subject.groups]
     base = Recipe().quantize("*", bits=4).keep(subject.groups[0].producers[0])
-    found = prune_by_error(subject, base, allowance=0.01)
+    found = prune_by_error(subject, base, allowance=0.01, device=device)
     assert groups[0] not in found.kept and set(base.rules) <= set(found.recipe.rules)
 
 
-def test_bad_input() -> None:
-    subject = learnt()
+def test_bad_input(device: str) -> None:
+    subject = learnt(device)
     for wrong, said in (
         (dict(allowance=-1), "allowance=-1"), (dict(total="all"), "total='all'"), (dict(samples=0), "samples=0"), (dict(targets="fc.7"), "fc.7"),
         (dict(split="nowhere"), "nowhere"), (dict(recipe=Recipe().keep("*")), "no group of units"),
         (dict(recipe=Recipe().prune("fc.0", sparsity=0.5, granularity="unit")), "removes units of it already"),
     ):  # fmt: skip
         with pytest.raises(ExplorerError, match=said):
-            prune_by_error(subject, **wrong)  # type: ignore[arg-type]
+            prune_by_error(subject, device=device, **wrong)  # type: ignore[arg-type]
 
 
-def test_units_may_be_named_one_by_one() -> None:
-    subject = tiny(MLP((6, 8, 3)))
+def test_units_may_be_named_one_by_one(device: str) -> None:
+    subject = tiny(MLP((6, 8, 3)), device=device)
     recipe = Recipe().prune("fc.0", granularity="unit", units=[5, 2, 5])
     assert recipe.rules[0].units == (2, 5) and Recipe.from_json(recipe.to_json()) == recipe  # type: ignore[union-attr]
     assert explorer.resolve(subject, recipe).kept["fc.0"].tolist() == [0, 1, 3, 4, 6, 7]
     soft = Recipe().prune("fc.0", granularity="unit", units=[1], mode="scale", factor=0.0)
     assert (
-        explorer.evaluate(subject, soft).metrics
-        == explorer.evaluate(subject, Recipe().prune("fc.0", granularity="unit", units=[1])).metrics
+        explorer.evaluate(subject, soft, device=device).metrics
+        == explorer.evaluate(subject, Recipe().prune("fc.0", granularity="unit", units=[1]), device=device).metrics
     )
     for wrong, said in (
         (dict(units=[]), "one index or more"), (dict(units=[-1]), "one index or more"), (dict(units=[True]), "one index or more"),

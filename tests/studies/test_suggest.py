@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import explorer
 from explorer.core.errors import Cancelled, RecipeError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.studies.curves import Step, first, hull, path, worst
 from explorer.studies.sensitivity import sensitivity
 from explorer.studies.suggest import suggest
-from tests.contract.nets import few
+from tests.contract.nets import few, sample
 
 CURVE = st.lists(st.tuples(st.floats(1, 1000), st.floats(-0.2, 1)), max_size=9).map(
     lambda pairs: [Step(None), *(Step(i / 10, drop, saved=saved) for i, (saved, drop) in enumerate(pairs, 1))]
@@ -71,17 +70,17 @@ def test_drops_below_zero_do_not_pay_for_others() -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"granularity": "unit"}, {"by": "bits"}], ids=["weights", "units", "bits"])
 @pytest.mark.parametrize("name", ["vowels-rnn", "bikes-mlp"])
-def test_the_goal_is_met_by_the_model_itself(name: str, settings: dict[str, str]) -> None:
-    subject = explorer.load(name)
-    table = sensitivity(subject, **settings)  # type: ignore[arg-type]
-    before = evaluate(subject)
+def test_the_goal_is_met_by_the_model_itself(name: str, settings: dict[str, str], device: str) -> None:
+    subject = sample(name, device)
+    table = sensitivity(subject, device=device, **settings)  # type: ignore[arg-type]
+    before = evaluate(subject, device=device)
     for goal in ({"size": 0.6 * before.bytes}, {"drop": 0.03}, {"drop": 0}, {"sparsity": 0.4}):
         if settings.get("by") == "bits" and "sparsity" in goal:
             with pytest.raises(RecipeError, match="make no zeros"):
-                suggest(subject, table, **goal)
+                suggest(subject, table, device=device, **goal)
             continue
-        found = suggest(subject, table, **goal)
-        report = evaluate(subject, found.recipe)
+        found = suggest(subject, table, device=device, **goal)
+        report = evaluate(subject, found.recipe, device=device)
         drop = before.metrics[before.main] - report.metrics[report.main]
         assert found.measured == pytest.approx(drop) and found.report.plan == report.plan
         if "size" in goal:
@@ -98,44 +97,48 @@ def test_the_goal_is_met_by_the_model_itself(name: str, settings: dict[str, str]
         assert found.predicted >= 0
 
 
-def test_one_move_fewer_would_miss_a_size() -> None:
-    subject = explorer.load("vowels-rnn")
-    table = sensitivity(subject)
-    size = 0.7 * evaluate(subject).bytes
-    found = suggest(subject, table, size=size)
+def test_one_move_fewer_would_miss_a_size(device: str) -> None:
+    subject = sample("vowels-rnn", device)
+    table = sensitivity(subject, device=device)
+    size = 0.7 * evaluate(subject, device=device).bytes
+    found = suggest(subject, table, size=size, device=device)
     last = max((d for d in found.decisions if d.point is not None), key=lambda d: d.price)
     lower = table[(table.layer == last.target) & (table.sparsity < last.point)].sparsity.max()
     shallower = found.recipe.clear(last.target, kind="prune")
     if lower == lower:
         shallower = shallower.prune(last.target, sparsity=lower)
-    assert found.report.bytes <= size < evaluate(subject, found.recipe.clear(last.target, kind="prune")).bytes
-    assert evaluate(subject, shallower).bytes > found.report.bytes
+    assert (
+        found.report.bytes
+        <= size
+        < evaluate(subject, found.recipe.clear(last.target, kind="prune"), device=device).bytes
+    )
+    assert evaluate(subject, shallower, device=device).bytes > found.report.bytes
 
 
-def test_a_suggestion_keeps_what_the_recipe_did_before() -> None:
-    subject = few("fashion-lenet5")
+def test_a_suggestion_keeps_what_the_recipe_did_before(device: str) -> None:
+    subject = few("fashion-lenet5", device=device)
     base = Recipe().quantize("fc2.weight", bits=4).keep("conv1.weight")
-    table = sensitivity(subject, base, sparsities=(0.3, 0.6))
-    found = suggest(subject, table, sparsity=0.5)
+    table = sensitivity(subject, base, sparsities=(0.3, 0.6), device=device)
+    found = suggest(subject, table, sparsity=0.5, device=device)
     assert set(base.rules) <= set(found.recipe.rules)
     assert "conv1.weight" not in found.reasons and found.report.sparsity >= 0.5
 
 
-def test_bad_goals() -> None:
-    subject = few("vowels-rnn")
-    table = sensitivity(subject, sparsities=(0.2,))
+def test_bad_goals(device: str) -> None:
+    subject = few("vowels-rnn", device=device)
+    table = sensitivity(subject, sparsities=(0.2,), device=device)
     for goal, said in (
         ({}, "give one goal"), ({"size": 1, "drop": 1}, "give one goal"), ({"size": 0}, "size=0"), ({"drop": -1}, "drop=-1"),
         ({"sparsity": 1}, "sparsity=1"), ({"drop": "a"}, "drop='a'"), ({"drop": float("nan")}, "drop=nan"),
         ({"size": 10}, "size=10 is out of reach"), ({"sparsity": 0.9}, "the scanned steps come to 0.2;"),
     ):  # fmt: skip
         with pytest.raises(RecipeError, match=said):
-            suggest(subject, table, **goal)  # type: ignore[arg-type]
+            suggest(subject, table, device=device, **goal)  # type: ignore[arg-type]
     bare = table.copy()
     bare.attrs = {}
     with pytest.raises(RecipeError, match="what explorer.sensitivity returned"):
-        suggest(subject, bare, drop=0.1)
+        suggest(subject, bare, drop=0.1, device=device)
     with pytest.raises(RecipeError, match="of vowels-rnn, not of bikes-mlp"):
-        suggest(few("bikes-mlp"), table, drop=0.1)
+        suggest(few("bikes-mlp", device=device), table, drop=0.1, device=device)
     with pytest.raises(Cancelled):
-        suggest(subject, table, sparsity=0.1, cancel=lambda: True)
+        suggest(subject, table, sparsity=0.1, cancel=lambda: True, device=device)
