@@ -50,7 +50,9 @@ def random_recipe(rng: random.Random, subject: Subject) -> Recipe:
     return recipe
 
 
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "moby-lstm" else []) for n in SAMPLES]
+)
 def test_a_hundred_random_recipes_leave_the_model_as_it_was(name: str, device: str) -> None:
     whole, subject = sample(name, device), few(name, device=device)
     before, digest, training = state(whole.module), whole.digest, [m.training for m in whole.module.modules()]
