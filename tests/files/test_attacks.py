@@ -200,6 +200,7 @@ def test_a_shared_server_looks_in_a_child_first(
         load_upload(program)
 
 
+@pytest.mark.slow
 def test_a_child_that_takes_too_much_is_ended(tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -104,6 +104,7 @@ def test_what_remains_is_cut_quantized_and_rebuilt_without_its_source(case: Deep
     assert exporter.verify(subject, plan, module, tmp_path) <= exporter.tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["resnet with a projection", "nn.TransformerEncoder, norm first", "residual recurrent layers"]
 )

@@ -136,6 +136,7 @@ def test_neurons_go_and_the_model_shrinks(app: App) -> None:
     app.healthy()
 
 
+@pytest.mark.slow
 def test_blocks_go_whole_and_what_their_residual_carries_remains(app: App) -> None:
     app.open("fashion-resnet", "b3.conv1.weight")
     before = app.shows("fashion-resnet", Recipe()).counts

@@ -71,6 +71,7 @@ def test_unknown_models_and_layers_in_a_link_fall_back(app: App) -> None:
     app.shows(LENET, Recipe())
 
 
+@pytest.mark.slow
 def test_a_bad_recipe_is_refused_beside_the_field_and_the_state_stays(app: App) -> None:
     app.open(MLP, recipe=HALF)
     before = app.figures()

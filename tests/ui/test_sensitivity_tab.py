@@ -73,6 +73,7 @@ def same(found: dict[str, list[list[float]]], table: Any, by: str, factor: float
             assert step == pytest.approx(getattr(row, by)) and change == pytest.approx(factor * row.change, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_curves_are_the_packages_and_a_click_sets_a_step(app: App) -> None:
     open_tab(app, "vowels-lstm")
     scan(app)
