@@ -76,7 +76,9 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     shapes = {layer.name: layer.shape for layer in subject.layers}
     removed = _blocks(subject, recipe, holds, protected)
     whole = {name for branch in removed for name in branch.group.members}
-    holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
+    holds = {
+        name: {} if name in whole else kinds for name, kinds in holds.items()
+    }  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
     units = dict(dropped)
     for branch in removed:
@@ -109,7 +111,9 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     return with_inputs(subject, plan, recipe.rules, holds, progress, cancel)
 
 
-def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
+def _blocks(
+    subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]
+) -> list[Block]:
     """The blocks that go by all layer-prune rules, in forward order."""
     if not any(LAYER_PRUNE in kinds for kinds in holds.values()):
         return []
@@ -162,7 +166,9 @@ def _weights(
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
         scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
-        stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        stays = _cut(
+            subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living}
+        )
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
             mask, score = stays[name], scores[name]
@@ -190,7 +196,9 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _cut(
+    subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)

@@ -13,7 +13,7 @@ from ...models.decisions import Decisions
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
 from ..described import SIZES
-from ..session import open_session
+from ..session import SessionModule, open_session
 from . import Exporter, Written, registry
 
 LARGEST = 2 << 30  # bytes; a protobuf file holds no more
@@ -83,6 +83,9 @@ class Onnx(Exporter):
             found = session.run(None, {name: given[name].numpy() for name in inputs})
             worst = max(worst, difference(tensors(call(module)), [torch.from_numpy(one) for one in found]))
         return worst
+
+    def loaded(self, folder: Path) -> nn.Module:
+        return SessionModule(open_session(folder / self.filename))
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
         call = calls(subject, module, (2,))[0]

@@ -40,6 +40,9 @@ class Safetensors(Exporter):
         plain = plain_tensors(module)
         return difference([*plain.values()], [stored.get(name, torch.empty(0)) for name in plain])
 
+    def loaded(self, folder: Path) -> nn.Module:
+        return load_exported(folder / WEIGHTS)
+
     def usage(self, subject: Subject, module: nn.Module) -> str:
         return (
             "import explorer\n\n"
