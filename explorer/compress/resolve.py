@@ -13,7 +13,7 @@ from ..analysis.bins import Bins
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
 from ..analysis.look import Look
-from ..core.errors import RecipeError
+from ..core.errors import Cancelled, RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
@@ -43,8 +43,9 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
 
-    A recipe that quantizes activations runs the model on train samples: then ``progress(done, total)`` is told,
-    ``cancel()`` is asked, and :class:`EvaluationError` and :class:`Cancelled` may be raised.
+    ``progress(done, total)`` is told, and ``cancel()`` asked, in layers while ranges and levels of weights are searched, then in samples
+    where activations are quantized or biases corrected, which runs the model on the train split. Raises :class:`Cancelled`, and
+    :class:`EvaluationError` where such a run fails.
     """
     if not isinstance(subject, Subject):
         raise RecipeError(
@@ -95,13 +96,21 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     }
     factors, tensors = prepared(subject, holds, lambda name: pruned[name].before_quantization(subject.weight(name)))
     layers = {}
+    fitted, coded = 0, sum(WEIGHT_QUANTIZE in kinds for kinds in holds.values())
     for name in shapes:
         codes = None
         bare = replace(pruned[name], rescale=factors.get(name))
         if WEIGHT_QUANTIZE in holds[name]:
             rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
             assert isinstance(rule, Quantize)
+            if cancel is not None and cancel():
+                raise Cancelled(
+                    say("{name}: cancelled after {n} of {total} layers", name=subject.name, n=fitted, total=coded)
+                )
             codes = _codes(subject, name, rule, bare)
+            fitted += 1
+            if progress is not None:
+                progress(fitted, coded)
         bare = replace(bare, codes=codes)
         if bare.changes_weight:
             layers[name] = bare

@@ -11,7 +11,7 @@ SAME = 0.05  # of a ratio: less is no difference
 CALL = 50e-6  # seconds below which starting a run costs as much as running
 
 
-def inspoken(seen: Explanation) -> Iterator[Surprise]:
+def in_time(seen: Explanation) -> Iterator[Surprise]:
     """One for each thing that holds; the order is that of importance."""
     yield from _four_bits(seen)
     yield from _slower(seen)

@@ -62,7 +62,7 @@ class Settings(TypedDict, total=False):
     criterion: str
     scope: Literal["layer", "global"] | None
     quantizer: str
-    granularity: str
+    granularity: Literal["tensor", "channel", "group", "gate"]
     recipe: Recipe | None
     split: str
     device: str | torch.device | None

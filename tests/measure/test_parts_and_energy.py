@@ -70,7 +70,10 @@ def test_integers_need_weights_and_activations_of_few_bits(small) -> None:
     both = energy.estimate(small, explorer.resolve(small, bits.quantize("*", bits=8, what="activation")))
     assert both.parts["multiply-accumulates, fp32"] == 0
     assert both.parts["multiply-accumulates, int8"] == pytest.approx((8 * 16 + 16 * 4) * 0.3e-12)
-    assert both.parts["activations in SRAM"] < only.parts["activations in SRAM"] and both.joules < only.joules
+    assert both.parts["activations in SRAM"] < only.parts["activations in SRAM"]
+    scales = both.parts["weights from DRAM"] - only.parts["weights from DRAM"]
+    assert scales == pytest.approx(2 * 5 / 8 * 1950e-12)  # two activations have a scale and a zero point each
+    assert both.joules - scales < only.joules
     book = bits.quantize("0", bits=4, quantizer="kmeans-linear").quantize("*", bits=8, what="activation")
     codebook = energy.estimate(small, explorer.resolve(small, book))
     assert codebook.parts["multiply-accumulates, fp32"] == pytest.approx(

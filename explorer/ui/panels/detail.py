@@ -83,6 +83,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     if space.stale:  # one step was made: undo, link, overview and tabs show it too
         st.rerun()
     recipe = space.live or space.history.present
+    ready.levels(subject, recipe)
     problem = ""
     try:
         plan = explorer.resolve(subject, recipe)
@@ -169,7 +170,11 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
         goes = escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
-        text += " · " + (f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>' if group.about else goes)
+        text += " · " + (
+            f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>'
+            if group.about
+            else goes
+        )
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
         shown = {False: _("weights"), True: _("activations")}
@@ -185,12 +190,16 @@ def _switch(space: Workspace) -> None:
     space.live = None
 
 
-def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool) -> tuple[Report | None, str]:
+def _first_look(
+    subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool
+) -> tuple[Report | None, str]:
     device, who = st.session_state.get("device"), user()
     precision = "fast" if dragging else "full"  # what settles is float32
     if subject.task.kind == "weights":
         original = explorer.resolve(subject, Recipe())
-        board.count(counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why)
+        board.count(
+            counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why
+        )
         return None, problem
     try:
         report = glance(subject, recipe, device=device, precision=precision, user=who)
