@@ -21,6 +21,7 @@ RECIPES = {
     "affine": explorer.Recipe().prune("0", sparsity=0.5).quantize("*", bits=5, scheme="affine"),
     "codebook": explorer.Recipe().prune("*", sparsity=0.6).quantize("*", bits=3, quantizer="kmeans-linear"),
     "units": explorer.Recipe().prune("0", sparsity=0.5, granularity="unit").quantize("*", bits=2),
+    "activations": explorer.Recipe().quantize("*", bits=4).quantize("*", bits=8, what="activation"),
     "half": explorer.Recipe().quantize("*", bits=16, quantizer="fp16"),
 }
 
@@ -39,6 +40,8 @@ def test_parts_by_hand(small) -> None:
     whole, layers = parts(small, explorer.resolve(small, RECIPES["bits"]))
     assert layers["0.weight"] == ByteParts(8 * 16 // 2, 0, 16 * 4, 0, 0, "dense")
     assert layers["2.weight"] == ByteParts(16 * 4 // 2, 0, 4 * 4, 0, 0, "dense") and whole.rest == 4 * (16 + 4)
+    whole, layers = parts(small, explorer.resolve(small, RECIPES["activations"]))
+    assert whole.scales == 2 * 4 + 2 * 5 and sum(one.scales for one in layers.values()) == 2 * 4
     _, layers = parts(small, explorer.resolve(small, RECIPES["pruned"]))
     assert layers["0.weight"] == ByteParts(
         13 * 4, 128 // 8, 0, 0, 0, "bitmap"
