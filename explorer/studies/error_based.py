@@ -59,11 +59,11 @@ def prune_by_error(
 def prune_by_error_steps(
     subject: Subject,
     recipe: Recipe | None = None,
-    terms: Terms = Terms(),
-    **settings: Any,  # noqa: B008
+    terms: Terms | None = None,
+    **settings: Any,
 ) -> Iterator[ErrorPruning]:
     """As :func:`prune_by_error`, after every decision: what is known so far. settings: device, precision, cancel, user."""
-    search = Search(subject, recipe or Recipe(), terms, settings)
+    search = Search(subject, recipe or Recipe(), terms or Terms(), settings)
     yield search.state(False)
     try:
         while True:
