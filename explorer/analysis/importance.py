@@ -121,9 +121,10 @@ def _must_fit(subject: Subject, entry: Criterion, names: Sequence[str], asked: i
     reasons = {name: why for name in names if (why := entry.is_compatible(subject, name)) is not None}
     if not reasons:
         return
-    said = [say("{name}: {why}", name=name, why=why) for name, why in list(reasons.items())[:MOST]]
     if asked == 1:
-        raise UnsupportedError(said[0])
+        name, why = next(iter(reasons.items()))
+        raise UnsupportedError(say("{name}: {why}", name=name, why=why))
+    said = [say("{name}: {why}", name=name, why=why) for name, why in list(reasons.items())[:MOST]]
     if len(reasons) > MOST:
         said.append(say("and {count} more", count=len(reasons) - MOST))
     raise UnsupportedError(
