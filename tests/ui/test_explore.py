@@ -61,6 +61,20 @@ def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> N
     app.healthy()
 
 
+def test_a_drag_that_rests_sharpens_until_every_sample_was_seen(app: App) -> None:
+    app.open()
+    board = app.page.locator(".x-board")
+    x, y = app.grab()
+    app.page.mouse.move(x + 40, y, steps=4)
+    expect(board).to_have_attribute("data-complete", "true", timeout=15_000)  # with the button still down
+    expect(app.note("accuracy")).to_contain_text("10,000")
+    assert app.link == ""
+    with app.step():
+        app.page.mouse.up()
+    app.shows(LENET)
+    app.healthy()
+
+
 def test_the_handle_stays_where_it_was_released(app: App) -> None:
     app.open(MLP, layer="fc2.weight")
     app.drag(90)
