@@ -67,10 +67,10 @@ class Through(torch.autograd.Function):
         walk = _Back(z, states, of_out, of_last, u, back, size)
         of_cells = []
         if mode == "LSTM":
-            own, dh, dc = z, *walk.lstm(*kept, of_cell)
+            own, dh, dc = z, *walk.lstm(kept[0], kept[1], of_cell)
             of_cells = [dc]
         elif mode == "GRU":
-            own, dh = walk.gru(*kept)
+            own, dh = walk.gru(kept[0])
         else:
             own, dh = z, walk.rnn(act)
         wanted = ctx.needs_input_grad
