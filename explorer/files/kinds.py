@@ -5,12 +5,15 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
+from ..export.names import MAGIC, WEIGHTS
+from ..export.names import PACKED as PACKED_WEIGHTS
 from .archive import Archive, opened
 from .limits import Limits, check_size
 
-EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
+EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
     "export",
     "safetensors",
+    "packed",
     "pt2",
     "checkpoint",
     "pickle",
@@ -19,7 +22,6 @@ EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
 KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
 )  # fmt: skip
-WEIGHTS = "model.safetensors"
 
 
 def kind_of(path: Path, limits: Limits) -> str:
@@ -34,6 +36,8 @@ def kind_of(path: Path, limits: Limits) -> str:
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         with opened(path, limits) as archive:
             return kind_of_zip(archive)
+    if start.startswith(MAGIC):
+        return PACKED
     if start.startswith(b"\x89HDF\r\n"):
         return HDF5
     if start.startswith(b"GGUF"):
@@ -83,7 +87,7 @@ def kind_of_zip(archive: Archive) -> str:
         return TORCHSCRIPT
     if "data.pkl" in last:
         return CHECKPOINT
-    if WEIGHTS in last:
+    if WEIGHTS in last or PACKED_WEIGHTS in last:
         return EXPORT
     if {"config.json", "metadata.json"} <= names and any(name.endswith(".h5") for name in names):
         return KERAS
