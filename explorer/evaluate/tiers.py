@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..core.errors import cause
 from ..core.message import say
 from ..models.calls import Call
+from ..models.onnx_module import opaque
 from ..models.replica import Replica, share
 from ..models.subject import Subject
 from ..models.trace import trace
@@ -30,6 +31,8 @@ def tolerance(dtype: torch.dtype | None) -> float:
 def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool = True) -> Runner:
     """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated."""
     task = subject.task
+    if (whole := opaque(subject.module)) is not None:
+        return Runner(replica, task, whole)
     try:
         why = _unsettled(subject, replica, inputs)
     except Exception as error:  # the evaluation says so, with the sample at fault
