@@ -31,9 +31,9 @@ Shape = tuple[int, ...]
 
 def in_graph(subject: Subject, module: OnnxModule) -> Macs:
     """As :func:`explorer.evaluate.macs.count`; one session with the products' values among its outputs."""
-    from .macs import Macs
-
     import onnx
+
+    from .macs import Macs
 
     model = onnx.load_from_string(module.graph.lifted)
     odd = _odd(model)
@@ -82,7 +82,9 @@ def _shapes(model: Any, found: list[Any], feed: Mapping[str, Any], module: OnnxM
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(wanted - outputs))
     session = open_lifted(model.SerializeToString(), module.graph.memory)
     names = [one.name for one in session.get_outputs()]
-    return shapes | {name: tuple(value.shape) for name, value in zip(names, module.graph.run(dict(feed), session), strict=True)}
+    return shapes | {
+        name: tuple(value.shape) for name, value in zip(names, module.graph.run(dict(feed), session), strict=True)
+    }
 
 
 def _macs(node: Any, shapes: Mapping[str, Shape]) -> int:
@@ -121,7 +123,12 @@ def _layers(module: OnnxModule) -> dict[str, str]:
 
 def _sources(model: Any, node: Any) -> set[str]:
     """What a node reads, through the steps in front of its weights."""
-    makers = {out: one for one in model.graph.node for out in one.output if one.op_type in ("Transpose", "Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")}
+    makers = {
+        out: one
+        for one in model.graph.node
+        for out in one.output
+        if one.op_type in ("Transpose", "Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+    }
     names = set()
     for name in node.input:
         while name in makers:
@@ -129,4 +136,3 @@ def _sources(model: Any, node: Any) -> set[str]:
             name = makers[name].input[0]
         names.add(name)
     return names
-

@@ -27,7 +27,6 @@ from .archive import opened
 from .child import probe
 from .header import Header, parse_header, read_header
 from .limits import Limits, limits, parse_json, shared
-from .onnx_file import read_onnx, why_not_run
 from .pickles import read_checkpoint
 from .program import read_program
 from .refused import refuse_kind
@@ -134,6 +133,8 @@ def open_model(path: Path, within: Limits) -> Opened:
 
 
 def _of_onnx(path: Path, within: Limits) -> Opened:
+    from .onnx_file import read_onnx, why_not_run
+
     module = read_onnx(path, within)
     why = why_not_run(module)
     notes = (*module.graph.notes, *((say("weights only: {why}", why=why),) if why is not None else ()))

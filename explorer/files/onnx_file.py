@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.inliner
 import torch
 from torch import Tensor
 
 from ..core.errors import LoadError, cause
 from ..core.message import Message, say
+from ..export.onnx_tensors import FLOATS, by_name, to_proto
 from ..models.onnx_graph import TYPES, OnnxGraph
 from ..models.onnx_layout import Place, numel
 from ..models.onnx_module import OnnxModule
@@ -20,7 +22,7 @@ from .archive import opened
 from .limits import STRANGERS, Limits, check_size
 from .onnx_gate import gate, nodes
 from .onnx_lift import lift
-from .onnx_weights import Found, find, safe
+from .onnx_weights import Finder, Found, safe
 from .protobuf import Walk
 
 SECONDS = 60  # of one run on a shared server
@@ -68,8 +70,15 @@ def _of_zip(path: Path, within: Limits) -> OnnxModule:
 
         def read(location: str) -> Tensor:
             if location not in inside:
-                raise LoadError(say("its weights lie in {file}, which is not there; open or send both, in one zip", file=location[:80]))
-            return torch.frombuffer(bytearray(archive.read(f"{folder}/{location}" if folder else location)), dtype=torch.uint8)
+                raise LoadError(
+                    say(
+                        "its weights lie in {file}, which is not there; open or send both, in one zip",
+                        file=location[:80],
+                    )
+                )
+            return torch.frombuffer(
+                bytearray(archive.read(f"{folder}/{location}" if folder else location)), dtype=torch.uint8
+            )
 
         return module_of(archive.read(name), read, path, within)
 
@@ -89,7 +98,8 @@ def module_of(data: bytes, read: tensors.Bytes, path: Path, within: Limits) -> O
     values = _values(model, read)
     notes = _notes(model, values)
     plain = _inlined(model)
-    found = find(plain.graph, {name: (tuple(v.shape), v.dtype) for name, v in values.items()}, frozenset(values) - {one.name for one in plain.graph.initializer})
+    shapes = {name: (tuple(value.shape), value.dtype) for name, value in values.items()}
+    found = Finder(plain.graph, shapes, frozenset(values) - {one.name for one in plain.graph.initializer}).find()
     places, kinds, buffers = _places(plain.graph, found)
     if not any(kind for kind in kinds.values()):
         raise LoadError(say("{path}: no floating weights in its graph; nothing to prune or to quantize", path=path))
@@ -99,15 +109,17 @@ def module_of(data: bytes, read: tensors.Bytes, path: Path, within: Limits) -> O
     lift(plain, places)
     onnx.checker.check_model(plain)
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
-    limits = (SECONDS, MEMORY) if stranger else (None, None)
-    graph = OnnxGraph(model.SerializeToString(), plain.SerializeToString(), places, kinds, opset, *limits, notes)
+    seconds, memory = (SECONDS, MEMORY) if stranger else (None, None)
+    graph = OnnxGraph(
+        model.SerializeToString(), plain.SerializeToString(), places, kinds, opset, seconds, memory, notes
+    )
     return OnnxModule(graph, {name: place.read(values[place.tensor]) for name, place in places.items()}, buffers)
 
 
 def _values(model: onnx.ModelProto, read: tensors.Bytes) -> dict[str, Tensor]:
     """{name: tensor} of the main graph's floating tensors, taken out of the model; every tensor in it is checked."""
     files: dict[str, Tensor] = {}
-    main = tensors.by_name(model)
+    main = by_name(model)
     names = {id(one): name for name, one in main.items()}
     found = {}
     for one in tensors.every(model):
@@ -118,9 +130,9 @@ def _values(model: onnx.ModelProto, read: tensors.Bytes) -> dict[str, Tensor]:
                 found[name] = mapped
                 continue
             if mapped is not None:
-                one.CopyFrom(tensors.to_proto(mapped, one.name))
+                one.CopyFrom(to_proto(mapped, one.name))
         tensors.check(one)
-        if name is not None and one.data_type in tensors.FLOATS:
+        if name is not None and one.data_type in FLOATS:
             found[name] = tensors.value_of(one)
     for name, value in found.items():
         if value.numel() > SMALL:
@@ -135,9 +147,9 @@ def _empty(tensor: onnx.TensorProto) -> None:
 
 def _fill(model: onnx.ModelProto, values: Mapping[str, Tensor]) -> None:
     """Give tensors their data back."""
-    for name, one in tensors.by_name(model).items():
+    for name, one in by_name(model).items():
         if name in values:
-            one.CopyFrom(tensors.to_proto(values[name], one.name))
+            one.CopyFrom(to_proto(values[name], one.name))
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -150,9 +162,14 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
     return plain
 
 
-def _places(graph: onnx.GraphProto, found: list[Found]) -> tuple[dict[str, Place], dict[str, str | None], frozenset[str]]:
+def _places(
+    graph: onnx.GraphProto, found: list[Found]
+) -> tuple[dict[str, Place], dict[str, str | None], frozenset[str]]:
     parts = [(name, place, kind, one) for one in found for name, (place, kind) in one.parts.items()]
-    taken = frozenset({one.name for one in [*graph.input, *graph.initializer]} | {out for node in nodes(graph.node) for out in node.output})
+    taken = frozenset(
+        {one.name for one in [*graph.input, *graph.initializer]}
+        | {out for node in nodes(graph.node) for out in node.output}
+    )
     names = safe([name for name, *_ in parts], taken)
     places, kinds, buffers = {}, {}, set()
     for full, (_, place, kind, one) in zip(names, parts, strict=True):
@@ -163,8 +180,16 @@ def _places(graph: onnx.GraphProto, found: list[Found]) -> tuple[dict[str, Place
 
 
 def _notes(model: onnx.ModelProto, values: Mapping[str, Tensor]) -> tuple[Message, ...]:
-    inner = [one.name or "?" for one in tensors.every(model) if one.data_type in tensors.FLOATS and one.name not in values and numel(one.dims) > SMALL]
-    return (say("left as they are, within functions or inner graphs: {names}", names=", ".join(sorted(inner)[:8])),) if inner else ()
+    inner = [
+        one.name or "?"
+        for one in tensors.every(model)
+        if one.data_type in FLOATS and one.name not in values and numel(one.dims) > SMALL
+    ]
+    return (
+        (say("left as they are, within functions or inner graphs: {names}", names=", ".join(sorted(inner)[:8])),)
+        if inner
+        else ()
+    )
 
 
 def why_not_run(module: OnnxModule) -> Message | None:
@@ -175,10 +200,11 @@ def why_not_run(module: OnnxModule) -> Message | None:
         return error.message  # type: ignore[return-value]
     for one in [one for one in session.get_inputs() if one.name not in module.graph.places]:
         if one.type not in TYPES:
-            return say("its input {name} is of type {type}; accepted: a tensor of numbers", name=one.name[:80], type=one.type[:80])
+            return say(
+                "its input {name} is of type {type}; accepted: a tensor of numbers",
+                name=one.name[:80],
+                type=one.type[:80],
+            )
     if not module.graph.inputs:
         return say("its graph has no inputs")
     return None
-
-
-Read = Callable[[Path, Limits], OnnxModule]

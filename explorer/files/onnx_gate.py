@@ -25,10 +25,15 @@ def gate(model: onnx.ModelProto, limits: Limits, stranger: bool) -> None:
     functions = {(one.domain, one.name): one for one in model.functions}
     if len(functions) < len(model.functions):
         raise LoadError(say("two functions have the same name; refused"))
-    calls = {key: Counter(_key(node) for node in nodes(one.node) if _key(node) in functions) for key, one in functions.items()}
+    calls = {
+        key: Counter(_key(node) for node in nodes(one.node) if _key(node) in functions)
+        for key, one in functions.items()
+    }
     sizes: dict[Key, int] = {}
     for key in _in_order(calls):
-        sizes[key] = sum(1 for _ in nodes(functions[key].node)) + sum(times * sizes[one] for one, times in calls[key].items())
+        sizes[key] = sum(1 for _ in nodes(functions[key].node)) + sum(
+            times * sizes[one] for one, times in calls[key].items()
+        )
     total = 0
     for node in [*nodes(model.graph.node), *(node for one in functions.values() for node in nodes(one.node))]:
         key = _key(node)
@@ -37,7 +42,13 @@ def gate(model: onnx.ModelProto, limits: Limits, stranger: bool) -> None:
     for node in nodes(model.graph.node):
         total += 1 + sizes.get(_key(node), 0)
     if total > min(NODES, limits.operations):
-        raise LoadError(say("{count:,} nodes with its functions written out; accepted: at most {most:,}", count=total, most=min(NODES, limits.operations)))
+        raise LoadError(
+            say(
+                "{count:,} nodes with its functions written out; accepted: at most {most:,}",
+                count=total,
+                most=min(NODES, limits.operations),
+            )
+        )
 
 
 def _key(node: onnx.NodeProto) -> Key:
@@ -48,10 +59,15 @@ def _known(node: onnx.NodeProto, stranger: bool) -> None:
     called = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
     if node.domain not in DOMAINS or node.op_type in CODE:
         raise LoadError(
-            say("the operator {name} is not one of ONNX's own, and its code is not in the file; accepted: operators of ONNX and of ONNX Runtime (com.microsoft)", name=called[:80])
+            say(
+                "the operator {name} is not one of ONNX's own, and its code is not in the file; accepted: operators of ONNX and of ONNX Runtime (com.microsoft)",
+                name=called[:80],
+            )
         )
     if stranger and node.op_type in LOOPS:
-        raise LoadError(say("{name} decides itself how long it runs; on a shared server it is not run; refused", name=called[:80]))
+        raise LoadError(
+            say("{name} decides itself how long it runs; on a shared server it is not run; refused", name=called[:80])
+        )
 
 
 def nodes(found: Any) -> Iterator[onnx.NodeProto]:
@@ -64,7 +80,9 @@ def nodes(found: Any) -> Iterator[onnx.NodeProto]:
             continue
         yield node
         for attribute in node.attribute:
-            waiting += [iter(graph.node) for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]]
+            waiting += [
+                iter(graph.node) for graph in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+            ]
 
 
 def _in_order(calls: dict[Key, Counter[Key]]) -> list[Key]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,14 +14,11 @@ from torch import Tensor
 
 from ..core.errors import LoadError
 from ..core.message import say
+from ..export.onnx_tensors import FLOATS
 from ..models.onnx_layout import numel
 
-FLOATS = {
-    TensorProto.FLOAT: torch.float32, TensorProto.DOUBLE: torch.float64, TensorProto.FLOAT16: torch.float16,
-    TensorProto.BFLOAT16: torch.bfloat16,
-}  # fmt: skip
 # type: (field that holds its entries when not raw, entries of that field for one of the tensor)
-FIELDS = {
+FIELDS: dict[int, tuple[str, int]] = {
     TensorProto.FLOAT: ("float_data", 1), TensorProto.COMPLEX64: ("float_data", 2), TensorProto.DOUBLE: ("double_data", 1),
     TensorProto.COMPLEX128: ("double_data", 2), TensorProto.INT64: ("int64_data", 1), TensorProto.UINT32: ("uint64_data", 1),
     TensorProto.UINT64: ("uint64_data", 1), TensorProto.STRING: ("string_data", 1),
@@ -37,7 +34,9 @@ def beside(folder: Path, allowed: bool = True) -> Bytes:
     def read(location: str) -> Tensor:
         file = folder / location
         if not allowed or not file.is_file():
-            raise LoadError(say("its weights lie in {file}, which is not there; open or send both, in one zip", file=location[:80]))
+            raise LoadError(
+                say("its weights lie in {file}, which is not there; open or send both, in one zip", file=location[:80])
+            )
         if file.is_symlink() or not file.resolve().is_relative_to(folder.resolve()):
             raise LoadError(say("its weights lie in {file}, which is a link; refused", file=location[:80]))
         return torch.from_file(str(file), shared=False, size=file.stat().st_size, dtype=torch.uint8)
@@ -50,8 +49,21 @@ def location_of(tensor: onnx.TensorProto) -> tuple[str, int, int | None]:
     rows = {row.key: row.value for row in tensor.external_data}
     location = rows.get("location", "")
     parts = PurePosixPath(location.replace("\\", "/"))
-    if not location or parts.is_absolute() or ".." in parts.parts or ":" in location or "\0" in location or len(location) > 400:
-        raise LoadError(say("the data of {name} would lie at {place!r}, outside of its folder; refused", name=tensor.name[:80], place=location[:80]))
+    if (
+        not location
+        or parts.is_absolute()
+        or ".." in parts.parts
+        or ":" in location
+        or "\0" in location
+        or len(location) > 400
+    ):
+        raise LoadError(
+            say(
+                "the data of {name} would lie at {place!r}, outside of its folder; refused",
+                name=tensor.name[:80],
+                place=location[:80],
+            )
+        )
     try:
         offset, length = int(rows.get("offset") or 0), rows.get("length")
         size = None if length in (None, "") else int(str(length))
@@ -72,13 +84,29 @@ def check(tensor: onnx.TensorProto) -> None:
         bits = _bits(tensor)
         room: int = len(tensor.raw_data)
         if -(-n * bits // 8) != room:
-            raise LoadError(say("{name}: {shape} of {dtype} in {size:,} bytes", name=name, shape=str(shape)[:80], dtype=_called(tensor), size=room))
+            raise LoadError(
+                say(
+                    "{name}: {shape} of {dtype} in {size:,} bytes",
+                    name=name,
+                    shape=str(shape)[:80],
+                    dtype=_called(tensor),
+                    size=room,
+                )
+            )
         return
     field, each = FIELDS.get(tensor.data_type, ("int32_data", 1))
     held = len(getattr(tensor, field))
     wanted = n * each if tensor.data_type in FIELDS or _bits(tensor) >= 8 else -(-n * _bits(tensor) // 8)
     if held != wanted:
-        raise LoadError(say("{name}: {shape} of {dtype} in {size:,} entries", name=name, shape=str(shape)[:80], dtype=_called(tensor), size=held))
+        raise LoadError(
+            say(
+                "{name}: {shape} of {dtype} in {size:,} entries",
+                name=name,
+                shape=str(shape)[:80],
+                dtype=_called(tensor),
+                size=held,
+            )
+        )
 
 
 def _called(tensor: onnx.TensorProto) -> str:
@@ -108,12 +136,24 @@ def fetch(tensor: onnx.TensorProto, files: dict[str, Tensor], read: Bytes) -> Te
     if place not in files:
         files[place] = read(place)
     if any(d < 0 for d in tensor.dims) or len(tensor.dims) > DIMS:
-        raise LoadError(say("{name}: shape {shape}; accepted: sizes from 0", name=tensor.name[:80], shape=str(tuple(tensor.dims))[:80]))
+        raise LoadError(
+            say(
+                "{name}: shape {shape}; accepted: sizes from 0",
+                name=tensor.name[:80],
+                shape=str(tuple(tensor.dims))[:80],
+            )
+        )
     wanted = -(-numel(tensor.dims) * _bits(tensor) // 8)
     room = len(files[place]) - offset
     if (size is not None and size != wanted) or wanted > room:
         raise LoadError(
-            say("{name}: {shape} of {dtype} in {size:,} bytes", name=tensor.name[:80], shape=str(tuple(tensor.dims))[:80], dtype=_called(tensor), size=max(0, room if size is None else min(size, room)))
+            say(
+                "{name}: {shape} of {dtype} in {size:,} bytes",
+                name=tensor.name[:80],
+                shape=str(tuple(tensor.dims))[:80],
+                dtype=_called(tensor),
+                size=max(0, room if size is None else min(size, room)),
+            )
         )
     data = files[place][offset : offset + wanted]
     del tensor.external_data[:]
@@ -130,19 +170,20 @@ def value_of(tensor: onnx.TensorProto) -> Tensor:
     """A floating tensor's entries, in memory of their own."""
     dtype = FLOATS[tensor.data_type]
     if tensor.HasField("raw_data"):
-        data = torch.frombuffer(bytearray(tensor.raw_data), dtype=dtype) if tensor.raw_data else torch.empty(0, dtype=dtype)
+        data = (
+            torch.frombuffer(bytearray(tensor.raw_data), dtype=dtype)
+            if tensor.raw_data
+            else torch.empty(0, dtype=dtype)
+        )
         return data.reshape(tuple(tensor.dims))
     found = numpy_helper.to_array(tensor)
     if dtype == torch.bfloat16:
-        return torch.from_numpy(np.ascontiguousarray(found).view(np.int16)).view(torch.bfloat16).reshape(tuple(tensor.dims))
+        return (
+            torch.from_numpy(np.ascontiguousarray(found).view(np.int16))
+            .view(torch.bfloat16)
+            .reshape(tuple(tensor.dims))
+        )
     return torch.from_numpy(np.array(found, order="C"))
-
-
-def to_proto(value: Tensor, name: str) -> onnx.TensorProto:
-    """A tensor of the file, with raw data."""
-    kind = next(number for number, dtype in FLOATS.items() if dtype == value.dtype)
-    flat = value.detach().cpu().contiguous().reshape(-1)
-    return TensorProto(name=name, data_type=kind, dims=value.shape, raw_data=flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b"")
 
 
 def every(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -162,17 +203,9 @@ def every(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from attribute.tensors
                 if attribute.HasField("t"):
                     yield attribute.t
-                for sparse in [*attribute.sparse_tensors, *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else [])]:
+                for sparse in [
+                    *attribute.sparse_tensors,
+                    *([attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []),
+                ]:
                     yield from (sparse.values, sparse.indices)
                 graphs += [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
-
-
-def by_name(model: onnx.ModelProto) -> Mapping[str, onnx.TensorProto]:
-    """{value name: tensor} of the main graph: initializers, and what Constant nodes hold."""
-    found = {one.name: one for one in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and len(node.output) == 1:
-            for attribute in node.attribute:
-                if attribute.name == "value" and attribute.HasField("t"):
-                    found.setdefault(node.output[0], attribute.t)
-    return found

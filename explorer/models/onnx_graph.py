@@ -136,4 +136,6 @@ def _limit(memory: int | None) -> None:
         _limited.append(memory or int(psutil.virtual_memory().total * MEMORY))
         where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
         with contextlib.suppress(RuntimeError):  # somebody else's is there already
-            ort.create_and_register_allocator(where, ort.OrtArenaCfg({"max_mem": _limited[0], "arena_extend_strategy": 1}))
+            ort.create_and_register_allocator(
+                where, ort.OrtArenaCfg({"max_mem": _limited[0], "arena_extend_strategy": 1})
+            )

@@ -102,16 +102,16 @@ class OnnxModule(OnnxLayer):
                 piece = {name: np.concatenate([v, np.repeat(v[-1:], short, axis=0)]) for name, v in piece.items()}
             answers = self.graph.run(piece | weights)
             if any(not one.ndim or len(one) != batch for one in answers):
-                raise EvaluationError(say("the file is made for {batch} samples at once, and answers in another number", batch=batch))
+                raise EvaluationError(
+                    say("the file is made for {batch} samples at once, and answers in another number", batch=batch)
+                )
             pieces.append([one[: batch - short] for one in answers])
         return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
 
 def _fitting(one: Input, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
-        raise EvaluationError(
-            say("input {name}: {type}; accepted: a tensor", name=one.name, type=type(value).__name__)
-        )
+        raise EvaluationError(say("input {name}: {type}; accepted: a tensor", name=one.name, type=type(value).__name__))
     if one.shape is not None:
         same = len(one.shape) == value.ndim and all(
             a is None or a == b for a, b in list(zip(one.shape, value.shape, strict=False))[1:]
@@ -119,11 +119,21 @@ def _fitting(one: Input, value: Any) -> Tensor:
         if not same:
             accepted = ", ".join("any" if d is None else str(d) for d in one.shape)
             raise EvaluationError(
-                say("input {name}: shape {shape}; accepted by the file: ({accepted})", name=one.name, shape=tuple(value.shape), accepted=accepted)
+                say(
+                    "input {name}: shape {shape}; accepted by the file: ({accepted})",
+                    name=one.name,
+                    shape=tuple(value.shape),
+                    accepted=accepted,
+                )
             )
     if value.is_floating_point() and not one.dtype.is_floating_point:
         raise EvaluationError(
-            say("input {name}: {dtype}; accepted by the file: {accepted}", name=one.name, dtype=str(value.dtype), accepted=str(one.dtype))
+            say(
+                "input {name}: {dtype}; accepted by the file: {accepted}",
+                name=one.name,
+                dtype=str(value.dtype),
+                accepted=str(one.dtype),
+            )
         )
     return value.to(one.dtype)
 
