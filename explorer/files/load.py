@@ -258,5 +258,6 @@ def card_of(path: Path, found: Opened) -> dict[str, Any]:
         "format": FORMATS.get(found.kind, found.kind),
         "bytes": size,
         "forward": found.forward,
+        "graph": found.kind == kinds.ONNX,
         "notes": found.notes,
     }
