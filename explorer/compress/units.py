@@ -95,9 +95,7 @@ def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, 
         raise RecipeError(say("mode='shrink' is defined for weights; for units use hard or scale"))
     if rule.units is not None:
         return {cut.group.name: _without(rule, rule.units, cut) for cut in cuts}
-    entry = criteria[rule.criterion]()
-
-    scores = [unit_scores(subject, entry, cut, Look()) for cut in cuts]
+    scores = list(unit_scores(subject, criteria[rule.criterion](), cuts, Look()).values())
     if rule.scope == "global":
         scores = [s / m if (m := s.abs().mean()) > 0 else s for s in scores]
         stays = units_that_stay(scores, rule.sparsity, rule.threshold)

@@ -40,7 +40,7 @@ def prepare(subject: Subject, recipe: Recipe) -> None:
 def levels(subject: Subject, recipe: Recipe) -> None:
     """Resolve a recipe that quantizes, which keeps its plan; a bar stands there while it takes long. An event on the page ends it."""
     if any(isinstance(rule, (Quantize, Prepare)) for rule in recipe.rules):
-        bar = _Bar(_("searching ranges and levels …"), after=PATIENCE)
+        bar = Bar(_("searching ranges and levels …"), after=PATIENCE)
         try:
             explorer.resolve(subject, recipe, progress=bar)
         except ExplorerError:
@@ -62,7 +62,7 @@ def scored(subject: Subject, criterion: str, granularity: Granularity, places: l
     if entry.needs & {GRADIENTS, ACTIVATIONS} and subject.memo.peek(("evidence", subject.version, Look().key)) is None:
         able = any(entry.is_compatible(subject, place) is None for place in places)
         if able:
-            bar = _Bar(_("one pass over 1,024 training samples …"))
+            bar = Bar(_("one pass over 1,024 training samples …"))
             try:
                 evidence(subject, Look(progress=bar, device=st.session_state.get("device")))
             finally:
@@ -75,7 +75,7 @@ def scored(subject: Subject, criterion: str, granularity: Granularity, places: l
         ]
         for place in missing:
             if entry.is_compatible(subject, place) is None:
-                bar = _Bar(_("scoring {layer}, a pass for each part …", layer=place))
+                bar = Bar(_("scoring {layer}, a pass for each part …", layer=place))
                 try:
                     importance(
                         subject,
@@ -92,7 +92,7 @@ def scored(subject: Subject, criterion: str, granularity: Granularity, places: l
 _KEY = {"weight": ("scores",), "unit": ("unit scores",)}
 
 
-class _Bar:
+class Bar:
     """A bar that appears with the first report ``after`` some seconds."""
 
     def __init__(self, text: str, after: float = 0.0) -> None:
