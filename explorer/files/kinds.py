@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from pathlib import Path
 
 from .archive import Archive, opened
 from .limits import Limits, check_size
 
-EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
+EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT, HUGGINGFACE = (
     "export",
     "safetensors",
     "pt2",
     "checkpoint",
     "pickle",
     "torchscript",
+    "huggingface",
 )
 KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
@@ -27,7 +29,7 @@ def kind_of(path: Path, limits: Limits) -> str:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return TENSORFLOW
-        return EXPORT
+        return HUGGINGFACE if (path / "config.json").is_file() else EXPORT
     size = check_size(path, limits.file)
     with path.open("rb") as file:
         start = file.read(512)
@@ -83,6 +85,10 @@ def kind_of_zip(archive: Archive) -> str:
         return TORCHSCRIPT
     if "data.pkl" in last:
         return CHECKPOINT
+    if "config.json" in last and any(
+        re.fullmatch(r"(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?", name) for name in last
+    ):
+        return HUGGINGFACE
     if WEIGHTS in last:
         return EXPORT
     if {"config.json", "metadata.json"} <= names and any(name.endswith(".h5") for name in names):

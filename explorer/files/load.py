@@ -25,7 +25,9 @@ from ..models.task import Task
 from . import kinds
 from .archive import opened
 from .child import probe
+from .folder import inside
 from .header import Header, parse_header, read_header
+from .huggingface import read_huggingface
 from .limits import Limits, limits, parse_json, shared
 from .pickles import read_checkpoint
 from .program import read_program
@@ -36,24 +38,30 @@ from .weights import weights_only
 INDEX = "model.safetensors.index.json"
 FORMATS = {
     kinds.EXPORT: "export", kinds.SAFETENSORS: "safetensors", kinds.PT2: "torch.export", kinds.CHECKPOINT: "torch.save",
+    kinds.HUGGINGFACE: "Hugging Face",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What a file holds. forward: whether the module can be run, or has weights only. notes: what a reader must know."""
+    """What a file holds. forward: whether the module can be run, or has weights only. notes: what a reader must know.
+
+    card: more for the subject's card. "reader": how texts become a language model's inputs; "files": what its own format
+    keeps beside the weights.
+    """
 
     module: nn.Module
     kind: str
     forward: bool
     notes: tuple[Message, ...] = field(default=())
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(source: str | Path, task: Task | None = None, *, name: str | None = None) -> Subject:
     """A subject: a bundled sample model by name, or a model file by path. Nothing in a file is executed.
 
-    source: a name from ``samples()``; or the path of an export (folder, zip, model.safetensors), a .safetensors or sharded
-    checkpoint, a torch.export program (.pt2), or a state dict of torch.save (.pt, .pth, .bin). task: what the model is judged
+    source: a name from ``samples()``; or the path of an export (folder, zip, model.safetensors), a Hugging Face model (folder or
+    zip, with ``pip install transformers``), a .safetensors or sharded checkpoint, a torch.export program (.pt2), or a state dict of torch.save (.pt, .pth, .bin). task: what the model is judged
     on, for example ``Task.agreement(inputs)``; without one, and for a plain state dict always, what needs a forward pass
     says so, and everything else works. Repeated calls give the same subject of a sample, and a new one of a file.
     Raises :class:`LoadError`, with the reason and, for formats that are refused, the lines that convert them.
@@ -119,7 +127,12 @@ def open_model(path: Path, within: Limits) -> Opened:
             return _plain(state_of(read_checkpoint(path, within), path), path, kind)
         if kind == kinds.SAFETENSORS:
             return _of_safetensors(read_header(path, within), _tensors(path), path, kind)
-        if kind == kinds.EXPORT:
+        if kind == kinds.HUGGINGFACE and (found := read_huggingface(path, within)) is not None:
+            more = {"reader": found.reader, "files": found.files}
+            if found.module is not None:
+                return Opened(found.module, kind, True, found.notes, more)
+            return _plain(state_of(found.tensors, path), path, kind, found.notes)
+        if kind in (kinds.EXPORT, kinds.HUGGINGFACE):
             return _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
     except LoadError:
         raise
@@ -209,7 +222,7 @@ def shards(index: Path, within: Limits) -> list[Path]:
             Path(name).name != name
             or not name.endswith(".safetensors")
             or not place.is_file()
-            or not _inside(index.parent, place)
+            or not inside(index.parent, place)
         ):
             raise LoadError(
                 say(
@@ -219,11 +232,6 @@ def shards(index: Path, within: Limits) -> list[Path]:
                 )
             )
     return [index.parent / name for name in names]
-
-
-def _inside(folder: Path, file: Path) -> bool:
-    """Whether a file lies in the folder, or a link leads to where a model hub keeps the files of its folders."""
-    return not file.is_symlink() or file.resolve().is_relative_to(folder.resolve().parent.parent)
 
 
 def digest_of(path: Path) -> str:
@@ -246,4 +254,5 @@ def card_of(path: Path, found: Opened) -> dict[str, Any]:
         "bytes": size,
         "forward": found.forward,
         "notes": found.notes,
+        **found.card,
     }
