@@ -10,6 +10,7 @@ from pathlib import Path
 from ..core.errors import LoadError
 from ..core.message import say
 from .archive import Archive, opened
+from .index import from_hub
 from .limits import Limits, check_size
 
 
@@ -41,11 +42,6 @@ class Folder:
         return None if self.archive is not None else self.path / name
 
 
-def inside(folder: Path, file: Path) -> bool:
-    """Whether a file lies in the folder, or a link leads to where a model hub keeps the files of its folders."""
-    return not file.is_symlink() or file.resolve().is_relative_to(folder.resolve().parent.parent)
-
-
 @contextmanager
 def folder_of(path: Path, limits: Limits, mark: str) -> Iterator[Folder | None]:
     """The files beside the one called ``mark``; None where there is none, or in a zip more than one."""
@@ -60,7 +56,7 @@ def folder_of(path: Path, limits: Limits, mark: str) -> Iterator[Folder | None]:
                     most=limits.members,
                 )
             )
-        out = [name for name in names if not inside(path, path / name)]
+        out = [name for name in names if (path / name).is_symlink() and not from_hub(path / name)]
         if mark in names and out:
             raise LoadError(say("{path}: the member {name!r} is a link; refused", path=path, name=out[0][:80]))
         yield Folder(path, frozenset(names), limits) if mark in names else None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 
+from ..export.names import MAGIC, WEIGHTS
+from ..export.names import PACKED as PACKED_WEIGHTS
 from .archive import Archive, opened
 from .limits import Limits, check_size
 
-EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT, HUGGINGFACE = (
+EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT, HUGGINGFACE = (
     "export",
     "safetensors",
+    "packed",
     "pt2",
     "checkpoint",
     "pickle",
@@ -21,7 +25,7 @@ EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT, HUGGINGFACE = (
 KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
 )  # fmt: skip
-WEIGHTS = "model.safetensors"
+ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")  # that can follow the version
 
 
 def kind_of(path: Path, limits: Limits) -> str:
@@ -29,13 +33,20 @@ def kind_of(path: Path, limits: Limits) -> str:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return TENSORFLOW
-        return HUGGINGFACE if (path / "config.json").is_file() else EXPORT
+        names = {one.name for one in path.iterdir()}
+        if hugging(names):
+            return HUGGINGFACE
+        if WEIGHTS not in names and any(name.endswith(".onnx") for name in names):
+            return ONNX
+        return EXPORT
     size = check_size(path, limits.file)
     with path.open("rb") as file:
         start = file.read(512)
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         with opened(path, limits) as archive:
             return kind_of_zip(archive)
+    if start.startswith(MAGIC):
+        return PACKED
     if start.startswith(b"\x89HDF\r\n"):
         return HDF5
     if start.startswith(b"GGUF"):
@@ -53,9 +64,15 @@ def kind_of(path: Path, limits: Limits) -> str:
         return CHECKPOINT  # torch's old format is a row of pickles; which of them, its reader will see
     if start[:1] in (b"(", b"c", b"]", b"}") or path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
         return PICKLE
-    if start[:1] == b"\x08" and b"\x12" in start[:16] or path.suffix.lower() == ".onnx":
+    if start[:1] == b"\x08" and start[1:2] < b"\x20" and start[2:3] in ONNX_FIELDS or path.suffix.lower() == ".onnx":
         return ONNX
     return SAFETENSORS if path.suffix.lower() == ".safetensors" else UNKNOWN
+
+
+def hugging(names: Collection[str]) -> bool:
+    """Whether a config lies beside weights, as in a Hugging Face model's folder."""
+    weights = r"(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?"
+    return "config.json" in names and any(re.fullmatch(weights, name) for name in names)
 
 
 def tarfile_header(start: bytes) -> bool:
@@ -85,12 +102,12 @@ def kind_of_zip(archive: Archive) -> str:
         return TORCHSCRIPT
     if "data.pkl" in last:
         return CHECKPOINT
-    if "config.json" in last and any(
-        re.fullmatch(r"(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?", name) for name in last
-    ):
+    if hugging(last):
         return HUGGINGFACE
-    if WEIGHTS in last:
+    if WEIGHTS in last or PACKED_WEIGHTS in last:
         return EXPORT
+    if any(name.lower().endswith(".onnx") for name in last):
+        return ONNX
     if {"config.json", "metadata.json"} <= names and any(name.endswith(".h5") for name in names):
         return KERAS
     if names and all(name.endswith(".npy") for name in names):
