@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..core.errors import cause
 from ..core.message import say
 from ..models.calls import Call
+from ..models.onnx_module import opaque
 from ..models.replica import Replica, share
 from ..models.subject import Subject
 from ..models.trace import trace
@@ -34,6 +35,8 @@ def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, plain:
     plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
     """
     task = subject.task
+    if (whole := opaque(subject.module)) is not None:
+        return Runner(replica, task, whole)
     try:
         why = _unsettled(subject, replica, inputs)
     except Exception as error:  # the evaluation says so, with the sample at fault
