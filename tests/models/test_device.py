@@ -83,7 +83,7 @@ def test_a_device_has_one_name(gpus: int, names: list[str], monkeypatch: pytest.
     assert str(pick(None)) == names[0]
 
 
-def test_threads_are_borrowed(device: str) -> None:
+def test_threads_are_borrowed() -> None:
     before = torch.get_num_threads()
     with threads(before + 2):
         assert torch.get_num_threads() == before + 2
