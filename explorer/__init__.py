@@ -47,6 +47,12 @@ _PUBLIC = {
     "joint_cells": "explorer.studies.joint_map",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
+    "finetune": "explorer.recover.finetune",
+    "recalibrate": "explorer.recover.recalibrate",
+    "hold": "explorer.recover.hold",
+    "schedules": "explorer.recover.schedules",
+    "Settings": "explorer.recover.settings",
+    "Training": "explorer.recover.loop",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
     "LoadError": "explorer.core.errors",
@@ -56,6 +62,8 @@ _PUBLIC = {
     "VerificationError": "explorer.core.errors",
     "ExportError": "explorer.core.errors",
     "Cancelled": "explorer.core.errors",
+    "SettingsError": "explorer.core.errors",
+    "TrainingError": "explorer.core.errors",
 }
 _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
 __all__ = [
@@ -72,10 +80,14 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Report",
+    "Settings",
+    "SettingsError",
     "Subject",
     "Suggestion",
     "Task",
     "TaskError",
+    "Training",
+    "TrainingError",
     "UnsupportedError",
     "VerificationError",
     "compress",
@@ -85,7 +97,9 @@ __all__ = [
     "explain",
     "export",
     "exporters",
+    "finetune",
     "gate_importance",
+    "hold",
     "importance",
     "joint_cells",
     "joint_map",
@@ -97,8 +111,10 @@ __all__ = [
     "prune_by_error",
     "quantization_error",
     "quantizers",
+    "recalibrate",
     "resolve",
     "samples",
+    "schedules",
     "sensitivity",
     "stream",
     "suggest",
@@ -137,7 +153,9 @@ if TYPE_CHECKING:
         ExportError,
         LoadError,
         RecipeError,
+        SettingsError,
         TaskError,
+        TrainingError,
         UnsupportedError,
         VerificationError,
     )
@@ -154,6 +172,12 @@ if TYPE_CHECKING:
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .recover.finetune import finetune
+    from .recover.hold import hold
+    from .recover.loop import Training
+    from .recover.recalibrate import recalibrate
+    from .recover.schedules import schedules
+    from .recover.settings import Settings
     from .studies.error_based import ErrorPruning, prune_by_error
     from .studies.joint_map import joint_cells, joint_map
     from .studies.sensitivity import sensitivity
