@@ -16,7 +16,7 @@ from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.unrolled import ready
 from .histogram import sorted_units
-from .taps import Watch
+from .taps import Watch, single_steps
 
 KERNELS = 16  # of a filter, at most
 SEQUENCES = 4  # samples whose activations are drawn over time
@@ -96,12 +96,10 @@ def _states(subject: Subject, cut: Cut) -> np.ndarray | None:
     if piece is None:
         return None
     _run(subject, mode, SEQUENCES)
-    taps = watches[0].of(piece.tensor)
-    if len(taps) < 2 or any(tap.inputs.shape != taps[0].inputs.shape for tap in taps):
+    seen = [inputs for inputs, _ in single_steps(watches[0].of(piece.tensor))]
+    if len(seen) < 2 or any(one.shape != seen[0].shape for one in seen):
         return None
-    states = torch.stack([tap.inputs for tap in taps])[
-        ..., piece.index[:, 0].to(taps[0].inputs.device)
-    ]  # [T, N, units]
+    states = torch.stack(seen)[..., piece.index[:, 0].to(seen[0].device)]  # [T, N, units]
     return states.permute(2, 1, 0).float().cpu().numpy()
 
 

@@ -18,7 +18,7 @@ from .criteria import registry
 from .importance import weight_scores
 from .look import CHUNK, Look, chunks, loss_of
 from .probe import why_no_data, why_no_gradient, why_no_loss
-from .taps import Watch
+from .taps import Watch, single_steps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,11 +68,16 @@ def gate_importance(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def why_not_over_time(subject: Subject, names: list[str]) -> str | None:
+    """None, or why the steps of these tensors cannot be seen; said before any work."""
+    return why_no_data(subject) or why_no_loss(subject) or why_no_gradient(subject, names)
+
+
 def _steps(subject: Subject, names: list[str], look: Look) -> pd.DataFrame:
     import pandas as pd
 
     names = [name for name in names if name.rpartition(".")[2].startswith("weight_hh")]
-    why = why_no_loss(subject) or why_no_data(subject) or why_no_gradient(subject, names)
+    why = why_not_over_time(subject, names)
     if why is not None:
         raise UnsupportedError(say("{name}: {why}", name=subject.name, why=why))
     found = subject.memo.get(
@@ -101,12 +106,13 @@ def over_steps(subject: Subject, names: list[str], look: Look) -> dict[str, Tens
                 outputs = subject.task.forward(module, inputs)
             loss_of(subject, outputs, targets).backward()  # type: ignore[no-untyped-call]
             for name in names:
-                taps = [tap for tap in watch.of(name) if tap.gradient is not None]
                 gates = gates_of(subject, name)
                 steps = []
-                for tap in taps:
-                    z = tap.inputs @ parameters[name].detach().T  # [N, gates * H]
-                    product = (z * tap.gradient * n).reshape(len(z), gates, -1).sum(2)
+                for read, gradient in single_steps(watch.of(name)):
+                    if gradient is None:
+                        continue
+                    z = read @ parameters[name].detach().T  # [N, gates * H]
+                    product = (z * gradient * n).reshape(len(z), gates, -1).sum(2)
                     steps.append(product.abs().sum(0).cpu().double())
                 table = torch.stack(steps)
                 grown = total.get(name, torch.zeros(0, gates, dtype=torch.float64))

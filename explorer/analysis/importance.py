@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ..core.errors import RecipeError, UnsupportedError, near
 from ..core.layers import Group
-from ..core.message import say
+from ..core.message import joined, say
 from ..models.structure import Cut
 from ..models.subject import Subject
 from .criteria import Criterion, registry
 from .look import Look
+
+MOST = 3  # reasons that a message spells out
 
 
 def importance(
@@ -52,10 +54,8 @@ def importance(
     if granularity != "unit":
         raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit, layer", granularity=granularity))
     cuts = subject.structure.cuts
-    return {
-        name: unit_scores(subject, entry, cuts[name], look)
-        for name in _chosen(subject, entry, layers, {name: [name] for name in cuts})
-    }
+    chosen = _chosen(subject, entry, layers, {name: [name] for name in cuts})
+    return unit_scores(subject, entry, [cuts[name] for name in chosen], look)
 
 
 def _chosen(
@@ -86,8 +86,7 @@ def weight_scores(subject: Subject, entry: Criterion, names: list[str], look: Lo
     keys = {name: ("scores", subject.version, entry.key, name, look.key) for name in names}
     found = {name: kept for name in names if (kept := subject.memo.peek(keys[name])) is not None}
     missing = [name for name in names if name not in found]
-    for name in missing:
-        _must_fit(subject, entry, name)
+    _must_fit(subject, entry, missing, len(names))
     if missing:
         for name, scores in entry.scores(subject, missing, look).items():
             _must_be_finite(name, scores)
@@ -96,16 +95,17 @@ def weight_scores(subject: Subject, entry: Criterion, names: list[str], look: Lo
     return {name: found[name] for name in names}
 
 
-def unit_scores(subject: Subject, entry: Criterion, cut: Cut, look: Look) -> Tensor:
-    """[units]: scores of one group's units, on the device of its first producer; cached."""
+def unit_scores(subject: Subject, entry: Criterion, cuts: Sequence[Cut], look: Look) -> dict[str, Tensor]:
+    """{group: scores of its units}, each on the device of the group's first producer; cached."""
+    keys = {cut.group.name: ("unit scores", subject.version, entry.key, cut.group.name, look.key) for cut in cuts}
+    _must_fit(subject, entry, [name for name, key in keys.items() if subject.memo.peek(key) is None], len(cuts))
 
-    def find() -> Tensor:
-        _must_fit(subject, entry, cut.group.name)
+    def find(cut: Cut) -> Tensor:
         scores = entry.unit_scores(subject, cut, look).detach()
         _must_be_finite(cut.group.name, scores)
         return scores.float().to(subject.weight(cut.group.producers[0]).device)
 
-    return subject.memo.get(("unit scores", subject.version, entry.key, cut.group.name, look.key), find)
+    return {cut.group.name: subject.memo.get(keys[cut.group.name], lambda cut=cut: find(cut)) for cut in cuts}  # type: ignore[misc]
 
 
 def block_score(subject: Subject, entry: Criterion, group: Group, look: Look) -> float:
@@ -116,10 +116,24 @@ def block_score(subject: Subject, entry: Criterion, group: Group, look: Look) ->
     return float(entry.aggregate(flat) / entry.aggregate(torch.ones_like(flat)))
 
 
-def _must_fit(subject: Subject, entry: Criterion, name: str) -> None:
-    why = entry.is_compatible(subject, name)
-    if why is not None:
+def _must_fit(subject: Subject, entry: Criterion, names: Sequence[str], asked: int) -> None:
+    """Refuse all at once, before any work: a ranking that left some out in silence would not be what was asked for."""
+    reasons = {name: why for name in names if (why := entry.is_compatible(subject, name)) is not None}
+    if not reasons:
+        return
+    if asked == 1:
+        name, why = next(iter(reasons.items()))
         raise UnsupportedError(say("{name}: {why}", name=name, why=why))
+    said = [say("{name}: {why}", name=name, why=why) for name, why in list(reasons.items())[:MOST]]
+    if len(reasons) > MOST:
+        said.append(say("and {count} more", count=len(reasons) - MOST))
+    raise UnsupportedError(
+        say(
+            "{criterion} cannot score {count} of the {asked} that are meant. {reasons}. Accepted: another criterion; or the others "
+            "alone: name them, or protect these (Recipe.keep, on screen the lock)",
+            criterion=entry.title, count=len(reasons), asked=asked, reasons=joined(said, "; "),
+        )
+    )  # fmt: skip
 
 
 def _must_be_finite(name: str, scores: Tensor) -> None:

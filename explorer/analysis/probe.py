@@ -9,6 +9,7 @@ import torch
 
 from ..core.errors import cause
 from ..core.message import say
+from ..models.onnx_module import NO_GRADIENTS, opaque
 from ..models.structure import Cut
 from ..models.subject import Subject
 from ..models.task import to_device
@@ -112,6 +113,8 @@ def _probe(subject: Subject) -> Probe:
     layers = [layer.name for layer in subject._plain_layers]
     if why_no_data(subject):
         return Probe(why_no_data(subject))
+    if opaque(subject.module) is not None:
+        return Probe(NO_GRADIENTS)
     with torch.inference_mode(False), torch.enable_grad():
         first = next(subject.module.parameters(), torch.empty(0))
         module = ready(subject.module, first.device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from ..models.steps import recurrence
+from .recurrence import run
 
 CONVOLUTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 TRANSPOSED = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
@@ -23,7 +26,8 @@ BACK = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
 @dataclass(eq=False)
 class Tap:
     """One product with the weight ``name``. inputs: its input (indices, of an embedding). Once the loss went backward, gradient:
-    dL / d output; back: dL / d input through this product alone, where that was asked for. stride, padding, dilation: of convolutions, an int a dimension; groups."""
+    dL / d output; back: dL / d input through this product alone, where that was asked for. steps: the first dim of these counts the
+    steps of a recurrent layer. stride, padding, dilation: of convolutions, an int a dimension; groups."""
 
     name: str
     kind: str
@@ -34,6 +38,7 @@ class Tap:
     padding: tuple[tuple[int, int], ...] = ()
     dilation: tuple[int, ...] = ()
     padding_idx: int | None = None
+    steps: bool = False
     gradient: Tensor | None = None
     back: Tensor | None = None
 
@@ -55,6 +60,8 @@ class Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func is recurrence:
+            return self._recurrence(*args)
         kind = KINDS.get(func) if callable(func) else None
         if kind is None:
             return func(*args, **kwargs)
@@ -82,9 +89,43 @@ class Watch(TorchFunctionMode):
             if not out.requires_grad:
                 out = out.detach().requires_grad_().clone()  # a copy, since a leaf may not be written to in place
             out.register_hook(partial(_note, tap, "gradient"))
-        self.calls.append(tap)
-        self._by.setdefault(name, []).append(tap)
+        self._add(tap)
         return out
+
+    def _add(self, tap: Tap) -> None:
+        self.calls.append(tap)
+        self._by.setdefault(tap.name, []).append(tap)
+
+    def _recurrence(
+        self,
+        mode: str,
+        act: str,
+        gates: Tensor,
+        _packed: None,
+        time: int,
+        state: list[Tensor],
+        weight: Tensor,
+        bias: Any,
+    ) -> Any:
+        """All steps of a recurrent layer, as one product."""
+        tap = Tap(self.names.get(id(weight), ""), "linear", gates, (), steps=True)
+        gates = gates.transpose(0, 1) if time else gates
+        out, final = run(tap, tap.name in self.back, mode, act, gates, state, weight, bias)
+        if tap.name:
+            self._add(tap)
+        return out.transpose(0, 1) if time else out, final
+
+
+def single_steps(taps: Sequence[Tap]) -> list[tuple[Tensor, Tensor | None]]:
+    """(inputs, gradient) of the products with a recurrent weight, step by step, however they were seen."""
+    found: list[tuple[Tensor, Tensor | None]] = []
+    for tap in taps:
+        if tap.steps:
+            gradients = [None] * len(tap.inputs) if tap.gradient is None else tap.gradient.unbind(0)
+            found += zip(tap.inputs.unbind(0), gradients, strict=True)
+        else:
+            found.append((tap.inputs, tap.gradient))
+    return found
 
 
 def _note(tap: Tap, what: str, gradient: Tensor) -> None:

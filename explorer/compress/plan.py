@@ -177,11 +177,10 @@ class Plan:
 
         The evaluator replays from the first thing in which two plans differ, so whatever a plan changes stands here.
         """
-        found = {name: layer.digest for name, layer in self.layers.items()}
-        for name, gone in self.norms.items():
-            found[name] = hashlib.blake2b(gone.cpu().numpy().tobytes(), digest_size=12).hexdigest()
-        if self.inputs or self.tensors:  # the name of nothing: such a plan runs in full
-            found["<whole>"] = self.digest
+        found = {name: layer.digest + (layer.inputs.digest if layer.inputs else "") for name, layer in self.layers.items()}
+        for name, value in {**self.norms, **self.tensors}.items():
+            content = value.detach().cpu().double().numpy().tobytes()
+            found[name] = found.get(name, "") + hashlib.blake2b(content, digest_size=12).hexdigest()
         return found
 
     @cached_property

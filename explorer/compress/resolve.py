@@ -20,7 +20,6 @@ from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUA
 from ..core.targets import effective
 from ..models.blocks import Block
 from ..models.gates import gates_of
-from ..models.layers import TRANSPOSED
 from ..models.removal import alive, gone
 from ..models.subject import Subject
 from .activations import with_inputs
@@ -237,12 +236,12 @@ def _ranked(rule: Prune, ranked: Mapping[str, Tensor], living: Mapping[str, Tens
 
 def _codes(subject: Subject, name: str, rule: Quantize, bare: LayerPlan) -> Codes:
     """Rounding of the pruned weight as it remains. Channels are axis 0; axis 1 for transposed convolutions."""
-    owner = subject.module.get_submodule(name.rpartition(".")[0])
-    axis = 1 if isinstance(owner, TRANSPOSED) else 0
+    kind = subject.layer(name).kind
+    axis = 1 if kind == "conv_transpose" else 0
 
     def fit() -> Codes:
         weight = bare.remaining(bare.before_quantization(subject.weight(name)))
-        return fit_weight(name, subject.layer(name).kind, weight, axis, rule)
+        return fit_weight(name, kind, weight, axis, rule)
 
     # kept by layer: where one rule holds for all, a drag of one layer's mask must not search the ranges of the others again
     return subject.memo.get(("codes", subject.version, name, bare.digest, replace(rule, targets=("*",))), fit)

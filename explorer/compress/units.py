@@ -35,7 +35,11 @@ def groups_of(
             chosen.setdefault(max(meant), []).append(cut)
         passed.update({index: cut for index in found - meant})
     for index, rule in enumerate(rules):
-        if isinstance(rule, Prune) and rule.kind == UNIT_PRUNE and any(UNIT_PRUNE in h and h[UNIT_PRUNE] == index for h in holds.values()):
+        if (
+            isinstance(rule, Prune)
+            and rule.kind == UNIT_PRUNE
+            and any(UNIT_PRUNE in h and h[UNIT_PRUNE] == index for h in holds.values())
+        ):
             for target in rule.targets:
                 _must_have_units(subject, target)
         if isinstance(rule, Prune) and index in passed and index not in chosen and not protected:
@@ -58,7 +62,10 @@ def _means(rule: object, cut: Cut) -> bool:
     group = cut.group
     if group.kind != "width" or len(group.producers) < 2 or not isinstance(rule, Prune):
         return True
-    if any(target == group.name or target in group.producers or f"{target}.weight" in group.producers for target in rule.targets):
+    if any(
+        target == group.name or target in group.producers or f"{target}.weight" in group.producers
+        for target in rule.targets
+    ):
         return True
     return all(any(matches(target, name) for target in rule.targets) for name in group.producers)
 
@@ -88,9 +95,7 @@ def kept_units(subject: Subject, rule: Prune, cuts: Sequence[Cut]) -> dict[str, 
         raise RecipeError(say("mode='shrink' is defined for weights; for units use hard or scale"))
     if rule.units is not None:
         return {cut.group.name: _without(rule, rule.units, cut) for cut in cuts}
-    entry = criteria[rule.criterion]()
-
-    scores = [unit_scores(subject, entry, cut, Look()) for cut in cuts]
+    scores = list(unit_scores(subject, criteria[rule.criterion](), cuts, Look()).values())
     if rule.scope == "global":
         scores = [s / m if (m := s.abs().mean()) > 0 else s for s in scores]
         stays = units_that_stay(scores, rule.sparsity, rule.threshold)
@@ -118,7 +123,9 @@ def _without(rule: Prune, units: Sequence[int], cut: Cut) -> Tensor:
     return stays.nonzero().flatten()
 
 
-def soft_gains(cuts: Sequence[tuple[Cut, Tensor]], factor: float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def soft_gains(
+    cuts: Sequence[tuple[Cut, Tensor]], factor: float, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
     """{consumer weight: factors}: a unit is attenuated where it is read, which scales exactly its output."""
     gains: dict[str, Tensor] = {}
     for cut, kept in cuts:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import default_collate
 
@@ -12,6 +14,7 @@ from ..models.strata import labels, stratified_order
 from ..models.task import Task, part, to_device
 from .tune import laid_out
 
+Margins = Callable[[Any, Any], "np.ndarray | None"]
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 SMALLEST = 32  # samples of the first look, at least
 MANY = 2048
@@ -32,7 +35,9 @@ def looks(total: int, first: int = 64) -> list[int]:
 class SplitData:
     """``chunk(start, stop)`` in stratified order; ``order[i]`` is the position in the split of the i-th sample.
 
-    first: samples of the first look; ``looks`` are the edges of chunks. A split that fits the budget is read once and kept on the device; a larger one is read chunk by chunk.
+    first: samples of the first look; ``looks`` are the edges of chunks. margins: gives the baseline's for a batch; the first ``pool``
+    samples of the order are stratified by class and by these, and are themselves a sample of the split that is stratified by
+    class (double sampling: Cochran 1977, Sampling Techniques, chapter 12). A split that fits the budget is read once and kept on the device; a larger one is read chunk by chunk.
     """
 
     def __init__(
@@ -43,6 +48,8 @@ class SplitData:
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
         first: int = 64,
+        margins: Margins | None = None,
+        pool: int = 0,
     ) -> None:
         data = task.dataset(split)
         self.task, self.split, self.device, self.dtype, self.channels_last = task, split, device, dtype, channels_last
@@ -50,9 +57,25 @@ class SplitData:
         fits = task.collate is default_collate and nbytes(task.batch(split, [0])) * self.total <= BUDGET
         whole = task.batch(split, range(self.total)) if fits else None
         known = labels(task, split, data, whole[1] if whole else None)
-        self.order = torch.from_numpy(stratified_order(known, self.total).astype("int64"))
+        order = stratified_order(known, self.total)
+        if known is not None and margins is not None and pool >= SMALLEST:
+            order = self._by_margin(order, known, margins, min(pool, self.total), whole)
+        self.order = torch.from_numpy(order.astype("int64"))
         self.looks = looks(self.total, first)
         self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
+
+    def _by_margin(self, order: np.ndarray, classes: np.ndarray, margins: Margins, pool: int, whole: Any) -> np.ndarray:
+        """The order with its first ``pool`` samples stratified by the baseline's margin, too, if that can be computed."""
+        head, found = order[:pool], []
+        for start in range(0, pool, MANY):
+            picked = torch.from_numpy(head[start : start + MANY].astype("int64"))
+            batch = (part(whole[0], picked), part(whole[1], picked)) if whole else self.task.batch(self.split, picked.tolist())
+            one = margins(*self._move(batch))
+            if one is None:
+                return order
+            found.append(one)
+        within = stratified_order(classes[head], pool, 1, np.concatenate(found))
+        return np.concatenate([head[within], order[pool:]])
 
     @property
     def whole(self) -> bool:

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..compress.plan import Plan
-from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
+from ..core.errors import Cancelled, EvaluationError, cause
 from ..core.message import say
 from ..models.device import exact
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import part
+from .chunk import Chunk, cancelled
 from .data import SplitData
-from .jobs import CHECKED, Check, Job, Jobs, lend
+from .jobs import CHECKED, Check, Job, Jobs
 from .judge import Judge
-from .prefixes import shared as prefixes
-from .prefixes import storages
+from .metrics.classification import margins
+from .prefixes import prefixes_of, storages
 from .queue import queue_of
 from .runners import Runner
 from .seen import Seen, Work
@@ -34,9 +36,11 @@ from .tune import Tuning, tuning
 
 KEPT = 128  # evaluations whose columns are kept, a few hundred kB each
 FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
+MARGINS = 0.3  # seconds at load for the margins by which samples are stratified
 _tokens = itertools.count()
 
 Progress = Callable[[int, int], None] | None
+T = TypeVar("T")
 
 
 class Engine:
@@ -51,34 +55,53 @@ class Engine:
         self.batch, self.rate = tuned.batch, tuned.rate  # rate: samples a second of the whole module
         self.chunks = self.samples = 0  # evaluated so far: tests count them
         self.joined = 0  # evaluations that found all of their work done, or being done, by another
-        self.queue = queue_of(device)
+        self.queue, self.prefixes = queue_of(device), prefixes_of(device)
         self.token = next(_tokens)
         self._splits: dict[str, SplitData] = {}
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
         self._jobs: Jobs | None = None
         self._rates: OrderedDict[Any, float] = OrderedDict()  # of parts whose values in front are kept
-        self._lock = threading.Lock()
-        weakref.finalize(self, prefixes.drop, self.token)
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+        weakref.finalize(self, self.prefixes.drop, self.token)
 
     def data(self, split: str) -> SplitData:
         """The samples of a split, on the device."""
         self.subject.task.dataset(split)
-        with self._lock:
+        if split in self._splits:
+            return self._splits[split]
+        with self._loading:  # not the lock that evaluations take, since margins wait for one's turn on the device
             if split not in self._splits:
                 first = 1 << max(5, int(FIRST_ANSWER * self.tuned.rate).bit_length() - 1)
                 settings = (self.device, self.dtype, self.tuned.channels_last, first)
-                self._splits[split] = SplitData(self.subject.task, split, *settings)
+                pool = int(MARGINS * self.tuned.rate)
+                self._splits[split] = SplitData(self.subject.task, split, *settings, self._margins, pool)
             return self._splits[split]
+
+    def _margins(self, inputs: Any, targets: Any) -> np.ndarray | None:
+        """[N] margins of the original's answers; None where it gives none, of which its evaluation will say more."""
+        found = []
+        try:
+            for start in range(0, len(targets), self.batch):
+                some = slice(start, start + self.batch)
+                with self.queue.request(None, True) as request, self.queue.turn(request), exact(self.device):
+                    with self.replica.weights({}) as module, torch.inference_mode():
+                        found.append(margins(self.subject.task.forward(module, part(inputs, some)), part(targets, some)))
+            return torch.cat(found).cpu().numpy()
+        except Exception:
+            return None
 
     @property
     def jobs(self) -> Jobs:
         """How plans are run; found on first use."""
         if self._jobs is None:
             data = self.data("validation")
-            runner = runner_for(self.subject, self.replica, data.some(2), data.some(3))
+
+            def make(plain: bool) -> Runner:
+                return runner_for(self.subject, self.replica, data.some(2), data.some(3), plain)
+
             with self._lock:
                 if self._jobs is None:
-                    self._jobs = Jobs(self.subject, self.replica, runner, self.token)
+                    self._jobs = Jobs(self.subject, self.replica, make, self.token)
         return self._jobs
 
     @property
@@ -108,15 +131,15 @@ class Engine:
         n, mine = min(n, data.total), 0
         while seen.n < n:
             if work.cancel is not None and work.cancel():
-                raise self._cancelled(seen.n, n)
+                raise cancelled(self, seen.n, n)
             with seen.held_by(work.request):
                 if seen.n >= n:
                     break
                 stop = next(edge for edge in data.looks if edge > seen.n)
                 try:
-                    seen.parts.append(self._fitting(plan, data, seen.n, stop, work))
+                    seen.parts.append(self.fitting(partial(self._chunk, plan, data, seen.n, stop, work)))
                 except Cancelled:
-                    raise self._cancelled(seen.n, n) from None
+                    raise cancelled(self, seen.n, n) from None
                 seen.n, mine = stop, mine + 1
             if progress is not None:
                 progress(min(seen.n, n), n)
@@ -125,11 +148,6 @@ class Engine:
         else:
             self.joined += 1
         return seen
-
-    def _cancelled(self, n: int, total: int) -> Cancelled:
-        return Cancelled(
-            say("{subject}: cancelled after {n} of {total} samples", subject=self.subject.name, n=n, total=total)
-        )
 
     def job(self, plan: Plan, split: str, work: Work) -> Job:
         """How a plan is run, settled once an evaluation."""
@@ -151,76 +169,39 @@ class Engine:
     def pace(self, plan: Plan, split: str, work: Work) -> float:
         """Samples a second to expect of a plan."""
         group = self.job(plan, split, work).group
-        return max(self._rates.get(group, 0.0), self.rate) if prefixes.has(group) else self.rate
+        return max(self._rates.get(group, 0.0), self.rate) if self.prefixes.has(group) else self.rate
 
-    def _fitting(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
-        """Columns of a chunk; where the device has no memory for it, in smaller batches from now on."""
+    def fitting(self, compute: Callable[[], T]) -> T:
+        """What ``compute()`` returns; where the device has no memory for it, in smaller batches from now on."""
         while True:
             try:
-                return self._chunk(self.job(plan, data.split, work), data, start, stop, work)
-            except torch.OutOfMemoryError:
+                return compute()
+            except torch.OutOfMemoryError as error:
                 if self.batch <= 1:
-                    raise
+                    why = say("{subject}: {device} has no memory for a single sample", subject=self.subject.name, device=str(self.device))
+                    raise EvaluationError(say("{where}: {cause}", where=why, cause=cause(error, 200))) from error
                 self.batch //= 2
-                prefixes.drop(self.token)
+                self.prefixes.drop(self.token)
                 if self.device.type == "cuda":
                     torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _chunk(self, job: Job, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
-        """Columns of the samples start .. stop."""
-        size = stop - start
-        ranges = [(a, min(a + self.batch, size)) for a in range(0, size, self.batch)]
-        pieces: list[dict[str, Tensor]] = []
-        spent = 0.0
-
-        @contextmanager
-        def session() -> Iterator[nn.Module]:
-            nonlocal spent
-            if work.cancel is not None and work.cancel():
-                raise self._cancelled(start, data.total)
-            with self.queue.turn(work.request), lend(self.replica, job) as module, exact(self.device):
-                began = time.perf_counter()
-                yield module
-                spent += time.perf_counter() - began
-
-        def replay(first: int, last: int, batches: list[tuple[int, int]]) -> bool:
-            """Samples first .. last, from their kept values where there are such; else these are kept."""
-            inputs, targets = data.chunk(first, last)
-
-            def finish(a: int, b: int, outputs: Any) -> None:
-                self.judge.refuse_nan(outputs, data, first + a)
-                own = targets if b - a == last - first else part(targets, slice(a, b))
-                pieces.append(self.judge.columns(outputs, own, data, first + a, first + b))
-
-            if job.which is None:
-                job.runner.run(None, inputs, batches, session, finish, None)
-                return False
-            key, user = (first, last, self.batch), work.request.user
-            kept = prefixes.get(job.group, key, user)
-            made = job.runner.run(job.which, inputs, batches, session, finish, kept)
-            if kept is None and made is not None:
-                prefixes.put(job.group, key, made, storages(inputs), user)
-            return kept is not None
-
-        try:
-            if data.whole and (job.runner.joins or job.runner.tier != "graph"):
-                short = replay(start, stop, ranges)
-            else:  # samples or values of several batches cannot be put together: each is a chunk of its own
-                short = all([replay(start + a, start + b, [(0, b - a)]) for a, b in ranges])
-        except (ExplorerError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            first = data.order[start:stop][:3].tolist()
-            where = say(
-                "{subject}: forward failed on {split} samples {first}...",
-                subject=self.subject.name,
-                split=data.split,
-                first=first,
-            )
-            raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
-        self._account(job, work, size, spent, short)
-        return pieces[0] if len(pieces) == 1 else {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}
+    def _chunk(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
+        """Columns of the samples start .. stop, from their kept values where there are such; else these are kept."""
+        job = self.job(plan, data.split, work)
+        chunk, short = Chunk(self, data, start, stop, work), job.which is not None
+        session, user = chunk.session(job), work.request.user
+        with chunk.named():
+            for first, last, batches in chunk.pieces(job.runner):
+                inputs, targets = data.chunk(first, last)
+                finish, key = chunk.finish(None, first, last, targets), (first, last, self.batch)
+                kept = self.prefixes.get(job.group, key, user) if job.which is not None else None
+                made = job.runner.run(job.which, inputs, batches, session, finish, kept)
+                short = short and kept is not None
+                if job.which is not None and kept is None and made is not None:
+                    self.prefixes.put(job.group, key, made, storages(inputs), user)
+        self._account(job, work, stop - start, chunk.spent, short)
+        return chunk.columns(None)
 
     def _account(self, job: Job, work: Work, size: int, spent: float, short: bool) -> None:
         """Count a chunk and learn the pace; short: from kept values."""

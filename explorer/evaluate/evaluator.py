@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from ..models.subject import Subject
 from .costs import counts
 from .engine import FIRST_ANSWER, Engine, engine
 from .intervals import Within
-from .prefixes import shared as prefixes
 from .seen import Seen, Work
 
 PRECISIONS = ("full", "fast")
@@ -49,22 +49,15 @@ def evaluate(
     user: whose evaluation it is, where many share a device: users take turns, and a newer request of the same user ends this
     one. Raises :class:`RecipeError`, :class:`TaskError`, :class:`EvaluationError`, :class:`Cancelled`.
     """
-    recipe = recipe if recipe is not None else Recipe()
     with _steady(subject):
-        plan, run = _ready(subject, recipe, split, precision, device)
-        total = run.data(split).total
+        ask = _ready(subject, recipe, split, precision, device)
+        total = ask.total
         if samples is not None:
             if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
                 raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
             total = min(samples, total)
-        done = run.seen(ORIGINAL, split).n  # the original is evaluated once for everybody
-        first = 0 if done >= total else total
-        work = first + (total if plan.state else 0)
-        with run.work(user, False, cancel) as mine:
-            before = after = run.ensure(ORIGINAL, split, total, mine, progress and (lambda seen, _: progress(seen, work)))
-            if plan.state:
-                after = run.ensure(plan, split, total, mine, progress and (lambda seen, _: progress(first + seen, work)))
-    return _report(run, recipe, plan, split, total, before, after, mine, 0)
+        with ask.run.work(user, False, cancel) as work:
+            return ask.report(total, work, 0, progress)
 
 
 def stream(
@@ -75,6 +68,7 @@ def stream(
     precision: str = "full",
     device: str | torch.device | None = None,
     cancel: Cancel = None,
+    progress: Progress = None,
     user: Hashable = None,
 ) -> Iterator[Report]:
     """Reports that sharpen: as many stratified samples as fit 40 ms (at least 32), four times as many, all.
@@ -83,16 +77,14 @@ def stream(
     these looks together in 95 % of cases (Bonferroni): one may stop at any. The last report's intervals speak of samples that
     are not in the split, as those of :func:`evaluate`.
     """
-    recipe = recipe if recipe is not None else Recipe()
     with _steady(subject):
-        plan, run = _ready(subject, recipe, split, precision, device)
-        with run.work(user, True, cancel) as mine:
-            stages = _stages(run, plan, split, mine)
+        ask = _ready(subject, recipe, split, precision, device)
+        with ask.run.work(user, True, cancel) as work:
+            stages = ask.stages(work)
     for n in stages:
-        with _steady(subject), run.work(user, n == stages[0], cancel) as mine:
-            before = run.ensure(ORIGINAL, split, n, mine)
-            after = run.ensure(plan, split, n, mine) if plan.state else before
-        yield _report(run, recipe, plan, split, n, before, after, mine, len(stages) - 1)
+        with _steady(subject), ask.run.work(user, n == stages[0], cancel) as work:
+            report = ask.report(n, work, len(stages) - 1, progress)
+        yield report
 
 
 def glance(
@@ -105,17 +97,11 @@ def glance(
     user: Hashable = None,
 ) -> Report:
     """What is known already: a Report over the samples seen so far, at least those of the first answer."""
-    recipe = recipe if recipe is not None else Recipe()
     with _steady(subject):
-        plan, run = _ready(subject, recipe, split, precision, device)
-        known = run.seen(ORIGINAL, split).n
-        if plan.state:
-            known = min(known, run.seen(plan, split).n)
-        with run.work(user, True) as mine:
-            n = known if known >= run.data(split).total else max(known, _stages(run, plan, split, mine)[0])
-            before = run.ensure(ORIGINAL, split, n, mine)
-            after = run.ensure(plan, split, n, mine) if plan.state else before
-    return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
+        ask = _ready(subject, recipe, split, precision, device)
+        with ask.run.work(user, True) as work:
+            known = ask.known
+            return ask.report(known if known >= ask.total else max(known, ask.stages(work)[0]), work, PARTIAL)
 
 
 def look(
@@ -131,12 +117,9 @@ def look(
 ) -> Report:
     """A Report over the first ``n`` samples in stratified order, or all where there are fewer."""
     with _steady(subject):
-        plan, run = _ready(subject, recipe, split, precision, device)
-        n = min(n, run.data(split).total)
-        with run.work(user, False, cancel) as mine:
-            before = run.ensure(ORIGINAL, split, n, mine)
-            after = run.ensure(plan, split, n, mine) if plan.state else before
-    return _report(run, recipe, plan, split, n, before, after, mine, PARTIAL)
+        ask = _ready(subject, recipe, split, precision, device)
+        with ask.run.work(user, False, cancel) as work:
+            return ask.report(min(n, ask.total), work, PARTIAL)
 
 
 def stages(
@@ -144,27 +127,57 @@ def stages(
 ) -> list[int]:
     """Sample counts of answers that sharpen: as many as fit 40 ms, four times as many, all."""
     with _steady(subject):
-        plan, run = _ready(subject, Recipe(), split, precision, device)
-        with run.work(None, True) as mine:
-            return _stages(run, plan, split, mine)
+        ask = _ready(subject, None, split, precision, device)
+        with ask.run.work(None, True) as work:
+            return ask.stages(work)
 
 
-def _stages(run: Engine, plan: Plan, split: str, work: Work) -> list[int]:
-    """Sample counts of the three answers, on chunk edges."""
-    data = run.data(split)
-    fits = FIRST_ANSWER * run.pace(plan, split, work) / (1 + run.queue.waiting)  # others want their first answers, too
-    first = max([edge for edge in data.looks if edge <= fits] or [data.looks[0]])
-    second = max(edge for edge in data.looks if edge <= 4 * first or edge == first)
-    return sorted({first, second, data.total})
+@dataclass(frozen=True)
+class _Ask:
+    """A question: what a recipe comes to, on which split, and the engine that answers."""
+
+    recipe: Recipe
+    plan: Plan
+    run: Engine
+    split: str
+
+    @property
+    def total(self) -> int:
+        """Samples of the split."""
+        return self.run.data(self.split).total
+
+    @property
+    def known(self) -> int:
+        """Samples seen so far of both, the original and this plan."""
+        return min(self.run.seen(plan, self.split).n for plan in {ORIGINAL, self.plan if self.plan.state else ORIGINAL})
+
+    def stages(self, work: Work) -> list[int]:
+        """Sample counts of the three answers, on chunk edges."""
+        data, run = self.run.data(self.split), self.run
+        fits = FIRST_ANSWER * run.pace(self.plan, self.split, work) / (1 + run.queue.waiting)  # others want theirs, too
+        first = max([edge for edge in data.looks if edge <= fits] or [data.looks[0]])
+        second = max(edge for edge in data.looks if edge <= 4 * first or edge == first)
+        return sorted({first, second, data.total})
+
+    def report(self, n: int, work: Work, looks: int, progress: Progress = None) -> Report:
+        """The first ``n`` samples under both, as a report. looks: at parts of the split, for which all intervals hold together."""
+        run, split = self.run, self.split
+        first = 0 if run.seen(ORIGINAL, split).n >= n else n  # the original is evaluated once for everybody
+        total = first + (n if self.plan.state else 0)
+        before = after = run.ensure(ORIGINAL, split, n, work, progress and (lambda seen, _: progress(seen, total)))
+        if self.plan.state:
+            after = run.ensure(self.plan, split, n, work, progress and (lambda seen, _: progress(first + seen, total)))
+        return _report(run, self.recipe, self.plan, split, n, before, after, work, looks)
 
 
-def _ready(subject: Subject, recipe: Recipe, split: str, precision: str, device: Any) -> tuple[Plan, Engine]:
+def _ready(subject: Subject, recipe: Recipe | None, split: str, precision: str, device: Any) -> _Ask:
     """The plan, and what runs it."""
     if precision not in PRECISIONS:
         raise RecipeError(say("precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)))
+    recipe = recipe if recipe is not None else Recipe()
     plan = resolve(subject, recipe)
     subject.task.dataset(split)
-    return plan, engine(subject, pick(device), precision)
+    return _Ask(recipe, plan, engine(subject, pick(device), precision), split)
 
 
 def _steady(subject: Subject) -> AbstractContextManager[None]:
@@ -218,7 +231,7 @@ def _machine(run: Engine, plan: Plan, split: str, work: Work) -> dict[str, Any]:
         "layout": run.tuned.layout,
         "batch": run.batch,
         "samples": work.samples,
-        "cache_bytes": prefixes.used,
-        "cache_budget": prefixes.budget,
+        "cache_bytes": run.prefixes.used,
+        "cache_budget": run.prefixes.budget,
         "half": run.tuned.reason,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -37,20 +38,31 @@ class Section:
     raised: tuple[fx.Node, ...] = ()  # what ``above`` gives
 
 
+def fetch(roots: Iterable[Any], target: str) -> Any:
+    """The object of a dotted name below the first of the roots that has it."""
+    for root in roots:
+        try:
+            return attrgetter(target)(root)
+        except AttributeError:
+            continue
+    raise AttributeError(target)
+
+
 class Graph:
     """A traced graph over a module's own submodules and parameters, so that swapped weights and hooks are seen.
 
-    reads: for each node, the names of the parameters and modules that it runs.
+    names: {id of a parameter or buffer: its name}. reads: for each node, the names of those and of the modules that it runs.
     """
 
     def __init__(self, module: nn.Module, graph: fx.Graph, constants: nn.Module, names: Mapping[int, str]) -> None:
         self.module, self.graph, self.constants = module, graph, constants
-        self._names = names  # id of a parameter -> its name
+        self._names = names
         self.inputs = [node for node in graph.nodes if node.op == "placeholder"]
         self.nodes = [node for node in graph.nodes if node.op != "placeholder"]
         self.place = {node: i for i, node in enumerate(self.nodes)}
         self.reads = [self._reads(node) for node in self.nodes]
         self.join = len(self.nodes) - 1  # nodes from here on are the head
+        self.rewritten = False  # whether nodes stand for modules that are not called
         self.joins = False  # whether values of several batches may be put together there
         self.free: frozenset[fx.Node] = frozenset(n for n in self.nodes if n.op == "get_attr")
         self._sections: dict[frozenset[int], Section] = {}
@@ -58,15 +70,7 @@ class Graph:
 
     def fetch(self, target: str) -> Any:
         """The object that a node's target names; constants of the trace lie on the traced copy."""
-        for root in (self.module, self.constants):
-            found: Any = root
-            try:
-                for part in target.split("."):
-                    found = getattr(found, part)
-            except AttributeError:
-                continue
-            return found
-        raise AttributeError(target)
+        return fetch((self.module, self.constants), target)
 
     def _reads(self, node: fx.Node) -> frozenset[str]:
         target = str(node.target)
@@ -75,7 +79,7 @@ class Graph:
         if node.op != "call_module":
             return frozenset()
         module = self.fetch(target)
-        own = {self._names.get(id(p), target) for p in module.parameters()}
+        own = {self._names.get(id(p), target) for p in (*module.parameters(), *module.buffers())}
         inner = {f"{target}.{name}" if name else target for name, _ in module.named_modules()}
         return frozenset(own | inner)
 

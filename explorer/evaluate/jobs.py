@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,13 @@ from ..core.message import say
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.trial import difference, tensors
-from .runners import Part, Runner
+from .runners import Part, Runner, counting_versions
 from .tiers import tolerance
 
 RECENT = 16  # plans among which the next one's neighbour is looked for
 CHECKED = 8  # samples on which a replay is compared with the plain module before it is believed
 
+T = TypeVar("T")
 Check = Callable[[], tuple[Any, AbstractContextManager[Any]]]
 
 
@@ -41,22 +42,42 @@ class Job:
 
 def lend(replica: Replica, job: Job, but: frozenset[str] = frozenset()) -> AbstractContextManager[nn.Module]:
     """The module as a job's plan changes it, except what ``but`` names: the one place where a plan meets the module."""
-    weights, norms = job.weights, job.plan.norms
-    if but:
-        weights = {name: weight for name, weight in weights.items() if name not in but}
-        norms = {name: gone for name, gone in norms.items() if name not in but}
-    return replica.weights(weights, norms, job.plan.roundings())
+
+    def rest(found: Mapping[str, T]) -> dict[str, T]:
+        return {name: one for name, one in found.items() if name not in but}
+
+    return replica.weights(rest(job.weights), rest(job.plan.norms), rest(job.plan.roundings()))
 
 
 class Jobs:
-    """The jobs of one engine. token: names the engine."""
+    """The jobs of one engine. token: names the engine. make(plain): a runner, of the module's own nodes alone if ``plain``."""
 
-    def __init__(self, subject: Subject, replica: Replica, runner: Runner, token: int) -> None:
-        self.subject, self.replica, self.runner, self.token = subject, replica, runner, token
+    def __init__(self, subject: Subject, replica: Replica, make: Callable[[bool], Runner], token: int) -> None:
+        self.subject, self.replica, self.make, self.token = subject, replica, make, token
         self.version = subject.version
+        self._runners: dict[bool, Runner] = {}
         self._recent: deque[Mapping[str, str]] = deque(maxlen=RECENT)
         self._trusted: dict[Hashable, bool] = {}
         self._lock = threading.Lock()
+
+    @property
+    def runner(self) -> Runner:
+        """What runs plans that change weights."""
+        return self.runner_of()
+
+    def runner_of(self, *plans: Plan) -> Runner:
+        """What runs all of these plans. Roundings of activations happen inside of modules, which rewritten nodes pass by; and a
+        rewrite's last bit may take a value over the edge between two levels."""
+        plain = any(plan.inputs for plan in plans) and self.runner.rewritten
+        if plain not in self._runners:
+            with counting_versions():
+                made = self.make(plain)
+            with self._lock:
+                self._runners.setdefault(plain, made)
+        found = self._runners[plain]
+        if found.unsafe:
+            found = self._runners[plain] = Runner(self.replica, self.subject.task, found.unsafe)
+        return found
 
     def weights(self, plan: Plan) -> dict[str, Tensor]:
         """{layer: effective weight} in the replica's dtype and layout, kept by content."""
@@ -73,7 +94,7 @@ class Jobs:
 
     def whole(self, plan: Plan) -> Job:
         """The plan with all of the module run, in the same batches, layout and order as its parts would be."""
-        return Job(plan, self.weights(plan), self.runner)
+        return Job(plan, self.weights(plan), self.runner_of(plan))
 
     def full(self, plan: Plan, why: str = "") -> Job:
         """The plan with all of the module run as it is."""
@@ -83,9 +104,7 @@ class Jobs:
         """The smallest part in which the plan differs from the original or from a plan seen lately: the next move of the same
         drag will differ there, too, and finds the values in front kept. check: gives a few samples' inputs and lends the device.
         """
-        if self.runner.unsafe:
-            self.runner = Runner(self.replica, self.subject.task, self.runner.unsafe)
-        runner, state = self.runner, plan.state
+        runner, state = self.runner_of(plan), plan.state
         if not state:
             return self.whole(plan)
         if not runner.supports(state):
@@ -103,41 +122,43 @@ class Jobs:
                 seen[names] = found
         if seen:
             job.which = min(seen.values(), key=lambda one: one.size)
-            job.group = self._group(job.which, state, split)
+            job.group = self._group(job, split)
             if not self._trust(job, check):
-                if runner.unsafe:
-                    self.runner = Runner(self.replica, self.subject.task, runner.unsafe)
                 return self.full(plan, runner.unsafe or runner.reason)
         return job
 
-    def between(self, plan: Plan, names: frozenset[str], check: Check) -> Job:
-        """A plan run from where ``names`` are read first, if that can be believed."""
-        job, which = self.whole(plan), self.runner.part(names)
-        if which is not None:
-            job.which = which
-            if not self._trust(job, check):
-                return self.full(plan, self.runner.reason)
+    def between(self, plan: Plan, base: Plan, runner: Runner, check: Check) -> Job:
+        """A plan run from where it differs from ``base``, if that can be replayed and believed. runner: what runs both."""
+        state, other = plan.state, base.state
+        if not runner.supports({*state, *other}):
+            return self.full(plan, say("this plan changes what cannot be replayed"))
+        job = Job(plan, self.weights(plan), runner)
+        names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
+        job.which = runner.part(names) if names else None
+        if job.which is not None and not self._trust(job, check):
+            return self.full(plan, runner.reason)
         return job
 
     def remember(self, plan: Plan) -> None:
         """The next plan may differ from this one in little."""
         state = plan.state
-        if state and self.runner.supports(state):
+        if state and self.runner_of(plan).supports(state):
             with self._lock:
                 if state in self._recent:
                     self._recent.remove(state)
                 self._recent.append(state)
 
-    def _group(self, which: Part, state: Mapping[str, str], split: str) -> Hashable:
+    def _group(self, job: Job, split: str) -> Hashable:
         """Equal where the values in front of a part are: the same plan, as far as they depend on it."""
-        apart, reads = which.names, which.reads
+        assert job.which is not None
+        apart, reads, state = job.which.names, job.which.reads, job.plan.state
         behind = frozenset((n, d) for n, d in state.items() if (n not in apart if reads is None else n in reads))
-        return (self.token, which.key, behind, split)
+        return (self.token, job.runner, job.which.key, behind, split)
 
     def _trust(self, job: Job, check: Check) -> bool:
         """Compare a part, once, with the plain module: values in front of it from the *original* of what changed."""
         assert job.which is not None
-        key, names = job.which.key, job.which.names
+        key, names = (job.runner, job.which.key), job.which.names
         if key in self._trusted:
             return self._trusted[key]
         inputs, turn = check()
@@ -166,5 +187,5 @@ class Jobs:
         gap = difference(found[2], found[1])
         self._trusted[key] = gap <= tolerance(self.replica.dtype)
         if not self._trusted[key]:
-            self.runner.reason = say("a replay differed from the whole module by {gap:.1e}", gap=gap)
+            job.runner.reason = say("a replay differed from the whole module by {gap:.1e}", gap=gap)
         return self._trusted[key]

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.errors import cause
 from ..core.message import say
+from ..models.onnx_module import OnnxModule
 from ..models.removal import remove
 from ..models.replica import share
 from ..models.subject import Subject
@@ -99,6 +100,10 @@ def count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Macs
 def _count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Macs:
     if subject.task.kind == "weights":
         return Macs(None, {}, subject.task.why)
+    if isinstance(subject.module, OnnxModule):
+        from .onnx_macs import in_graph
+
+        return in_graph(subject, subject.module)
 
     def fresh() -> nn.Module:
         module = share(subject.module)

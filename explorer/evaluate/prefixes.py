@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 BUDGET = 1 << 30
@@ -94,5 +95,20 @@ class Prefixes:
                         self._forget(group)
 
 
-shared = Prefixes()
-"""One for all engines of the process."""
+_all: dict[str, Prefixes] = {}
+_lock = threading.Lock()
+
+
+def prefixes_of(device: torch.device) -> Prefixes:
+    """What is kept on a device, by all engines of the process: 1 GB, of a GPU's memory an eighth where that is more."""
+    with _lock:
+        if str(device) not in _all:
+            whole = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+            _all[str(device)] = Prefixes(max(BUDGET, whole // 8))
+        return _all[str(device)]
+
+
+def leave(user: Hashable) -> None:
+    """A user is gone, from every device."""
+    for one in list(_all.values()):
+        one.leave(user)

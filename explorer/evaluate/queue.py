@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ..core.errors import Cancelled
 from ..core.message import say
+from . import prefixes
 
 _numbers = itertools.count()
 
@@ -124,8 +125,6 @@ def queue_of(device: object) -> DeviceQueue:
 
 def leave(user: Hashable) -> None:
     """A user's tab was closed: nothing waits for it and nothing is kept for it alone."""
-    from .prefixes import shared
-
     for queue in list(_queues.values()):
         queue.leave(user)
-    shared.leave(user)
+    prefixes.leave(user)

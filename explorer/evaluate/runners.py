@@ -56,6 +56,7 @@ class Runner:
         self.replica, self.task, self.reason = replica, task, reason
         self.joins = False  # whether a chunk is made of several small batches
         self.unsafe = ""  # why it must not be used any more
+        self.rewritten = False  # whether some modules' work is done by other nodes
 
     def part(self, names: Iterable[str]) -> Part | None:
         """What must run again when these names change; None: everything."""
@@ -94,7 +95,7 @@ class GraphRunner(Runner):
     def __init__(self, replica: Replica, task: Task, graph: Graph, reason: str = "") -> None:
         super().__init__(replica, task, reason)
         self.graph = graph
-        self.joins = graph.joins
+        self.joins, self.rewritten = graph.joins, graph.rewritten
 
     def part(self, names: Iterable[str]) -> Part:
         section = self.graph.section(names)

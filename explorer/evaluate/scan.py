@@ -5,25 +5,21 @@ All of them sharpen together, nothing is held but one chunk's values, and a scan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..compress.plan import Plan
-from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
-from ..core.message import say
 from ..core.report import Figure
-from ..models.device import exact
-from ..models.task import part
+from .chunk import Chunk
 from .engine import Engine
 from .intervals import Within
-from .jobs import Job, lend
 from .metrics import Table
-from .runners import Run
+from .runners import Run, Runner
 from .seen import Work
 
 FIRST_LOOK = 512  # samples after which a scan may stop a point for the first time
@@ -112,7 +108,7 @@ class Scan:
             todo = list(dict.fromkeys([*behind, *todo]))
             if not todo:
                 continue
-            self._chunk(todo, start, stop, work)
+            self.run.fitting(partial(self._chunk, todo, start, stop, work))
             for digest in todo:
                 if digest in self.plans and self._is_settled(digest):
                     self.settled.add(digest)
@@ -141,88 +137,37 @@ class Scan:
             self._estimates[key] = Estimate(digest, n, self.data.total, values[main], change, within)
         return self._estimates[key]
 
-    def _job(self, plan: Plan, work: Work) -> Job:
-        """From where the plan differs from the base, if that can be replayed."""
-        jobs, state, other = self.run.jobs, plan.state, self.base.state
-        names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
-        runner = jobs.runner
-        if not names or not runner.supports({*state, *other}) or runner.unsafe:
-            return (
-                jobs.whole(plan)
-                if runner.supports(state)
-                else jobs.full(plan, say("this plan changes what cannot be replayed"))
-            )
-        return jobs.between(plan, names, self.run.checked(work))
-
     @torch.inference_mode()
     def _chunk(self, todo: list[str], start: int, stop: int, work: Work) -> None:
         """Columns of samples start .. stop of several plans."""
-        run, data = self.run, self.data
-        jobs = {d: self._job(self.plans.get(d, self.base), work) for d in todo}
-        size = stop - start
-        ranges = [(a, min(a + run.batch, size)) for a in range(0, size, run.batch)]
-        pieces: dict[str, list[dict[str, Tensor]]] = {d: [] for d in todo}
+        run, data, jobs, check = self.run, self.data, self.run.jobs, self.run.checked(work)
+        chunk = Chunk(run, data, start, stop, work)
+        for runner, mine in self._by_runner(todo).items():
+            base = jobs.between(self.base, self.base, runner, check)
+            made = {d: jobs.between(self.plans.get(d, self.base), self.base, runner, check) for d in mine}
+            with chunk.named():
+                for first, last, batches in chunk.pieces(runner):
+                    inputs, targets = data.chunk(first, last)
+                    runs = []
+                    for d, job in made.items():
+                        finish = chunk.finish(d, first, last, targets)
+                        if job.which is None:
+                            job.runner.run(None, inputs, batches, chunk.session(job), finish, None)
+                        else:
+                            runs.append(Run(job.which, chunk.session(job), finish))
+                    if runs:
+                        runner.run_many(runs, chunk.session(base), inputs, batches)
+        for digest in todo:
+            self.columns[digest].parts.append(chunk.columns(digest))
+            self.columns[digest].n = stop
+            self.evaluated += stop - start
 
-        def session(job: Job) -> Any:
-            @contextmanager
-            def opened() -> Iterator[Any]:
-                if work.cancel is not None and work.cancel():
-                    raise Cancelled(
-                        say(
-                            "{subject}: cancelled after {n} of {total} samples",
-                            subject=run.subject.name,
-                            n=start,
-                            total=data.total,
-                        )
-                    )
-                with run.queue.turn(work.request), lend(run.replica, job) as module, exact(run.device):
-                    yield module
-
-            return opened
-
-        def within(first: int, last: int, batches: list[tuple[int, int]]) -> None:
-            inputs, targets = data.chunk(first, last)
-
-            def finish(digest: str) -> Callable[[int, int, Any], None]:
-                def tell(a: int, b: int, outputs: Any) -> None:
-                    run.judge.refuse_nan(outputs, data, first + a)
-                    own = targets if b - a == last - first else part(targets, slice(a, b))
-                    pieces[digest].append(run.judge.columns(outputs, own, data, first + a, first + b))
-
-                return tell
-
-            base = run.jobs.whole(self.base) if run.jobs.runner.supports(self.base.state) else run.jobs.full(self.base)
-            many = [Run(job.which, session(job), finish(d)) for d, job in jobs.items() if job.which is not None]
-            for d, job in jobs.items():
-                if job.which is None:
-                    job.runner.run(None, inputs, batches, session(job), finish(d), None)
-            if many:
-                run.jobs.runner.run_many(many, session(base), inputs, batches)
-
-        try:
-            if data.whole and (run.jobs.runner.joins or run.jobs.runner.tier != "graph"):
-                within(start, stop, ranges)
-            else:
-                for a, b in ranges:
-                    within(start + a, start + b, [(0, b - a)])
-        except ExplorerError:
-            raise
-        except Exception as error:
-            first = data.order[start:stop][:3].tolist()
-            where = say(
-                "{subject}: forward failed on {split} samples {first}...",
-                subject=run.subject.name,
-                split=data.split,
-                first=first,
-            )
-            raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
-        for digest, found in pieces.items():
-            own = self.columns[digest]
-            own.parts.append(
-                {key: torch.cat([one[key] for one in found]) for key in found[0]} if len(found) > 1 else found[0]
-            )
-            own.n = stop
-            self.evaluated += size
+    def _by_runner(self, todo: Sequence[str]) -> dict[Runner, list[str]]:
+        """The plans by what :func:`explorer.evaluate` would run them with, so that their figures are the same."""
+        found: dict[Runner, list[str]] = {}
+        for digest in todo:
+            found.setdefault(self.run.jobs.runner_of(self.plans.get(digest, self.base)), []).append(digest)
+        return found
 
 
 def scan_of(
@@ -237,4 +182,3 @@ def scan_of(
     while len(kept) > KEPT_SCANS:
         kept.pop(next(iter(kept)))
     return found
-

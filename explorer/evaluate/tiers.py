@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 from ..core.errors import cause
 from ..core.message import say
 from ..models.calls import Call
+from ..models.onnx_module import opaque
 from ..models.replica import Replica, share
 from ..models.subject import Subject
 from ..models.trace import trace
 from ..models.trial import TOLERANCE, difference, tensors
 from . import expand
-from .graph import Graph
+from .graph import Graph, fetch
 from .order import OrderRunner
 from .runners import GraphRunner, Runner, plain_call
 
@@ -27,9 +29,14 @@ def tolerance(dtype: torch.dtype | None) -> float:
     return TOLERANCE if dtype in (None, torch.float32, torch.float64) else LOOSE
 
 
-def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool = True) -> Runner:
-    """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated."""
+def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool = False) -> Runner:
+    """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated.
+
+    plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
+    """
     task = subject.task
+    if (whole := opaque(subject.module)) is not None:
+        return Runner(replica, task, whole)
     try:
         why = _unsettled(subject, replica, inputs)
     except Exception as error:  # the evaluation says so, with the sample at fault
@@ -39,7 +46,7 @@ def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, foldin
     if not plain_call(task):
         return OrderRunner(replica, task, say("the task calls the module in a way of its own"))
     reason = ""
-    for attempt in ((True, True), (False, True), (False, False)) if folding else ((True, False), (False, False)):
+    for attempt in ((False, False),) if plain else ((True, True), (False, True), (False, False)):
         try:
             found = _graph(subject, replica, two, inputs, *attempt)
         except Exception as error:
@@ -102,27 +109,16 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: b
     constants, graph = trace(share(subject.module), given, _standing, own=True)
     constants.to(replica.device, replica.dtype)
 
-    def fetch(target: str) -> Any:
-        for root in (replica.module, constants):
-            found: Any = root
-            try:
-                for one in target.split("."):
-                    found = getattr(found, one)
-            except AttributeError:
-                continue
-            return found
-        raise AttributeError(target)
-
-    inplace = expand.out_of_place(graph, fetch)
-    if split:
-        expand.split_stacks(graph, fetch)
-    if folding and not expand.fold(graph, fetch):
+    find = partial(fetch, (replica.module, constants))
+    inplace = expand.out_of_place(graph, find)
+    rewritten = split and expand.split_stacks(graph, find)
+    if folding and not expand.fold(graph, find):
         return "nothing to fold"
     with replica.weights({}) as module:
         reference = subject.task.forward(module, inputs)
         for one in inplace:
             one.inplace = False  # type: ignore[assignment]
-        found = Graph(replica.module, graph, constants, {id(p): name for name, p in replica.module.named_parameters()})
+        found = Graph(replica.module, graph, constants, {id(one): name for name, one in replica.names.items()})
         profiles = [_profile(found, given) for given in (two, inputs)]
         faithful = isinstance(profiles[0], dict) and isinstance(profiles[1], dict)
         faithful = faithful and difference(reference, profiles[1][found.nodes[-1]]) <= tolerance(replica.dtype)  # type: ignore[index]
@@ -137,6 +133,7 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: b
                 else say("its traced graph gives other outputs than the module")
             )
     found.choose_join(profiles, (2, 3))  # type: ignore[arg-type]
+    found.rewritten = rewritten or folding
     return found
 
 

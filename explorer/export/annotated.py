@@ -12,8 +12,10 @@ from ..compress.build import build
 from ..compress.plan import Plan
 from ..core.report import LayerCount
 from ..evaluate.costs import counts
+from ..models.onnx_module import OnnxModule
 from ..models.subject import Subject
 from .fold import consumers, fold
+from .onnx_own import filled, readers
 from .skeleton import skeleton, tidy
 
 PICTURE = 20 << 20  # bytes of weights above which the picture is drawn without them
@@ -42,11 +44,17 @@ def annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
 
 
 def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
-    model = skeleton(subject, plan, build(subject, plan.without_inputs()).to("cpu"))
-    sources = fold(model)
-    tidy(model, {name for name, found in sources.items() if found & {layer.name for layer in subject.layers}})
-    _name_nodes(model)
-    of_layer = consumers(model, sources)
+    module = build(subject, plan.without_inputs()).to("cpu")
+    if isinstance(module, OnnxModule):
+        model = filled(module)
+        _name_nodes(model)
+        of_layer = readers(model, module.graph)
+    else:
+        model = skeleton(subject, plan, module)
+        sources = fold(model)
+        tidy(model, {name for name, found in sources.items() if found & {layer.name for layer in subject.layers}})
+        _name_nodes(model)
+        of_layer = consumers(model, sources)
     seen = counts(subject, plan).layers
     per_node: dict[str, list[LayerCount]] = {}
     nodes = {node.name: node for node in model.graph.node}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..core.errors import UnsupportedError, cause
 from ..core.message import say
 from ..models.calls import calls, gap
+from ..models.onnx_module import OnnxModule
 from ..models.subject import Subject
 from .files import REASON_KEY, SPEC_KEY
 from .rebuild import rebuild
@@ -19,6 +20,9 @@ SIZES = (1, 2, 5)  # batches that a rebuilt module is tried on
 
 def described(subject: Subject, module: nn.Module, tolerance: float) -> tuple[dict[str, Tensor], dict[str, str]]:
     """({name: tensor}, metadata). The metadata hold the rebuilding spec, tried on real inputs, or why it is missing."""
+    if isinstance(module, OnnxModule):
+        why = say("it is an ONNX graph, which PyTorch cannot run; the ONNX file beside it, or made of it, holds the graph")
+        return plain_tensors(module), {REASON_KEY: str(why)}
     try:
         made = calls(subject, module, SIZES)
         spec, weights = trace(module, made[1])

@@ -14,6 +14,8 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from .onnx_tensors import FLOATS
+
 MOVES = frozenset(
     "Identity Transpose Slice Concat Unsqueeze Squeeze Reshape Cast CastLike Split Gather Constant ConstantOfShape "
     "Expand Shape Mul Add Sub Div Range Neg Where Equal Flatten Pad Tile".split()
@@ -29,7 +31,7 @@ def fold(model: onnx.ModelProto) -> dict[str, frozenset[str]]:
     """
     graph = model.graph
     known: dict[str, np.ndarray] = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    sources = {one.name: frozenset([one.name]) for one in graph.initializer}
+    sources = {one.name: frozenset([one.name]) for one in graph.initializer if one.data_type in FLOATS}  # no sizes and indices
     opset = next((one.version for one in model.opset_import if one.domain == ""), 20)
     types = {one.name: one.type.tensor_type for one in [*graph.input, *graph.value_info, *graph.output]}
     made: dict[str, np.ndarray] = {}

@@ -19,8 +19,9 @@ def open_session(path: Path, threads: int | None = None):  # type: ignore[no-unt
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.log_severity_level = 3
+    beside = path.with_name(f"{path.name}.data").exists()  # weights of a file of their own are found by its path
     try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(path) if beside else path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ExportError(
             say("{file}: ONNX Runtime refuses the file ({why})", file=path.name, why=str(error)[:200])

@@ -8,12 +8,19 @@ from torch import nn
 
 from ..compress.plan import Plan
 from ..models.calls import calls
+from ..models.onnx_module import OnnxModule
 from ..models.subject import Subject
 from .onnx_graph import strip, to_onnx
+from .onnx_own import AXES_OPSET, with_weights
 
 
-def skeleton(subject: Subject, plan: Plan, module: nn.Module) -> onnx.ModelProto:
-    """A new graph with the tensors of ``module``, which is the plan applied. Raises :class:`ExportError`."""
+def skeleton(subject: Subject, plan: Plan, module: nn.Module, least: int = AXES_OPSET) -> onnx.ModelProto:
+    """A new graph with the tensors of ``module``, which is the plan applied; a file's own is of opset ``least`` or newer.
+
+    Raises :class:`ExportError`.
+    """
+    if isinstance(module, OnnxModule):
+        return with_weights(module, least)
     cut = tuple(sorted((t, d, tuple(i.tolist())) for t, dims in plan.dropped.items() for d, i in dims.items()))
 
     def make() -> bytes:

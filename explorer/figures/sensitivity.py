@@ -29,6 +29,7 @@ class Words:
     samples: str = "n"
     parameters: str = "weights"
     macs: str = "MACs"
+    units: str = "units"
     click: str = ""
 
 
@@ -46,7 +47,7 @@ def _shade(colour: str, opacity: float) -> str:
 def _curve(
     mine: pd.DataFrame, by: str, factor: float, form: str, colour: str, words: Words, size: int = 6
 ) -> list[Any]:
-    """A line with its band; points carry (target, step), so that a click says what was meant."""
+    """A line with its band, dashed where units go; points carry (target, step), so that a click says what was meant."""
     x = mine[by] * (100 if by == "sparsity" else 1)
     y, unit = mine["change"] * factor, " %" if by == "sparsity" else ""
     out = []
@@ -60,12 +61,16 @@ def _curve(
     still = {"marker": {"opacity": 1}}
     out.append(
         go.Scatter(
-            x=x, y=y, mode="lines+markers", line={"color": colour, "width": 2}, marker={"color": colour, "size": size}, name=target,
+            x=x, y=y, mode="lines+markers", line={"color": colour, "width": 2, "dash": _dash(mine)}, marker={"color": colour, "size": size}, name=target,
             customdata=[[target, float(p), int(n)] for p, n in zip(mine[by], mine["n"], strict=True)], selected=still, unselected=still,
             hovertemplate=hover + (f"<br><i>{words.click}</i>" if words.click else "") + "<extra></extra>",
         )
     )  # fmt: skip
     return out
+
+
+def _dash(mine: pd.DataFrame) -> str:
+    return "dash" if (mine["granularity"] == "unit").all() else "solid"
 
 
 def _axes(figure: go.Figure, table: pd.DataFrame, factor: float) -> None:
@@ -155,11 +160,13 @@ def multiples(
 
 
 def _title(row: Any, words: Words) -> str:
-    shares = [f"{_percent(row.parameters)} {words.parameters}"]
+    most = "≤ " if row.granularity == "unit" else ""  # what goes with all of a group's units; groups overlap
+    shares = [f"{most}{_percent(row.parameters)} {words.parameters}"]
     if row.macs is not None and row.macs == row.macs:
-        shares.append(f"{_percent(row.macs)} {words.macs}")
+        shares.append(f"{most}{_percent(row.macs)} {words.macs}")
     name = row.target if len(row.target) <= 26 else "…" + row.target[-25:]
-    return f"<b>{name}</b><br><span style='font-size:10px'>{' · '.join(shares)}</span>"
+    kind = f" {words.units}" if row.granularity == "unit" else ""
+    return f"<b>{name}</b>{kind}<br><span style='font-size:10px'>{' · '.join(shares)}</span>"
 
 
 def _percent(share: float) -> str:

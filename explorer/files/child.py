@@ -13,10 +13,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..core.errors import ExplorerError, LoadError
+from ..core.errors import EvaluationError, ExplorerError, LoadError
 from ..core.message import say
 from .limits import SHARED_VARIABLE, STRANGERS, Limits
+
+if TYPE_CHECKING:
+    from ..models.onnx_module import OnnxModule
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "explorer-child:"
@@ -74,11 +78,22 @@ def _restrain(memory: int, seconds: int) -> None:
 
 
 def _model(path: Path) -> None:
+    from ..models.onnx_module import OnnxModule
     from .load import open_model
 
     found = open_model(path, STRANGERS)
     for tensor in [*found.module.parameters(), *found.module.buffers()]:
         tensor.detach().reshape(-1)[:1].tolist()  # what is mapped can be read
+    if isinstance(found.module, OnnxModule) and found.forward:
+        _try(found.module)
+
+
+def _try(module: OnnxModule) -> None:
+    """Run a graph once, on ones in the sizes that it states: whoever asks for too much then asks for it here."""
+    import torch
+
+    with contextlib.suppress(EvaluationError):  # other sizes may be needed than those
+        module(*(torch.ones([size or 1 for size in one.shape or ()], dtype=one.dtype) for one in module.graph.inputs))
 
 
 def _data(path: Path) -> None:

@@ -20,6 +20,7 @@ KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
 )  # fmt: skip
 WEIGHTS = "model.safetensors"
+ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")  # that can follow the version
 
 
 def kind_of(path: Path, limits: Limits) -> str:
@@ -27,6 +28,8 @@ def kind_of(path: Path, limits: Limits) -> str:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return TENSORFLOW
+        if not (path / WEIGHTS).exists() and any(path.glob("*.onnx")):
+            return ONNX
         return EXPORT
     size = check_size(path, limits.file)
     with path.open("rb") as file:
@@ -51,7 +54,7 @@ def kind_of(path: Path, limits: Limits) -> str:
         return CHECKPOINT  # torch's old format is a row of pickles; which of them, its reader will see
     if start[:1] in (b"(", b"c", b"]", b"}") or path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
         return PICKLE
-    if start[:1] == b"\x08" and b"\x12" in start[:16] or path.suffix.lower() == ".onnx":
+    if start[:1] == b"\x08" and start[1:2] < b"\x20" and start[2:3] in ONNX_FIELDS or path.suffix.lower() == ".onnx":
         return ONNX
     return SAFETENSORS if path.suffix.lower() == ".safetensors" else UNKNOWN
 
@@ -85,6 +88,8 @@ def kind_of_zip(archive: Archive) -> str:
         return CHECKPOINT
     if WEIGHTS in last:
         return EXPORT
+    if any(name.lower().endswith(".onnx") for name in last):
+        return ONNX
     if {"config.json", "metadata.json"} <= names and any(name.endswith(".h5") for name in names):
         return KERAS
     if names and all(name.endswith(".npy") for name in names):

@@ -36,6 +36,7 @@ from .weights import weights_only
 INDEX = "model.safetensors.index.json"
 FORMATS = {
     kinds.EXPORT: "export", kinds.SAFETENSORS: "safetensors", kinds.PT2: "torch.export", kinds.CHECKPOINT: "torch.save",
+    kinds.ONNX: "ONNX",
 }  # fmt: skip
 
 
@@ -53,7 +54,8 @@ def load(source: str | Path, task: Task | None = None, *, name: str | None = Non
     """A subject: a bundled sample model by name, or a model file by path. Nothing in a file is executed.
 
     source: a name from ``samples()``; or the path of an export (folder, zip, model.safetensors), a .safetensors or sharded
-    checkpoint, a torch.export program (.pt2), or a state dict of torch.save (.pt, .pth, .bin). task: what the model is judged
+    checkpoint, a torch.export program (.pt2), an .onnx file (or a folder or zip with its external data), or a state dict of torch.save
+    (.pt, .pth, .bin). task: what the model is judged
     on, for example ``Task.agreement(inputs)``; without one, and for a plain state dict always, what needs a forward pass
     says so, and everything else works. Repeated calls give the same subject of a sample, and a new one of a file.
     Raises :class:`LoadError`, with the reason and, for formats that are refused, the lines that convert them.
@@ -115,6 +117,8 @@ def open_model(path: Path, within: Limits) -> Opened:
         kind = kinds.kind_of(path, within)
         if kind == kinds.PT2:
             return Opened(read_program(path, within), kind, True)
+        if kind == kinds.ONNX:
+            return _of_onnx(path, within)
         if kind == kinds.CHECKPOINT:
             return _plain(state_of(read_checkpoint(path, within), path), path, kind)
         if kind == kinds.SAFETENSORS:
@@ -126,6 +130,15 @@ def open_model(path: Path, within: Limits) -> Opened:
     except (OSError, MemoryError, RecursionError) as error:
         raise LoadError(say("{path}: cannot be read ({cause})", path=path, cause=cause(error, 160))) from None
     raise refuse_kind(path, kind)
+
+
+def _of_onnx(path: Path, within: Limits) -> Opened:
+    from .onnx_file import read_onnx, why_not_run
+
+    module = read_onnx(path, within)
+    why = why_not_run(module)
+    notes = (*module.graph.notes, *((say("weights only: {why}", why=why),) if why is not None else ()))
+    return Opened(module, kinds.ONNX, why is None, notes)
 
 
 def _tensors(source: Path | bytes, where: object = None) -> dict[str, Tensor]:
@@ -245,5 +258,6 @@ def card_of(path: Path, found: Opened) -> dict[str, Any]:
         "format": FORMATS.get(found.kind, found.kind),
         "bytes": size,
         "forward": found.forward,
+        "graph": found.kind == kinds.ONNX,
         "notes": found.notes,
     }

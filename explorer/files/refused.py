@@ -25,9 +25,6 @@ save_file({w.path.replace("/", "."): w.numpy() for w in model.weights}, "weights
     "tensorflow": """import tensorflow; from safetensors.numpy import save_file
 model = tensorflow.saved_model.load("FOLDER")
 save_file({v.name.replace("/", "."): v.numpy() for v in model.variables}, "weights.safetensors")""",
-    "onnx": """import onnx; from safetensors.numpy import save_file
-model = onnx.load("model.onnx")
-save_file({t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}, "weights.safetensors")""",
     "gguf": """import gguf, torch; from safetensors.torch import save_file  # pip install gguf
 tensors = {t.name: torch.tensor(gguf.quants.dequantize(t.data, t.tensor_type)) for t in gguf.GGUFReader("model.gguf").tensors}
 save_file(tensors, "model.safetensors")""",
@@ -40,7 +37,7 @@ save_file({name: torch.from_numpy(arrays[name]) for name in arrays}, "model.safe
     "unknown": SAVE_STATE,
 }
 ACCEPTED = say(
-    "an export of this package (folder, zip or .safetensors), .safetensors, .pt2, or a state dict saved by torch.save"
+    "an export of this package (folder, zip or .safetensors), .safetensors, .pt2, .onnx, or a state dict saved by torch.save"
 )
 
 
@@ -74,8 +71,6 @@ def refuse_kind(path: Path, kind: str) -> LoadError:
         return refusal(path, "keras", say("it is an HDF5 file (Keras); only PyTorch models are opened"))
     if kind == kinds.TENSORFLOW:
         return refusal(path, "tensorflow", say("it is a TensorFlow model; only PyTorch models are opened"))
-    if kind == kinds.ONNX:
-        return refusal(path, "onnx", say("ONNX files are not opened in this release; their weights can be looked at"))
     if kind == kinds.TFLITE:
         return refusal(path, "unknown", say("it is a TensorFlow Lite model; only PyTorch models are opened"))
     if kind == kinds.GGUF:

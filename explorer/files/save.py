@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 
+import onnx
 import safetensors.torch
 
 from ..compress.apply import compress
 from ..core.recipe import Recipe
+from ..export.onnx_own import filled
 from ..export.spec import tensors
+from ..models.onnx_module import OnnxModule
 from ..models.subject import Subject
+
+
+def compressed_graph(subject: Subject, recipe: Recipe) -> bytes | None:
+    """The ONNX file that a subject came as with its weights after the recipe; None for other subjects, and above 1 GB."""
+    module = compress(subject, recipe)
+    if not isinstance(module, OnnxModule) or sum(t.numel() * t.element_size() for t in module.held().values()) > 1 << 30:
+        return None
+    model = filled(module)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
 
 
 def compressed_weights(subject: Subject, recipe: Recipe) -> bytes:

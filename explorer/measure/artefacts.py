@@ -22,8 +22,9 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..export.exporters import Exporter, registry
 from ..export.files import load_exported
-from ..export.session import SessionModule, open_session
+from ..export.onnx_own import opened
 from ..export.writing import agreement, write
+from ..models.onnx_module import OnnxModule
 from ..models.subject import Subject
 
 ORT, TORCH = "ONNX Runtime", "PyTorch"
@@ -122,7 +123,7 @@ def _opened(exporter: Exporter, name: str, plan: Plan, module: nn.Module, place:
     """The file as something to run; a file of weights alone is run as the module that they belong to."""
     path = place / exporter.filename
     if name.startswith("onnx"):
-        return SessionModule(open_session(path))
+        return opened(path, isinstance(module, OnnxModule))
     if name == "pt2":
         program: Any = torch.export.load(path)
         return program.module()

@@ -58,7 +58,11 @@ class Depth:
 def find_blocks(subject: Subject) -> Depth:
     """Branches whose removal was tried on real inputs, in float64, and equals leaving them out of the sum."""
     from .groups import _leaf
+    from .onnx_module import NO_UNITS, opaque
     from .trial_blocks import why_not
+
+    if opaque(subject.module) is not None:
+        return Depth({}, {layer.name: NO_UNITS for layer in subject._plain_layers})
 
     refused: dict[str, str] = {}
     with torch.inference_mode(False):

@@ -101,6 +101,16 @@ class Flow(fx.Interpreter):
             else:
                 self.block(one, reason)
 
+    def operands(self, node: fx.Node, names: Sequence[str]) -> dict[str, Any] | None:
+        """The arguments by name of a function of a weight and a bias; None, and their units blocked, where those are computed."""
+        named = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
+        weight, bias = named["weight"], named.get("bias")
+        held = isinstance(weight, fx.Node) and weight.op == "get_attr"
+        if held and (not isinstance(bias, fx.Node) or bias.op == "get_attr"):
+            return named
+        self.block([self.of(named.get(name)) for name in ("input", "weight", "bias")], say("their weights are computed"))
+        return None
+
     def along(self, marks: Marks, dim: int) -> Tensor | None:
         """The units [size] along one dim, united over the other dims that a mark depends on; None if there are none."""
         for mark in marks:

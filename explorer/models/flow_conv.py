@@ -51,26 +51,11 @@ def convolution(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor
 def function(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """F.conv2d and its kin, on parameters of the model."""
     transposed = "transpose" in getattr(node.target, "__name__", "")
-    names = (
-        "input",
-        "weight",
-        "bias",
-        "stride",
-        "padding",
-        *(("output_padding", "groups") if transposed else ("dilation", "groups")),
-    )
-    named = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
-    weight, bias, groups = named["weight"], named.get("bias"), named.get("groups", 1)
-    if (
-        not isinstance(weight, fx.Node)
-        or weight.op != "get_attr"
-        or isinstance(bias, fx.Node)
-        and bias.op != "get_attr"
-    ):
-        flow.block(
-            [flow.of(named.get(name)) for name in ("input", "weight", "bias")], say("their weights are computed")
-        )
+    last = ("output_padding", "groups") if transposed else ("dilation", "groups")
+    named = flow.operands(node, ("input", "weight", "bias", "stride", "padding", *last))
+    if named is None:
         return []
+    weight, bias, groups = named["weight"], named.get("bias"), named.get("groups", 1)
     name, shape = str(weight.target), tuple(flow.value(weight).shape)
     shift = str(bias.target) if isinstance(bias, fx.Node) else None
     counts = "" if isinstance(groups, fx.Node) else None

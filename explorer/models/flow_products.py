@@ -84,19 +84,10 @@ def weighted(flow: Flow, marks: Marks, value: Tensor, weight: fx.Node, contracte
 
 def linear(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """F.linear on parameters: the weight's columns are the input's units, its rows new ones."""
-    named = dict(zip(("input", "weight", "bias"), node.args, strict=False)) | dict(node.kwargs)
-    weight, bias = named["weight"], named.get("bias")
-    if (
-        not isinstance(weight, fx.Node)
-        or weight.op != "get_attr"
-        or isinstance(bias, fx.Node)
-        and bias.op != "get_attr"
-    ):
-        flow.block(
-            [flow.of(named.get(name)) for name in ("input", "weight", "bias")], say("their weights are computed")
-        )
+    named = flow.operands(node, ("input", "weight", "bias"))
+    if named is None:
         return []
-    return weighted(flow, flow.of(named["input"]), value, weight, 1, bias)
+    return weighted(flow, flow.of(named["input"]), value, named["weight"], 1, named.get("bias"))
 
 
 def addmm(flow: Flow, node: fx.Node, value: Tensor) -> Marks:

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..core.layers import Layer
 from .attention import PrunedAttention
+from .onnx_module import OnnxLayer
 from .replica import share
 from .stack import RecurrentStack
 
@@ -21,6 +22,8 @@ def kind_of(module: nn.Module, parameter: str) -> str | None:
     """The layer kind of one of a module's own parameters; None for norms."""
     if isinstance(module, NORMS):
         return None
+    if isinstance(module, OnnxLayer):
+        return module.kinds.get(parameter)
     if parameter.startswith("weight"):
         for types, kind in (
             (CONVOLUTIONS, "conv"),

@@ -16,6 +16,7 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from .attention import PrunedAttention
 from .stack import RecurrentStack
+from .steps import mode_of, step, steps
 
 
 class FakeQuantize(nn.Module):
@@ -95,27 +96,6 @@ def _watched(module: nn.Module) -> bool:
     return isinstance(module, (Watcher, nn.Identity))
 
 
-def step(
-    mode: str, act: str, gates: Tensor, state: list[Tensor], w: Tensor, b: Tensor | None, q: nn.Module
-) -> list[Tensor]:
-    """One time step: gates [N, G * H] of the input, state h (and c of an LSTM) [N, H] -> the next state.
-
-    ``q`` rounds the h that is multiplied by ``w``; what a GRU passes on unmultiplied stays as it is. Equations: torch.nn.LSTM,
-    GRU and RNN.
-    """
-    h = state[0]
-    own = F.linear(q(h), w, b)
-    if mode == "LSTM":
-        i, f, g, o = (gates + own).chunk(4, 1)
-        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
-        return [o.sigmoid() * c.tanh(), c]
-    if mode == "GRU":
-        (r, z, n), (own_r, own_z, own_n) = gates.chunk(3, 1), own.chunk(3, 1)
-        z = (z + own_z).sigmoid()
-        return [(1 - z) * (n + (r + own_r).sigmoid() * own_n).tanh() + z * h]
-    return [(gates + own).relu() if act == "relu" else (gates + own).tanh()]
-
-
 class QuantizedStack(QuantizedInputs, RecurrentStack):
     """A :class:`RecurrentStack` that rounds the input sequence and the hidden state at each step.
 
@@ -149,25 +129,11 @@ class QuantizedStack(QuantizedInputs, RecurrentStack):
             return out, [one[0] for one in final]
         bias = (getattr(self, f"bias_ih_{tag}"), getattr(self, f"bias_hh_{tag}")) if self.bias else (None, None)
         gates = F.linear(x, getattr(self, f"weight_ih_{tag}"), bias[0])
-        time = 1 if self.batch_first else 0
-        parts = gates.unbind(time) if batches is None else gates.split(batches.tolist())
-        outs = []
-        for part in parts:
-            n = len(part)  # packed sequences end one after the other, the shortest first
-            new = step(
-                self.mode,
-                self.nonlinearity,
-                part,
-                [s[:n] for s in state],
-                getattr(self, f"weight_hh_{tag}"),
-                bias[1],
-                qh,
-            )
-            if self.proj_sizes:
-                new[0] = F.linear(qr(new[0]), getattr(self, f"weight_hr_{tag}"))
-            outs.append(new[0])
-            state = [torch.cat([a, s[n:]]) if n < len(s) else a for a, s in zip(new, state, strict=True)]
-        return torch.stack(outs, time) if batches is None else torch.cat(outs), state
+        hh, hr = getattr(self, f"weight_hh_{tag}"), getattr(self, f"weight_hr_{tag}", None)
+        return steps(
+            self.mode, self.nonlinearity, gates, batches, 1 if self.batch_first else 0, state,
+            lambda h: F.linear(qh(h), hh, bias[1]), None if hr is None else lambda h: F.linear(qr(h), hr),
+        )  # fmt: skip
 
 
 class _Recurrent(QuantizedInputs):
@@ -188,7 +154,7 @@ class _Cell(QuantizedInputs):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         me: Any = self
-        mode = "LSTM" if isinstance(self, nn.LSTMCell) else "GRU" if isinstance(self, nn.GRUCell) else "RNN"
+        mode = mode_of(me)
         x = input if input.dim() == 2 else input.unsqueeze(0)
         if hx is None:
             state = [x.new_zeros(len(x), me.hidden_size) for _ in range(1 + (mode == "LSTM"))]
@@ -196,8 +162,8 @@ class _Cell(QuantizedInputs):
             given = hx if mode == "LSTM" else (hx,)
             state = [one if one.dim() == 2 else one.unsqueeze(0) for one in given]
         gates = F.linear(self.quantizer("weight_ih")(x), me.weight_ih, me.bias_ih)
-        act = getattr(self, "nonlinearity", "tanh")
-        new = step(mode, act, gates, state, me.weight_hh, me.bias_hh, self.quantizer("weight_hh"))
+        own = F.linear(self.quantizer("weight_hh")(state[0]), me.weight_hh, me.bias_hh)
+        new = step(mode, getattr(self, "nonlinearity", "tanh"), gates, own, state)
         found = tuple(one if input.dim() == 2 else one.squeeze(0) for one in new)
         return found if mode == "LSTM" else found[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,30 +13,9 @@ from .attention import PrunedAttention
 from .device import place
 from .replica import share
 from .stack import RecurrentStack
+from .steps import mode_of, recurrence, step
 
 CELLS = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-
-
-def lstm_step(z: Tensor, h: Tensor, c: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(h, c) [N, H] after one step; z: what the input contributes to the gates i, f, g, o [N, 4H]."""
-    i, f, g, o = (z + F.linear(h, weight, bias)).chunk(4, -1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c
-
-
-def gru_step(z: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """h [N, H] after one step; z: what the input contributes to the gates r, z, n [N, 3H]."""
-    in_r, in_z, in_n = z.chunk(3, -1)
-    h_r, h_z, h_n = F.linear(h, weight, bias).chunk(3, -1)
-    update = (in_z + h_z).sigmoid()
-    new = (in_n + (in_r + h_r).sigmoid() * h_n).tanh()
-    return new + update * (h - new)
-
-
-def rnn_step(z: Tensor, h: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    """h [N, H] after one step; z: what the input contributes [N, H]."""
-    h = z + F.linear(h, weight, bias)
-    return h.relu() if relu else h.tanh()
 
 
 class Unrolled(RecurrentStack):
@@ -57,28 +37,12 @@ class Unrolled(RecurrentStack):
     def _steps(self, x: Tensor, batches: Tensor | None, tag: str, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(output of x's layout, final state [[N, H] a kind]) of one direction."""
         own = {name: getattr(self, f"{name}_{tag}") for name in self._names}
-        z = F.linear(x, own["weight_ih"], own.get("bias_ih"))
+        gates = F.linear(x, own["weight_ih"], own.get("bias_ih"))
+        project = partial(F.linear, weight=own["weight_hr"]) if "weight_hr" in own else None
         time = 1 if self.batch_first else 0
-        steps = z.split(batches.tolist()) if batches is not None else z.unbind(time)
-        outputs: list[Tensor] = []
-        ended: list[list[Tensor]] = []  # states of packed sequences that are over, the longest last
-        for one in steps:
-            if len(one) < len(state[0]):
-                ended.insert(0, [kind[len(one) :] for kind in state])
-                state = [kind[: len(one)] for kind in state]
-            state = self._step(one, state, own)
-            outputs.append(state[0])
-        final = [torch.cat([state[k], *(past[k] for past in ended)]) for k in range(len(state))]
-        return torch.cat(outputs) if batches is not None else torch.stack(outputs, time), final
-
-    def _step(self, z: Tensor, state: list[Tensor], own: dict[str, Tensor]) -> list[Tensor]:
-        weight, bias = own["weight_hh"], own.get("bias_hh")
-        if self.mode == "LSTM":
-            h, c = lstm_step(z, state[0], state[1], weight, bias)
-            return [F.linear(h, own["weight_hr"]) if "weight_hr" in own else h, c]
-        if self.mode == "GRU":
-            return [gru_step(z, state[0], weight, bias)]
-        return [rnn_step(z, state[0], weight, bias, self.nonlinearity == "relu")]
+        return recurrence(  # type: ignore[no-any-return]
+            self.mode, self.nonlinearity, gates, batches, time, state, own["weight_hh"], own.get("bias_hh"), project
+        )
 
 
 class UnrolledCell(nn.Module):
@@ -90,21 +54,19 @@ class UnrolledCell(nn.Module):
         self.weight_hh: Tensor
         self.bias_ih: Tensor | None
         self.bias_hh: Tensor | None
-        self.kind, self.hidden_size, self.input_size = type(cell).__name__, cell.hidden_size, cell.input_size
-        self.relu = getattr(cell, "nonlinearity", "tanh") == "relu"
+        self.mode, self.hidden_size, self.input_size = mode_of(cell), cell.hidden_size, cell.input_size
+        self.nonlinearity = getattr(cell, "nonlinearity", "tanh")
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
             self.register_parameter(name, getattr(cell, name))
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
-        z = F.linear(input, self.weight_ih, self.bias_ih)
-        zeros = input.new_zeros(*input.shape[:-1], self.hidden_size)
-        if self.kind == "LSTMCell":
-            h, c = (zeros, zeros) if hx is None else hx
-            return lstm_step(z, h, c, self.weight_hh, self.bias_hh)
-        h = zeros if hx is None else hx
-        if self.kind == "GRUCell":
-            return gru_step(z, h, self.weight_hh, self.bias_hh)
-        return rnn_step(z, h, self.weight_hh, self.bias_hh, self.relu)
+        gates = F.linear(input, self.weight_ih, self.bias_ih)
+        if hx is None:
+            zeros = input.new_zeros(*input.shape[:-1], self.hidden_size)
+            hx = (zeros, zeros) if self.mode == "LSTM" else zeros
+        state = list(hx) if self.mode == "LSTM" else [hx]
+        new = step(self.mode, self.nonlinearity, gates, F.linear(state[0], self.weight_hh, self.bias_hh), state)
+        return tuple(new) if self.mode == "LSTM" else new[0]
 
 
 class WatchedAttention(PrunedAttention):

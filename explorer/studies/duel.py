@@ -69,7 +69,8 @@ def duel(
     """Measure each criterion at each sparsity, as it goes: low sparsities of all criteria first.
 
     Only layers (or, with granularity="unit", groups) that every one of them can score are pruned, the same for all; a criterion that
-    scores none raises. samples: of the split, stratified; None for all. "random" is the floor, "loss-change" the ceiling.
+    scores none raises. samples: of the split, stratified; None for all. "random" is the floor; "loss-change" the
+    reference, exact for what goes alone, but no ceiling where much goes together: its losses do not add up.
     Raises :class:`RecipeError`, :class:`UnsupportedError`, :class:`Cancelled`.
     """
     if granularity not in ("weight", "unit"):

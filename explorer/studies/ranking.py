@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .curve_table import curve_names
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -12,7 +14,7 @@ TOLERATED = 0.01  # of a fraction such as accuracy: a point; of another metric, 
 
 def curves(table: pd.DataFrame) -> pd.DataFrame:
     """The table with a row a curve and step: a group once, with ``target`` (group or layer) and ``drop`` (positive is worse)."""
-    found = table.assign(target=table["group"].where(table["group"] != "", table["layer"]))
+    found = table.assign(target=curve_names(table))
     found = found.drop_duplicates(["target", table.attrs["sweep"].by]).reset_index(drop=True)
     found["drop"] = found["change"] if table.attrs["lower_is_better"] else -found["change"]
     return found
@@ -27,7 +29,7 @@ def tolerated(table: pd.DataFrame) -> float:
 def ranking(table: pd.DataFrame) -> pd.DataFrame:
     """A row a curve, the most robust first.
 
-    target, kind; loss: its mean drop over the steps (none below zero), by which it is ranked; best: the last step up to which the
+    target, kind, granularity; loss: its mean drop over the steps (none below zero), by which it is ranked; best: the last step up to which the
     drop stays tolerated (a hundredth), None where the first one already exceeds it; n: samples of the point that saw fewest;
     parameters, macs: its shares.
     """
@@ -42,8 +44,9 @@ def ranking(table: pd.DataFrame) -> pd.DataFrame:
             best = point
         first = mine.iloc[0]
         loss = float(mine["drop"].clip(lower=0).mean())
-        rows.append((target, first["kind"], loss, best, int(mine["n"].min()), first["parameters"], first["macs"]))
-    found = pd.DataFrame(rows, columns=["target", "kind", "loss", "best", "n", "parameters", "macs"])
+        n = int(mine["n"].min())
+        rows.append((target, first["kind"], first["granularity"], loss, best, n, first["parameters"], first["macs"]))
+    found = pd.DataFrame(rows, columns=["target", "kind", "granularity", "loss", "best", "n", "parameters", "macs"])
     return found.sort_values("loss", kind="stable", ignore_index=True)
 
 

@@ -10,8 +10,9 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..models.subject import Subject
 from .compare import TOLERANCE, Progress, compare
+from .curve_table import frame, layer_row
 from .shares import share_of_group, share_of_layer
-from .sweep import BITS, SPARSITIES, Sweep, able, protected, sweep_of, targets_of
+from .sweep import BITS, SPARSITIES, able, protected, sweep_of, targets_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,7 @@ def sensitivity_steps(
     by: str = "sparsity",
     sparsities: Sequence[float] = SPARSITIES,
     bits: Sequence[int] = BITS,
-    granularity: str | None = None,
+    granularity: str | Sequence[str] | None = None,
     criterion: str = "l1",
     mode: str = "hard",
     factor: float | None = None,
@@ -45,54 +46,18 @@ def sensitivity_steps(
     skipped |= {name: say("it is protected by the recipe") for name in locked}
     if not fit:
         raise RecipeError(say("{subject}: nothing to scan", subject=subject.name))
-    cuts = subject.structure.cuts if sweep.granularity == "unit" else {}
-    shares = {
-        t.name: share_of_group(subject, cuts[t.group]) if t.group else share_of_layer(subject, t.name) for t in fit
-    }
-    candidates: Mapping[Hashable, Recipe] = {
-        (t, point): sweep.edit(base, t.rule, point) for t in fit for point in sweep.points
-    }
-    about = {
-        "sweep": sweep, "recipe": base, "subject": subject.name, "split": settings.get("split", "validation"), "skipped": skipped,
-    }  # fmt: skip
+    cuts = subject.structure.cuts
+    shares = {t: share_of_group(subject, cuts[t.group]) if t.group else share_of_layer(subject, t.name) for t in fit}
+    candidates: Mapping[Any, Recipe] = {(t, point): sweep.edit(base, t, point) for t in fit for point in sweep.points}
+    about = {"recipe": base, "subject": subject.name, "split": settings.get("split", "validation"), "skipped": skipped}
     for progress in compare(subject, candidates, base, **settings):
-        yield _table(subject, sweep, progress, shares, about), progress
-
-
-def _table(
-    subject: Subject, sweep: Sweep, progress: Progress, shares: Mapping[str, Any], about: Mapping[str, Any]
-) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = []
-    for (target, point), found in progress.estimates.items():  # type: ignore[misc]
-        value, change = found.value, found.change
-        for layer in target.layers:  # layers of one group are cut together: one curve
-            rows.append(
-                (layer, point, value.value, value.low, value.high, found.n, change.value, change.low, change.high,
-                 target.group, sweep.granularity, target.kind, *shares[target.name])
-            )  # fmt: skip
-    names = [
-        "layer",
-        sweep.by,
-        "metric",
-        "low",
-        "high",
-        "n",
-        "change",
-        "change_low",
-        "change_high",
-        "group",
-        "granularity",
-        "kind",
-    ]
-    table = pd.DataFrame(rows, columns=[*names, "parameters", "macs"])
-    table.attrs = {
-        **about,
-        "metric": progress.metric,
-        "lower_is_better": progress.metric in subject.task.lower_is_better,
-    }
-    return table
+        rows = [
+            layer_row(target, layer, point, found, shares)
+            for (target, point), found in progress.estimates.items()
+            for layer in target.layers  # layers of one group are cut together: one curve
+        ]
+        lower = progress.metric in subject.task.lower_is_better
+        yield frame(rows, sweep, progress.metric, lower, **about), progress
 
 
 def sensitivity(
@@ -103,7 +68,7 @@ def sensitivity(
     by: str = "sparsity",
     sparsities: Sequence[float] = SPARSITIES,
     bits: Sequence[int] = BITS,
-    granularity: str | None = None,
+    granularity: str | Sequence[str] | None = None,
     criterion: str = "l1",
     mode: str = "hard",
     factor: float | None = None,
@@ -123,13 +88,14 @@ def sensitivity(
 
     targets: layers, modules, patterns or groups; None: all to which this applies. by: "sparsity" (``sparsities``: fractions
     in [0, 1)) or "bits" (``bits``: 8 ... 2). granularity: for sparsity "weight" (default), "unit" (whole groups are
-    removed) or a block such as "4x1"; for bits "channel" (default) or "tensor". criterion, mode, factor (0.5 with
-    mode="scale", where none is given), quantizer, scheme: as in :class:`explorer.Recipe`.
+    removed), a block such as "4x1", or ("weight", "unit"): every layer and every coupled group; for bits "channel" (default) or
+    "tensor". criterion, mode, factor (0.5 with mode="scale", where none is given), quantizer, scheme: as in :class:`explorer.Recipe`.
 
     Returns a table with a row a layer and step. layer; sparsity or bits; metric (the main one, a fraction), low, high (its 95 %
     interval); n (samples seen); change (from the recipe on the same samples), change_low, change_high (its paired interval; None
     for a metric that has none); group (of units: the layers of a group are coupled, are cut together and have the same curve);
-    granularity; kind (of layer or unit); parameters, macs (fractions of the whole model's; of a group, what goes with its units). A point of all samples has the figures and intervals of :func:`explorer.evaluate`. ``table.attrs`` holds how it was
+    granularity; kind (of layer or unit); parameters, macs (fractions of the whole model's; of a group all that goes with its units,
+    the columns that read them included: an entry between two groups counts in both, so these do not sum to one). A point of all samples has the figures and intervals of :func:`explorer.evaluate`. ``table.attrs`` holds how it was
     made, and under "skipped" what could not be scanned and why.
 
     exact: all samples; else a point is finished once the change of the whole split is known to +- ``tolerance`` (95 %, over all

@@ -13,15 +13,16 @@ from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.costs import counts
 from ..models.subject import Subject
+from .curve_table import targets_in
 from .curves import Move, Step, first, path, worst
-from .sweep import Sweep
+from .sweep import Sweep, Target
 from .trials import Trials
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Goal = Literal["size", "drop", "sparsity"]
-NEEDED = ("layer", "group", "metric", "n", "change")
+NEEDED = ("layer", "group", "granularity", "kind", "metric", "n", "change")
 
 
 @dataclass(frozen=True)
@@ -102,16 +103,18 @@ def suggest(
     goal, wanted = _goal(size, drop, sparsity)
     about = _about(subject, table, goal)
     sweep, base = about["sweep"], about["recipe"]
-    layers = {name: tuple(dict.fromkeys(rows["layer"])) for name, rows in _by_target(table)}
-    curves = _curves(
-        subject, table, sweep, base, layers, about["lower_is_better"], "weights" if goal == "sparsity" else "bytes"
-    )
+    there = targets_in(table)
+    targets = {name: target for name, (target, _) in there.items()}
+    curves = {
+        name: _steps(subject, about, target, rows, "weights" if goal == "sparsity" else "bytes")
+        for name, (target, rows) in there.items()
+    }
     moves = path(curves)
-    trials = Trials(subject, sweep, base, layers, moves, about, device, cancel, user, progress)
+    trials = Trials(subject, sweep, base, targets, moves, about, device, cancel, user, progress)
     k = _length(goal, wanted, trials, len(moves))
     chosen = trials.points(k)
     decisions = tuple(
-        _decide(name, layers[name], curves[name], moves, k, chosen.get(name), goal, about["metric"], sweep.by)
+        _decide(name, targets[name].layers, curves[name], moves, k, chosen.get(name), goal, about["metric"], sweep.by)
         for name in curves
     )
     report = trials.report(k)
@@ -157,34 +160,18 @@ def _about(subject: Subject, table: Any, goal: str) -> dict[str, Any]:
     return dict(about)
 
 
-def _by_target(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """(layer or group, its rows), in the table's order."""
-    names = table["group"].where(table["group"] != "", table["layer"])
-    return [(str(name), rows) for name, rows in table.groupby(names, sort=False)]
-
-
-def _curves(
-    subject: Subject,
-    table: pd.DataFrame,
-    sweep: Sweep,
-    base: Recipe,
-    layers: Mapping[str, tuple[str, ...]],
-    lower: bool,
-    what: str,
-) -> dict[str, list[Step]]:
-    """{layer or group: its steps}, the first of which changes nothing."""
+def _steps(subject: Subject, about: Mapping[str, Any], target: Target, rows: pd.DataFrame, what: str) -> list[Step]:
+    """A curve's steps, the first of which changes nothing."""
+    sweep, base = about["sweep"], about["recipe"]
     start = counts(subject, resolve(subject, base))
-    sign = 1.0 if lower else -1.0
-    curves = {}
-    for name, rows in _by_target(table):
-        steps = [Step(None)]
-        for row in rows.drop_duplicates(sweep.by).to_dict("records"):
-            found = counts(subject, resolve(subject, sweep.edit(base, layers[name][0], row[sweep.by])))
-            saved = start.bytes - found.bytes if what == "bytes" else start.nonzero - found.nonzero
-            low, high = _bounds(row, sign)
-            steps.append(Step(float(row[sweep.by]), sign * row["change"], low, high, int(row["n"]), float(saved)))
-        curves[name] = steps
-    return curves
+    sign = 1.0 if about["lower_is_better"] else -1.0
+    steps = [Step(None)]
+    for row in rows.to_dict("records"):
+        found = counts(subject, resolve(subject, sweep.edit(base, target, row[sweep.by])))
+        saved = start.bytes - found.bytes if what == "bytes" else start.nonzero - found.nonzero
+        low, high = _bounds(row, sign)
+        steps.append(Step(float(row[sweep.by]), sign * row["change"], low, high, int(row["n"]), float(saved)))
+    return steps
 
 
 def _bounds(row: Mapping[str, Any], sign: float) -> tuple[float | None, float | None]:

@@ -24,22 +24,23 @@ class Sweep:
 
     by: Any = "sparsity"
     points: tuple[float, ...] = SPARSITIES
-    granularity: Any = "weight"
+    granularities: tuple[str, ...] = ("weight",)  # "unit" beside at most one of weights
     criterion: str = "l1"
     mode: Any = "hard"
     factor: float | None = None
     quantizer: str = "minmax"
     scheme: Any = None  # the quantizer's own
 
-    def edit(self, base: Recipe, target: str, point: float) -> Recipe:
+    def edit(self, base: Recipe, target: Target, point: float) -> Recipe:
         """The base with one target changed."""
+        way: Any = target.granularity
         if self.by == "bits":
             return base.quantize(
-                target, bits=int(point), quantizer=self.quantizer, scheme=self.scheme, granularity=self.granularity
+                target.rule, bits=int(point), quantizer=self.quantizer, scheme=self.scheme, granularity=way
             )
         return base.prune(
-            target, sparsity=point, criterion=self.criterion, granularity=self.granularity, mode=self.mode, factor=self.factor
-        )  # fmt: skip
+            target.rule, sparsity=point, criterion=self.criterion, granularity=way, mode=self.mode, factor=self.factor
+        )
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Target:
     name: str
     layers: tuple[str, ...]
     kind: str
+    granularity: str = "weight"
     group: str = ""
 
     @property
@@ -60,7 +62,7 @@ class Target:
 def sweep_of(
     by: str,
     points: Sequence[float],
-    granularity: str | None,
+    granularity: str | Sequence[str] | None,
     criterion: str,
     mode: str,
     factor: float | None,
@@ -81,18 +83,35 @@ def sweep_of(
     if by == "bits" and mode != "hard":
         raise RecipeError(say("mode={mode!r} belongs to by='sparsity'; quantization has no modes", mode=mode))
     factor = FACTOR if mode == "scale" and factor is None else factor
-    way = granularity or ("weight" if by == "sparsity" else "channel")
-    return Sweep(
-        by, tuple(sorted(dict.fromkeys(points), reverse=by == "bits")), way, criterion, mode, factor, quantizer, scheme
-    )
+    ways = _granularities(by, granularity)
+    steps = tuple(sorted(dict.fromkeys(points), reverse=by == "bits"))
+    return Sweep(by, steps, ways, criterion, mode, factor, quantizer, scheme)
+
+
+def _granularities(by: str, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """One way to change a layer's weights, "unit", or both: a curve is named by its layer or group."""
+    if given is None:
+        return ("weight" if by == "sparsity" else "channel",)
+    ways = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+    of_weights = [way for way in ways if way != "unit" or by == "bits"]
+    if not ways or len(of_weights) > 1:
+        raise RecipeError(
+            say(
+                "granularity={given!r}; accepted: one granularity, or for sparsities one of weights and unit, as in ('weight', 'unit')",
+                given=given,
+            )
+        )
+    return ways
 
 
 def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None) -> list[Target]:
     """The layers, or for units the groups, that are meant; None: all."""
-    if sweep.by == "sparsity" and sweep.granularity == "unit":
-        there = [Target(g.name, g.producers, g.kind, g.name) for g in subject.groups]
-    else:
-        there = [Target(layer.name, (layer.name,), layer.kind) for layer in subject.layers]
+    there = []
+    for way in sweep.granularities:
+        if sweep.by == "sparsity" and way == "unit":
+            there += [Target(g.name, g.producers, g.kind, way, g.name) for g in subject.groups]
+        else:
+            there += [Target(layer.name, (layer.name,), layer.kind, way) for layer in subject.layers]
     if named is None:
         return there
     wanted = [named] if isinstance(named, str) else list(named)
@@ -121,7 +140,7 @@ def able(
     fit, skipped = [], {}
     for target in targets:
         try:
-            resolve(subject, sweep.edit(base, target.rule, sweep.points[-1]))
+            resolve(subject, sweep.edit(base, target, sweep.points[-1]))
             fit.append(target)
         except UnsupportedError as error:
             skipped[target.name] = error.message

@@ -14,24 +14,18 @@ from ..evaluate.costs import counts
 from ..evaluate.evaluator import evaluate
 from ..models.subject import Subject
 from .curves import Move
-from .sweep import Sweep
+from .sweep import Sweep, Target
 
 
 class Trials:
     """The whole model after the first k moves of the path: its recipe, counts and report."""
 
     def __init__(
-        self, subject: Subject, sweep: Sweep, base: Recipe, layers: Mapping[str, tuple[str, ...]], moves: list[Move], about: Mapping[str, Any],
+        self, subject: Subject, sweep: Sweep, base: Recipe, targets: Mapping[str, Target], moves: list[Move], about: Mapping[str, Any],
         device: Any, cancel: Any, user: Any, progress: Any,
     ) -> None:  # fmt: skip
-        self.subject, self.sweep, self.base, self.layers, self.moves, self.about = (
-            subject,
-            sweep,
-            base,
-            layers,
-            moves,
-            about,
-        )
+        self.subject, self.sweep, self.base, self.targets = subject, sweep, base, targets
+        self.moves, self.about = moves, about
         self.settings = {"split": about["split"], "device": device, "cancel": cancel, "user": user}
         self.progress, self.cancel = progress, cancel
         self.reports: dict[int, Report] = {}
@@ -45,7 +39,7 @@ class Trials:
         """The base with all of them."""
         recipe = self.base
         for target, point in self.points(k).items():
-            recipe = self.sweep.edit(recipe, self.layers[target][0], point)
+            recipe = self.sweep.edit(recipe, self.targets[target], point)
         return recipe
 
     def counted(self, k: int) -> Any:

@@ -33,6 +33,7 @@ class Job:
     began: float = field(default_factory=time.perf_counter)
     ended: float | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
+    _end: threading.Event = field(default_factory=threading.Event)
 
     def stop(self) -> None:
         """It ends at its next question."""
@@ -53,6 +54,10 @@ class Job:
         """Seconds of work."""
         return self.before + (self.ended or time.perf_counter()) - self.began
 
+    def wait(self, seconds: float) -> None:
+        """Until it has ended, but no longer than this."""
+        self._end.wait(seconds)
+
     def _told(self, done: int, total: int) -> None:
         self.done, self.total = done, total
 
@@ -69,6 +74,7 @@ class Job:
         finally:
             self.ended = time.perf_counter()
             self.running = False
+            self._end.set()
 
 
 class _Session:

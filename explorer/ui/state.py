@@ -72,14 +72,30 @@ class Visitor:
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
-        weakref.finalize(self, leave, self.name)
+        for name in (self.name, self.background):
+            weakref.finalize(self, leave, name)
+
+    @property
+    def background(self) -> str:
+        """Who its threads are: another one, since a newer request of the same user ends an older one."""
+        return f"{self.name} in the background"
+
+
+def _visitor() -> Visitor:
+    if "visitor" not in st.session_state:
+        st.session_state["visitor"] = Visitor()
+    found: Visitor = st.session_state["visitor"]
+    return found
 
 
 def user() -> str:
     """The session's name in the queues."""
-    if "visitor" not in st.session_state:
-        st.session_state["visitor"] = Visitor()
-    return str(st.session_state["visitor"].name)
+    return _visitor().name
+
+
+def background() -> str:
+    """The name in the queues of what a session's threads do."""
+    return _visitor().background
 
 
 def workspace(model: str) -> Workspace:

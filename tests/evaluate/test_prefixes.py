@@ -59,18 +59,19 @@ def test_what_nobody_else_asked_for_goes_with_its_user(device: str) -> None:
 
 def test_an_engine_takes_its_values_along(device: str) -> None:
     gc.collect()
-    before = module.shared.used
+    before = module.prefixes_of(torch.device(device)).used
     run = Engine(tiny(MLP(), device=device, n=200), torch.device(device), Tuning(batch=16, rate=800))
     columns(run, Recipe().prune("fc.2", sparsity=0.3))
-    assert module.shared.used > before
+    assert module.prefixes_of(torch.device(device)).used > before
     token = run.token
     del run
     gc.collect()
-    assert not any(group[0] == token for group in module.shared._groups) and module.shared.used <= before  # type: ignore[index]
+    kept = module.prefixes_of(torch.device(device))
+    assert not any(group[0] == token for group in kept._groups) and kept.used <= before  # type: ignore[index]
 
 
 def test_a_budget_too_small_costs_time_and_nothing_else(device: str) -> None:
-    shared = module.shared
+    shared = module.prefixes_of(torch.device(device))
     subject = tiny(MLP(), device=device, n=200)
     run, reference = (Engine(subject, torch.device(device), Tuning(batch=16, rate=800)) for _ in range(2))
     budget, shared.budget = shared.budget, 500
@@ -94,7 +95,7 @@ def test_two_users_on_one_recipe_cost_one_evaluation_and_a_closed_tab_frees_its_
     again = evaluate(subject, recipe, device=device, user="b")
     assert run.samples == seen and run.joined >= 1 and again.metrics == first.metrics
     assert first.machine["samples"] == 300 and again.machine["samples"] == 0
-    held = [group for group in module.shared._groups if group[0] == run.token]  # type: ignore[index]
+    held = [group for group in module.prefixes_of(torch.device(device))._groups if group[0] == run.token]  # type: ignore[index]
     assert held
     leave("a")
-    assert not [group for group in module.shared._groups if group[0] == run.token]  # type: ignore[index]
+    assert not [group for group in module.prefixes_of(torch.device(device))._groups if group[0] == run.token]  # type: ignore[index]

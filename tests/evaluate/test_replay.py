@@ -14,7 +14,9 @@ from explorer.compress.apply import build
 from explorer.compress.resolve import resolve
 from explorer.core.recipe import Recipe
 from explorer.evaluate.engine import Engine
+from explorer.evaluate.jobs import lend
 from explorer.evaluate.tune import Tuning
+from explorer.models.sites import refusal
 from explorer.models.subject import Subject
 from explorer.models.trial import difference
 from tests.contract.nets import MLP, SAMPLES, CharLM, classification, few, language, randomize, tiny
@@ -49,8 +51,7 @@ def outputs(run: Engine, recipe: Recipe) -> tuple[Any, Any]:
     plan, inputs, got = resolve(run.subject, recipe), run.data("validation").some(8), []
     with run.work() as work, torch.inference_mode():
         job = run.job(plan, "validation", work)
-        lend = lambda: run.replica.weights(job.weights, plan.norms)  # noqa: E731
-        job.runner.run(job.which, inputs, [(0, 8)], lend, lambda a, b, out: got.append(out), None)
+        job.runner.run(job.which, inputs, [(0, 8)], lambda: lend(run.replica, job), lambda a, b, out: got.append(out), None)
         return got[0], run.subject.task.forward(build(run.subject, plan).to(run.device), inputs)
 
 
@@ -86,10 +87,52 @@ def test_structured_and_quantized_plans(name: str, device: str) -> None:
     assert difference(plain, found) <= 1e-5
 
 
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("fashion-mlp", ("equalize", "bias-correction")),
+        ("fashion-resnet", ("fold", "equalize", "bias-correction")),
+        ("vowels-lstm", ("bias-correction",)),
+        ("fashion-vit", ("bias-correction",)),
+    ],
+)
+def test_rounded_activations_and_changed_biases_and_norms(name: str, steps: tuple[Any, ...], device: str) -> None:
+    subject = few(name, device=device)
+    pair = engines(subject, device)
+    layers = [layer.name for layer in subject.layers]
+    for layer in {layers[1], layers[len(layers) // 2], layers[-1]}:
+        for bits in (3, 8):
+            recipe = Recipe().prune(layers[0], sparsity=0.3).quantize(layer, bits=bits, what="activation")
+            the_same(pair, recipe)
+            found, plain = outputs(pair[0], recipe)
+            assert difference(plain, found) <= 1e-5, layer
+    for step in steps:
+        base = Recipe().quantize(layers[-1], bits=3).prepare(step) if step == "bias-correction" else Recipe().prepare(step)
+        for recipe in (base, base.quantize(layers[-1], bits=4), base.quantize(layers[-1], bits=4, what="activation")):
+            the_same(pair, recipe)
+            found, plain = outputs(pair[0], recipe)
+            assert difference(plain, found) <= 1e-5, step
+
+
+@pytest.mark.parametrize("module", [Branches(), Functional(), Twice(), Encoder(), Counting()], ids=lambda m: type(m).__name__)
+def test_activations_are_rounded_in_every_tier(module: nn.Module, device: str) -> None:
+    torch.manual_seed(0)
+    shape = (5, 3) if isinstance(module, Encoder) else (6,)
+    subject = tiny(module if isinstance(module, Encoder) else randomize(module), shape, device)
+    pair = engines(subject, device)
+    reference = Recipe().prune("last", sparsity=0.3)
+    for layer in [layer.name for layer in subject.layers if refusal(subject.module, layer.name) is None]:
+        recipe = reference.quantize(layer, bits=2, what="activation")
+        the_same(pair, recipe)
+        found, plain = outputs(pair[0], recipe)
+        assert difference(plain, found) <= 1e-5, layer
+    assert difference(outputs(pair[0], reference)[0], found) > 1e-3  # it makes a difference at all
+
+
 def edits(names: list[str], groups: list[str]) -> Any:
     """One edit: (what, target, strength)."""
     weights = st.tuples(
-        st.sampled_from(["prune", "quantize", "clear", "shrink", "scale"]), st.sampled_from(names), st.integers(1, 9)
+        st.sampled_from(["prune", "quantize", "clear", "shrink", "scale", "activation"]), st.sampled_from(names), st.integers(1, 9)
     )
     units = st.tuples(st.just("units"), st.sampled_from(groups), st.integers(1, 9)) if groups else weights
     return st.lists(st.one_of(weights, weights, weights, units), min_size=1, max_size=50)
@@ -98,6 +141,8 @@ def edits(names: list[str], groups: list[str]) -> Any:
 def edited(recipe: Recipe, what: str, target: str, strength: int) -> Recipe:
     if what == "quantize":
         return recipe.quantize(target, bits=2 + strength % 7)
+    if what == "activation":
+        return recipe.quantize(target, bits=2 + strength % 7, what="activation")
     if what == "clear":
         return recipe.clear(target)
     if what == "units":

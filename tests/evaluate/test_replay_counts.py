@@ -91,13 +91,24 @@ def test_recurrent_stacks_are_cut_between_their_layers(device: str) -> None:
     assert len(second.nodes) < len(first.nodes) and "lstm.weight_ih_l0" in second.reads
 
 
-def test_after_activations_were_quantized_a_drag_is_short_again(device: str) -> None:
-    subject = tiny(MLP(), device=device, n=100)
-    run = Engine(subject, torch.device(device), TUNED)
-    weights = Recipe().prune("fc.1", sparsity=0.2)
-    columns(run, weights.quantize("fc.0", bits=8, what="activation"))  # runs in full
-    columns(run, weights)
-    columns(run, Recipe().prune("fc.1", sparsity=0.3))
+def test_a_drag_of_activations_and_one_behind_rounded_ones_are_short(device: str) -> None:
+    run = Engine(tiny(MLP(), device=device, n=100), torch.device(device), TUNED)
+    rounded = Recipe().quantize("fc.0", bits=8, what="activation").quantize("fc.1", bits=8, what="activation")
+    columns(run, rounded)
+    columns(run, rounded.prune("fc.2", sparsity=0.2))
+    columns(run, rounded.quantize("fc.1", bits=6, what="activation"))
     seen = counted(run)
-    columns(run, Recipe().prune("fc.1", sparsity=0.4))
+    columns(run, rounded.prune("fc.2", sparsity=0.3))
+    assert seen == {"fc.2": 100}
+    seen.clear()
+    columns(run, rounded.quantize("fc.1", bits=5, what="activation"))
     assert seen == {"fc.1": 100, "fc.2": 100}
+
+
+def test_a_changed_bias_runs_from_its_layer_on(device: str) -> None:
+    run = Engine(tiny(MLP(), device=device, n=100), torch.device(device), TUNED)
+    corrected = Recipe().quantize("fc.1", bits=3).prepare("bias-correction")
+    columns(run, corrected)
+    seen = counted(run)
+    columns(run, Recipe().quantize("fc.1", bits=4).prepare("bias-correction"))
+    assert set(seen) == {"fc.1", "fc.2"}

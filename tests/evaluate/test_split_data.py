@@ -36,6 +36,52 @@ def test_the_order_is_seeded_and_shuffled() -> None:
     assert sorted(plain.tolist()) == list(range(1000)) and plain[:10].tolist() != list(range(10))
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=200), st.integers(0, 5))
+def test_every_prefix_is_stratified_by_margin_too(labels: list[int], seed: int) -> None:
+    array, margins = np.array(labels), np.random.default_rng(seed).normal(size=len(labels))
+    order = stratified_order(array, len(array), seed, margins)
+    assert sorted(order.tolist()) == list(range(len(array)))
+    for label in set(labels):
+        mine = [i for i in order if labels[i] == label]
+        rank = np.argsort(np.argsort(margins[mine])) / len(mine)
+        for n in range(1, len(mine) + 1):  # of any part of the margins, a prefix holds its share: a van der Corput sequence's discrepancy
+            for edge in (0.25, 0.5, 0.75):
+                assert abs((rank[:n] < edge).sum() - edge * n) <= 2 + np.log2(n) / 2
+    plain = stratified_order(array, len(array), seed)
+    for n in (5, 20, 60):  # classes keep their shares
+        counts = [np.bincount(array[o[:n]], minlength=4) for o in (order, plain)]
+        assert np.abs(counts[0] - counts[1]).max() <= 2
+
+
+def test_a_first_look_is_spread_over_the_margins_of_all_classes() -> None:
+    rng = np.random.default_rng(0)
+    labels, margins = rng.integers(0, 10, 5000), rng.normal(size=5000)
+    lowest = margins < np.quantile(margins, 0.2)
+    found = [lowest[stratified_order(labels, 5000, seed, margins)[:64]].mean() for seed in range(60)]
+    plain = [lowest[stratified_order(labels, 5000, seed)[:64]].mean() for seed in range(60)]
+    assert np.mean(found) == pytest.approx(0.2, abs=0.01) and np.std(found) < 0.7 * np.std(plain)
+
+
+def test_the_baselines_margins_order_the_first_samples(device: str) -> None:
+    x, y = torch.linspace(-1, 1, 400).view(400, 1), torch.arange(400) % 2
+    task = Task.classification(validation=TensorDataset(x, y))
+    asked: list[int] = []
+
+    def margins(inputs: torch.Tensor, targets: torch.Tensor) -> np.ndarray:
+        asked.append(len(targets))
+        return inputs[:, 0].cpu().numpy()
+
+    make = (task, "validation", torch.device(device), None, False, 64)
+    split, plain = SplitData(*make, margins, 200), SplitData(*make)
+    assert sum(asked) == 200 and set(split.order[:200].tolist()) == set(plain.order[:200].tolist())
+    assert torch.equal(split.order[200:], plain.order[200:]) and not torch.equal(split.order[:200], plain.order[:200])
+    assert torch.equal(split.chunk(0, 400)[0][:, 0].cpu(), x[split.order, 0])
+    assert torch.bincount(split.order[:8] // 50, minlength=8).max() <= 2  # of the pool's eighths by margin
+    assert torch.equal(SplitData(*make, lambda x, y: None, 200).order, plain.order)
+    assert torch.equal(SplitData(*make, margins, 10).order, plain.order)  # too few to be worth it
+
+
 @pytest.mark.parametrize(
     ("total", "first", "edges"),
     [

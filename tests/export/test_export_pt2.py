@@ -18,9 +18,10 @@ HALF = {
     "vowels-lstm": ["lstm.weight_hh_l0"],  # one layer alone: a stack of different sizes
     "surnames-gru": ["gru"],
 }
+SLOW = ("fashion-resnet", "fashion-vit")
 
 
-@pytest.mark.parametrize("name", HALF)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in HALF])
 def test_a_smaller_model_comes_back_from_its_program(name: str, tmp_path: Path, device: str) -> None:
     subject = sample(name, device)
     recipe = explorer.Recipe().prune(HALF[name], granularity="unit", sparsity=0.5)

@@ -7,6 +7,7 @@ import pytest
 
 from explorer.figures.palette import LIGHT
 from explorer.figures.sensitivity import Words, multiples, overlay
+from explorer.studies.curve_table import frame
 from explorer.studies.ranking import curves, gains, ranking
 from explorer.studies.sweep import Sweep
 
@@ -23,24 +24,7 @@ def table(lower: bool = False, interval: bool = True) -> pd.DataFrame:
             change = drop if lower else -drop
             ends = (change - 0.008, change + 0.008) if interval else (None, None)
             rows.append((layer, step, 0.9 + change, 0.0, 1.0, 100, change, *ends, group, "unit", "channel", 0.4, None))
-    names = [
-        "layer",
-        "sparsity",
-        "metric",
-        "low",
-        "high",
-        "n",
-        "change",
-        "change_low",
-        "change_high",
-        "group",
-        "granularity",
-        "kind",
-        "parameters",
-        "macs",
-    ]
-    found = pd.DataFrame(rows, columns=names)
-    found.attrs = {"sweep": Sweep(granularity="unit"), "lower_is_better": lower, "metric": "accuracy"}
+    found = frame(rows, Sweep(granularities=("unit",)), "accuracy", lower)
     return found
 
 

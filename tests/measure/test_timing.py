@@ -73,3 +73,13 @@ def test_a_roofline_has_every_layer_before_and_after(small, device: str) -> None
 def test_the_bound_of_a_roof() -> None:
     roof = Roofline(100.0, 10.0, (), 1, "here")
     assert roof.ridge == 10 and roof.bound(5) == 50 and roof.bound(10) == 100 and roof.bound(1000) == 100
+
+
+def test_a_probe_is_timed_at_least_once_however_busy_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """A warm-up that takes all of the probe's time once left a bandwidth of 0 bytes a second."""
+    monkeypatch.setattr(machine, "SECONDS", 0.0)
+    calls: list[int] = []
+    assert 0 < machine._best(lambda: calls.append(1), torch.device(device)) < float("inf")
+    assert len(calls) == 2

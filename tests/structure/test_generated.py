@@ -211,7 +211,7 @@ def check(
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=QUIET)
 @given(networks(), st.integers(0, 5), st.sampled_from([0.3, 0.5, 0.99]))
 def test_generated_networks(device: str, made: tuple[nn.Module, tuple[int, ...]], seed: int, sparsity: float) -> None:
     check(made, seed, sparsity, device, ("safetensors",))

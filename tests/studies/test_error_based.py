@@ -13,7 +13,7 @@ from explorer.compress.apply import compress
 from explorer.core.errors import ExplorerError, RecipeError
 from explorer.core.recipe import Recipe
 from explorer.models.subject import Subject
-from explorer.studies.error_based import ErrorPruning, prune_by_error, prune_by_error_steps
+from explorer.studies.error_based import ErrorPruning, Terms, prune_by_error, prune_by_error_steps
 from tests.contract.nets import MLP, few, state, tiny, unchanged
 
 N = 400
@@ -116,7 +116,7 @@ def test_a_cancelled_search_returns_the_best_so_far(device: str) -> None:
 
 def test_steps_only_grow_and_the_recipe_survives_a_file(device: str) -> None:
     subject = learnt(device)
-    states = list(prune_by_error_steps(subject, allowance=0.02, device=device))
+    states = list(prune_by_error_steps(subject, None, Terms(0.02), device=device))
     for before, after in zip(states, states[1:], strict=False):
         assert after.trace[: len(before.trace)] == before.trace
     last: ErrorPruning = states[-1]

@@ -20,7 +20,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect  # noqa: E402
 
-from tests.ui.driver import LENET, MLP, App  # noqa: E402
+from tests.ui.driver import LENET, MLP, SLOW, App  # noqa: E402
 
 FC1 = "fc1.weight"
 HALF = Recipe().prune(FC1, threshold=0.02)
@@ -48,6 +48,7 @@ def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> N
     expect(app.card("size")).not_to_have_text(size)
     assert app.link == ""  # a link and a step are made on release
     expect(app.page.get_by_role("button", name="Undo", exact=True)).to_be_disabled()
+    expect(app.note("accuracy")).to_contain_text("n = 10,000", timeout=SLOW)  # the hand rests, so the rest is looked at, too
     with app.step():
         app.page.mouse.up()
     report = app.shows(LENET)

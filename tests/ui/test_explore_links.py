@@ -52,7 +52,9 @@ def test_a_link_brings_the_state_to_another_browser(app: App, browser: Browser, 
 BAD = {"cut short": pack(HALF)[:-12], "not a link": "%%%", "of another model": pack(Recipe().prune("rnn.weight_hh_l0", sparsity=0.5))}
 
 
-@pytest.mark.parametrize("text", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(
+    "text", [pytest.param(text, id=why, marks=() if why == "of another model" else pytest.mark.slow) for why, text in BAD.items()]
+)
 def test_a_bad_link_says_so_once_and_the_page_lives(app: App, text: str) -> None:
     app.open(MLP, r=text)
     expect(app.alerts).to_have_count(1)

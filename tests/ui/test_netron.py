@@ -48,7 +48,9 @@ def get(path: str, query: str = "") -> Answer:
 
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query.encode(),
              "headers": [(b"host", b"localhost")], "scheme": "http", "server": ("localhost", 80), "root_path": "", "http_version": "1.1"}  # fmt: skip
-    asyncio.run(Starlette(routes=netron.netron_routes())(scope, receive, send))
+    request = Starlette(routes=netron.netron_routes())(scope, receive, send)
+    with ThreadPoolExecutor(1) as thread:  # a loop of its own: a browser test before may have left one running in this thread
+        thread.submit(asyncio.run, request).result()
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return Answer(sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..look import Look
 
 
-class Cost:
+class Cost(ABC):
     """What one weight, or one unit, costs. The docstring is shown on screen."""
 
     title: ClassVar[str]
@@ -25,13 +26,13 @@ class Cost:
         """None, or why the cost of that layer's weights, or of that group's units, is not known."""
         return None
 
+    @abstractmethod
     def of_weight(self, subject: Subject, name: str) -> float:
-        """Of one weight of a layer."""
-        raise NotImplementedError
+        """Of one weight of a layer. Raises :class:`UnsupportedError` where :meth:`why_not` says why."""
 
+    @abstractmethod
     def of_unit(self, subject: Subject, cut: Cut) -> float:
-        """Of one unit of a group."""
-        raise NotImplementedError
+        """Of one unit of a group. Raises as :meth:`of_weight`."""
 
 
 registry: Registry[type[Cost]] = Registry("cost", __name__)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ...core.errors import UnsupportedError
 from ...core.message import say
 from ...models.removal import gone, remove
 from ...models.task import to_device
@@ -38,6 +39,9 @@ class Millisecond(Cost):
                 "a zero among the weights of a dense layer saves no time; use granularity='unit', or divide by mac or byte"
             )
         return None
+
+    def of_weight(self, subject: Subject, name: str) -> float:
+        raise UnsupportedError(say("{name}: {why}", name=name, why=self.why_not(subject, name)))
 
     def of_unit(self, subject: Subject, cut: Cut) -> float:
         key = ("ms a unit", subject.version, cut.group.name)

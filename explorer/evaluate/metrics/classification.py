@@ -45,6 +45,13 @@ def losses_and_predictions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     return loss, classes - best.long()
 
 
+def margins(logits: Tensor, targets: Tensor) -> Tensor:
+    """[N]: the right class's logit less the largest of the others; below zero where the answer is wrong. logits [N, C], C > 1."""
+    right = logits.float().gather(1, targets.reshape(-1, 1))
+    others = logits.float().scatter(1, targets.reshape(-1, 1), -torch.inf)
+    return right[:, 0] - others.amax(1)
+
+
 class Classification(Metrics):
     """Columns: prediction, target int64 [N]; loss float [N]; classes, the number of logits."""
 

@@ -10,9 +10,12 @@ from ...core.errors import ExportError
 from ...core.message import say
 from ...models.calls import calls
 from ...models.decisions import Decisions
+from ...models.onnx_module import OnnxModule
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
 from ..described import SIZES
+from ..onnx_own import named, opened, sizes
+from ..onnx_own import write as write_own
 from ..session import open_session
 from . import Exporter, Written, registry
 
@@ -45,6 +48,8 @@ class Onnx(Exporter):
                     subject=subject.name, accepted=accepted,
                 )
             )  # fmt: skip
+        if isinstance(module, OnnxModule):
+            return Written(write_own(module, folder / self.filename))
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if size > LARGEST:
             raise ExportError(
@@ -75,6 +80,10 @@ class Onnx(Exporter):
         return Written((self.filename,))
 
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
+        if isinstance(module, OnnxModule):
+            again = opened(folder / self.filename, own=True)
+            made = calls(subject, module, sizes(module, SIZES))
+            return max(difference(call(module), call(again)) for call in made)
         session = open_session(folder / self.filename)
         inputs = [one.name for one in session.get_inputs()]
         worst = 0.0
@@ -87,11 +96,15 @@ class Onnx(Exporter):
     def usage(self, subject: Subject, module: nn.Module) -> str:
         call = calls(subject, module, (2,))[0]
 
+        def plain(name: str) -> str:  # files of others call their inputs as they like
+            return name if name.isidentifier() else "".join(c if c.isalnum() else "_" for c in f"input_{name}")
+
         def shape(t: Tensor) -> str:
             return f"{str(t.dtype).removeprefix('torch.')} of shape ({', '.join(['batch', *map(str, t.shape[1:])])})"
 
-        feed = ", ".join(f'"{name}": {name}' for name in call.tensors())
-        shapes = "\n".join(f"# {name}: a numpy array, {shape(t)}" for name, t in call.tensors().items())
+        given = named(module, call)
+        feed = ", ".join(f'"{name}": {plain(name)}' for name in given)
+        shapes = "\n".join(f"# {plain(name)}: a numpy array, {shape(t)}" for name, t in given.items())
         return (
             "import onnxruntime\n\n"
             f'session = onnxruntime.InferenceSession("{self.filename}")\n{shapes}\n'

@@ -12,6 +12,7 @@ from ...compress.plan import Plan
 from ...core.errors import ExportError, cause
 from ...core.message import say
 from ...models.calls import calls
+from ...models.onnx_module import OnnxModule
 from ...models.subject import Subject
 from ...models.trial import difference
 from . import Exporter, Written, registry
@@ -33,6 +34,8 @@ class Pt2(Exporter):
     tolerance = 1e-5
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
+        if isinstance(module, OnnxModule):
+            raise ExportError(say("{subject}: it is an ONNX graph, which PyTorch cannot run; accepted: onnx, onnx-int8, onnx-int4, safetensors, packed", subject=subject.name))
         call = calls(subject, module, (3,))[0]
         batch = torch.export.Dim("batch", min=1)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...compress.plan import Plan
 from ...models.subject import Subject
 from ..fold import fold, inner
+from ..onnx_graph import OPSET as TORCH_OPSET
 from ..skeleton import skeleton, tidy
 from ..steps import Steps, pruned, steps_of
 from . import normalization
@@ -21,8 +22,8 @@ from .weights import INT4_OPSET, Weight, stored
 class Graph:
     """A folded graph, and for each of its weights the layers it comes from and, where these are coded, its integers."""
 
-    def __init__(self, subject: Subject, plan: Plan, module: nn.Module) -> None:
-        bare = skeleton(subject, plan, module)
+    def __init__(self, subject: Subject, plan: Plan, module: nn.Module, narrow: bool = False) -> None:
+        bare = skeleton(subject, plan, module, *((TORCH_OPSET,) if narrow else ()))
         self.model = onnx.ModelProto()
         self.model.CopyFrom(bare)
         self.sources = fold(self.model)

@@ -18,11 +18,12 @@ from ...compress.slices import Slices
 from ...core.message import say
 from ...core.recipe import Recipe
 from ...models.calls import calls
+from ...models.onnx_module import OnnxModule
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
 from ..described import SIZES
 from ..exporters import Exporter, Written
-from ..session import SessionModule, open_session
+from ..onnx_own import named, opened, sizes
 from . import activations, dense, lstm
 from .convert import Graph, finished
 
@@ -37,6 +38,7 @@ class IntegerOnnx(Exporter):
     tolerance = 0.25  # of a rounded run; whether it answers as its simulation is another, stricter question
 
     def __init__(self) -> None:
+        self.own = False  # whether the subject came as an ONNX file
         self.stated: frozenset[str] = frozenset()  # layers whose activations are to be rounded exactly as calibrated
 
     def meaning(self, subject: Subject, recipe: Recipe) -> Recipe:
@@ -44,7 +46,8 @@ class IntegerOnnx(Exporter):
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         bare = compress(subject, plan.without_inputs()).to("cpu") if plan.inputs else module
-        graph = Graph(subject, plan, bare)
+        self.own = isinstance(module, OnnxModule)
+        graph = Graph(subject, plan, bare, self.narrow)
         inputs = plan.inputs
         eight = {name for name, how in inputs.items() if (how.low, how.high) == (0, 255) and name not in self.stated}
         dynamic = {name for name, found in graph.sources.items() if found and found <= eight}
@@ -88,12 +91,12 @@ class IntegerOnnx(Exporter):
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
         session = self.loaded(folder)
         worst = 0.0
-        for call in calls(subject, module, SIZES):
+        for call in calls(subject, module, sizes(module, SIZES)):
             worst = max(worst, difference(tensors(call(module)), tensors(call(session))))
         return worst
 
     def loaded(self, folder: Path) -> nn.Module:
-        return SessionModule(open_session(folder / self.filename))
+        return opened(folder / self.filename, self.own)
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
         from ..exporters import registry
@@ -114,7 +117,8 @@ def _ranges(subject: Subject, module: nn.Module, model: onnx.ModelProto) -> dict
     whole = activations.with_outputs(model, values).SerializeToString()
     session = onnxruntime.InferenceSession(whole, options, providers=["CPUExecutionProvider"])
     call = calls(subject, module, (CALIBRATION,))[0]
-    found = session.run(values, {one.name: call.tensors()[one.name].numpy() for one in session.get_inputs()})
+    given = named(module, call)
+    found = session.run(values, {one.name: given[one.name].numpy() for one in session.get_inputs()})
     return {value: _affine(array) for value, array in zip(values, found, strict=True)}
 
 

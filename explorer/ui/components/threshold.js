@@ -39,9 +39,9 @@ export function size({ n, rows, bits, overhead, zero = true }, sparsity) {
 }
 
 // At most one value in flight, the newest kept; a final one always goes out. The counter outlives a remount: Python drops
-// numbers that it has already seen.
-export function sender(send, { every = 30, patience = 3000, now = () => performance.now(), counter = { seq: 0 } } = {}) {
-  let waiting = 0, sent = -1e9, pending = null, timer = 0;
+// numbers that it has already seen. A hand that rests asks again, as long as an answer says that there is more to know.
+export function sender(send, { every = 30, patience = 3000, rest = 250, now = () => performance.now(), counter = { seq: 0 } } = {}) {
+  let waiting = 0, sent = -1e9, pending = null, timer = 0, last = null, again = 0;
   const flush = () => {
     clearTimeout(timer);
     timer = 0;
@@ -53,15 +53,23 @@ export function sender(send, { every = 30, patience = 3000, now = () => performa
     }
     waiting = ++counter.seq;
     sent = t;
+    last = pending;
     const value = { ...pending, seq: waiting };
     pending = null;
     send(value);
   };
   return {
-    push(value) { pending = value; flush(); },
-    acked(n) { counter.seq = Math.max(counter.seq, n || 0); if (waiting && n >= waiting) { waiting = 0; flush(); } },
+    push(value) { clearTimeout(again); pending = value; flush(); },
+    acked(n, more = false) {
+      counter.seq = Math.max(counter.seq, n || 0);
+      if (!waiting || n < waiting) return;
+      waiting = 0;
+      clearTimeout(again);
+      if (more && !pending && !last.final) again = setTimeout(() => { pending = { ...last, rest: true }; flush(); }, rest);
+      flush();
+    },
     get settled() { return !waiting && !pending; },
-    stop() { clearTimeout(timer); },
+    stop() { clearTimeout(timer); clearTimeout(again); },
   };
 }
 
@@ -383,7 +391,7 @@ function streamlit({ parentElement, data, setStateValue }) {
     live.set(parentElement, host);
   }
   host.send = setStateValue;
-  host.tx.acked(data.ack || 0);
+  host.tx.acked(data.ack || 0, data.more);
   host.ui.update(data, host.tx.settled);
   return () => { host.tx.stop(); host.ui.destroy(); live.delete(parentElement); };
 }

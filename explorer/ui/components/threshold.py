@@ -13,10 +13,11 @@ _component = st.components.v2.component("explorer_threshold", js=source("thresho
 
 
 def threshold(data: Mapping[str, Any], key: str) -> None:
-    """Draw ``data``; events arrive in ``st.session_state[key]["value"]``: {t, k, factor, seq, final, id}.
+    """Draw ``data``; events arrive in ``st.session_state[key]["value"]``: {t, k, factor, seq, final, id},
+    with ``rest`` where it is the last one again.
 
     data: id, layer, ack (the last seq answered), value {t, k, factor}, view "weights" | "scores" | "units", mode
     "hard" | "scale" | "shrink", lo, hi, counts, q (quantiles of the score) or scores and units; levels; locked (a
-    reason or None); readout (exact figures); layers (for the overview); size; text.
+    reason or None); readout (exact figures); more (whether a hand that rests shall ask again); layers (for the overview); size; text.
     """
     _component(key=key, data=dict(data), default={"value": None}, on_value_change=lambda: None)

@@ -17,7 +17,7 @@ from explorer.studies.duel import CEILING, FLOOR, contestants, duel
 from .. import jobs, style
 from ..i18n import _, translated
 from ..state import Workspace
-from . import controls, ready
+from . import controls, gates, ready
 from .scoreboard import metric_name
 
 START = {
@@ -38,6 +38,7 @@ def render(space: Workspace, subject: Subject) -> None:
     place = str(layer.group) if unit else layer.name
     able = [name for name in controls.by_family() if registry[name]().is_compatible(subject, place) is None]
     _agreement(space, subject, place, granularity, able, settings.criterion)
+    gates.render(subject, layer, settings.criterion)
     if layer.group is not None:
         _gallery(subject, layer.group, settings.criterion)
     _duel(space, subject, granularity)
@@ -53,7 +54,9 @@ def _key(key: str, options: list[str]) -> str:
     return f"{key}-{'-'.join(options)}"
 
 
-def _agreement(space: Workspace, subject: Subject, place: str, granularity: ready.Granularity, able: list[str], current: str) -> None:
+def _agreement(
+    space: Workspace, subject: Subject, place: str, granularity: ready.Granularity, able: list[str], current: str
+) -> None:
     st.markdown("**" + _("Do criteria agree on {layer}?", layer=place) + "**")
     start = tuple(dict.fromkeys([*([current] if current in able else []), *START[granularity]]))[:7]
     names = _picked(_("Criteria"), able, start, f"criteria-{space.model}-{granularity}")
@@ -141,6 +144,13 @@ def _duel(space: Workspace, subject: Subject, granularity: ready.Granularity) ->
         n=f"{min(SAMPLES, len(subject.task.dataset('validation'))):,}",
     )
     st.caption(note + (" " + _("Slow: {names}.", names=", ".join(slow)) if slow else ""))
+    if CEILING in names:
+        st.caption(
+            _(
+                "The dotted “{criterion}” is exact for one unit (or run of weights) that goes alone. When many go together their losses do not add up, so it is no ceiling at high sparsities. Greedy removal with re-scoring is under Sensitivity: error-based pruning.",
+                criterion=controls.criterion_title(CEILING),
+            )
+        )
     device, key = st.session_state.get("device"), (space.model, granularity, tuple(names))
     job = jobs.current("duel")
     with st.container(horizontal=True):

@@ -24,7 +24,7 @@ from ..components.threshold import threshold
 from ..edits import Settings
 from ..i18n import _, translated
 from ..state import Workspace, user
-from . import clipping, controls, handle, ready, scoreboard
+from . import clipping, controls, handle, ready, scoreboard, sharpen
 
 KEY = "handle"
 
@@ -71,6 +71,9 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     """Answer an event of the handle, or draw the present state."""
     layer = subject.layer(space.layer)
     event = _event(space)
+    resting = event is not None and bool(event.get("rest"))
+    if event is not None and not resting:
+        sharpen.stop()
     settings = controls.current(space, subject, layer)
     place = str(layer.group) if settings.granularity == "unit" else layer.name
     with suppress(ExplorerError):  # said below, where the recipe is resolved
@@ -95,13 +98,13 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
     # Evaluated before anything is drawn: the acknowledgement goes out with the answer, so that never more than one event
     # is in flight, and the component is not unmounted under the pointer while we compute.
-    report, problem = _first_look(subject, recipe, board, problem, space.live is not None)
+    report, problem = _look(subject, recipe, board, problem, space.live is not None, resting)
     settings = controls.current(space, subject, layer)
     counts = report.counts if report is not None else counts_of(subject, plan)
     plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         _heading(space, subject, layer)
-        problem = _plot(space, subject, layer, settings, recipe, plan, counts) or problem
+        problem = _plot(space, subject, layer, settings, recipe, plan, counts, space.live is not None and not board.complete) or problem
         if problem:
             st.error(translated(problem), icon=":material/error:")
     with beside:
@@ -135,9 +138,10 @@ def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, An
 
 
 def _plot(
-    space: Workspace, subject: Subject, layer: Layer, settings: Settings, recipe: Recipe, plan: Plan, counts: Counts
+    space: Workspace, subject: Subject, layer: Layer, settings: Settings, recipe: Recipe, plan: Plan, counts: Counts, more: bool
 ) -> str:
-    """The histogram of the weights, or of what they multiply; returns why there is none of these."""
+    """The histogram of the weights, or of what they multiply; returns why there is none of these. more: samples are left, which a
+    hand that rests may ask for."""
     drawn = handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq)
     problem = ""
     if space.activations:
@@ -147,7 +151,7 @@ def _plot(
             }
         except ExplorerError as error:
             problem, space.activations = translated(error), False
-    threshold(drawn, key=KEY)
+    threshold(drawn | {"more": more}, key=KEY)
     return problem
 
 
@@ -185,7 +189,10 @@ def _switch(space: Workspace) -> None:
     space.live = None
 
 
-def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool) -> tuple[Report | None, str]:
+def _look(
+    subject: Subject, recipe: Recipe, board: Board, problem: str, dragging: bool, resting: bool
+) -> tuple[Report | None, str]:
+    """What is known at once; while the hand rests, what a thread has seen in the meantime."""
     device, who = st.session_state.get("device"), user()
     precision = "fast" if dragging else "full"  # what settles is float32
     if subject.task.kind == "weights":
@@ -193,7 +200,9 @@ def _first_look(subject: Subject, recipe: Recipe, board: Board, problem: str, dr
         board.count(counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why)
         return None, problem
     try:
-        report = glance(subject, recipe, device=device, precision=precision, user=who)
+        sharper = sharpen.begin(subject, recipe, precision) if dragging and resting else None
+        found: Report | None = sharper.latest if sharper is not None else None
+        report = found or glance(subject, recipe, device=device, precision=precision, user=who)
         gap = known_gap(subject, explorer.resolve(subject, recipe))
         board.show(report, glance(subject, device=device, precision=precision, user=who), gap)
     except ExplorerError as error:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
-from explorer.studies.error_based import ErrorPruning, prune_by_error_steps
+from explorer.studies.error_based import ErrorPruning, Terms, prune_by_error_steps
 
 from .. import format as fmt
 from ..i18n import _, help_for, translated
@@ -40,7 +40,7 @@ def render(space: Workspace, subject: Subject) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             metric = glance(subject, device=st.session_state.get("device"), user=user()).main
             unit, scale = (_("points"), 100) if fmt.is_fraction(metric) else (metric_name(metric), 1)
-            settings: dict[str, Any] = {
+            field: dict[str, Any] = {
                 "min_value": 0.0,
                 "step": 0.1 / 100 * scale,
                 "format": "%.1f" if scale == 100 else "%.3f",
@@ -50,14 +50,14 @@ def render(space: Workspace, subject: Subject) -> None:
                 value=0.5 / 100 * scale,
                 key=f"error-each-{space.model}",
                 width=250,
-                **settings,
+                **field,
             )
             whole = st.number_input(
                 _("All together at most, {unit}", unit=unit),
                 value=scale / 100,
                 key=f"error-total-{space.model}",
                 width=250,
-                **settings,
+                **field,
             )
             if job is not None and job.running:
                 st.button(
@@ -70,24 +70,16 @@ def render(space: Workspace, subject: Subject) -> None:
             elif st.button(_("Start"), icon=":material/play_arrow:", key=f"error-start-{space.model}"):
                 from .scan import locks
 
-                asked = {
-                    "allowance": float(each) / scale,
-                    "total": float(whole) / scale,
-                    "device": st.session_state.get("device"),
-                    "user": (user(), "error"),
-                }
-                start(
-                    names(space)[0],
-                    tuple(asked.values())[:2],
-                    partial(_steps, subject, locks(space.history.present), asked),
-                )
+                terms = Terms(float(each) / scale, float(whole) / scale)
+                settings = {"device": st.session_state.get("device"), "user": (user(), "error")}
+                start(names(space)[0], terms, partial(_steps, subject, locks(space.history.present), terms, settings))
                 st.rerun()
         if job is not None:
             _trace(space, subject, job)
 
 
-def _steps(subject: Subject, base: Any, settings: dict[str, Any], _tell: Any, cancel: Any) -> Any:
-    yield from prune_by_error_steps(subject, base, cancel=cancel, **settings)
+def _steps(subject: Subject, base: Any, terms: Terms, settings: dict[str, Any], _tell: Any, cancel: Any) -> Any:
+    yield from prune_by_error_steps(subject, base, terms, cancel=cancel, **settings)
 
 
 def _trace(space: Workspace, subject: Subject, job: Job) -> None:

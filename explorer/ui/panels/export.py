@@ -13,7 +13,7 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.export.bundle import FORMATS
 from explorer.export.exporters import registry
-from explorer.files.save import compressed_weights
+from explorer.files.save import compressed_graph, compressed_weights
 from explorer.models.subject import Subject
 
 from .. import format as fmt
@@ -51,6 +51,12 @@ def weights(space: Workspace, subject: Subject) -> None:
             _("Download ({size})", size=fmt.size(len(data))), data, f"{subject.name}-compressed.safetensors", "application/octet-stream",
             icon=":material/download:", on_click="ignore", key="export-weights",
         )  # fmt: skip
+        graph = compressed_graph(subject, space.history.present) if subject.card.get("graph") else None
+        if graph is not None:
+            st.download_button(
+                _("Download as ONNX ({size})", size=fmt.size(len(graph))), graph, f"{subject.name}-compressed.onnx", "application/octet-stream",
+                icon=":material/download:", on_click="ignore", key="export-graph",
+            )  # fmt: skip
 
 
 def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> None:

@@ -30,7 +30,7 @@ def button() -> None:
 
 
 def _dialog() -> None:
-    st.caption(_("An export of this app (zip or .safetensors), .safetensors, .pt2, or a state dict saved by torch.save. Nothing in a file is executed."))
+    st.caption(_("An export of this app (zip or .safetensors), .safetensors, .pt2, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
     if shared():
         st.caption(_("This server is shared: what you send is seen by this session alone and gone with it."))
     sent = st.file_uploader(_("Model file"), key="open-model")

@@ -46,7 +46,7 @@ def scored(subject: Subject, criterion: str, granularity: Granularity, places: l
     if entry.needs & {GRADIENTS, ACTIVATIONS} and subject.memo.peek(("evidence", subject.version, Look().key)) is None:
         able = any(entry.is_compatible(subject, place) is None for place in places)
         if able:
-            bar = _Bar(_("one pass over 1,024 training samples …"))
+            bar = Bar(_("one pass over 1,024 training samples …"))
             try:
                 evidence(subject, Look(progress=bar, device=st.session_state.get("device")))
             finally:
@@ -59,7 +59,7 @@ def scored(subject: Subject, criterion: str, granularity: Granularity, places: l
         ]
         for place in missing:
             if entry.is_compatible(subject, place) is None:
-                bar = _Bar(_("scoring {layer}, a pass for each part …", layer=place))
+                bar = Bar(_("scoring {layer}, a pass for each part …", layer=place))
                 try:
                     importance(
                         subject,
@@ -76,7 +76,7 @@ def scored(subject: Subject, criterion: str, granularity: Granularity, places: l
 _KEY = {"weight": ("scores",), "unit": ("unit scores",)}
 
 
-class _Bar:
+class Bar:
     """A bar that appears with the first report."""
 
     def __init__(self, text: str) -> None:

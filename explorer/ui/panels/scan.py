@@ -45,7 +45,7 @@ class Asked:
         """Arguments of :func:`explorer.sensitivity`."""
         if self.what == "bits":
             return {"by": "bits", "exact": self.exact}
-        granularity = "unit" if self.what == "groups" else "weight"
+        granularity = {"groups": "unit", "both": ("weight", "unit")}.get(self.what, "weight")
         return {
             "criterion": self.criterion,
             "mode": self.mode,
@@ -68,8 +68,13 @@ def name_of(space: Workspace) -> str:
 def choose(space: Workspace, subject: Subject) -> Asked:
     """The few choices and the button; the settings chosen."""
     known = st.session_state.get(f"scan-asked-{space.model}", Asked())
-    whats = {"layers": _("weights of layers"), "groups": _("units of groups"), "bits": _("bits of layers")}
-    options = [what for what in whats if what != "groups" or subject.groups]
+    whats = {
+        "layers": _("weights of layers"),
+        "groups": _("units of groups"),
+        "both": _("both"),
+        "bits": _("bits of layers"),
+    }
+    options = [what for what in whats if what not in ("groups", "both") or subject.groups]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         what = st.segmented_control(
             _("What is changed"), options, default=known.what if known.what in options else "layers", required=True, format_func=whats.__getitem__,

@@ -13,8 +13,8 @@ import explorer
 from explorer.figures.sensitivity import Words, multiples, overlay
 from explorer.models.subject import Subject
 from explorer.studies.compare import Progress
+from explorer.studies.curve_table import targets_in
 from explorer.studies.ranking import curves, gains
-from explorer.studies.sweep import Sweep
 
 from .. import format as fmt
 from .. import style
@@ -121,7 +121,7 @@ def _curves(space: Workspace, subject: Subject, job: Job, table: pd.DataFrame, a
         kept = (job, drawn, draw(table, style.colours(), _words(table), _marks(space, subject, table)))
         st.session_state["scan-drawn"] = kept
     st.plotly_chart(
-        kept[2], key=key, config={"displayModeBar": False}, selection_mode="points", on_select=partial(_clicked, space, subject, table, key),
+        kept[2], key=key, config={"displayModeBar": False}, selection_mode="points", on_select=partial(_clicked, space, table, key),
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def _words(table: pd.DataFrame) -> Words:
     unit = _("points") if fmt.is_fraction(table.attrs["metric"]) else ""
     change = _("change of {metric}", metric=name) + (f" ({unit})" if unit else "")
     by = _("bits") if table.attrs["sweep"].by == "bits" else _("sparsity")
-    return Words(by, change, "n", _("of the weights"), _("of the MACs"), _("click: set this in the recipe"))
+    return Words(by, change, "n", _("of the weights"), _("of the MACs"), _("units"), _("click: set this in the recipe"))
 
 
 def _explain(table: pd.DataFrame, job: Job) -> None:
@@ -151,6 +151,10 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
             "For {metric} there is no dependable interval, hence no bands.", metric=metric_name(table.attrs["metric"])
         )
     text += " " + _("From blue, robust, to orange, sensitive.")
+    if (table["granularity"] == "unit").any():
+        text += " " + _(
+            "Dashed: units of a group. Its share (≤) is of all that would go with its units, the columns that read them included: groups overlap, so their shares sum to more than 100 %."
+        )
     better, clear = gains(table)
     if better and table["change_low"].notna().any():
         text += " " + _(
@@ -174,6 +178,7 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     keep = [
         "target",
         "kind",
+        "granularity",
         table.attrs["sweep"].by,
         "metric",
         "low",
@@ -191,17 +196,17 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
 def _marks(space: Workspace, subject: Subject, table: pd.DataFrame) -> dict[str, float]:
     """{target: the step that the recipe has now}."""
     plan = explorer.resolve(subject, space.history.present)
-    by, units = table.attrs["sweep"].by, table.attrs["sweep"].granularity == "unit"
-    out = {}
-    groups = {group.name: group for group in subject.groups}
-    for target in dict.fromkeys(curves(table)["target"]):
+    by, out = table.attrs["sweep"].by, {}
+    sizes = {group.name: group.units for group in subject.groups}
+    for name, (target, _rows) in targets_in(table).items():
         if by == "bits":
-            if target in plan.codes:
-                out[target] = float(plan.codes[target].bits)
-        elif units and target in plan.kept:
-            out[target] = _nearest(table, 1 - len(plan.kept[target]) / groups[target].units, 0.5 / groups[target].units)
-        elif not units and target in plan.layers:
-            out[target] = _nearest(table, plan.cut_fraction(target), 0.005)
+            if target.rule in plan.codes:
+                out[name] = float(plan.codes[target.rule].bits)
+        elif target.group and target.group in plan.kept:
+            units = sizes[target.group]
+            out[name] = _nearest(table, 1 - len(plan.kept[target.group]) / units, 0.5 / units)
+        elif not target.group and target.rule in plan.layers:
+            out[name] = _nearest(table, plan.cut_fraction(target.rule), 0.005)
     return out
 
 
@@ -211,18 +216,18 @@ def _nearest(table: pd.DataFrame, value: float, within: float) -> float:
     return best if abs(best - value) <= within + 1e-9 else value
 
 
-def _clicked(space: Workspace, subject: Subject, table: pd.DataFrame, key: str) -> None:
+def _clicked(space: Workspace, table: pd.DataFrame, key: str) -> None:
     """Take the step that was clicked over into the recipe: one undo step; the layer is shown above."""
     points = ((st.session_state.get(key) or {}).get("selection") or {}).get("points") or []
     data = next((point["customdata"] for point in points if point.get("customdata")), None)
     if data:
-        take(space, subject, table.attrs["sweep"], curves(table), str(data[0]), float(data[1]))
+        take(space, table, str(data[0]), float(data[1]))
 
 
-def take(space: Workspace, subject: Subject, sweep: Sweep, found: pd.DataFrame, target: str, point: float) -> None:
+def take(space: Workspace, table: pd.DataFrame, name: str, point: float) -> None:
     """Set one layer or group to a step of its curve."""
-    layer = str(found.loc[found["target"] == target, "layer"].iloc[0])
-    space.select(layer)
+    sweep, (target, _rows) = table.attrs["sweep"], targets_in(table)[name]
+    space.select(target.layers[0])
     if sweep.by == "sparsity":
-        space.chosen = replace(space.chosen, granularity=sweep.granularity, criterion=sweep.criterion, mode=sweep.mode)
-    space.replace(space.history.push(sweep.edit(space.history.present, layer, point)))
+        space.chosen = replace(space.chosen, granularity=target.granularity, criterion=sweep.criterion, mode=sweep.mode)
+    space.replace(space.history.push(sweep.edit(space.history.present, target, point)))

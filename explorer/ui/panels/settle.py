@@ -1,4 +1,4 @@
-"""After a gesture: evaluate the rest of the samples while the page stays usable, then show everything settled."""
+"""After a gesture: the rest of the samples are seen while the page stays usable, then everything is shown settled."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ import time
 import streamlit as st
 
 import explorer
-from explorer.compress.apply import known_gap, verified
+from explorer.compress.apply import known_gap
 from explorer.core.errors import ExplorerError
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from ..i18n import translated
 from ..state import Workspace, user
-from . import scoreboard
+from . import scoreboard, sharpen
 from .detail import Board
 
-SOON = 0.15  # seconds from the page's answer to the start of the long evaluation
+SOON = 0.15  # seconds from the page's answer to the start of the long evaluation, and between looks at it
+AT_ONCE = 0.08  # seconds for which a look waits: what a fast model is done with by then needs no second one
 ARMED, FAILED = "settle-armed", "settle-failed"
 
 
 def render(space: Workspace, subject: Subject, board: Board) -> None:
     """A fragment of its own, started by a timer: the script run that drew the page has ended by then, so nothing on it is
-    left half drawn, and any newer event ends the evaluation at the next chunk."""
+    left half drawn."""
     st.session_state[ARMED] = False
     st.session_state.pop(FAILED, None)
+    sharpen.stop()
     recipe, device = space.history.present, st.session_state.get("device")
     try:
         plan = explorer.resolve(subject, recipe)
@@ -50,22 +52,14 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         return
     if space.live is not None or space.stale:
         return  # a drag is on; it answers by itself
-    recipe, device = space.history.present, st.session_state.get("device")
-    try:
-        last = glance(subject, recipe, device=device, user=user())
-        began = time.perf_counter()
-
-        def progress(done: int, total: int) -> None:
-            spent = time.perf_counter() - began
-            left = spent / max(done - last.n, 1) * (total - done)
-            board.strip.html(scoreboard.strip(last, (done, total, left)))
-
-        plan = explorer.resolve(subject, recipe)
-        if plan.structural:  # removing the units must equal masking them: looked at when a gesture ends, not at every event
-            verified(subject, plan)
-        explorer.evaluate(subject, recipe, device=device, progress=progress, user=user())
-    except ExplorerError as error:
-        st.session_state[FAILED] = error.message
-        st.error(translated(error), icon=":material/error:")
-        return
-    st.rerun()
+    job = sharpen.begin(subject, space.history.present, "full")
+    job.wait(AT_ONCE)
+    if job.error:
+        st.session_state[FAILED] = job.error
+        st.error(translated(job.error), icon=":material/error:")
+    elif job.running or job.cancelled:
+        if job.latest is not None:
+            left = (time.perf_counter() - job.began) / max(job.done, 1) * (job.total - job.done)
+            board.strip.html(scoreboard.strip(job.latest, (job.done, job.total, left)))
+    else:
+        st.rerun()

@@ -40,6 +40,8 @@ def render(space: Workspace, subject: Subject) -> None:
     )
     if subject.task.kind == "weights":  # nothing that runs the model
         names, parts = [_("Layers"), _("Weights"), _("Export")], (table.render, weights.render, export.weights)
+        if subject.card.get("graph"):  # of a file whose graph is drawn as it is
+            names, parts = [*names[:2], _("Graph"), names[2]], (*parts[:2], graph.render, parts[2])
     for tab, part in zip(st.tabs(names, key="tabs", on_change="rerun"), parts, strict=True):
         if tab.open:
             with tab:

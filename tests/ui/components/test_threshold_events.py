@@ -88,6 +88,19 @@ def test_a_lost_acknowledgement_is_forgiven_after_the_patience(plain: Page) -> N
     assert sent == [1, [1, 2]]
 
 
+def test_a_hand_that_rests_asks_again_until_there_is_no_more_to_know(plain: Page) -> None:
+    rests = drive(plain, """
+        const tx = make({ every: 1, rest: 40 });
+        tx.push({ t: 1, final: false }); tx.acked(1, true); await sleep(10);
+        tx.push({ t: 2, final: false }); const early = sent.length; tx.acked(2, true); await sleep(20);
+        const quick = sent.length; await sleep(60);
+        tx.acked(3, true); await sleep(80); tx.acked(4, false); await sleep(80); const still = sent.length;
+        tx.push({ t: 5, final: true }); tx.acked(5, true); await sleep(80);
+        return [early, quick, still, sent.map((v) => [v.t, v.seq, Boolean(v.rest)])];
+    """)  # fmt: skip
+    assert rests == [2, 2, 4, [[1, 1, False], [2, 2, False], [2, 3, True], [2, 4, True], [5, 5, False]]]
+
+
 def test_values_are_at_least_30_ms_apart(plain: Page) -> None:
     times = drive(plain, """
         const times = [], tx = modules.threshold.sender((v) => { times.push(performance.now()); setTimeout(() => tx.acked(v.seq)); });

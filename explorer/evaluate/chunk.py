@@ -1,0 +1,96 @@
+"""Samples of a split on their way through one or several jobs: whose turn it is, what came out, and who is at fault."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
+from ..core.message import say
+from ..models.device import exact
+from ..models.task import part
+from .data import SplitData
+from .jobs import Job, lend
+from .runners import Finish, Ranges, Runner
+from .seen import Work
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+class Chunk:
+    """Samples start .. stop. spent: seconds of computing so far."""
+
+    def __init__(self, run: Engine, data: SplitData, start: int, stop: int, work: Work) -> None:
+        self.run, self.data, self.start, self.stop, self.work = run, data, start, stop, work
+        self.spent = 0.0
+        self._pieces: dict[Hashable, list[dict[str, Tensor]]] = {}
+
+    def pieces(self, runner: Runner) -> list[tuple[int, int, Ranges]]:
+        """(first, last, batches) of what a runner may be given at once. Where samples or values of several batches cannot be put
+        together, each batch is a piece of its own."""
+        size, step = self.stop - self.start, self.run.batch
+        ranges = [(a, min(a + step, size)) for a in range(0, size, step)]
+        if self.data.whole and (runner.joins or runner.tier != "graph"):
+            return [(self.start, self.stop, ranges)]
+        return [(self.start + a, self.start + b, [(0, b - a)]) for a, b in ranges]
+
+    def session(self, job: Job) -> Callable[[], AbstractContextManager[nn.Module]]:
+        """Lends the device, when it is one's turn, and the module as the job's plan changes it. Raises :class:`Cancelled`."""
+        run, work = self.run, self.work
+
+        @contextmanager
+        def opened() -> Iterator[nn.Module]:
+            if work.cancel is not None and work.cancel():
+                raise cancelled(run, self.start, self.data.total)
+            with run.queue.turn(work.request), lend(run.replica, job) as module, exact(run.device):
+                began = time.perf_counter()
+                yield module
+                self.spent += time.perf_counter() - began
+
+        return opened
+
+    def finish(self, key: Hashable, first: int, last: int, targets: Any) -> Finish:
+        """Takes outputs of samples first .. last, and keeps their columns under ``key``."""
+        judge, data = self.run.judge, self.data
+
+        def tell(a: int, b: int, outputs: Any) -> None:
+            judge.refuse_nan(outputs, data, first + a)
+            own = targets if b - a == last - first else part(targets, slice(a, b))
+            self._pieces.setdefault(key, []).append(judge.columns(outputs, own, data, first + a, first + b))
+
+        return tell
+
+    def columns(self, key: Hashable) -> dict[str, Tensor]:
+        """{name: [stop - start, ...]} of what was told."""
+        found = self._pieces[key]
+        return found[0] if len(found) == 1 else {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Whatever a forward raises becomes a message with the samples at fault."""
+        try:
+            yield
+        except (ExplorerError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            first = self.data.order[self.start : self.stop][:3].tolist()
+            where = say(
+                "{subject}: forward failed on {split} samples {first}...",
+                subject=self.run.subject.name,
+                split=self.data.split,
+                first=first,
+            )
+            raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
+
+
+def cancelled(run: Engine, n: int, total: int) -> Cancelled:
+    """What a cancelled evaluation raises."""
+    return Cancelled(
+        say("{subject}: cancelled after {n} of {total} samples", subject=run.subject.name, n=n, total=total)
+    )
