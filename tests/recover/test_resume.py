@@ -19,7 +19,7 @@ from explorer.models.subject import Subject
 from explorer.recover.finetune import finetune, train
 from explorer.recover.loop import Training
 from explorer.recover.settings import Settings
-from tests.recover.test_training import RECIPE, same_weights, small
+from tests.recover.small import RECIPE, same_weights, small
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SETTINGS = Settings(epochs=3, batch=16, lr=2e-2, checkpoint_seconds=0.0, log_every=1)

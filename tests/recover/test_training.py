@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 import explorer
 from explorer.compress.build import effective_weights
-from explorer.core.errors import SettingsError, TaskError, TrainingError, VerificationError
 from explorer.core.recipe import Recipe
 from explorer.core.training import Epoch, Step
 from explorer.models.subject import Subject
@@ -18,47 +15,8 @@ from explorer.models.task import Task
 from explorer.recover.finetune import finetune
 from explorer.recover.loop import Training
 from explorer.recover.settings import Settings
-from tests.contract.nets import few, sample
-
-
-class Small(nn.Module):
-    """Everything that a training has to mind: a convolution with BatchNorm, dropout, a recurrent layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.bn, self.drop = nn.Conv1d(2, 8, 3), nn.BatchNorm1d(8), nn.Dropout(0.2)
-        self.rnn, self.head = nn.GRU(8, 10, batch_first=True), nn.Linear(10, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.drop(self.bn(self.conv(x)).relu())
-        return self.head(self.rnn(x.transpose(1, 2))[0][:, -1])
-
-
-def learnable(n: int, seed: int) -> TensorDataset:
-    generator = torch.Generator().manual_seed(seed)
-    y = torch.randint(0, 3, (n,), generator=generator)
-    return TensorDataset(torch.randn(n, 2, 12, generator=generator) + y[:, None, None] - 1, y)
-
-
-def small(device: str = "cpu") -> Subject:
-    torch.manual_seed(0)
-    task = Task.classification(train=learnable(97, 1), validation=learnable(60, 2), test=learnable(20, 3))
-    return Subject(Small().to(device).eval(), task, "small")
-
-
-RECIPE = (
-    Recipe()
-    .prune("rnn", sparsity=0.5)
-    .prune("conv", granularity="unit", sparsity=0.25)
-    .prune("head", sparsity=0.4)
-    .quantize("*", bits=4, granularity="channel")
-)
-QUICK: dict[str, Any] = dict(epochs=3, batch=16, lr=2e-2)
-
-
-def same_weights(a: nn.Module, b: nn.Module) -> bool:
-    other = b.state_dict()
-    return all(torch.equal(value, other[name]) for name, value in a.state_dict().items())
+from tests.contract.nets import few
+from tests.recover.small import QUICK, RECIPE, same_weights, small
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
@@ -217,89 +175,6 @@ def test_a_task_of_ones_own_and_inputs_of_several_parts() -> None:
     assert found.history[-1].after["error"].value < found.history[-1].damaged["error"].value
 
 
-def test_what_cannot_be_trained_is_said_before_it_starts() -> None:
-    subject = small()
-    splits = dict(subject.task.splits)
-    with pytest.raises(TaskError, match="no train split"):
-        finetune(Subject(Small(), Task.classification(validation=splits["validation"]), "x"), RECIPE)
-    with pytest.raises(TaskError, match=r"no loss.*Task\(loss=\.\.\.\)"):
-        finetune(
-            Subject(Small(), Task(splits=splits, score=lambda o, t: {"hit": (o.argmax(1) == t).float()}), "x"), RECIPE
-        )
-    with pytest.raises(SettingsError, match="mixed.*cpu.*full"):
-        finetune(subject, RECIPE, precision="mixed", device="cpu")
-    with pytest.raises(SettingsError, match="no setting 'epoch'; did you mean epochs"):
-        finetune(subject, RECIPE, epoch=3)
-    with pytest.raises(explorer.RecipeError, match="unknown schedule 'gradually'"):
-        finetune(subject, RECIPE, schedule="gradually")
-    for bad in (
-        {"epochs": -1},
-        {"batch": 0},
-        {"lr": float("nan")},
-        {"optimizer": "adamax"},
-        {"lr_schedule": "step"},
-        {"regrow": 1},
-        {"patience": 0},
-        {"momentum": 2},
-    ):
-        with pytest.raises(SettingsError, match=next(iter(bad))):
-            Settings(**bad)
-    frozen = copy.deepcopy(subject.module)
-    frozen.requires_grad_(False).head.weight.requires_grad_(True)
-    only = finetune(Subject(frozen, subject.task, "frozen"), Recipe(), epochs=1, batch=32, device="cpu")
-    assert torch.equal(only.module.conv.weight, frozen.conv.weight)
-
-
-def test_a_loss_that_is_no_number_ends_it_at_once() -> None:
-    subject = small()
-    calls = []
-
-    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-        calls.extend([0] * outputs.requires_grad)
-        return nn.functional.cross_entropy(outputs, targets) * (float("nan") if len(calls) == 3 else 1.0)
-
-    task = Task(splits=subject.task.splits, loss=loss, score=lambda o, t: {"hit": (o.argmax(1) == t).float()})
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 3, at a learning rate of .*smaller lr"):
-        finetune(Subject(subject.module, task, "x"), RECIPE, **QUICK, device="cpu")
-    assert len(calls) == 3
-    with pytest.raises(TrainingError, match="failed on train samples .*ValueError: mine"):
-        bad = Task(splits=subject.task.splits, loss=_raise, score=lambda o, t: {"hit": (o.argmax(1) == t).float()})
-        finetune(Subject(subject.module, bad, "x"), RECIPE, **QUICK, device="cpu")
-
-
-def _raise(outputs: Tensor, _: Any) -> Tensor:
-    if outputs.requires_grad:
-        raise ValueError("mine")
-    return outputs.sum()
-
-
-def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_gradients() -> None:
-    subject = Subject(nn.Sequential(nn.Flatten(), nn.Linear(24, 3)), small().task, "linear")
-    plain = finetune(subject, Recipe(), epochs=1, batch=32, device="cpu")
-    most = []
-
-    def forward(module: nn.Module, inputs: Tensor) -> Tensor:
-        most.append(len(inputs))
-        if len(inputs) > 10 and module.training:
-            raise torch.OutOfMemoryError("out of memory")
-        return module(inputs)
-
-    task = Task.classification(**dict(subject.task.splits), forward=forward)
-    halved = finetune(Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=32, device="cpu")
-    for name, value in plain.module.state_dict().items():
-        torch.testing.assert_close(halved.module.state_dict()[name], value, atol=1e-4, rtol=1e-3)
-    assert [note.values["n"] for note in halved.history[-1].notes] == [16, 8]
-    with pytest.raises(TrainingError, match="two samples do not fit"):
-        task = Task.classification(
-            **dict(subject.task.splits), forward=lambda m, x: _no_memory() if m.training else m(x)
-        )
-        finetune(Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=4, device="cpu")
-
-
-def _no_memory() -> Tensor:
-    raise torch.OutOfMemoryError("out of memory")
-
-
 def test_learning_rates_follow_their_formulas() -> None:
     assert [Settings(lr_schedule="linear").factor(i, 4) for i in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert [round(Settings(lr_schedule="cosine").factor(i, 4), 4) for i in range(5)] == [1.0, 0.8536, 0.5, 0.1464, 0.0]
@@ -325,39 +200,6 @@ def test_learning_rates_follow_their_formulas() -> None:
     )
     rates = [one.lr for one in steps if isinstance(one, Step)]
     assert rates == pytest.approx([0.01 * (1 - i / 6) for i in range(6)])
-
-
-def test_a_derived_subject_was_checked(device: str) -> None:
-    subject = small(device)
-    recipe = Recipe().prune("rnn", sparsity=0.5).prune("conv", granularity="unit", sparsity=0.25)
-    module = explorer.compress(subject, recipe)
-    with torch.no_grad():
-        module.head.weight += 0.1
-    made = subject.derive(module, recipe=recipe, epochs=2)
-    assert made.parent is subject and made.history[-1].what == "taken back" and made.history[-1].epochs == 2
-    assert same_weights(made.module, module) and made.module is not module
-    with torch.no_grad():
-        module.rnn.weight_hh_l0 += 0.1
-    with pytest.raises(
-        VerificationError, match=r"rnn\.weight_hh_l0: \d+ weights that the recipe prunes are not zero.*explorer\.hold"
-    ):
-        subject.derive(module, recipe=recipe)
-    with pytest.raises(VerificationError, match=r"conv\.weight: shape \(6, 2, 3\); accepted: \(8, 2, 3\)"):
-        subject.derive(module, recipe=Recipe().prune("rnn", sparsity=0.5))
-    with pytest.raises(VerificationError, match="no such tensor"):
-        subject.derive(nn.Linear(2, 2))
-
-
-def test_the_history_is_joined_over_generations() -> None:
-    subject = sample("vowels-rnn")
-    first = finetune(subject, Recipe().prune("*", sparsity=0.3), epochs=0, device="cpu")
-    second = finetune(first, Recipe().prune("*", sparsity=0.5), epochs=1, batch=64, device="cpu")
-    assert second.parent is first and [entry.parent for entry in second.history] == [
-        "vowels-rnn",
-        "vowels-rnn-finetuned",
-    ]
-    assert second.name == "vowels-rnn-finetuned"
-    assert explorer.evaluate(second).sparsity == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_training_gives_its_subject_whenever_it_is_asked() -> None:
