@@ -14,7 +14,7 @@ from explorer.models.subject import Subject
 from explorer.models.task import Task
 from explorer.recover.finetune import finetune
 from explorer.recover.settings import Settings
-from tests.recover.small import QUICK, RECIPE, small
+from tests.recover.small import QUICK, RECIPE, Small, small
 
 
 def test_what_cannot_be_trained_is_said_before_it_starts() -> None:
