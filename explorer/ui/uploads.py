@@ -45,8 +45,8 @@ def safe(name: str) -> str:
 
 
 def limit() -> int:
-    """Bytes that one upload may have."""
-    return int(st.get_option("server.maxUploadSize")) << 20
+    """Megabytes that one upload may have."""
+    return int(st.get_option("server.maxUploadSize"))
 
 
 def model(upload: Any, place: str = "open") -> Received:

@@ -7,16 +7,15 @@ import streamlit as st
 from explorer.core.errors import ExplorerError
 from explorer.files.limits import shared
 
-from .. import format as fmt
 from .. import uploads
 from ..i18n import _, translated
 
 
 def choose(key: str) -> uploads.Received | None:
     """The model of the uploader or of the path field called ``key``; None while there is none."""
-    limit = fmt.size(uploads.limit())
+    limit = f"{uploads.limit()} MB"  # as the field beside it says
     if shared():
-        st.caption(_("Up to {size} a file, and {quota} for all that a session has open; the oldest goes first.", size=limit, quota=fmt.size(uploads.QUOTA)))
+        st.caption(_("Up to {size} a file, and {quota} for all that a session has open; the oldest goes first.", size=limit, quota=f"{uploads.QUOTA >> 20} MB"))
         path = ""
     else:
         st.caption(_("Up to {size} by upload. A larger file, or a folder with shards, by its path: it is mapped, and not copied.", size=limit))
