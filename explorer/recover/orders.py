@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from ..core.errors import TrainingError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.training import Event
+from ..models.samples import load, samples
 from ..models.subject import Subject
 from .loop import Training
 from .objective import Objective
@@ -20,6 +22,7 @@ from .recalibrate import recalibrate
 from .schedules import Schedule, registry
 from .settings import Settings
 
+PROCESS = secrets.token_hex(8)
 KINDS = ("fine-tuning", "distillation", "recalibration")
 
 
@@ -49,7 +52,7 @@ class Order:
         """Equal for orders that end in the same model."""
         settings = self.settings.to_dict() if self.what != "recalibration" else {}
         told = [
-            self.what, self.subject.digest, self.recipe.digest,
+            self.what, self.subject.digest, _data(self.subject), self.recipe.digest,
             {name: value for name, value in settings.items() if name not in ("log_every", "checkpoint_seconds")},
             dict(self.schedule) if self.what != "recalibration" else {}, dict(self.distil), self.device,
         ]  # fmt: skip
@@ -96,6 +99,16 @@ class Order:
             told["what"], subject, Recipe.from_json(told["recipe"]), Settings(**told["settings"]), told["schedule"], told["distil"],
             told["device"],
         )  # fmt: skip
+
+
+def _data(subject: Subject) -> str:
+    """What a model learns from: a sample's data by the sample's name, anybody's own as what it is in this process alone."""
+    first = subject
+    while first.parent is not None:
+        first = first.parent
+    if first.name in samples() and load(first.name).task is subject.task:
+        return first.name
+    return f"{PROCESS} {id(subject.task)}"  # the job holds the task, so that no other can take its place
 
 
 class Recalibration:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import explorer
 from explorer.core.errors import SettingsError, TaskError, TrainingError
 from explorer.core.recipe import Recipe
 from explorer.models.subject import Subject
@@ -67,11 +68,15 @@ def test_identical_jobs_run_once_and_both_owners_see_it(
     runs: list[str] = []
     work = Order.work
     monkeypatch.setattr(Order, "work", lambda self, *args: (runs.append(self.key), work(self, *args))[1])
-    first, second = made.submit(ANN, order(device)), made.submit(BOB, order(device, log_every=7))
-    other = made.submit(BOB, order(device, seed=1))
+    subject = small(device)
+    first, second = made.submit(ANN, order(device, subject)), made.submit(BOB, order(device, subject, log_every=7))
+    other = made.submit(BOB, order(device, subject, seed=1))
     assert first is second and first is not other
     over(first), over(other)
-    assert made.submit(BOB, order(device)) is first and len(runs) == 2
+    assert made.submit(BOB, order(device, subject)) is first and len(runs) == 2
+    elsewhere = made.submit(BOB, order(device))  # equal weights, but who knows whether its data are equal, too
+    assert over(elsewhere) is not first
+    made.remove(BOB, elsewhere.id)
     assert {one.id for one in made.mine(ANN)} == {first.id} and {one.id for one in made.mine(BOB)} == {
         first.id,
         other.id,
@@ -104,10 +109,16 @@ def test_cancelling_keeps_the_best_so_far_and_the_next_begins(made: Jobs, device
 
 
 def test_one_owner_leaving_does_not_end_it_for_the_other(made: Jobs, device: str) -> None:
-    job = made.submit(ANN, order(device))
-    made.submit(BOB, order(device))
+    subject = small(device)
+    job = made.submit(ANN, order(device, subject))
+    made.submit(BOB, order(device, subject))
     made.cancel(ANN, job.id)
     assert over(job).state == DONE and made.mine(ANN) == [] and made.mine(BOB) == [job]
+
+
+def test_everybodys_sample_is_the_same(device: str) -> None:
+    keys = {order(device, explorer.load("vowels-rnn")).key for _ in range(2)}
+    assert len(keys) == 1 and order(device, explorer.load("vowels-rnn"), seed=1).key not in keys
 
 
 def test_one_that_waits_is_cancelled_without_having_run(made: Jobs, device: str) -> None:
