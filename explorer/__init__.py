@@ -45,6 +45,9 @@ _PUBLIC = {
     "Explanation": "explorer.core.explanation",
     "joint_map": "explorer.studies.joint_map",
     "joint_cells": "explorer.studies.joint_map",
+    "file_statistics": "explorer.files.statistics",
+    "file_thresholds": "explorer.files.statistics",
+    "compare_files": "explorer.files.differences",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
     "finetune": "explorer.recover.finetune",
@@ -90,6 +93,7 @@ __all__ = [
     "TrainingError",
     "UnsupportedError",
     "VerificationError",
+    "compare_files",
     "compress",
     "criteria",
     "criterion",
@@ -98,6 +102,8 @@ __all__ = [
     "export",
     "exporters",
     "finetune",
+    "file_statistics",
+    "file_thresholds",
     "gate_importance",
     "hold",
     "importance",
@@ -167,7 +173,9 @@ if TYPE_CHECKING:
     from .export.bundle import export
     from .export.exporters import exporters
     from .export.files import load_exported, load_packed
+    from .files.differences import compare_files
     from .files.load import load
+    from .files.statistics import file_statistics, file_thresholds
     from .measure.explain import explain
     from .models.samples import samples
     from .models.subject import Subject

@@ -10,6 +10,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 # files, or single tests, that compute on the CPU wherever models are, with the reason
 ON_THE_CPU = {
+    "analysis/test_tally.py": "bits are counted on the CPU, wherever a tensor is",
     "evaluate/test_coverage.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "evaluate/test_intervals.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "export/test_packing_hostile.py": "a file is read to the CPU, and nothing is computed",
@@ -22,9 +23,12 @@ ON_THE_CPU = {
     "files/test_data.py::test_random_bytes_are_data_or_one_error": "a file is read to the CPU, and nothing is computed",
     "files/test_data.py::test_splits_are_stratified_seeded_and_disjoint": "a file is read to the CPU, and nothing is computed",
     "files/test_data.py::test_what_does_not_fit_is_said": "a file is read to the CPU, and nothing is computed",
+    "files/test_differences.py": "a file is read to the CPU, and nothing is computed",
+    "files/test_index.py": "a file is read to the CPU, and nothing is computed",
     "files/test_load.py::test_a_name_that_is_neither_sample_nor_file": "a file is read to the CPU, and nothing is computed",
     "files/test_load.py::test_tied_weights_are_one_layer": "a file is read to the CPU, and nothing is computed",
     "files/test_load.py::test_weights_of_every_floating_type": "a file is read to the CPU, and nothing is computed",
+    "files/test_stream.py": "a file is read to the CPU, and nothing is computed",
     "models/test_agreement.py::test_inputs_that_are_no_data_set": "refused before anything is computed",
     "models/test_ledger.py": "numbers of units are bookkeeping, and never leave the CPU",
     "models/test_stack.py::test_reversing_packed_data_is_its_own_inverse": "torch keeps batch sizes on the CPU",
@@ -37,7 +41,8 @@ ON_THE_CPU = {
     "sample_models/test_sample_models.py::test_validation_scores_are_those_on_the_card": "scores as the training script",
     "sample_models/test_sample_training.py": "the training script runs on the CPU, where its results are reproducible",
     "test_cli.py::test_inspect_of_a_file_and_of_one_that_is_refused": "a file is read to the CPU, and nothing is computed",
-    "test_cli.py::test_inspect_of_a_large_file_reads_its_header_alone": "a file is read to the CPU, and nothing is computed",
+    "test_cli.py::test_compare_says_what_differs": "a file is read to the CPU, and nothing is computed",
+    "test_cli.py::test_inspect_of_a_large_file_streams_it": "a file is read to the CPU, and nothing is computed",
     "ui/test_open_file.py::test_names_are_never_paths": "a file is read to the CPU, and nothing is computed",
     "ui/test_open_file.py::test_the_card_says_what_can_be_removed_and_why_not": "a file is read to the CPU, and nothing is computed",
     "ui/test_open_file.py::test_the_folder_is_gone_and_the_model_stays": "a file is read to the CPU, and nothing is computed",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tarfile
 from pathlib import Path
 
+from ..export.names import MAGIC, WEIGHTS
+from ..export.names import PACKED as PACKED_WEIGHTS
 from .archive import Archive, opened
 from .limits import Limits, check_size
 
-EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
+EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
     "export",
     "safetensors",
+    "packed",
     "pt2",
     "checkpoint",
     "pickle",
@@ -19,7 +22,6 @@ EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
 KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
 )  # fmt: skip
-WEIGHTS = "model.safetensors"
 ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")  # that can follow the version
 
 
@@ -37,6 +39,8 @@ def kind_of(path: Path, limits: Limits) -> str:
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         with opened(path, limits) as archive:
             return kind_of_zip(archive)
+    if start.startswith(MAGIC):
+        return PACKED
     if start.startswith(b"\x89HDF\r\n"):
         return HDF5
     if start.startswith(b"GGUF"):
@@ -86,7 +90,7 @@ def kind_of_zip(archive: Archive) -> str:
         return TORCHSCRIPT
     if "data.pkl" in last:
         return CHECKPOINT
-    if WEIGHTS in last:
+    if WEIGHTS in last or PACKED_WEIGHTS in last:
         return EXPORT
     if any(name.lower().endswith(".onnx") for name in last):
         return ONNX
