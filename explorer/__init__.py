@@ -50,6 +50,12 @@ _PUBLIC = {
     "compare_files": "explorer.files.differences",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
+    "finetune": "explorer.recover.finetune",
+    "recalibrate": "explorer.recover.recalibrate",
+    "hold": "explorer.recover.hold",
+    "schedules": "explorer.recover.schedules",
+    "Settings": "explorer.recover.settings",
+    "Training": "explorer.recover.loop",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
     "LoadError": "explorer.core.errors",
@@ -59,6 +65,8 @@ _PUBLIC = {
     "VerificationError": "explorer.core.errors",
     "ExportError": "explorer.core.errors",
     "Cancelled": "explorer.core.errors",
+    "SettingsError": "explorer.core.errors",
+    "TrainingError": "explorer.core.errors",
 }
 _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
 __all__ = [
@@ -75,10 +83,14 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Report",
+    "Settings",
+    "SettingsError",
     "Subject",
     "Suggestion",
     "Task",
     "TaskError",
+    "Training",
+    "TrainingError",
     "UnsupportedError",
     "VerificationError",
     "compare_files",
@@ -91,7 +103,9 @@ __all__ = [
     "exporters",
     "file_statistics",
     "file_thresholds",
+    "finetune",
     "gate_importance",
+    "hold",
     "importance",
     "joint_cells",
     "joint_map",
@@ -103,8 +117,10 @@ __all__ = [
     "prune_by_error",
     "quantization_error",
     "quantizers",
+    "recalibrate",
     "resolve",
     "samples",
+    "schedules",
     "sensitivity",
     "stream",
     "suggest",
@@ -143,7 +159,9 @@ if TYPE_CHECKING:
         ExportError,
         LoadError,
         RecipeError,
+        SettingsError,
         TaskError,
+        TrainingError,
         UnsupportedError,
         VerificationError,
     )
@@ -162,6 +180,12 @@ if TYPE_CHECKING:
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .recover.finetune import finetune
+    from .recover.hold import hold
+    from .recover.loop import Training
+    from .recover.recalibrate import recalibrate
+    from .recover.schedules import schedules
+    from .recover.settings import Settings
     from .studies.error_based import ErrorPruning, prune_by_error
     from .studies.joint_map import joint_cells, joint_map
     from .studies.sensitivity import sensitivity
