@@ -17,6 +17,7 @@ from ..compress.plan import Plan
 from ..core.report import Figure
 from .chunk import Chunk
 from .engine import Engine
+from .intervals import Within
 from .metrics import Table
 from .runners import Run, Runner
 from .seen import Work
@@ -54,11 +55,14 @@ class _Columns:
     def __init__(self) -> None:
         self.parts: list[dict[str, Tensor]] = []
         self.n = 0
+        self._tables: dict[int, Table] = {}
 
     def table(self, n: int) -> Table:
-        if len(self.parts) > 1:
-            self.parts = [{key: torch.cat([one[key] for one in self.parts]) for key in self.parts[0]}]
-        return Table({key: column[:n] for key, column in self.parts[0].items()})
+        if n not in self._tables:
+            if len(self.parts) > 1:
+                self.parts = [{key: torch.cat([one[key] for one in self.parts]) for key in self.parts[0]}]
+            self._tables = {n: Table({key: column[:n] for key, column in self.parts[0].items()})}
+        return self._tables[n]
 
 
 class Scan:
@@ -120,24 +124,25 @@ class Scan:
     def _second_look(self, digest: str) -> int:
         """Of a plan that was looked at for the first time."""
         n, total = self.columns[digest].n, self.data.total
-        before, after = (self.columns[d].table(n) for d in (self.base.digest, digest))
-        change = self.run.metrics.changes(before, after, self.split, last(total))[self.metric]
+        change = self._main(digest, last(total))[2]
         assert change.low is not None and change.high is not None and self.tolerance is not None
         return second_look(change.high - change.low, n, total, self.tolerance)
+
+    def _main(self, digest: str, within: Within | None = None) -> tuple[str, Figure, Figure]:
+        """The main metric of a plan on what was seen of it, and its change."""
+        n = self.columns[digest].n
+        before, after = (self.columns[d].table(n) for d in (self.base.digest, digest))
+        return self.run.metrics.main(before, after, self.split, within)
 
     def estimate(self, digest: str) -> Estimate:
         """What is known of a plan; at least one chunk was seen."""
         n = self.columns[digest].n
         key = (digest, n)
         if key not in self._estimates:
-            metrics, table = self.run.metrics, self.columns[digest].table(n)
-            before = self.columns[self.base.digest].table(n)
-            values = metrics.figures(table, self.split)
-            self.metric = main = next(iter(values))
-            change = metrics.changes(before, table, self.split)[main]
-            sharp = change if n >= self.data.total else metrics.changes(before, table, self.split, look(self.data.total, n))[main]
+            self.metric, value, change = self._main(digest)
+            sharp = change if n >= self.data.total else self._main(digest, look(self.data.total, n))[2]
             within = None if sharp.low is None or sharp.high is None else (sharp.low, sharp.high)
-            self._estimates[key] = Estimate(digest, n, self.data.total, values[main], change, within)
+            self._estimates[key] = Estimate(digest, n, self.data.total, value, change, within)
         return self._estimates[key]
 
     @torch.inference_mode()
