@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,7 +22,19 @@ from ..onnx_own import write as write_own
 from ..session import open_session
 from . import Exporter, Written, registry
 
+_flag = threading.Lock()
 LARGEST = 2 << 30  # bytes; a protobuf file holds no more
+
+
+@contextmanager
+def _exporting() -> Iterator[None]:
+    """A forward that asks ``torch.compiler.is_exporting()`` goes the way here that the exporter will take."""
+    with _flag:
+        torch.compiler._is_exporting_flag = True
+        try:
+            yield
+        finally:
+            torch.compiler._is_exporting_flag = False
 
 
 @registry.register("onnx")
@@ -36,9 +51,13 @@ class Onnx(Exporter):
     filename = "model.onnx"
     tolerance = 1e-4
 
+    def __init__(self) -> None:
+        self.own = False  # whether the subject came as an ONNX file
+
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         from ..onnx_graph import strip, to_onnx
 
+        self.own = isinstance(module, OnnxModule)
         if plan.inputs:
             accepted = "onnx-int8, safetensors" if "onnx-int8" in registry else "safetensors"
             raise ExportError(
@@ -61,7 +80,7 @@ class Onnx(Exporter):
                 )
             )
         call = calls(subject, module, (2,))[0]
-        with Decisions() as seen:
+        with Decisions() as seen, _exporting():
             call(module)
         if found := [
             *(where for where, _ in seen.made),
@@ -92,6 +111,9 @@ class Onnx(Exporter):
             found = session.run(None, {name: given[name].numpy() for name in inputs})
             worst = max(worst, difference(tensors(call(module)), [torch.from_numpy(one) for one in found]))
         return worst
+
+    def loaded(self, folder: Path) -> nn.Module:
+        return opened(folder / self.filename, self.own)
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
         call = calls(subject, module, (2,))[0]
