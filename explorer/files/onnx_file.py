@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..core.errors import LoadError, cause
 from ..core.message import Message, say
-from ..export.onnx_tensors import FLOATS, by_name, to_proto
+from ..export.onnx_tensors import FLOATS, by_name, check_model, to_proto
 from ..models.onnx_graph import TYPES, OnnxGraph
 from ..models.onnx_layout import Place, numel
 from ..models.onnx_module import OnnxModule
@@ -107,7 +107,7 @@ def module_of(data: bytes, read: tensors.Bytes, path: Path, within: Limits) -> O
     _fill(plain, {name: value for name, value in values.items() if name not in held})
     _fill(model, {name: value for name, value in values.items() if name not in held})
     lift(plain, places)
-    onnx.checker.check_model(plain)
+    check_model(plain)
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     seconds, memory = (SECONDS, MEMORY) if stranger else (None, None)
     graph = OnnxGraph(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 
-import onnx
 import safetensors.torch
 
 from ..compress.apply import compress
 from ..core.recipe import Recipe
 from ..export.onnx_own import filled
+from ..export.onnx_tensors import check_model
 from ..export.spec import tensors
 from ..models.onnx_module import OnnxModule
 from ..models.subject import Subject
@@ -21,7 +21,7 @@ def compressed_graph(subject: Subject, recipe: Recipe) -> bytes | None:
     if not isinstance(module, OnnxModule) or sum(t.numel() * t.element_size() for t in module.held().values()) > 1 << 30:
         return None
     model = filled(module)
-    onnx.checker.check_model(model)
+    check_model(model)
     return bytes(model.SerializeToString())
 
 

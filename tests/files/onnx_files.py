@@ -17,7 +17,11 @@ from torch import Tensor, nn
 class Conv(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.norm, self.up = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 3, 2, 2)
+        self.conv1, self.norm, self.up = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ConvTranspose2d(4, 3, 2, 2),
+        )
         self.fc = nn.Linear(3 * 16 * 16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +35,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(12, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.rnn(x)[0][:, -1])
+        return self.head(self.rnn(x)[0].mean(1))
 
 
 class Attending(nn.Module):
@@ -74,7 +78,9 @@ def inputs(kind: str, n: int = 40) -> Tensor:
     return torch.randn(n, *shape, generator=made)
 
 
-def exported(kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True, dynamo: bool = False) -> onnx.ModelProto:
+def exported(
+    kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True, dynamo: bool = False
+) -> onnx.ModelProto:
     """By torch's older exporter, which writes every opset to 20; or by the newer one."""
     module, x, buffer = net(kind), inputs(kind, 3), io.BytesIO()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -82,7 +88,9 @@ def exported(kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True
         warnings.simplefilter("ignore")
         if dynamo:
             shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
-            made = torch.onnx.export(module, (x,), dynamo=True, opset_version=opset, input_names=["x"], dynamic_shapes=shapes, verbose=False)
+            made = torch.onnx.export(
+                module, (x,), dynamo=True, opset_version=opset, input_names=["x"], dynamic_shapes=shapes, verbose=False
+            )
             return made.model_proto
         torch.onnx.export(
             module, (x,), buffer, dynamo=False, opset_version=opset, input_names=["x"], output_names=["y"], do_constant_folding=fold,
@@ -93,7 +101,10 @@ def exported(kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True
 
 def constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same with every initializer in a Constant node."""
-    held = [helper.make_node("Constant", [], [one.name], f"c{i}", value=one) for i, one in enumerate(model.graph.initializer)]
+    held = [
+        helper.make_node("Constant", [], [one.name], f"c{i}", value=one)
+        for i, one in enumerate(model.graph.initializer)
+    ]
     nodes = [*held, *model.graph.node]
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -118,7 +129,9 @@ def halved(model: onnx.ModelProto, inputs_too: bool = True) -> onnx.ModelProto:
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
-                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype("float16"), attribute.t.name))
+                attribute.t.CopyFrom(
+                    numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype("float16"), attribute.t.name)
+                )
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
     for value in [*model.graph.input, *model.graph.output]:
