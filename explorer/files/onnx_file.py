@@ -27,6 +27,7 @@ from .protobuf import Walk
 
 SECONDS = 60  # of one run on a shared server
 MEMORY = 2 << 30  # bytes of a run's values there
+EXPORTED = "model.onnx"
 SMALL = 16  # entries up to which a tensor stays in the graph where the file's constants are kept apart
 
 
@@ -52,6 +53,7 @@ def read_onnx(path: Path, within: Limits) -> OnnxModule:
 
 
 def _only(where: Path, found: list[Any]) -> Any:
+    found = [one for one in found if str(one).rpartition("/")[2] == EXPORTED] or found  # other formats lie beside it
     if len(found) != 1:
         raise LoadError(say("{path}: {count} ONNX files in it; accepted: one", path=where, count=len(found)))
     return found[0]

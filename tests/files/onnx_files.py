@@ -82,16 +82,22 @@ def exported(
     kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True, dynamo: bool = False
 ) -> onnx.ModelProto:
     """By torch's older exporter, which writes every opset to 20; or by the newer one."""
-    module, x, buffer = net(kind), inputs(kind, 3), io.BytesIO()
+    return written(net(kind), inputs(kind, 3), opset, dynamic, fold, dynamo)
+
+
+def written(
+    module: nn.Module, x: Tensor, opset: int, dynamic: bool = True, fold: bool = True, dynamo: bool = False
+) -> onnx.ModelProto:
+    """A module as ONNX, its input x, its output y."""
+    buffer = io.BytesIO()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         if dynamo:
             shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
-            made = torch.onnx.export(
+            return torch.onnx.export(
                 module, (x,), dynamo=True, opset_version=opset, input_names=["x"], dynamic_shapes=shapes, verbose=False
-            )
-            return made.model_proto
+            ).model_proto
         torch.onnx.export(
             module, (x,), buffer, dynamo=False, opset_version=opset, input_names=["x"], output_names=["y"], do_constant_folding=fold,
             dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}} if dynamic else None,

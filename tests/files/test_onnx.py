@@ -261,6 +261,8 @@ def test_an_exported_file_is_the_same_graph_with_other_weights(kind: str, tmp_pa
     assert {n: p.tolist() for n, p in again.module.named_parameters()} == {
         n: p.tolist() for n, p in module.named_parameters()
     }
+    for whole in (bundle.folder, bundle.zip_path):  # its safetensors file holds weights alone
+        assert subject_of(whole, kind).card["format"] == "ONNX"
     readme = (bundle.folder / "README.md").read_text(encoding="utf-8")
     assert '{"x": x}' in readme
 
