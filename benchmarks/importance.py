@@ -1,6 +1,6 @@
 """What the fused pass costs: in forward passes, beside one forward and backward, and beside a pass for every criterion.
 
-python benchmarks/importance.py [NAMES]        1,024 training samples, one thread, CPU seconds, the best of three
+python benchmarks/importance.py [NAMES]        1,024 training samples, one thread, CPU seconds, the best of five in turns
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ LOOK = Look(device="cpu")
 GRADIENT, ACTIVATION = 5, 4  # gradient, snip, taylor, movement, relevance; activation, variance, apoz, wanda
 
 
-def best(run: Callable[[], object], repeats: int = 3) -> float:
-    """CPU seconds of the fastest run after one to warm up: other processes do not count."""
-    run()
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
-        run()
-        times.append(time.process_time() - began)
-    return min(times)
+def best(*runs: Callable[[], object], repeats: int = 5) -> list[float]:
+    """CPU seconds of the fastest of each, in turns, after one to warm up: other processes do not count, and slow down all alike."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats + 1):
+        for run, found in zip(runs, times, strict=True):
+            began = time.process_time()
+            run()
+            found.append(time.process_time() - began)
+    return [min(found[1:]) for found in times]
 
 
 def forward(subject: Subject) -> None:
@@ -73,8 +73,6 @@ def row(name: str) -> str:
     """One line of the table."""
     subject = load(name)
     assert subject.layers and probe(subject).problem is None
-    once, both, seen = (best(lambda run=run: run(subject)) for run in (forward, backward, hooked))  # type: ignore[misc]
-    fused = best(lambda: gather(subject, LOOK))
     missing = [n for n in probe(subject).watched if n not in gather(subject, LOOK).squared]
 
     def squares() -> None:
@@ -82,7 +80,10 @@ def row(name: str) -> str:
         if missing:
             squared_gradients(subject, missing, LOOK)
 
-    fisher = best(squares) if missing else 0.0
+    once, both, seen, fused = best(
+        lambda: forward(subject), lambda: backward(subject), lambda: hooked(subject), lambda: gather(subject, LOOK)
+    )
+    [fisher] = best(squares, repeats=1) if missing else [0.0]
     apart = GRADIENT * both + ACTIVATION * seen
     return f"{name:16} {once:8.3f} {both / once:10.1f} {fused / once:8.1f} {fused / both:10.2f} {apart / fused:9.1f} {fisher / once:8.1f}"
 

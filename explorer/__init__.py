@@ -45,8 +45,17 @@ _PUBLIC = {
     "Explanation": "explorer.core.explanation",
     "joint_map": "explorer.studies.joint_map",
     "joint_cells": "explorer.studies.joint_map",
+    "file_statistics": "explorer.files.statistics",
+    "file_thresholds": "explorer.files.statistics",
+    "compare_files": "explorer.files.differences",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
+    "finetune": "explorer.recover.finetune",
+    "recalibrate": "explorer.recover.recalibrate",
+    "hold": "explorer.recover.hold",
+    "schedules": "explorer.recover.schedules",
+    "Settings": "explorer.recover.settings",
+    "Training": "explorer.recover.loop",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
     "LoadError": "explorer.core.errors",
@@ -56,6 +65,8 @@ _PUBLIC = {
     "VerificationError": "explorer.core.errors",
     "ExportError": "explorer.core.errors",
     "Cancelled": "explorer.core.errors",
+    "SettingsError": "explorer.core.errors",
+    "TrainingError": "explorer.core.errors",
 }
 _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
 __all__ = [
@@ -72,12 +83,17 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Report",
+    "Settings",
+    "SettingsError",
     "Subject",
     "Suggestion",
     "Task",
     "TaskError",
+    "Training",
+    "TrainingError",
     "UnsupportedError",
     "VerificationError",
+    "compare_files",
     "compress",
     "criteria",
     "criterion",
@@ -85,7 +101,11 @@ __all__ = [
     "explain",
     "export",
     "exporters",
+    "file_statistics",
+    "file_thresholds",
+    "finetune",
     "gate_importance",
+    "hold",
     "importance",
     "joint_cells",
     "joint_map",
@@ -97,8 +117,10 @@ __all__ = [
     "prune_by_error",
     "quantization_error",
     "quantizers",
+    "recalibrate",
     "resolve",
     "samples",
+    "schedules",
     "sensitivity",
     "stream",
     "suggest",
@@ -137,7 +159,9 @@ if TYPE_CHECKING:
         ExportError,
         LoadError,
         RecipeError,
+        SettingsError,
         TaskError,
+        TrainingError,
         UnsupportedError,
         VerificationError,
     )
@@ -149,11 +173,19 @@ if TYPE_CHECKING:
     from .export.bundle import export
     from .export.exporters import exporters
     from .export.files import load_exported, load_packed
+    from .files.differences import compare_files
     from .files.load import load
+    from .files.statistics import file_statistics, file_thresholds
     from .measure.explain import explain
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .recover.finetune import finetune
+    from .recover.hold import hold
+    from .recover.loop import Training
+    from .recover.recalibrate import recalibrate
+    from .recover.schedules import schedules
+    from .recover.settings import Settings
     from .studies.error_based import ErrorPruning, prune_by_error
     from .studies.joint_map import joint_cells, joint_map
     from .studies.sensitivity import sensitivity

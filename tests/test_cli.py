@@ -110,8 +110,8 @@ def test_as_a_process_with_a_terminal_that_is_not_utf8(recipe: Path, tmp_path: P
 
 def test_the_readmes_commands_are_accepted() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    found = [line.split()[3:] for line in lines if line.strip().startswith("python -m explorer ")]
-    assert {arguments[0] for arguments in found} == {"samples", "inspect", "evaluate", "export"}
+    found = [line.partition("#")[0].split()[3:] for line in lines if line.strip().startswith("python -m explorer ")]
+    assert {arguments[0] for arguments in found} == {"samples", "inspect", "compare", "evaluate", "export"}
     commands = get_command(app).commands  # type: ignore[attr-defined]
     for name, *arguments in found:
         commands[name].make_context(name, arguments)  # parses, runs nothing; what is missing or unknown raises
@@ -129,20 +129,44 @@ def test_inspect_of_a_file_and_of_one_that_is_refused(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "error: " in result.stderr and "torch.nn.modules.linear.Linear" in result.stderr
 
 
-def test_inspect_of_a_large_file_reads_its_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inspect_of_a_large_file_streams_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from explorer import cli
+    from explorer import cli_files
 
-    save_file(
-        {"a.weight": torch.zeros(64, 32, dtype=torch.bfloat16), "ids": torch.arange(5)}, tmp_path / "a.safetensors"
-    )
-    monkeypatch.setattr(cli, "LARGE", 1000)
-    monkeypatch.setattr("explorer.files.load.load", lambda *_: pytest.fail("the weights were read"))
+    weight = torch.zeros(64, 32, dtype=torch.bfloat16)
+    weight[:16] = 0.5
+    save_file({"a.weight": weight, "ids": torch.arange(5)}, tmp_path / "a.safetensors")
+    monkeypatch.setattr("explorer.files.load.load", lambda *_: pytest.fail("the file was loaded"))
+    result = run("inspect", tmp_path / "a.safetensors", "--header")
+    assert result.exit_code == 0 and "BF16" in result.output and "no weight was read" in result.output
+    assert "counted: 2 tensors, 2,048 floating entries, 4,136 bytes\n" in result.output
+    monkeypatch.setattr(cli_files, "LARGE", 1000)
     result = run("inspect", tmp_path / "a.safetensors")
+    assert result.exit_code == 0 and "75.00 %" in result.output and "0.5" in result.output
+    assert "counted: 2 tensors, 2,048 floating entries, 4,136 bytes, sparsity 75.00 %" in result.output
+    result = run("inspect", "bikes-mlp", "--header")
+    assert result.exit_code == 2 and "accepted: .safetensors" in result.stderr
+
+
+def test_compare_says_what_differs(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    a = {"same": torch.ones(3), "w": torch.ones(4, 5), "gone": torch.ones(1), "turned": torch.ones(2, 3)}
+    b = {"same": torch.ones(3), "w": torch.ones(4, 5) * 1.25, "new": torch.ones(1), "turned": torch.ones(3, 2)}
+    for tensors, name in ((a, "a"), (b, "b")):
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+    result = run("compare", tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert result.exit_code == 0, result.output
     assert (
-        result.exit_code == 0
-        and "BF16" in result.output
-        and "counted: 2 tensors, 2,048 floating entries, 4,136 bytes" in result.output
+        "0.25" in result.output
+        and "1.000000" in result.output
+        and "2x3" in result.output
+        and "same" not in result.output
     )
+    assert all(f"1 {state}" in result.output for state in ("equal", "changed", "other shape", "only in a", "only in b"))
+    assert "same" in run("compare", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--all").output
+    result = run("compare", tmp_path / "a.safetensors", tmp_path / "c.safetensors")
+    assert result.exit_code == 2 and "no such file" in result.stderr

@@ -97,22 +97,17 @@ class Watch(TorchFunctionMode):
         self._by.setdefault(tap.name, []).append(tap)
 
     def _recurrence(
-        self,
-        mode: str,
-        act: str,
-        gates: Tensor,
-        _packed: None,
-        time: int,
-        state: list[Tensor],
-        weight: Tensor,
-        bias: Any,
+        self, mode: str, act: str, x: Tensor, _packed: None, time: int, state: list[Tensor], own: dict[str, Tensor]
     ) -> Any:
-        """All steps of a recurrent layer, as one product."""
-        tap = Tap(self.names.get(id(weight), ""), "linear", gates, (), steps=True)
-        gates = gates.transpose(0, 1) if time else gates
-        out, final = run(tap, tap.name in self.back, mode, act, gates, state, weight, bias)
-        if tap.name:
-            self._add(tap)
+        """A direction of a recurrent layer: two products, of all its steps."""
+        x = x.transpose(0, 1) if time else x
+        names = [self.names.get(id(own[what]), "") for what in ("weight_ih", "weight_hh")]
+        taps = Tap(names[0], "linear", x, ()), Tap(names[1], "linear", x, ())
+        follow = names[0] in self.back and x.requires_grad, names[1] in self.back
+        out, final = run(taps, follow, mode, act, x, state, own)
+        for tap in taps:
+            if tap.name:
+                self._add(tap)
         return out.transpose(0, 1) if time else out, final
 
 

@@ -44,6 +44,11 @@ class Codes(ABC):
     def fake_quantize(self, weight: Tensor) -> Tensor:
         """Round to the levels, staying in floating point of the same dtype; a new tensor."""
 
+    def passes(self, weight: Tensor) -> Tensor | None:
+        """Where the straight-through estimator lets the gradient of the rounded weight pass: bool of its shape, False where it is
+        clipped; None for everywhere. Source: Bengio et al. 2013, arXiv 1308.3432, section 3.4; clipped as torch.fake_quantize is."""
+        return None
+
     @abstractmethod
     def levels(self, index: int = 0) -> list[float] | None:
         """The values that slice ``index`` can take, ascending; None where there are more than 256."""
@@ -86,11 +91,18 @@ class Uniform(Codes):
         codes = torch.round(wide * (1.0 / scale)).add_(zero).clamp_(self.low, self.high)
         return codes.sub_(zero).mul_(scale).to(weight.dtype)
 
-    def integers(self, weight: Tensor) -> Tensor:
+    def _unclipped(self, weight: Tensor) -> Tensor:
         scale = self.slices.spread(self.scale, weight)
         zero = self.slices.spread(self.zero_point, weight)
         wide = weight if weight.element_size() >= 4 else weight.float()
-        return torch.round(wide * (1.0 / scale)).add_(zero).clamp_(self.low, self.high).int()
+        return torch.round(wide * (1.0 / scale)).add_(zero)
+
+    def integers(self, weight: Tensor) -> Tensor:
+        return self._unclipped(weight).clamp_(self.low, self.high).int()
+
+    def passes(self, weight: Tensor) -> Tensor:
+        codes = self._unclipped(weight)
+        return (codes >= self.low) & (codes <= self.high)
 
     def dequantize(self, integers: Tensor) -> Tensor:
         return (integers - self.slices.spread(self.zero_point, integers)) * self.slices.spread(self.scale, integers)
@@ -171,6 +183,10 @@ class Float(Codes):
         if self.scale is not None:
             found = found * self.slices.spread(self.scale, weight)
         return found.to(weight.dtype)
+
+    def passes(self, weight: Tensor) -> Tensor:
+        wide = weight.float() if self.scale is None else weight.float() / self.slices.spread(self.scale, weight)
+        return wide.abs() <= torch.finfo(self.dtype).max
 
     def integers(self, weight: Tensor) -> Tensor:
         """The format's bit patterns, as unsigned numbers."""

@@ -10,6 +10,7 @@ from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.rules import Quantize
 from .codes import Codes
+from .grid import settled
 from .quantizers import registry
 from .slices import slices_of
 
@@ -44,4 +45,4 @@ def fit_weight(layer: str, kind: str, weight: Tensor, axis: int, rule: Quantize)
             say("{layer}: its weights hold NaN or infinity; accepted for quantization: finite weights", layer=layer)
         )
     slices = slices_of(layer, kind, tuple(weight.shape), axis, rule.granularity, rule.group_size)
-    return registry[rule.quantizer]().fit(weight, rule.bits, rule.scheme, slices)
+    return settled(weight, registry[rule.quantizer]().fit(weight, rule.bits, rule.scheme, slices))

@@ -14,6 +14,23 @@ def ordered(rows: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(rows == 0, torch.inf, rows.double()).sort(1).values, (rows != 0).sum(1)
 
 
+def levels_of(values: Tensor, count: Tensor, k: int) -> Tensor | None:
+    """[slices, k]: the different values of each slice, ascending, the last repeated; None where a slice has more than k.
+
+    values, count: of :func:`ordered`.
+    """
+    real = torch.arange(values.shape[1], device=values.device) < count[:, None]
+    first = real & torch.nn.functional.pad(values[:, 1:] != values[:, :-1], (1, 0), value=True)
+    place = first.cumsum(1) - 1
+    if int(place[:, -1:].max() if place.numel() else 0) >= k:
+        return None
+    last = values.gather(1, (count - 1).clamp(min=0)[:, None])
+    found = torch.where(count[:, None] > 0, last, torch.zeros_like(last)).repeat(1, k)
+    row, column = first.nonzero(as_tuple=True)
+    found[row, place[row, column]] = values[row, column]
+    return found
+
+
 def linear(values: Tensor, count: Tensor, k: int) -> Tensor:
     """[slices, k]: centers evenly spaced from the least to the largest value."""
     first, last = _ends(values, count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..models.device import precise
 from .codes import Uniform
 from .slices import Slices
 
@@ -55,6 +56,14 @@ def quantile(rows: Tensor, q: float) -> Tensor:
     first, second = (ordered.gather(1, index[:, None])[:, 0] for index in (below, above))
     found = first + (second - first) * part
     return torch.where(count > 0, found, torch.zeros_like(found))
+
+
+def mean(sizes: Tensor, taken: Tensor) -> Tensor:
+    """[slices]: the mean of the entries of each row that are taken; 0 where none is. Summed in float64, so that the mean of equal values
+    is that value, and what was quantized is not changed by being quantized again."""
+    wide = sizes.to(precise(sizes.device)).double()
+    total = (wide * taken.to(wide.device)).sum(1) / taken.to(wide.device).sum(1).clamp(min=1)
+    return total.float().to(sizes.device)
 
 
 FACTORS = torch.linspace(1.0, 0.01, 100).tolist()  # of the largest size: the thresholds that a search tries

@@ -45,6 +45,14 @@ class ExportError(ExplorerError, RuntimeError):
     """An artefact that could not be written."""
 
 
+class SettingsError(ExplorerError, ValueError):
+    """Settings of a training that cannot mean anything, or nothing for this model and task."""
+
+
+class TrainingError(ExplorerError, RuntimeError):
+    """A training that cannot go on: a loss that is no number, a batch that does not fit."""
+
+
 class Cancelled(ExplorerError):
     """The caller's ``cancel()`` said so between two chunks of work."""
 

@@ -18,10 +18,12 @@ _numbers = itertools.count()
 
 @dataclass(eq=False)
 class Request:
-    """One evaluation of one user. preview: somebody waits for it with a hand on the mouse."""
+    """One evaluation of one user. preview: somebody waits for it with a hand on the mouse. background: work of minutes, such as a
+    training, which gives way to everything else between two of its steps."""
 
     user: Hashable
     preview: bool
+    background: bool = False
     number: int = field(default_factory=lambda: next(_numbers))
     started: bool = False
     superseded: bool = False
@@ -29,7 +31,9 @@ class Request:
 
     @property
     def rank(self) -> int:
-        """0 for a preview that runs, 1 for one that waits, 2 for a full evaluation, which goes chunk by chunk."""
+        """0 for a preview that runs, 1 for one that waits, 2 for a full evaluation, which goes chunk by chunk, 3 in the background."""
+        if self.background:
+            return 3
         return (0 if self.started else 1) if self.preview else 2
 
 
@@ -44,9 +48,11 @@ class DeviceQueue:
         self._newest: dict[Hashable, Request] = {}
 
     @contextmanager
-    def request(self, user: Hashable, preview: bool) -> Iterator[Request]:
-        """An evaluation from its start to its end; an older one of the same user is superseded. user None: nobody's."""
-        mine = Request(user, preview)
+    def request(self, user: Hashable, preview: bool, background: bool = False) -> Iterator[Request]:
+        """An evaluation from its start to its end; an older one of the same user is superseded. user None: nobody's. In the
+        background nothing is superseded."""
+        mine = Request(user, preview, background)
+        user = None if background else user
         with self._free:
             older = self._newest.get(user) if user is not None else None
             if user is not None:

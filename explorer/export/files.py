@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from ..core.errors import LoadError, cause
 from ..core.message import say
+from .names import PACKED, REASON_KEY, SPEC_KEY, WEIGHTS
 from .packing import container
 from .rebuild import parse, rebuild
 
-WEIGHTS, PACKED = "model.safetensors", "model.packed"
-SPEC_KEY, REASON_KEY = "explorer.spec", "explorer.no_spec"
 LIMIT = 16 << 30  # bytes that a zip may unpack to
 HEADER_LIMIT = 64 << 20
 

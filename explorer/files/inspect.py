@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import kinds
-from .header import Header, read_header
-from .limits import OWN, Limits
-from .load import INDEX, shards
+import pandas as pd
+
+from .header import Entry
+from .limits import Limits
+from .sources import Checkpoint, checkpoint, is_streamed
 
 
-def headers(path: Path, least: int = 0, limits: Limits = OWN) -> list[Header] | None:
-    """The headers of a safetensors file, or of all shards of a folder with an index, of at least ``least`` bytes; None for
+def streamed(path: Path, least: int = 0, limits: Limits | None = None) -> Checkpoint | None:
+    """The checked headers of a safetensors file, or of all shards of a folder with an index, of at least ``least`` bytes; None for
     anything else. Raises :class:`LoadError` for a damaged one."""
-    if path.is_dir():
-        if not (path / INDEX).is_file():
-            return None
-        files = shards(path / INDEX, limits)
-    elif path.suffix.lower() == ".json" and path.name == INDEX:
-        files = shards(path, limits)
-    elif path.is_file() and path.stat().st_size and kinds.kind_of(path, limits) == kinds.SAFETENSORS:
-        files = [path]
-    else:
+    if not path.exists() or not is_streamed(path, limits):
         return None
-    if sum(file.stat().st_size for file in files) < least:
-        return None
-    return [read_header(file, limits) for file in files]
+    found = checkpoint(path, limits)
+    return found if found.bytes >= least else None
+
+
+def headers(found: Checkpoint) -> pd.DataFrame:
+    """Columns: tensor, dtype, shape, entries, bytes."""
+    return pd.DataFrame([header_row(entry) for entry in found.entries.values()])
+
+
+def header_row(entry: Entry) -> dict[str, object]:
+    """What the header says of a tensor."""
+    return {
+        "tensor": entry.name, "dtype": entry.dtype, "shape": entry.shape, "entries": entry.numel, "bytes": entry.stop - entry.start,
+    }  # fmt: skip

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 
+from ..export.names import MAGIC, WEIGHTS
+from ..export.names import PACKED as PACKED_WEIGHTS
 from .archive import Archive, opened
 from .limits import Limits, check_size
 
-EXPORT, SAFETENSORS, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
+EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT, HUGGINGFACE = (
     "export",
     "safetensors",
+    "packed",
     "pt2",
     "checkpoint",
     "pickle",
     "torchscript",
+    "huggingface",
 )
 KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
 )  # fmt: skip
-WEIGHTS = "model.safetensors"
 ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")  # that can follow the version
 
 
@@ -28,7 +33,10 @@ def kind_of(path: Path, limits: Limits) -> str:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return TENSORFLOW
-        if not (path / WEIGHTS).exists() and any(path.glob("*.onnx")):
+        names = {one.name for one in path.iterdir()}
+        if hugging(names):
+            return HUGGINGFACE
+        if WEIGHTS not in names and any(name.endswith(".onnx") for name in names):
             return ONNX
         return EXPORT
     size = check_size(path, limits.file)
@@ -37,6 +45,8 @@ def kind_of(path: Path, limits: Limits) -> str:
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         with opened(path, limits) as archive:
             return kind_of_zip(archive)
+    if start.startswith(MAGIC):
+        return PACKED
     if start.startswith(b"\x89HDF\r\n"):
         return HDF5
     if start.startswith(b"GGUF"):
@@ -57,6 +67,12 @@ def kind_of(path: Path, limits: Limits) -> str:
     if start[:1] == b"\x08" and start[1:2] < b"\x20" and start[2:3] in ONNX_FIELDS or path.suffix.lower() == ".onnx":
         return ONNX
     return SAFETENSORS if path.suffix.lower() == ".safetensors" else UNKNOWN
+
+
+def hugging(names: Collection[str]) -> bool:
+    """Whether a config lies beside weights, as in a Hugging Face model's folder."""
+    weights = r"(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?"
+    return "config.json" in names and any(re.fullmatch(weights, name) for name in names)
 
 
 def tarfile_header(start: bytes) -> bool:
@@ -86,7 +102,9 @@ def kind_of_zip(archive: Archive) -> str:
         return TORCHSCRIPT
     if "data.pkl" in last:
         return CHECKPOINT
-    if WEIGHTS in last:
+    if hugging(last):
+        return HUGGINGFACE
+    if WEIGHTS in last or PACKED_WEIGHTS in last:
         return EXPORT
     if any(name.lower().endswith(".onnx") for name in last):
         return ONNX

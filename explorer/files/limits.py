@@ -51,6 +51,13 @@ def limits() -> Limits:
     return STRANGERS if shared() else OWN
 
 
+def no_paths(path: str | Path) -> Path:
+    """The path, where files may be opened by path. Raises :class:`LoadError` on a shared server."""
+    if shared():
+        raise LoadError(say("{path}: files are not opened by path on a shared server; upload it", path=Path(path).name))
+    return Path(path)
+
+
 def check_size(path: Path, most: int) -> int:
     """The file's bytes. Raises :class:`LoadError` for none, too many, or what is no plain file."""
     if not path.is_file():

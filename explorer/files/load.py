@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..core.errors import LoadError, cause, near
 from ..core.message import Message, say
-from ..export.files import REASON_KEY, SPEC_KEY
+from ..export.names import MAGIC, PACKED, REASON_KEY, SPEC_KEY
 from ..export.rebuild import parse, rebuild
 from ..models.samples import load as load_sample
 from ..models.samples import samples
@@ -25,37 +25,47 @@ from ..models.task import Task
 from . import kinds
 from .archive import opened
 from .child import probe
-from .header import Header, parse_header, read_header
-from .limits import Limits, limits, parse_json, shared
+from .header import parse_header, read_header
+from .huggingface import read_huggingface
+from .index import INDEX, read_index
+from .limits import Limits, limits, no_paths, shared
+from .packed import read_packed
 from .pickles import read_checkpoint
 from .program import read_program
 from .refused import refuse_kind
 from .state import State, state_of
 from .weights import weights_only
 
-INDEX = "model.safetensors.index.json"
 FORMATS = {
     kinds.EXPORT: "export", kinds.SAFETENSORS: "safetensors", kinds.PT2: "torch.export", kinds.CHECKPOINT: "torch.save",
+    kinds.PACKED: "packed export",
     kinds.ONNX: "ONNX",
+    kinds.HUGGINGFACE: "Hugging Face",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What a file holds. forward: whether the module can be run, or has weights only. notes: what a reader must know."""
+    """What a file holds. forward: whether the module can be run, or has weights only. notes: what a reader must know.
+
+    card: more for the subject's card. "reader": how texts become a language model's inputs; "files": what its own format
+    keeps beside the weights.
+    """
 
     module: nn.Module
     kind: str
     forward: bool
     notes: tuple[Message, ...] = field(default=())
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(source: str | Path, task: Task | None = None, *, name: str | None = None) -> Subject:
     """A subject: a bundled sample model by name, or a model file by path. Nothing in a file is executed.
 
-    source: a name from ``samples()``; or the path of an export (folder, zip, model.safetensors), a .safetensors or sharded
-    checkpoint, a torch.export program (.pt2), an .onnx file (or a folder or zip with its external data), or a state dict of torch.save
-    (.pt, .pth, .bin). task: what the model is judged
+    source: a name from ``samples()``; or the path of an export (folder, zip, model.safetensors, model.packed), a Hugging Face
+    model (folder or zip, with ``pip install transformers``), a .safetensors or sharded checkpoint, a torch.export program (.pt2),
+    an .onnx file (or a folder or zip with its external data), or a state dict of torch.save (.pt, .pth, .bin). task: what the
+    model is judged
     on, for example ``Task.agreement(inputs)``; without one, and for a plain state dict always, what needs a forward pass
     says so, and everything else works. Repeated calls give the same subject of a sample, and a new one of a file.
     Raises :class:`LoadError`, with the reason and, for formats that are refused, the lines that convert them.
@@ -66,9 +76,7 @@ def load(source: str | Path, task: Task | None = None, *, name: str | None = Non
     path = Path(source)
     if isinstance(source, str) and not path.exists() and "/" not in source and "\\" not in source and not path.suffix:
         raise LoadError(say("no sample model {name!r}; {hint}", name=source, hint=near(source, samples())))
-    if shared():
-        raise LoadError(say("{path}: files are not opened by path on a shared server; upload it", path=path.name))
-    return subject_of(path, task, name=name)
+    return subject_of(no_paths(path), task, name=name)
 
 
 def load_upload(path: Path, task: Task | None = None, *, name: str | None = None) -> Subject:
@@ -113,6 +121,8 @@ def open_model(path: Path, within: Limits) -> Opened:
     """The module of a file, whatever its suffix says. Raises :class:`LoadError`."""
     if not path.exists():
         raise LoadError(say("{path}: no such file; accepted: a file, or a name from explorer.samples()", path=path))
+    if path.name == INDEX:
+        path = path.parent
     try:
         kind = kinds.kind_of(path, within)
         if kind == kinds.PT2:
@@ -122,10 +132,18 @@ def open_model(path: Path, within: Limits) -> Opened:
         if kind == kinds.CHECKPOINT:
             return _plain(state_of(read_checkpoint(path, within), path), path, kind)
         if kind == kinds.SAFETENSORS:
-            return _of_safetensors(read_header(path, within), _tensors(path), path, kind)
-        if kind == kinds.EXPORT:
-            found = _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
-            return found if found.forward or not _beside(path, within) else _of_onnx(path, within)
+            return _of_export(read_header(path, within).metadata, _tensors(path), path, kind)
+        if kind == kinds.PACKED:
+            tensors, metadata = read_packed(path, within)
+            return _of_export(metadata, tensors, path, kind)
+        if kind == kinds.HUGGINGFACE and (found := read_huggingface(path, within)) is not None:
+            more = {"reader": found.reader, "files": found.files}
+            if found.module is not None:
+                return Opened(found.module, kind, True, found.notes, more)
+            return _plain(state_of(found.tensors, path), path, kind, found.notes)
+        if kind in (kinds.EXPORT, kinds.HUGGINGFACE):
+            plain = _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
+            return plain if plain.forward or not _beside(path, within) else _of_onnx(path, within)
     except LoadError:
         raise
     except (OSError, MemoryError, RecursionError) as error:
@@ -160,19 +178,18 @@ def _tensors(source: Path | bytes, where: object = None) -> dict[str, Tensor]:
         ) from None
 
 
-def _of_safetensors(header: Header, tensors: dict[str, Tensor], path: Path, kind: str) -> Opened:
-    if SPEC_KEY not in header.metadata:
-        why = header.metadata.get(REASON_KEY)
+def _of_export(metadata: Mapping[str, str], tensors: dict[str, Tensor], path: Path, kind: str) -> Opened:
+    """A module where the metadata hold what rebuilds it; else the weights alone."""
+    if SPEC_KEY not in metadata:
+        why = metadata.get(REASON_KEY)
         notes = (say("exported as weights only: {why}", why=why[:500]),) if why else ()
         tied = {
-            name: kept
-            for name, kept in header.metadata.items()
-            if kept in tensors and name not in tensors and "." in name
+            name: kept for name, kept in metadata.items() if kept in tensors and name not in tensors and "." in name
         }
         return _plain(state_of(tensors | {name: tensors[kept] for name, kept in tied.items()}, path), path, kind, notes)
     try:
         with torch.no_grad():
-            return Opened(rebuild(parse(header.metadata[SPEC_KEY]), tensors), kinds.EXPORT, True)
+            return Opened(rebuild(parse(metadata[SPEC_KEY]), tensors), kinds.EXPORT, True)
     except LoadError as error:
         raise LoadError(say("{path}: {error}", path=path, error=error.message)) from None
     except Exception as error:  # a file made to break the reader is still only a file that cannot be loaded
@@ -185,67 +202,49 @@ def _plain(state: State, path: Path, kind: str, notes: tuple[Message, ...] = ())
 
 def _of_zip(path: Path, within: Limits) -> Opened:
     with opened(path, within) as archive:
-        found = [name for name in archive.members if name.rpartition("/")[2] == kinds.WEIGHTS]
+        last = {name: name.rpartition("/")[2] for name in archive.members}
+        wanted = kinds.WEIGHTS if kinds.WEIGHTS in last.values() else PACKED
+        found = [name for name in archive.members if last[name] == wanted]
         if len(found) != 1:
             raise LoadError(
                 say(
                     "{path}: the zip holds {count} files named {weights}; accepted: one",
                     path=path,
                     count=len(found),
-                    weights=kinds.WEIGHTS,
+                    weights=wanted,
                 )
             )
         data = archive.read(found[0], within.file)
+    if data.startswith(MAGIC):
+        tensors, metadata = read_packed(path, within, data)
+        return _of_export(metadata, tensors, path, kinds.EXPORT)
     header = parse_header(io.BytesIO(data), len(data), f"{path}/{found[0]}", within)
-    return _of_safetensors(header, _tensors(data, path), path, kinds.EXPORT)
+    return _of_export(header.metadata, _tensors(data, path), path, kinds.EXPORT)
 
 
 def _of_folder(folder: Path, within: Limits) -> Opened:
     """An export's folder; a checkpoint in one piece, or in shards with their index."""
     index = folder / INDEX
     if (folder / kinds.WEIGHTS).is_file():
-        return _of_safetensors(
-            read_header(folder / kinds.WEIGHTS, within), _tensors(folder / kinds.WEIGHTS), folder, kinds.EXPORT
-        )
+        header = read_header(folder / kinds.WEIGHTS, within)
+        return _of_export(header.metadata, _tensors(folder / kinds.WEIGHTS), folder, kinds.EXPORT)
     if index.is_file():
         tensors: dict[str, Tensor] = {}
-        for shard in shards(index, within):
-            read_header(shard, within)
+        for shard in read_index(index, within):
             tensors |= _tensors(shard)
         return _plain(state_of(tensors, folder), folder, kinds.SAFETENSORS)
+    if (folder / PACKED).is_file():
+        tensors, metadata = read_packed(folder / PACKED, within)
+        return _of_export(metadata, tensors, folder, kinds.EXPORT)
     raise LoadError(
-        say("{path}: neither {weights} nor {index} in this folder", path=folder, weights=kinds.WEIGHTS, index=INDEX)
+        say(
+            "{path}: neither {weights} nor {index} nor {packed} in this folder",
+            path=folder,
+            weights=kinds.WEIGHTS,
+            index=INDEX,
+            packed=PACKED,
+        )
     )
-
-
-def shards(index: Path, within: Limits) -> list[Path]:
-    """The files that the index of a sharded checkpoint names, all of them beside it. Raises :class:`LoadError`."""
-    rows = parse_json(index.read_bytes() if index.stat().st_size <= within.header else b"", str(index), within)
-    places: Any = rows.get("weight_map") if isinstance(rows, dict) else None
-    names = sorted(set(map(str, places.values()))) if isinstance(places, Mapping) else []
-    if not names or len(names) > 10_000:
-        raise LoadError(say("{path}: no weight_map with the names of shards in it", path=index))
-    for name in names:
-        place = index.parent / name
-        if (
-            Path(name).name != name
-            or not name.endswith(".safetensors")
-            or not place.is_file()
-            or not _inside(index.parent, place)
-        ):
-            raise LoadError(
-                say(
-                    "{path}: the shard {name!r}; accepted: a .safetensors file beside the index",
-                    path=index,
-                    name=name[:80],
-                )
-            )
-    return [index.parent / name for name in names]
-
-
-def _inside(folder: Path, file: Path) -> bool:
-    """Whether a file lies in the folder, or a link leads to where a model hub keeps the files of its folders."""
-    return not file.is_symlink() or file.resolve().is_relative_to(folder.resolve().parent.parent)
 
 
 def digest_of(path: Path) -> str:
@@ -269,4 +268,5 @@ def card_of(path: Path, found: Opened) -> dict[str, Any]:
         "forward": found.forward,
         "graph": found.kind == kinds.ONNX,
         "notes": found.notes,
+        **found.card,
     }

@@ -34,10 +34,14 @@ tarfile.open("model.tar").extractall("model", filter="data")
     "numpy": """import numpy, torch; from safetensors.torch import save_file
 arrays = numpy.load("weights.npz", allow_pickle=False)
 save_file({name: torch.from_numpy(arrays[name]) for name in arrays}, "model.safetensors")""",
+    "huggingface": """from transformers import AutoModel
+model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)  # runs its code: on your own machine, if you trust who made it
+explorer.open_app(explorer.Subject(model, task))  # or open its .safetensors file: weights only""",
     "unknown": SAVE_STATE,
 }
 ACCEPTED = say(
-    "an export of this package (folder, zip or .safetensors), .safetensors, .pt2, .onnx, or a state dict saved by torch.save"
+    "an export of this package (folder, zip or .safetensors), a Hugging Face model (folder or zip), .safetensors, .pt2, .onnx, "
+    "or a state dict saved by torch.save"
 )
 
 
@@ -55,28 +59,23 @@ def refusal(path: Path | str, lines: str, why: Message) -> LoadError:
     return error
 
 
+REFUSED: dict[str, tuple[str, Message]] = {  # kind: (key of LINES, why)
+    kinds.TORCHSCRIPT: (
+        "torchscript",
+        say("it is a TorchScript archive, which carries code and whose layers cannot be looked at; refused"),
+    ),
+    kinds.PICKLE: ("pickle", say("it is a pickle, which runs code when it is loaded; refused")),
+    kinds.KERAS: ("keras", say("it is a Keras model; only PyTorch models are opened")),
+    kinds.HDF5: ("keras", say("it is an HDF5 file (Keras); only PyTorch models are opened")),
+    kinds.TENSORFLOW: ("tensorflow", say("it is a TensorFlow model; only PyTorch models are opened")),
+    kinds.TFLITE: ("unknown", say("it is a TensorFlow Lite model; only PyTorch models are opened")),
+    kinds.GGUF: ("gguf", say("it is a GGUF file; its weights are packed for another engine")),
+    kinds.TAR: ("archive", say("it is a tar archive; it is not unpacked here")),
+    kinds.NUMPY: ("numpy", say("it holds NumPy arrays, which are taken as data and not as a model")),
+}
+UNKNOWN = ("unknown", say("it is of no known format; accepted: {accepted}", accepted=ACCEPTED))
+
+
 def refuse_kind(path: Path, kind: str) -> LoadError:
     """The error for a kind of file that no reader opens."""
-    if kind == kinds.TORCHSCRIPT:
-        return refusal(
-            path,
-            "torchscript",
-            say("it is a TorchScript archive, which carries code and whose layers cannot be looked at; refused"),
-        )
-    if kind == kinds.PICKLE:
-        return refusal(path, "pickle", say("it is a pickle, which runs code when it is loaded; refused"))
-    if kind == kinds.KERAS:
-        return refusal(path, "keras", say("it is a Keras model; only PyTorch models are opened"))
-    if kind == kinds.HDF5:
-        return refusal(path, "keras", say("it is an HDF5 file (Keras); only PyTorch models are opened"))
-    if kind == kinds.TENSORFLOW:
-        return refusal(path, "tensorflow", say("it is a TensorFlow model; only PyTorch models are opened"))
-    if kind == kinds.TFLITE:
-        return refusal(path, "unknown", say("it is a TensorFlow Lite model; only PyTorch models are opened"))
-    if kind == kinds.GGUF:
-        return refusal(path, "gguf", say("it is a GGUF file; its weights are packed for another engine"))
-    if kind == kinds.TAR:
-        return refusal(path, "archive", say("it is a tar archive; it is not unpacked here"))
-    if kind == kinds.NUMPY:
-        return refusal(path, "numpy", say("it holds NumPy arrays, which are taken as data and not as a model"))
-    return refusal(path, "unknown", say("it is of no known format; accepted: {accepted}", accepted=ACCEPTED))
+    return refusal(path, *REFUSED.get(kind, UNKNOWN))

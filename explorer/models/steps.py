@@ -57,10 +57,13 @@ def steps(
 
 
 def recurrence(
-    mode: str, act: str, gates: Tensor, batches: Tensor | None, time: int, state: list[Tensor], weight: Tensor, bias: Tensor | None,
-    project: Product | None = None,
-) -> Any:  # fmt: skip
-    """:func:`steps` with ``weight`` h + ``bias``. Without packed data and projections one operation to a TorchFunctionMode."""
-    if batches is None and project is None and has_torch_function((gates,)):
-        return handle_torch_function(recurrence, (gates,), mode, act, gates, batches, time, state, weight, bias)
-    return steps(mode, act, gates, batches, time, state, partial(F.linear, weight=weight, bias=bias), project)
+    mode: str, act: str, x: Tensor, batches: Tensor | None, time: int, state: list[Tensor], own: dict[str, Tensor]
+) -> Any:
+    """:func:`steps` of x with the weights and biases ``own`` of one direction. Without packed data and projections one operation
+    to a TorchFunctionMode."""
+    if batches is None and "weight_hr" not in own and has_torch_function((x,)):
+        return handle_torch_function(recurrence, (x,), mode, act, x, batches, time, state, own)
+    gates = F.linear(x, own["weight_ih"], own.get("bias_ih"))
+    product = partial(F.linear, weight=own["weight_hh"], bias=own.get("bias_hh"))
+    project = partial(F.linear, weight=own["weight_hr"]) if "weight_hr" in own else None
+    return steps(mode, act, gates, batches, time, state, product, project)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ..core.errors import LoadError
 from ..core.layers import Group, Layer
 from ..core.message import say
+from ..core.recipe import Recipe
+from ..core.training import Entry
 from .layers import find_layers, forward_order
 from .memo import Memo
 from .replica import share
@@ -29,7 +31,13 @@ class Subject:
     """A model and its task. Nothing in this package ever writes to ``module``.
 
     module: any nn.Module. task: a :class:`Task`. name: shown on screen and in exports.
+    parent: the subject that this one was made from, or None. history: how, the oldest first. recipe: of a derived subject, what it is
+    to be exported and shown with: its zeros as pruned, its levels as quantized. It changes no weight.
     """
+
+    parent: Subject | None = None
+    history: tuple[Entry, ...] = ()
+    recipe: Recipe = Recipe()
 
     def __init__(self, module: nn.Module, task: Task, name: str = "mine", card: Mapping[str, Any] | None = None) -> None:
         if not isinstance(module, nn.Module):
@@ -117,6 +125,19 @@ class Subject:
 
         first = next(self.module.parameters(), None)
         return to_device(self.task.example(n), first.device if first is not None else "cpu")
+
+    def derive(self, module: nn.Module, recipe: Recipe | None = None, **more: Any) -> Subject:
+        """A new subject of a module that was trained elsewhere: this one's child, its history joined.
+
+        module: in the shapes that ``recipe`` leaves of this subject's (:func:`explorer.compress`), and zero where it prunes. It is
+        copied. more: ``what``, ``name``, ``settings``, ``seed``, ``epochs``, ``seconds``, for the history. Raises
+        :class:`VerificationError`, which names the tensor, for other names, shapes or weights that should be zero.
+        """
+        import importlib
+
+        # by name: what resolves recipes stands above subjects
+        derive = importlib.import_module("explorer.recover.derive").derive
+        return derive(self, module, recipe if recipe is not None else Recipe(), **more)  # type: ignore[no-any-return]
 
     def copy(self) -> nn.Module:
         """A structural copy in eval mode that shares the weights."""

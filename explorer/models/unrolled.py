@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch
@@ -37,12 +36,7 @@ class Unrolled(RecurrentStack):
     def _steps(self, x: Tensor, batches: Tensor | None, tag: str, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(output of x's layout, final state [[N, H] a kind]) of one direction."""
         own = {name: getattr(self, f"{name}_{tag}") for name in self._names}
-        gates = F.linear(x, own["weight_ih"], own.get("bias_ih"))
-        project = partial(F.linear, weight=own["weight_hr"]) if "weight_hr" in own else None
-        time = 1 if self.batch_first else 0
-        return recurrence(  # type: ignore[no-any-return]
-            self.mode, self.nonlinearity, gates, batches, time, state, own["weight_hh"], own.get("bias_hh"), project
-        )
+        return recurrence(self.mode, self.nonlinearity, x, batches, 1 if self.batch_first else 0, state, own)  # type: ignore[no-any-return]
 
 
 class UnrolledCell(nn.Module):

@@ -92,8 +92,10 @@ def registries() -> dict:
     from ..compress.observers import registry as observers
     from ..compress.quantizers import registry as quantizers
     from ..export.exporters import registry as exporters
+    from ..recover.schedules import registry as schedules
 
-    return {"criterion": criteria, "cost": costs, "quantizer": quantizers, "observer": observers, "exporter": exporters}
+    found: dict = {"criterion": criteria, "cost": costs, "quantizer": quantizers, "observer": observers, "exporter": exporters}
+    return found | {"schedule": schedules}
 
 
 def read(path: Path = PO) -> Catalog:

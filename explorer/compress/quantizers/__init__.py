@@ -14,13 +14,14 @@ from ..slices import Slices
 class Quantizer(ABC):
     """Finds how a tensor is rounded. The docstring is shown on screen as help.
 
-    bits, schemes, granularities: what it accepts.
+    bits, schemes, granularities: what it accepts. searches: finding the codes takes many passes over the weight.
     """
 
     title: str
     bits: tuple[int, ...] = tuple(range(2, 9))
     schemes: tuple[str, ...] = ("symmetric", "affine")
     granularities: tuple[str, ...] = ("tensor", "channel", "group", "gate")
+    searches: bool = False
 
     @abstractmethod
     def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:

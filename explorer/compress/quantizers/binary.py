@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..codes import Codes, Table
+from ..ranges import mean
 from ..slices import Slices
 from . import Quantizer, registry
 
@@ -24,6 +25,6 @@ class Binary(Quantizer):
 
     def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:
         size = slices.rows(weight).float().abs()
-        scale = size.sum(1) / (size > 0).sum(1).clamp(min=1)
+        scale = mean(size, size > 0)
         centers = torch.stack([-scale, scale], 1)
         return Table(bits, "binary", slices, centers, torch.zeros_like(scale)[:, None], sparse=True)

@@ -24,6 +24,7 @@ class Entropy(Quantizer):
     """
 
     title = "entropy (KL)"
+    searches = True
     granularities = ("tensor", "channel", "gate")
 
     def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:

@@ -21,6 +21,7 @@ class MeanSquaredError(Quantizer):
     """
 
     title = "least squares"
+    searches = True
 
     def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:
         rows = slices.rows(weight).float()

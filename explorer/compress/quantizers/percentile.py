@@ -22,6 +22,7 @@ class Percentile(Quantizer):
     """
 
     title = "percentile"
+    searches = True
 
     def fit(self, weight: Tensor, bits: int, scheme: str, slices: Slices) -> Codes:
         rows = slices.rows(weight).float()

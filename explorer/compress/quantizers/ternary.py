@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ..codes import Codes, Table
+from ..ranges import mean
 from ..slices import Slices
 from . import Quantizer, registry
 
@@ -26,6 +27,6 @@ class Ternary(Quantizer):
         size = slices.rows(weight).float().abs()
         border = 0.7 * size.sum(1) / (size > 0).sum(1).clamp(min=1)
         large = size > border[:, None]
-        scale = (size * large).sum(1) / large.sum(1).clamp(min=1)
+        scale = mean(size, large)
         centers = torch.stack([-scale, torch.zeros_like(scale), scale], 1)
         return Table(bits, "ternary", slices, centers, torch.stack([-border, border], 1), first=-1)

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from ...core.errors import LoadError
 from ...core.message import say
+from ..names import MAGIC
 from .streams import Stream, expand
 from .tensors import bytes_of, pack, rows_of, unpack
 from .values import Hint
 
-MAGIC = b"explpack"
 FORMAT, VERSION = "compression-explorer-packed", 1
 START = struct.Struct("<8sIII")
 HEADER_LIMIT = 64 << 20
@@ -48,17 +48,17 @@ def dumps(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], how: Mappi
     return START.pack(MAGIC, len(stored), len(text), zlib.crc32(body)) + body
 
 
-def loads(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def loads(data: bytes, most: int = LIMIT) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, metadata) of a file, which may be a stranger's: sizes are checked before memory is taken.
 
-    Raises :class:`LoadError` for a file that is truncated, damaged or made to take too much.
+    most: bytes that it may restore to. Raises :class:`LoadError` for a file that is truncated, damaged or made to take too much.
     """
     header, rest = _header(data)
     rows = header.get("tensors")
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise LoadError(say("its header lists no tensors"))
     total = sum(bytes_of(row, name[:100]) for name, row in rows.items())
-    allowed = min(LIMIT, max(FLOOR, RATIO * len(data)))
+    allowed = min(most, max(FLOOR, RATIO * len(data)))
     if total > allowed:
         raise LoadError(
             say("it would unpack to {total:,} bytes; accepted: at most {allowed:,}", total=total, allowed=allowed)

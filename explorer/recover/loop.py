@@ -1,0 +1,207 @@
+"""The one training loop: any task with a loss, any recipe, any schedule; watched, cancelled and resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.errors import Cancelled, SettingsError, TaskError
+from ..core.message import say
+from ..core.recipe import Recipe
+from ..core.report import Figure
+from ..core.training import Epoch, Event, Step
+from ..evaluate.queue import queue_of
+from ..models.device import pick, place
+from ..models.subject import Subject
+from . import checkpoint
+from .objective import Objective
+from .run import Run
+from .schedules import Schedule, schedule_of
+from .settings import Settings
+from .step import Stepper, mixed
+
+Cancel = Callable[[], bool] | None
+BATCH_NORMS = nn.modules.batchnorm._BatchNorm
+
+
+class Training:
+    """A training as something that goes on: ``for event in training.events(): ...``, then ``training.subject()``.
+
+    Everything that can be said before it starts is said by the constructor. The parent is never written to. ``cancel()`` is asked
+    before every step; then the best state so far is kept. checkpoint: a file from which the same training goes on, with the same
+    result as if it had never stopped; it is deleted by whoever has the result.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        recipe: Recipe | None = None,
+        settings: Settings | None = None,
+        *,
+        schedule: str | Schedule = "one-shot",
+        objective: Objective | None = None,
+        device: str | torch.device | None = None,
+        cancel: Cancel = None,
+        checkpoint: str | Path | None = None,
+        user: Any = None,
+    ) -> None:
+        self.settings = settings if settings is not None else Settings()
+        self.schedule, self.objective = schedule_of(schedule), objective if objective is not None else Objective()
+        self.recipe = recipe if recipe is not None else Recipe()
+        self.cancel, self.file, self.user = cancel, Path(checkpoint) if checkpoint is not None else None, user
+        where = pick(device)
+        if "train" not in subject.task.splits or subject.task.kind == "weights":
+            raise TaskError(
+                say(
+                    "{subject}: there is no train split to learn from; accepted: a task with train=",
+                    subject=subject.name,
+                )
+            )
+        if self.settings.precision == "mixed" and where.type != "cuda":
+            raise SettingsError(say('precision="mixed" on {device}; accepted there: full', device=str(where)))
+        self.run = Run(subject, self.recipe, self.schedule.start(self.recipe), self.settings, where)
+        self.data = subject.task.dataset("train")
+        self.count = min(self.settings.samples or len(self.data), len(self.data))
+        self.run.per_epoch = len(self._batches(self.count))
+        self.run.steps = self.run.per_epoch * self.settings.epochs
+        self.stepper = Stepper(self.run, self.schedule, self.objective)
+        self.curve: list[Epoch] = []
+        self.before: dict[str, Figure] = {}
+        self.damaged: dict[str, Figure] = {}
+        self.complete = False
+        self._taken: Subject | None = None
+        self._turn: Callable[[], AbstractContextManager[None]] = nullcontext
+        self.objective.begin(self.run)
+
+    def key(self) -> str:
+        """What this training is: equal for equal subject, recipe, settings, schedule and objective."""
+        return checkpoint.key_of(self.run, self.schedule.to_dict(), self.objective)
+
+    def events(self) -> Iterator[Event]:
+        """Train; ends early where ``cancel()`` says so. Raises :class:`TrainingError` (a loss that is no number, a batch that does not
+        fit) and what the user's forward, loss and score raise, as one message."""
+        run, began, queue = self.run, time.perf_counter(), queue_of(self.run.device)
+        with queue.request(self.user, False, background=True) as request:
+            self._turn = run.scorer.turn = lambda: queue.turn(request)
+            try:
+                yield from self._train(began)
+                self.complete = True
+            except Cancelled:
+                pass
+            self.schedule.finish(run)
+            if run.best_state is None or not self.complete:
+                self._last()
+
+    def _train(self, began: float) -> Iterator[Event]:
+        run, settings = self.run, self.settings
+        loss, first = 0.0, 0
+        if self.file is not None and self.file.exists():
+            loss, first = checkpoint.load(self.file, self)
+            began -= run.seconds
+            yield from self.curve
+        else:
+            self.before = run.scorer(run.subject.copy()._apply(lambda tensor: place(tensor, run.device)))
+            self.damaged = run.figures() if run.started.plan.state else dict(self.before)
+            self.schedule.begin(run)
+            yield self._judged(None, self.damaged, began)
+        saved = time.perf_counter()
+        for epoch in range(run.epoch or 1, settings.epochs + 1):
+            run.epoch = epoch
+            if self._stops():
+                break
+            batches = self._batches(self.count)
+            if not first:
+                run.hold.refit(all=True)
+                loss = 0.0
+            for at in range(first, len(batches)):
+                if self.cancel is not None and self.cancel():
+                    raise Cancelled(
+                        say("{subject}: training cancelled in epoch {epoch}", subject=run.subject.name, epoch=run.epoch)
+                    )
+                with self._turn():
+                    run.step += 1
+                    value = self.stepper(batches[at], self._rate())
+                    run.seconds = time.perf_counter() - began
+                loss += value * len(batches[at])
+                if run.step % settings.log_every == 0 or at + 1 == len(batches):
+                    yield Step(
+                        run.epoch, run.step, run.steps, value, self._rate(), run.sparsity, run.seconds, self._left()
+                    )
+                if (
+                    self.file is not None
+                    and time.perf_counter() - saved > settings.checkpoint_seconds
+                    and at + 1 < len(batches)
+                ):
+                    checkpoint.save(self.file, self, loss, at + 1)
+                    saved = time.perf_counter()
+            first = 0
+            self.schedule.after_epoch(run)
+            run.hold.check()
+            told = self._judged(loss / self.count, run.figures(), began)
+            run.seconds = time.perf_counter() - began
+            if self.file is not None:
+                checkpoint.save(self.file, self, 0.0, 0)
+                saved = time.perf_counter()
+            yield told
+
+    def _stops(self) -> bool:
+        """Whether the score has not become better for as many epochs as patience lasts."""
+        patience = self.settings.patience
+        settled = [one for one in self.curve if one.settled]
+        last = max((one.epoch for one in settled if one.best), default=0)
+        return patience is not None and bool(settled) and self.run.epoch - 1 - max(last, settled[0].epoch) >= patience
+
+    def _judged(self, loss: float | None, figures: dict[str, Figure], began: float) -> Epoch:
+        run = self.run
+        settled = self.schedule.settled(run)
+        best = settled and run.scorer.better(figures, run.best)
+        if best:
+            run.best, run.best_state = figures, run.state()
+        run.hold.round()
+        told = Epoch(
+            run.epoch, self.settings.epochs, run.step, loss, figures, next(iter(figures)), run.sparsity, self._rate(),
+            time.perf_counter() - began, self._left(), settled, best,
+        )  # fmt: skip
+        self.curve.append(told)
+        return told
+
+    def _last(self) -> None:
+        """The state at the end: after a cancel within an epoch, what was learned since counts, too."""
+        run = self.run
+        figures = run.figures()
+        if run.best_state is None or (self.schedule.settled(run) and run.scorer.better(figures, run.best)):
+            run.best, run.best_state = figures, run.state()
+
+    def _left(self) -> float:
+        done = self.run.step
+        return self.run.seconds / done * (self.run.steps - done) if done else 0.0
+
+    def _rate(self) -> float:
+        return self.settings.rate * self.settings.factor(max(self.run.step - 1, 0), self.run.steps)
+
+    def _batches(self, count: int) -> list[list[int]]:
+        """The samples of each step of this epoch, in an order that the seed and the epoch alone decide."""
+        chosen = torch.arange(count)
+        if count < len(self.data):
+            chosen = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(self.settings.seed))[:count]
+        order = torch.randperm(
+            count, generator=torch.Generator().manual_seed(mixed(self.settings.seed, self.run.epoch, 1))
+        )
+        batches = [chosen[one].tolist() for one in order.split(self.settings.batch)]
+        if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm cannot normalize over one sample
+            batches[-2] += batches.pop()
+        return batches
+
+    def subject(self, name: str | None = None) -> Subject:
+        """The best model so far as a new subject, with its parent and history; training is over then."""
+        from .derive import result
+
+        if self._taken is None:
+            self._taken = result(self, name)
+        return self._taken

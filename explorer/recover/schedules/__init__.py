@@ -1,0 +1,71 @@
+"""What changes while a model is trained, one file each; the registry discovers the folder."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from ...core.recipe import Recipe
+from ...core.registry import Registry
+
+if TYPE_CHECKING:
+    from ..run import Run
+
+
+class Schedule:
+    """Decides what is pruned when. The docstring is shown on screen as help.
+
+    A frozen dataclass: its fields are its settings, plain values. It keeps nothing of its own between calls: what it has to remember (plain
+    values and tensors) it puts into ``run.memory``, which is part of a checkpoint. title: its short name.
+    """
+
+    title: ClassVar[str]
+
+    def start(self, recipe: Recipe) -> Recipe:
+        """The recipe that training begins with; the whole recipe by default. What is left out comes later, by ``run.prune``."""
+        return recipe
+
+    def begin(self, run: Run) -> None:
+        """Before training (not after a resume). Raises what says that this schedule cannot do it."""
+
+    def penalty(self, run: Run) -> Tensor | None:
+        """A scalar to add to the loss of every batch, or None."""
+        return None
+
+    def gradients(self, run: Run) -> None:
+        """After backward, before anything is done to the gradients: those of pruned weights are still there."""
+
+    def after_step(self, run: Run) -> None:
+        """After the optimizer's step; zeros are back in place."""
+
+    def after_epoch(self, run: Run) -> None:
+        """After the last step of an epoch, before it is judged."""
+
+    def settled(self, run: Run) -> bool:
+        """Whether the model is now as sparse as was asked for: only then may an epoch be kept as the best."""
+        return True
+
+    def finish(self, run: Run) -> None:
+        """After the last epoch, or when cancelled, before the best state is taken."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Name and settings, plain values."""
+        name = next((key for key in registry if registry[key] is type(self)), type(self).__name__)
+        return {"name": name} | (
+            {one.name: getattr(self, one.name) for one in fields(self)} if is_dataclass(self) else {}
+        )
+
+
+registry: Registry[type[Schedule]] = Registry("schedule", __name__)
+
+
+def schedules() -> tuple[str, ...]:
+    """Names of the registered schedules."""
+    return tuple(registry)
+
+
+def schedule_of(chosen: str | Schedule) -> Schedule:
+    """A schedule by its name, with its defaults, or as it is."""
+    return chosen if isinstance(chosen, Schedule) else registry[chosen]()

@@ -1,0 +1,72 @@
+"""Judging a module on a split while it is trained: the task's own metrics over all samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.report import Figure
+from ..evaluate.data import SplitData
+from ..evaluate.judge import Judge
+from ..models.device import exact
+from ..models.subject import Subject
+
+BATCH = 256
+
+
+class Scorer:
+    """The samples of a split, kept on the device; ``scorer(module)`` -> the figures of the module in eval mode."""
+
+    def __init__(self, subject: Subject, device: torch.device, split: str = "validation") -> None:
+        self.subject, self.device, self.judge = subject, device, Judge(subject)
+        self.data = SplitData(subject.task, split, device)
+        self.batch = BATCH
+        self.passes = 0
+        self.turn: Callable[[], AbstractContextManager[None]] = (
+            nullcontext  # of a device that others use, too: one for each batch
+        )
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module) -> dict[str, Figure]:
+        self.passes += 1
+        training = {name: one.training for name, one in module.named_modules()}
+        module.eval()
+        pieces: list[dict[str, Any]] = []
+        start = 0
+        try:
+            while start < self.data.total:
+                stop = min(start + self.batch, self.data.total)
+                try:
+                    inputs, targets = self.data.chunk(start, stop)
+                    with self.turn(), exact(self.device):
+                        outputs = self.subject.task.forward(module, inputs)
+                except torch.OutOfMemoryError:
+                    if self.batch == 1:
+                        raise
+                    self.batch //= 2
+                    continue
+                self.judge.refuse_nan(outputs, self.data, start)
+                pieces.append(self.judge.columns(outputs, targets, self.data, start, stop))
+                start = stop
+        finally:
+            for name, one in module.named_modules():
+                one.training = training[name]
+        columns = {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}
+        return self.judge.metrics.figures(columns, self.data.split)
+
+    def better(self, new: dict[str, Figure], old: dict[str, Figure] | None) -> bool:
+        """Whether the main metric is better; where it is equal, the loss."""
+        if old is None:
+            return True
+        lower = self.subject.task.lower_is_better
+        for name in dict.fromkeys((next(iter(new)), *(("loss",) if "loss" in new else ()))):
+            a, b = new[name].value, old[name].value
+            if a != b and not (a != a and b != b):
+                if b != b:
+                    return True
+                return a < b if name in lower else a > b
+        return False

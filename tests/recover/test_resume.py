@@ -1,0 +1,114 @@
+"""A training that was killed goes on from its file, and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from explorer.core.errors import TrainingError
+from explorer.core.recipe import Recipe
+from explorer.core.training import Step
+from explorer.models.subject import Subject
+from explorer.recover.finetune import finetune, train
+from explorer.recover.loop import Training
+from explorer.recover.settings import Settings
+from tests.recover.small import RECIPE, same_weights, small
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SETTINGS = Settings(epochs=3, batch=16, lr=2e-2, checkpoint_seconds=0.0, log_every=1)
+RECIPES = {
+    "units and levels": RECIPE,
+    "codebook": Recipe().prune("*", sparsity=0.5).quantize("*", bits=3, quantizer="kmeans-linear"),
+    "searched ranges": Recipe().prune("*", sparsity=0.3).quantize("*", bits=3, quantizer="mse", granularity="channel"),
+}
+
+
+def begin(file: Path, recipe: Recipe, settings: Settings = SETTINGS) -> Training:
+    return Training(small(), recipe, settings, device="cpu", checkpoint=file)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+@pytest.mark.parametrize("at", [1, 6, 8])
+def test_a_training_that_stops_anywhere_goes_on_as_if_it_had_not(recipe: Recipe, at: int, tmp_path: Path) -> None:
+    whole = finetune(small(), recipe, SETTINGS, device="cpu")
+    file = tmp_path / "checkpoint.pt"
+    for event in begin(file, recipe).events():
+        if isinstance(event, Step) and event.step > at:
+            break  # as a crash: nothing is done any more
+    torch.randn(5)  # whatever else draws random numbers
+    told: list[Any] = []
+    again = train(begin(file, recipe), events=told.append)
+    assert [one.step for one in told if isinstance(one, Step)] == list(range(at + 1, 19))
+    assert same_weights(whole.module, again.module)
+    mine, other = whole.history[-1], again.history[-1]
+    assert (mine.after, mine.before, mine.damaged, mine.steps) == (
+        other.after,
+        other.before,
+        other.damaged,
+        other.steps,
+    )
+    assert [one.loss for one in mine.curve] == [one.loss for one in other.curve]
+    assert [one.figures for one in mine.curve] == [one.figures for one in other.curve]
+    assert not file.exists()
+
+
+def test_kill_nine_in_an_epoch(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from tests.recover.test_resume import RECIPE, begin\n"
+        "from explorer.core.training import Step\n"
+        f"for event in begin(Path({str(file)!r}), RECIPE).events():\n"
+        "    if isinstance(event, Step) and event.step == 9:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    again = train(begin(file, RECIPE))
+    whole = finetune(small(), RECIPE, SETTINGS, device="cpu")
+    assert again.history[-1].after == whole.history[-1].after
+    assert same_weights(again.module, whole.module)
+
+
+def test_a_file_that_is_not_this_trainings_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    for event in begin(file, RECIPE).events():
+        if isinstance(event, Step) and event.step > 2:
+            break
+    for other in (
+        begin(file, Recipe()),
+        begin(file, RECIPE, SETTINGS.but(lr=1.0)),
+        begin(file, RECIPE, SETTINGS.but(seed=5)),
+    ):
+        with pytest.raises(TrainingError, match="another subject, recipe or settings"):
+            next(other.events())
+    written = file.read_bytes()
+    for bad in (b"", b"nothing", written[: len(written) // 2]):
+        file.write_bytes(bad)
+        with pytest.raises(TrainingError, match=r"checkpoint\.pt: no checkpoint of a training .*delete it"):
+            next(begin(file, RECIPE).events())
+    other = small()
+    with torch.no_grad():
+        other.module.head.bias += 1
+    file.write_bytes(written)
+    with pytest.raises(TrainingError, match="another subject"):
+        next(Training(Subject(other.module, other.task, "x"), RECIPE, SETTINGS, device="cpu", checkpoint=file).events())
+
+
+def test_a_cancelled_training_keeps_its_file_and_can_go_on(tmp_path: Path) -> None:
+    file, asked = tmp_path / "checkpoint.pt", []
+    training = Training(
+        small(), RECIPE, SETTINGS, device="cpu", checkpoint=file, cancel=lambda: asked.append(0) or len(asked) > 8
+    )
+    part = train(training)
+    assert part.history[-1].steps == 8 and file.exists()
+    assert same_weights(train(begin(file, RECIPE)).module, finetune(small(), RECIPE, SETTINGS, device="cpu").module)
