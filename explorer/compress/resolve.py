@@ -24,6 +24,7 @@ from ..models.removal import alive, gone
 from ..models.subject import Subject
 from .activations import with_inputs
 from .bias import corrected
+from .bitmask import BitMask, large, packed_masks
 from .calibrate import Cancel, Progress
 from .codes import Codes
 from .depth import blocks_of, blocks_that_go
@@ -81,7 +82,7 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     for branch in removed:
         dropped |= branch.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
-    masks: dict[str, Tensor] = {}
+    masks: dict[str, Tensor | BitMask] = {}
     shrinks: dict[str, float] = {}
     _weights(subject, recipe, holds, living, masks, shrinks, gains)
     pruned = {
@@ -148,7 +149,7 @@ def _weights(
     recipe: Recipe,
     holds: Mapping[str, Mapping[str, int]],
     living: Mapping[str, Tensor],
-    masks: dict[str, Tensor],
+    masks: dict[str, Tensor | BitMask],
     shrinks: dict[str, float],
     gains: dict[str, Tensor],
 ) -> None:
@@ -160,6 +161,9 @@ def _weights(
     for index, names in by_rule.items():
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
+        if not living.keys() & set(names) and large(subject, rule, names):
+            masks |= packed_masks(subject, rule, names)
+            continue
         scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
         stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
         cuts = _thresholds(rule, scores, stays, living)
