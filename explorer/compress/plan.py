@@ -157,7 +157,9 @@ class Plan:
         if not below.numel():
             return 0.0
         alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
-        counted = below[alive_mask] if below.numel() else below  # divided in float64, so that 0.9 of a layer is shown as 0.9
+        counted = (
+            below[alive_mask] if below.numel() else below
+        )  # divided in float64, so that 0.9 of a layer is shown as 0.9
         return int(counted.sum()) / counted.numel() if counted.numel() else 0.0
 
     @property
@@ -169,6 +171,11 @@ class Plan:
     def inputs(self) -> dict[str, Uniform]:
         """{layer: how the activation that its weight multiplies is rounded}, with calibrated scale and zero point."""
         return {name: layer.inputs for name, layer in self.layers.items() if layer.inputs is not None}
+
+    @property
+    def inputs_overhead(self) -> int:
+        """Bytes of the scales and zero points of activations."""
+        return sum(one.overhead for one in self.inputs.values())
 
     def roundings(self) -> dict[str, nn.Module]:
         """{layer: a new module that rounds the activation that its weight multiplies}."""

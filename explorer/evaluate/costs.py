@@ -92,6 +92,8 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     others, others_nonzero, buffers = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
     for key in total:
         total[key] += (others + buffers) * FP32
+    for form in ("quantized", "smallest"):  # scales and zero points of activations lie in the file, too
+        total[form] += plan.inputs_overhead
     macs = count(subject, plan.dropped)
     return Counts(
         layers,

@@ -47,9 +47,12 @@ class Exporter(ABC):
         """How far the file may be from this module."""
         return self.tolerance
 
+    @abstractmethod
     def loaded(self, folder: Path) -> nn.Module:
-        """The written file as a module on the CPU, called as the original is; of formats that are ``simulated``."""
-        raise NotImplementedError
+        """The written file as a module on the CPU, called as the original is.
+
+        Raises :class:`ExplorerError` for a file of weights alone, which nothing can run.
+        """
 
     @abstractmethod
     def usage(self, subject: Subject, module: nn.Module) -> str:
