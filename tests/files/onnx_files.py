@@ -13,6 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+import explorer
+from explorer.models.subject import Subject
+
 
 class Conv(nn.Module):
     def __init__(self) -> None:
@@ -56,6 +59,7 @@ class Attending(nn.Module):
         return self.head((x + self.down(self.up(x).relu())).mean(1))
 
 
+HALF = explorer.Recipe().prune("*", sparsity=0.5)
 NETS: dict[str, Any] = {
     "mlp": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), "cnn": Conv, "rnn": lambda: Recurrent(nn.RNN),
     "lstm": lambda: Recurrent(nn.LSTM), "gru": lambda: Recurrent(nn.GRU), "transformer": Attending,
@@ -156,3 +160,22 @@ def external(model: onnx.ModelProto, path: Path, location: str = "weights.bin") 
 def saved(model: onnx.ModelProto, path: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def subject_of(path: Path, kind: str, n: int = 40) -> Subject:
+    return explorer.load(path, explorer.Task.agreement(inputs(kind, n), train=inputs(kind, n)))
+
+
+def torch_of(kind: str, n: int = 40) -> Subject:
+    return Subject(net(kind), explorer.Task.agreement(inputs(kind, n)))
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / max(1.0, float(a.abs().max())))
+
+
+@torch.no_grad()
+def same_answers(subject: Subject, kind: str, tolerance: float = 1e-5) -> None:
+    for n in (1, 5):
+        x = inputs(kind, n)
+        assert gap(net(kind)(x), subject.module(x)) <= tolerance

@@ -44,7 +44,8 @@ class Onnx(Exporter):
 
     Opset 20, the batch size is dynamic, weights are within the file. The exporter folds BatchNorm into
     convolutions. Quantized weights are stored as the rounded fp32 values that were evaluated; recurrent layers are
-    the RNN, GRU and LSTM operators. Compared in ONNX Runtime at batch sizes 1, 2 and 5 before it is offered.
+    the RNN, GRU and LSTM operators. A model that came as an ONNX file keeps its own graph and opset.
+    Compared in ONNX Runtime at batch sizes 1, 2 and 5 before it is offered.
     Source: the ONNX specification, opset 20.
     """
 
