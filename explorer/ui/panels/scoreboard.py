@@ -106,7 +106,7 @@ def _sparsity(counts: Counts) -> Card:
 def counted(counts: Counts, before: Counts, why: str) -> tuple[str, str]:
     """(cards, line below) of a model that cannot be run: what is counted, and why nothing is measured."""
     made = [_size(counts, before), _sparsity(counts)]
-    return _board(made, 0, True), f'<div class="x-strip" aria-live="polite"><span>{escape(why)}</span></div>'
+    return board(made, 0, True), f'<div class="x-strip" aria-live="polite"><span>{escape(why)}</span></div>'
 
 
 def hurt(report: Report, limit: int = 3) -> list[tuple[str, float]]:
@@ -122,10 +122,11 @@ def _points(change: float) -> str:
 
 def render(report: Report, original: Report) -> str:
     """The five cards as HTML."""
-    return _board(cards(report, original), report.n, report.complete)
+    return board(cards(report, original), report.n, report.complete)
 
 
-def _board(made: list[Card], n: int, complete: bool) -> str:
+def board(made: list[Card], n: int, complete: bool) -> str:
+    """Cards as HTML, over n samples."""
     return '<div class="x-board" role="group" aria-label="{label}" data-n="{n}" data-complete="{complete}">{cards}</div>'.format(
         label=escape(_("Scoreboard")), n=n, complete=str(complete).lower(), cards="".join(map(_card, made))
     )
