@@ -161,7 +161,7 @@ def _weights(
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
         scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
-        stays = _cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        stays = cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
             mask, score = stays[name], scores[name]
@@ -189,7 +189,7 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)
