@@ -9,7 +9,7 @@ from explorer.figures.palette import LIGHT
 from explorer.figures.sensitivity import Words, multiples, overlay
 from explorer.studies.curve_table import frame
 from explorer.studies.ranking import curves, gains, ranking
-from explorer.studies.sweep import Sweep
+from explorer.evaluate.sweep import Sweep
 
 
 def table(lower: bool = False, interval: bool = True) -> pd.DataFrame:

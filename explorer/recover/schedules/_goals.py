@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from torch import Tensor
 
@@ -32,12 +32,14 @@ class Goal:
     sparsity: float
 
 
-def later(rule: Rule) -> bool:
+def later(rule: Rule) -> TypeGuard[Prune]:
     """Whether a rule may come bit by bit: it zeroes weights, up to a sparsity or a threshold."""
-    return isinstance(rule, Prune) and rule.kind == WEIGHT_PRUNE and rule.mode == "hard" and not pattern(rule.granularity)
+    return (
+        isinstance(rule, Prune) and rule.kind == WEIGHT_PRUNE and rule.mode == "hard" and not pattern(rule.granularity)
+    )
 
 
-def later_units(rule: Rule) -> bool:
+def later_units(rule: Rule) -> TypeGuard[Prune]:
     """Whether a rule removes units."""
     return isinstance(rule, Prune) and rule.kind == UNIT_PRUNE and rule.mode == "hard"
 
@@ -90,7 +92,9 @@ def goal_layers(run: Run) -> list[str]:
     return [name for goal in goals(run) for name in goal.layers]
 
 
-def cut_to(run: Run, wanted: Mapping[Goal, float], scores: Mapping[str, Tensor] | None = None, *, again: bool = False) -> None:
+def cut_to(
+    run: Run, wanted: Mapping[Goal, float], scores: Mapping[str, Tensor] | None = None, *, again: bool = False
+) -> None:
     """Hold masks of these sparsities from now on: exactly ``round(s n)`` of the entries that remain are zero.
 
     scores: {layer: of its shape now, low means unimportant}; None: the rules' own criteria on the weights as they are. again:
@@ -118,7 +122,9 @@ def cut_units(run: Run) -> bool:
     """Remove the units that the recipe asks for, judged by the weights as they are now. Returns whether any went."""
     if not any(later_units(rule) for rule in run.recipe.rules):
         return False
-    only = replace(run.recipe, rules=tuple(one for one in run.recipe.rules if one.kind in (UNIT_PRUNE, "clear", "keep")))
+    only = replace(
+        run.recipe, rules=tuple(one for one in run.recipe.rules if one.kind in (UNIT_PRUNE, "clear", "keep"))
+    )
     dropped = run.resolve(only).dropped
     if dropped:
         take_units(run, dropped)
@@ -135,7 +141,9 @@ def take_units(run: Run, dropped: Mapping[str, Mapping[int, Tensor]]) -> None:
 def no_regrow(run: Run, name: str) -> None:
     """Raises :class:`SettingsError` for a schedule whose masks mean something, where none are held."""
     if run.settings.regrow:
-        raise SettingsError(say("regrow=True holds no masks, which {schedule} is about; accepted: regrow=False", schedule=name))
+        raise SettingsError(
+            say("regrow=True holds no masks, which {schedule} is about; accepted: regrow=False", schedule=name)
+        )
 
 
 def share(name: str, value: object, low: float = 0.0, high: float = 1.0) -> None:
@@ -143,14 +151,22 @@ def share(name: str, value: object, low: float = 0.0, high: float = 1.0) -> None
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # type: ignore[operator]
         raise SettingsError(
-            say("{name}={value}; accepted: a number from {low:g} to {high:g}", name=name, value=shown(value), low=low, high=high)
+            say(
+                "{name}={value}; accepted: a number from {low:g} to {high:g}",
+                name=name,
+                value=shown(value),
+                low=low,
+                high=high,
+            )
         )
 
 
 def count(name: str, value: object, least: int = 1) -> None:
     """Raises :class:`SettingsError` for what is no whole number from ``least``."""
     if not whole(value) or value < least:  # type: ignore[operator]
-        raise SettingsError(say("{name}={value}; accepted: a whole number from {least}", name=name, value=shown(value), least=least))
+        raise SettingsError(
+            say("{name}={value}; accepted: a whole number from {least}", name=name, value=shown(value), least=least)
+        )
 
 
 def step_at(run: Run, part: float) -> int:
@@ -158,6 +174,6 @@ def step_at(run: Run, part: float) -> int:
     return round(part * run.steps)
 
 
-def cubic(initial: float, final: float, pulse: int, pulses: int) -> float:
-    """Sparsity after ``pulse`` of ``pulses`` cuts: s_f + (s_i - s_f) (1 - j / n)^3. Source: Zhu, Gupta 2017, arXiv 1710.01878, eq. 1."""
-    return final + (min(initial, final) - final) * (1 - pulse / pulses) ** 3
+def cubic(initial: float, final: float, done: float) -> float:
+    """Sparsity when a share ``done`` of the way is gone: s_f + (s_i - s_f) (1 - done)^3. Source: Zhu, Gupta 2017, arXiv 1710.01878, eq. 1."""
+    return final + (min(initial, final) - final) * (1 - done) ** 3

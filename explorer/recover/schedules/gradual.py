@@ -57,7 +57,7 @@ class Gradual(Schedule):
 
     def _cut(self, run: Run, due: int) -> None:
         if due or self.initial:
-            cut_to(run, {goal: cubic(self.initial, goal.sparsity, due, self.pulses) for goal in goals(run)})
+            cut_to(run, {goal: cubic(self.initial, goal.sparsity, due / self.pulses) for goal in goals(run)})
         run.memory |= {"pulse": due, "settled": due == self.pulses}
 
     def settled(self, run: Run) -> bool:

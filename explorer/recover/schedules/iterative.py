@@ -8,6 +8,7 @@ import torch
 from ...core.errors import SettingsError
 from ...core.message import say
 from ...core.recipe import Recipe
+from ..optimizers import optimizer_of
 from . import Schedule, registry
 from ._goals import count, cut_to, goals, no_regrow, without_weights
 
@@ -86,7 +87,7 @@ class Iterative(Schedule):
         run.memory["round"] = at
         cut_to(run, {goal: 1 - (1 - goal.sparsity) ** (at / self.rounds) for goal in goals(run)})
         if self.rewind is None:
-            run.fresh_optimizer()
+            run.optimizer = optimizer_of(run.module, run.settings)
         else:
             run.rewind(run.memory["early"])
         run.note(

@@ -64,8 +64,7 @@ class Movement(Schedule):
         last = step_at(run, self.until)
         if run.memory["settled"] or (run.step % self.every and run.step < last):
             return
-        share_done = min(run.step / last, 1.0) if last else 1.0
-        self._cut(run, share_done)
+        self._cut(run, min(run.step / last, 1.0) if last else 1.0)
 
     @torch.no_grad()
     def _cut(self, run: Run, done: float) -> None:
@@ -74,9 +73,10 @@ class Movement(Schedule):
             whole = self._whole(run, name, weights[name]).clone()
             run.memory["behind"][name] = whole
             weights[name].data.copy_(whole)
-        cut_to(run, {goal: cubic(0.0, goal.sparsity, 1, 1) if done >= 1 else goal.sparsity * (1 - (1 - done) ** 3) for goal in goals(run)},
-               run.memory["scores"], again=True)  # fmt: skip
-        run.memory["settled"] = done >= 1
+        wanted = {goal: cubic(0.0, goal.sparsity, done) for goal in goals(run)}
+        cut_to(run, wanted, run.memory["scores"], again=True)
+        if done >= 1:
+            run.memory |= {"settled": True, "scores": {}, "behind": {}}
 
     def settled(self, run: Run) -> bool:
         return bool(run.memory["settled"])
@@ -84,5 +84,3 @@ class Movement(Schedule):
     def finish(self, run: Run) -> None:
         if run.step >= run.steps and not run.memory["settled"]:
             self._cut(run, 1.0)
-        run.memory.pop("scores", None)
-        run.memory.pop("behind", None)

@@ -1,20 +1,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ...compress.units import groups_of
 from ...core.checks import shown
 from ...core.errors import SettingsError, near
 from ...core.message import say
 from ...core.recipe import Recipe
-from ...core.targets import matches
+from ...core.targets import effective
 from ...models.structure import Cut
 from . import Schedule, registry
-from ._goals import cut_to, cut_units, goal_layers, goals, later, later_units, share, step_at, without_units, without_weights
+from ._goals import (
+    cut_to,
+    cut_units,
+    goal_layers,
+    goals,
+    later,
+    later_units,
+    share,
+    step_at,
+    without_units,
+    without_weights,
+)
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -55,7 +67,10 @@ class Penalty(Schedule):
         run.memory["pruned"] = False
         if self.norm == "group" and not groups(run):
             raise SettingsError(
-                say("{subject}: no group of units that a penalty could draw to zero; accepted: l1, l2", subject=run.subject.name)
+                say(
+                    "{subject}: no group of units that a penalty could draw to zero; accepted: l1, l2",
+                    subject=run.subject.name,
+                )
             )
 
     def penalty(self, run: Run) -> Tensor | None:
@@ -63,8 +78,8 @@ class Penalty(Schedule):
             return None
         weights = run.weights
         if self.norm == "group":
-            norms = [len_root * norm for cut in groups(run) for len_root, norm in [unit_norms(run, cut)]]
-            return self.strength * torch.stack([one.sum() for one in norms]).sum()
+            pairs = [unit_norms(run, cut) for cut in groups(run)]
+            return self.strength * torch.stack([(root * norm).sum() for root, norm in pairs]).sum()
         named = [weights[name] for name in goal_layers(run) or weights]
         sums = [one.abs().sum() if self.norm == "l1" else 0.5 * one.square().sum() for one in named]
         return self.strength * torch.stack(sums).sum()
@@ -90,11 +105,11 @@ class Penalty(Schedule):
 def groups(run: Run) -> list[Cut]:
     """The groups that the recipe's unit rules mean, or all of them."""
     if "groups" not in run.scratch:
+        rules = run.recipe.rules
         with run.bare() as now:
-            cuts = list(now.structure.cuts.values())
-        targets = [target for rule in run.recipe.rules if later_units(rule) for target in rule.targets]
-        meant = [cut for cut in cuts if any(target == cut.group.name or matches(target, name) for target in targets for name in cut.group.producers)]
-        run.scratch["groups"] = meant or cuts
+            meant = groups_of(now, rules, *effective(rules, now.layers, now.name))
+            cuts = [cut for index, cuts in meant.items() if later_units(rules[index]) for cut in cuts]
+            run.scratch["groups"] = cuts or list(now.structure.cuts.values())
     return run.scratch["groups"]  # type: ignore[no-any-return]
 
 
@@ -108,7 +123,9 @@ def unit_norms(run: Run, cut: Cut) -> tuple[Tensor, Tensor]:
             rest = [d for d in range(values.ndim) if d != dim]
             mine = owner >= 0
             squares = squares.index_add(0, owner[mine], values.sum(rest)[mine])
-            sizes = sizes.index_add(0, owner[mine], torch.full_like(owner[mine], values.numel() // len(owner), dtype=sizes.dtype))
+            sizes = sizes.index_add(
+                0, owner[mine], torch.full_like(owner[mine], values.numel() // len(owner), dtype=sizes.dtype)
+            )
         if len(dims) == 2:
             (first, a), (second, b) = sorted(dims.items())
             plane = values.sum([d for d in range(values.ndim) if d not in dims]) if values.ndim > 2 else values
@@ -128,9 +145,13 @@ def owned(run: Run, cut: Cut) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
         for piece in cut.slices:
             parameter = parameters.get(piece.tensor)
             if parameter is not None and parameter.ndim > 1 and piece.role != "attribute" and piece.dim >= 0:
-                owner = table.setdefault(piece.tensor, {}).setdefault(piece.dim, torch.full((parameter.shape[piece.dim],), -1))
+                owner = table.setdefault(piece.tensor, {}).setdefault(
+                    piece.dim, torch.full((parameter.shape[piece.dim],), -1)
+                )
                 units = torch.arange(cut.group.units)[:, None].expand(piece.index.shape[0], piece.index[0].numel())
                 owner[piece.index.reshape(-1)] = units.reshape(-1)
-        run.scratch[key] = {name: {dim: owner.to(run.device) for dim, owner in dims.items()} for name, dims in table.items()}
+        run.scratch[key] = {
+            name: {dim: owner.to(run.device) for dim, owner in dims.items()} for name, dims in table.items()
+        }
     for name, dims in run.scratch[key].items():
         yield parameters[name], dims

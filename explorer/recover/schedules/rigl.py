@@ -21,19 +21,19 @@ class RigL(Schedule):
     """The sparsity stays, and the mask moves: the smallest weights are dropped, and as many grow where the gradient is largest.
 
     Training begins with the recipe's own cut. Every ``every`` steps, up to ``until`` of them all, in each layer the k = α/2 · (1 + cos(π t / T)) · (weights that are there) with the smallest |w|
-    go, α = ``share`` and T being the last such step, and of the entries that are zero by then the k with the largest |∂L/∂w| take their place, starting at zero. The gradient is that of
+    go, α = ``alpha`` and T being the last such step, and of the entries that are zero by then the k with the largest |∂L/∂w| take their place, starting at zero. The gradient is that of
     the batch of the same step. Rules for blocks, gates, N:M patterns and units are cut at the start and stay.
     Source: Evci et al. 2020, "Rigging the Lottery", arXiv 1911.11134, section 3, algorithm 1.
     """
 
     title = "dynamic regrowth (RigL)"
 
-    share: float = 0.3
+    alpha: float = 0.3
     every: int = 100
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        share("share", self.share)
+        share("alpha", self.alpha)
         share("until", self.until)
         count("every", self.every)
 
@@ -49,21 +49,26 @@ class RigL(Schedule):
     def gradients(self, run: Run) -> None:
         if self._due(run):
             found = {name: run.weights[name].grad for name in self._layers(run) if name in run.hold.masks}
-            run.scratch["rigl"] = {name: torch.nan_to_num(one.detach().float().abs()) for name, one in found.items() if one is not None}
+            run.scratch["rigl"] = {
+                name: torch.nan_to_num(one.detach().float().abs()) for name, one in found.items() if one is not None
+            }
 
     def after_step(self, run: Run) -> None:
         if not self._due(run):
             return
         masks, weights = run.masks, run.weights
-        moved = 0
         for name, gradient in run.scratch.pop("rigl").items():
             masks[name], grown = moved_mask(masks[name], weights[name].detach(), gradient, self.fraction(run))
-            moved += int(grown.sum())
+            for value in (weights[name].data, *run.optimizer.state[weights[name]].values()):
+                if (
+                    isinstance(value, Tensor) and value.shape == grown.shape
+                ):  # what an optimizer remembers was another weight's
+                    value.masked_fill_(grown, 0.0)
         run.set_masks(masks)
 
     def fraction(self, run: Run) -> float:
         """The share of a layer's weights that moves at this step."""
-        return self.share / 2 * (1 + math.cos(math.pi * run.step / max(step_at(run, self.until), 1)))
+        return self.alpha / 2 * (1 + math.cos(math.pi * run.step / max(step_at(run, self.until), 1)))
 
 
 def moved_mask(mask: Tensor, weight: Tensor, gradient: Tensor, fraction: float) -> tuple[Tensor, Tensor]:

@@ -54,11 +54,15 @@ class SoftFilter(Schedule):
 
     def _zero(self, run: Run) -> None:
         run.hold.restore()
-        tensors: dict[str, Any] = {**dict(run.module.named_parameters(remove_duplicate=False)), **dict(run.module.named_buffers())}
+        tensors: dict[str, Any] = {
+            **dict(run.module.named_parameters(remove_duplicate=False)),
+            **dict(run.module.named_buffers()),
+        }
         with torch.no_grad():
             for cut, kept in pairs(run):
                 for tensor, dim, index in produced(cut, kept, tensors):
                     tensor.data.index_fill_(dim, index.to(tensor.device), 0.0)
+        run.hold.set(run.hold.masks)  # codebooks have other members now
         run.memory["zeroed"] = True
 
     def settled(self, run: Run) -> bool:
@@ -77,7 +81,9 @@ class SoftFilter(Schedule):
 
 def pairs(run: Run) -> list[tuple[Cut, Tensor]]:
     """(group, the units that stay of it) by the recipe's unit rules, for the weights as they are now."""
-    only = replace(run.recipe, rules=tuple(one for one in run.recipe.rules if later_units(one) or one.kind in ("clear", "keep")))
+    only = replace(
+        run.recipe, rules=tuple(one for one in run.recipe.rules if later_units(one) or one.kind in ("clear", "keep"))
+    )
     if not any(rule.kind == UNIT_PRUNE for rule in only.rules):
         return []
     with run.bare() as now:
@@ -91,7 +97,12 @@ def produced(cut: Cut, kept: Tensor, tensors: dict[str, Any]) -> Iterator[tuple[
     away[kept] = False
     for piece in cut.slices:
         tensor, leaf = tensors.get(piece.tensor), piece.tensor.rpartition(".")[2]
-        shifts = piece.role == "follower" and tensor is not None and tensor.ndim == 1 and leaf not in ("weight", "running_var")
+        shifts = (
+            piece.role == "follower"
+            and tensor is not None
+            and tensor.ndim == 1
+            and leaf not in ("weight", "running_var")
+        )
         if tensor is not None and (piece.role == "producer" or shifts):
             yield tensor, piece.dim, piece.index[away].reshape(-1)
 
