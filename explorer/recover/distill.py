@@ -56,9 +56,20 @@ def distill(
     differ, no loss with alpha < 1) and what finetune raises, before anything is trained.
     """
     chosen = merged(settings, changes)
-    start = subject if student is None else student if isinstance(student, Subject) else Subject(student, subject.task, f"{subject.name}-student")
+    start = (
+        subject
+        if student is None
+        else student
+        if isinstance(student, Subject)
+        else Subject(student, subject.task, f"{subject.name}-student")
+    )
     objective = Distillation(
-        teacher if teacher is not None else subject, alpha=alpha, temperature=temperature, match=match, features=features, beta=beta
+        teacher if teacher is not None else subject,
+        alpha=alpha,
+        temperature=temperature,
+        match=match,
+        features=features,
+        beta=beta,
     )
     more: dict[str, Any] = dict(schedule=schedule, device=device, cancel=cancel)
     training = Training(start, recipe, chosen, objective=objective, checkpoint=checkpoint, **more)
@@ -102,7 +113,11 @@ def gain(distilled: Subject, plain: Subject, *, device: str | torch.device | Non
     }  # fmt: skip
     told = {key: values[key] for key in ("metric", "distilled", "plain", "change")}
     if better:
-        text = say("distilled: {metric} {distilled:.4f}, plain fine-tuning {plain:.4f}: a gain of {change:+.4f}", **told)
+        text = say(
+            "distilled: {metric} {distilled:.4f}, plain fine-tuning {plain:.4f}: a gain of {change:+.4f}", **told
+        )
     else:
-        text = say("distilled: {metric} {distilled:.4f}, plain fine-tuning {plain:.4f}: no gain ({change:+.4f})", **told)
+        text = say(
+            "distilled: {metric} {distilled:.4f}, plain fine-tuning {plain:.4f}: no gain ({change:+.4f})", **told
+        )
     return Note(distilled.history[-1].epochs, distilled.history[-1].steps, text, values)

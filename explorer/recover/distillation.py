@@ -72,21 +72,40 @@ class Distillation(Objective):
     ) -> None:
         if not isinstance(teacher, Subject):
             raise SettingsError(
-                say("teacher is {type}; accepted: an explorer.Subject with the same outputs", type=type(teacher).__name__)
+                say(
+                    "teacher is {type}; accepted: an explorer.Subject with the same outputs",
+                    type=type(teacher).__name__,
+                )
             )
-        for name, value, low, high in (("alpha", alpha, 0.0, 1.0), ("temperature", temperature, 1e-3, 1e3), ("beta", beta, 0.0, 1e9)):
+        for name, value, low, high in (
+            ("alpha", alpha, 0.0, 1.0),
+            ("temperature", temperature, 1e-3, 1e3),
+            ("beta", beta, 0.0, 1e9),
+        ):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if value is None and name == "alpha":
                 continue
             if not number or not low <= value <= high:  # type: ignore[operator]
                 raise SettingsError(
-                    say("{name}={value}; accepted: a number from {low:g} to {high:g}", name=name, value=shown(value), low=low, high=high)
+                    say(
+                        "{name}={value}; accepted: a number from {low:g} to {high:g}",
+                        name=name,
+                        value=shown(value),
+                        low=low,
+                        high=high,
+                    )
                 )
         if match is not None and match not in MATCHES:
             raise SettingsError(say("match={value}; {hint}", value=shown(match), hint=near(str(match), MATCHES)))
         if isinstance(features, str):
             features = [features]
-        self.teacher, self.alpha, self.temperature, self.match, self.beta = teacher, alpha, float(temperature), match, float(beta)
+        self.teacher, self.alpha, self.temperature, self.match, self.beta = (
+            teacher,
+            alpha,
+            float(temperature),
+            match,
+            float(beta),
+        )
         self.features = dict(features) if isinstance(features, Mapping) else {name: name for name in features}
         self._module: nn.Module | None = None
 
@@ -96,17 +115,28 @@ class Distillation(Objective):
             self.alpha = ALPHA if task.loss is not None else 1.0
         if self.alpha < 1 and task.loss is None:
             raise TaskError(
-                say("{subject}: the task has no loss; accepted: alpha=1, which learns from the teacher alone", subject=run.subject.name)
+                say(
+                    "{subject}: the task has no loss; accepted: alpha=1, which learns from the teacher alone",
+                    subject=run.subject.name,
+                )
             )
         if self.match is None:
             self.match = "logits" if task.kind in LOGITS else "squared"
         self._module = self.teacher.copy()._apply(lambda tensor: place(tensor, run.device)).eval()
         for mine, theirs in self.features.items():
-            for module, name, whose in ((run.module, mine, run.subject.name), (self._module, theirs, self.teacher.name)):
+            for module, name, whose in (
+                (run.module, mine, run.subject.name),
+                (self._module, theirs, self.teacher.name),
+            ):
                 there = [one for one, _ in module.named_modules() if one]
                 if name not in there:
                     raise SettingsError(
-                        say("features: {name!r} names no module of {subject}; {hint}", name=name, subject=whose, hint=near(name, there))
+                        say(
+                            "features: {name!r} names no module of {subject}; {hint}",
+                            name=name,
+                            subject=whose,
+                            hint=near(name, there),
+                        )
                     )
         inputs = to_device(task.batch("train", [0, min(1, len(task.dataset("train")) - 1)])[0], run.device)
         training = {name: one.training for name, one in run.module.named_modules()}
@@ -144,7 +174,9 @@ class Distillation(Objective):
         total = self.alpha * far
         for name, other in self.features.items():
             if name not in mine or other not in known:
-                raise SettingsError(say("features: {name!r} is not called in a forward pass; accepted: another module", name=name))
+                raise SettingsError(
+                    say("features: {name!r} is not called in a forward pass; accepted: another module", name=name)
+                )
             total = total + self.beta * squared_loss(mine[name], matched(run, name, mine[name], known[other]))
         return outputs, total
 
@@ -170,7 +202,11 @@ class Distillation(Objective):
 
 def counted(run: Run, outputs: Tensor, targets: Any) -> Tensor | None:
     """The steps of a sequence that count: of a language model those with a token to tell; None for all."""
-    if run.subject.task.kind != "language_model" or not isinstance(targets, Tensor) or targets.shape != outputs.shape[:-1]:
+    if (
+        run.subject.task.kind != "language_model"
+        or not isinstance(targets, Tensor)
+        or targets.shape != outputs.shape[:-1]
+    ):
         return None
     return targets != IGNORED
 
