@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
 from ..core.message import say
-from ..models.device import exact
+from ..models.device import exact, threads
 from ..models.task import part
 from .data import SplitData
 from .jobs import Job, lend
@@ -48,7 +48,7 @@ class Chunk:
         def opened() -> Iterator[nn.Module]:
             if work.cancel is not None and work.cancel():
                 raise cancelled(run, self.start, self.data.total)
-            with run.queue.turn(work.request), lend(run.replica, job) as module, exact(run.device):
+            with run.queue.turn(work.request), lend(run.replica, job) as module, exact(run.device), threads(run.tuned.threads):
                 began = time.perf_counter()
                 yield module
                 self.spent += time.perf_counter() - began

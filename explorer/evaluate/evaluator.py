@@ -230,6 +230,7 @@ def _machine(run: Engine, plan: Plan, split: str, work: Work) -> dict[str, Any]:
         "reason": runner.reason,
         "layout": run.tuned.layout,
         "batch": run.batch,
+        "threads": run.tuned.threads or torch.get_num_threads(),
         "samples": work.samples,
         "cache_bytes": run.prefixes.used,
         "cache_budget": run.prefixes.budget,

@@ -111,6 +111,8 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: b
 
     find = partial(fetch, (replica.module, constants))
     inplace = expand.out_of_place(graph, find)
+    if replica.device.type == "cpu":
+        expand.pools(graph, find)
     rewritten = split and expand.split_stacks(graph, find)
     if folding and not expand.fold(graph, find):
         return "nothing to fold"

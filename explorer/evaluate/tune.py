@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.message import say
+from ..models.device import threads
 from ..models.replica import Replica, to_channels_last
 from ..models.subject import Subject
 from ..models.task import to_device
@@ -21,7 +22,9 @@ SECONDS = 1.2  # that a model may be measured for
 SAMPLES = 256
 BATCHES = (64, 32, 128, 256)
 ON_DEVICE = (512, 256, 1024, 2048)
-FASTER = 0.87  # another setting must take less than this fraction of the time: half precision and copies cost something
+FASTER = 0.87  # half precision must take less than this fraction of the time, since it costs exactness
+AS_FAST = 1.05  # fewer threads may take this much longer
+LAID_OUT = 0.95  # and another layout, which costs a copy of the weights
 HALF = torch.bfloat16  # never float16: a CPU runs it at about 1 GFLOP/s
 
 
@@ -115,16 +118,29 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
                     best[key] = min(best.get(key, float("inf")), runs[key[:2]](key[2]))
 
     rounds([(*key, batches[0]) for key in runs], 3)
-    layout = best.get((None, True, batches[0]), float("inf")) < FASTER * best[*plain, batches[0]]
+    layout = best.get((None, True, batches[0]), float("inf")) < LAID_OUT * best[*plain, batches[0]]
     halves = [key for key in best if key[0] is HALF]
     half = min(halves, key=best.__getitem__) if halves else None
     rounds([(None, layout, batch) for batch in batches[1:] if batch <= size], 3)
     size_key = min((key for key in best if key[:2] == (None, layout)), key=best.__getitem__)
-    full = Tuning(None, layout, size_key[2], 1 / best[size_key], reason=reason)
+    count = _threads(device, lambda: runs[size_key[:2]](size_key[2]), best[size_key])
+    full = Tuning(None, layout, size_key[2], 1 / best[size_key], count, reason)
     fast = full
     if half is not None and best[half] < FASTER * best[None, layout, batches[0]]:
-        fast = Tuning(HALF, half[1], full.batch, 1 / best[half])
+        fast = Tuning(HALF, half[1], full.batch, 1 / best[half], count)
     return {"full": full, "fast": fast}
+
+
+def _threads(device: torch.device, seconds: Callable[[], float], several: float) -> int | None:
+    """The fewest threads that are about as fast as all: what they leave is for those who draw, and for other sessions."""
+    every = torch.get_num_threads()
+    if device.type != "cpu" or every == 1:
+        return None
+    found = {every: several}
+    for n in sorted({1, every // 2}):
+        with threads(n):
+            found[n] = min(seconds() for _ in range(2))
+    return next(n for n in sorted(found) if found[n] <= AS_FAST * min(found.values()))
 
 
 def _candidate(

@@ -45,7 +45,7 @@ def over_time(table: pd.DataFrame, palette: Palette, names: Mapping[str, str], s
     calm(figure, palette, 260)
     _legend(figure, palette)
     figure.update_xaxes(title={"text": step})
-    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero", exponentformat="power", title={"text": "|z·∂L/∂z|"})
     return figure
 
 

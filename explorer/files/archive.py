@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 import zlib
@@ -108,11 +109,13 @@ def _check(path: Path, infos: list[zipfile.ZipInfo], size: int, limits: Limits) 
 
 
 @contextmanager
-def opened(path: Path, limits: Limits) -> Iterator[Archive]:
-    """The archive, its directory checked. Raises :class:`LoadError`; nothing is unpacked to disk."""
+def opened(path: Path, limits: Limits, data: bytes | None = None) -> Iterator[Archive]:
+    """The archive, its directory checked. Raises :class:`LoadError`; nothing is unpacked to disk. data: its content, where it
+    is within another one."""
     try:
-        archive = zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path if data is None else io.BytesIO(data))
     except BROKEN as error:
         raise LoadError(say("{path}: the zip cannot be read ({error})", path=path, error=str(error)[:160])) from None
     with archive:
-        yield Archive(path, _check(path, archive.infolist(), path.stat().st_size, limits), archive, limits)
+        size = path.stat().st_size if data is None else len(data)
+        yield Archive(path, _check(path, archive.infolist(), size, limits), archive, limits)

@@ -43,7 +43,7 @@ def _shard(index: Path, name: str) -> Path:
     """The file of that name beside the index."""
     plain = name.endswith(".safetensors") and not any(mark in name for mark in ("/", "\\", ":", "\0"))
     file = index.parent / name if plain and Path(name).name == name else None
-    if file is None or not file.is_file() or (file.is_symlink() and not _from_hub(file)):
+    if file is None or not file.is_file() or (file.is_symlink() and not from_hub(file)):
         raise LoadError(
             say(
                 "{path}: the shard {name!r}; accepted: a .safetensors file beside the index", path=index, name=name[:80]
@@ -52,7 +52,7 @@ def _shard(index: Path, name: str) -> Path:
     return file
 
 
-def _from_hub(file: Path) -> bool:
+def from_hub(file: Path) -> bool:
     """Whether a link leads to where a model hub's cache keeps the content of snapshots/<revision>/."""
     return file.resolve().parent == (file.parent.resolve().parent.parent / "blobs")
 

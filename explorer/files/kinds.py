@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
+from collections.abc import Collection
 from pathlib import Path
 
 from ..export.names import MAGIC, WEIGHTS
@@ -10,7 +12,7 @@ from ..export.names import PACKED as PACKED_WEIGHTS
 from .archive import Archive, opened
 from .limits import Limits, check_size
 
-EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
+EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT, HUGGINGFACE = (
     "export",
     "safetensors",
     "packed",
@@ -18,6 +20,7 @@ EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT = (
     "checkpoint",
     "pickle",
     "torchscript",
+    "huggingface",
 )
 KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
     "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
@@ -30,7 +33,10 @@ def kind_of(path: Path, limits: Limits) -> str:
     if path.is_dir():
         if (path / "saved_model.pb").exists():
             return TENSORFLOW
-        if not (path / WEIGHTS).exists() and any(path.glob("*.onnx")):
+        names = {one.name for one in path.iterdir()}
+        if hugging(names):
+            return HUGGINGFACE
+        if WEIGHTS not in names and any(name.endswith(".onnx") for name in names):
             return ONNX
         return EXPORT
     size = check_size(path, limits.file)
@@ -63,6 +69,12 @@ def kind_of(path: Path, limits: Limits) -> str:
     return SAFETENSORS if path.suffix.lower() == ".safetensors" else UNKNOWN
 
 
+def hugging(names: Collection[str]) -> bool:
+    """Whether a config lies beside weights, as in a Hugging Face model's folder."""
+    weights = r"(model|pytorch_model)[^/]*\.(safetensors|bin)(\.index\.json)?"
+    return "config.json" in names and any(re.fullmatch(weights, name) for name in names)
+
+
 def tarfile_header(start: bytes) -> bool:
     """Whether this is the head of an old tar without its magic."""
     try:
@@ -90,6 +102,8 @@ def kind_of_zip(archive: Archive) -> str:
         return TORCHSCRIPT
     if "data.pkl" in last:
         return CHECKPOINT
+    if hugging(last):
+        return HUGGINGFACE
     if WEIGHTS in last or PACKED_WEIGHTS in last:
         return EXPORT
     if any(name.lower().endswith(".onnx") for name in last):

@@ -26,6 +26,7 @@ from . import kinds
 from .archive import opened
 from .child import probe
 from .header import parse_header, read_header
+from .huggingface import read_huggingface
 from .index import INDEX, read_index
 from .limits import Limits, limits, no_paths, shared
 from .packed import read_packed
@@ -39,25 +40,32 @@ FORMATS = {
     kinds.EXPORT: "export", kinds.SAFETENSORS: "safetensors", kinds.PT2: "torch.export", kinds.CHECKPOINT: "torch.save",
     kinds.PACKED: "packed export",
     kinds.ONNX: "ONNX",
+    kinds.HUGGINGFACE: "Hugging Face",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """What a file holds. forward: whether the module can be run, or has weights only. notes: what a reader must know."""
+    """What a file holds. forward: whether the module can be run, or has weights only. notes: what a reader must know.
+
+    card: more for the subject's card. "reader": how texts become a language model's inputs; "files": what its own format
+    keeps beside the weights.
+    """
 
     module: nn.Module
     kind: str
     forward: bool
     notes: tuple[Message, ...] = field(default=())
+    card: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load(source: str | Path, task: Task | None = None, *, name: str | None = None) -> Subject:
     """A subject: a bundled sample model by name, or a model file by path. Nothing in a file is executed.
 
-    source: a name from ``samples()``; or the path of an export (folder, zip, model.safetensors, model.packed), a .safetensors or sharded
-    checkpoint, a torch.export program (.pt2), an .onnx file (or a folder or zip with its external data), or a state dict of torch.save
-    (.pt, .pth, .bin). task: what the model is judged
+    source: a name from ``samples()``; or the path of an export (folder, zip, model.safetensors, model.packed), a Hugging Face
+    model (folder or zip, with ``pip install transformers``), a .safetensors or sharded checkpoint, a torch.export program (.pt2),
+    an .onnx file (or a folder or zip with its external data), or a state dict of torch.save (.pt, .pth, .bin). task: what the
+    model is judged
     on, for example ``Task.agreement(inputs)``; without one, and for a plain state dict always, what needs a forward pass
     says so, and everything else works. Repeated calls give the same subject of a sample, and a new one of a file.
     Raises :class:`LoadError`, with the reason and, for formats that are refused, the lines that convert them.
@@ -128,7 +136,12 @@ def open_model(path: Path, within: Limits) -> Opened:
         if kind == kinds.PACKED:
             tensors, metadata = read_packed(path, within)
             return _of_export(metadata, tensors, path, kind)
-        if kind == kinds.EXPORT:
+        if kind == kinds.HUGGINGFACE and (found := read_huggingface(path, within)) is not None:
+            more = {"reader": found.reader, "files": found.files}
+            if found.module is not None:
+                return Opened(found.module, kind, True, found.notes, more)
+            return _plain(state_of(found.tensors, path), path, kind, found.notes)
+        if kind in (kinds.EXPORT, kinds.HUGGINGFACE):
             return _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
     except LoadError:
         raise
@@ -246,4 +259,5 @@ def card_of(path: Path, found: Opened) -> dict[str, Any]:
         "forward": found.forward,
         "graph": found.kind == kinds.ONNX,
         "notes": found.notes,
+        **found.card,
     }

@@ -16,18 +16,21 @@ from ..core.message import say
 from ..evaluate.data import stratified_order
 from ..models.task import Task
 from .data import PICTURES, Source
+from .texts import Inputs, Samples, count, indices, masked, next_tokens, pick, tagged, tags_task, text_of, utf8
+from .tokens import Reader
 
-KINDS = ("classification", "regression", "agreement")
+KINDS = ("classification", "regression", "language_model", "tokens", "agreement")
 TYPES = {"float32": torch.float32, "int64": torch.int64}
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """inputs: columns; several of numbers are put side by side. target: a column, or None (agreement).
+    """inputs: columns; several of numbers are put side by side. target: a column, or None (agreement, and the next token).
 
     kind: one of KINDS. shape: of one sample, () for as it is; of pictures (channels, height, width). dtype: float32 or int64.
     scale, mean, std: x -> (x * scale - mean) / std; of pictures x runs from 0 to 255; mean and std may be one a channel.
-    length: characters of a text that the model sees, as UTF-8 bytes, padded with 0. validation, test: shares; seed: of the split.
+    length: tokens of a text that the model sees; without a tokenizer they are its UTF-8 bytes, padded with 0.
+    validation, test: shares; seed: of the split.
     """
 
     inputs: tuple[str, ...]
@@ -44,34 +47,9 @@ class Mapping:
     seed: int = 0
 
 
-def propose(source: Source) -> Mapping:
-    """What the columns look like: the target by its name, else the last column; classes where it has few values."""
-    names = list(source.columns)
-    likely = [
-        n for n in names if n.lower() in ("y", "label", "labels", "target", "targets", "class", "y_test", "y_train")
-    ]
-    target = likely[0] if likely else names[-1] if len(names) > 1 else None
-    inputs = tuple(n for n in names if n != target)
-    if source.kind == "table":
-        inputs = tuple(n for n in inputs if source.columns[n].dtype.kind in "biuf")
-    elif inputs:
-        inputs = inputs[:1]
-    values = source.columns[target] if target else np.empty(0)
-    few = (
-        values.dtype.kind in "USObiu"
-        and values.ndim == 1
-        and len(np.unique(values)) <= max(2, min(1000, source.n // 2))
-    )
-    kind = "agreement" if target is None else "classification" if few else "regression"
-    first = source.columns[inputs[0]] if inputs else values
-    pixels = source.kind == "images" or first.dtype == np.uint8 and first.ndim >= 3
-    shape = (3, 32, 32) if source.kind == "images" else (1, *first.shape[1:]) if pixels and first.ndim == 3 else ()
-    integers = source.kind == "text" or first.dtype.kind in "iu" and not pixels and source.kind == "arrays"
-    return Mapping(inputs, target, kind, shape, "int64" if integers else "float32", 1 / 255 if pixels else 1.0)
-
-
-def task_of(source: Source, mapping: Mapping) -> Task:
-    """The task, split by strata where there are classes, by a seed. Raises :class:`TaskError` naming the column."""
+def task_of(source: Source, mapping: Mapping, reader: Reader | None = None) -> Task:
+    """The task, split by strata where there are classes, by a seed. reader: the tokenizer of the model, where it has one.
+    Raises :class:`TaskError` naming the column."""
     if mapping.kind not in KINDS:
         raise TaskError(say("kind={kind!r}; accepted: {kinds}", kind=mapping.kind, kinds=", ".join(KINDS)))
     if not 0 < mapping.validation < 1 or not 0 <= mapping.test < 1 or mapping.validation + mapping.test > 1:
@@ -82,23 +60,68 @@ def task_of(source: Source, mapping: Mapping) -> Task:
                 test=mapping.test,
             )
         )
-    inputs = inputs_of(source, mapping)
-    display = _display(inputs, mapping)
-    more: dict[str, Any] = {
-        "display": display,
-        "labels": mapping.inputs if display == "table" and len(mapping.inputs) > 1 else None,
-    }
+    targets: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    if mapping.kind == "tokens":
+        inputs, targets = _tags(source, mapping, reader)
+    else:
+        inputs = inputs_of(source, mapping, reader)
+    more = _shown(source, mapping, inputs, reader)
+    n = count(inputs)
     if mapping.kind == "agreement":
-        order = stratified_order(None, len(inputs), mapping.seed)
-        train, validation, test = (inputs[i] if len(i) else None for i in _parts(order, mapping))
+        order = stratified_order(None, n, mapping.seed)
+        train, validation, test = (Inputs(pick(inputs, i)) if len(i) else None for i in _parts(order, mapping))
+        if reader is not None:
+            more["forward"] = masked
         return Task.agreement(validation, train=train, test=test, **more)
-    targets, classes = targets_of(source, mapping)
-    order = stratified_order(targets.numpy() if mapping.kind == "classification" else None, len(inputs), mapping.seed)
-    splits = [TensorDataset(inputs[i], targets[i]) if len(i) else None for i in _parts(order, mapping)]
+    if mapping.kind == "language_model":
+        targets = next_tokens(inputs)
+    elif targets is None:
+        targets, classes = targets_of(source, mapping, reader)
+    order = stratified_order(targets.numpy() if mapping.kind == "classification" else None, n, mapping.seed)
+    pairs = TensorDataset if isinstance(inputs, Tensor) else Samples
+    splits = [pairs(pick(inputs, i), targets[i]) if len(i) else None for i in _parts(order, mapping)]
     named = dict(zip(("train", "validation", "test"), splits, strict=True))
     if mapping.kind == "classification":
         return Task.classification(**named, classes=classes or None, **more)
+    if mapping.kind == "language_model":
+        return Task.language_model(**named, **more)
+    if mapping.kind == "tokens":
+        assert reader is not None
+        return tags_task(named, reader.classes, **more)
     return Task.regression(**named, **more)
+
+
+def _tags(source: Source, mapping: Mapping, reader: Reader | None) -> tuple[Any, Tensor]:
+    if reader is None or not reader.classes:
+        raise TaskError(
+            say("a class for each word needs a model with a tokenizer and named classes (token classification)")
+        )
+    if mapping.target is None or len(mapping.inputs) != 1:
+        raise TaskError(say("accepted: one column of texts, and one of tags with spaces between"))
+    return tagged(_column(source, mapping.inputs[0]), _column(source, mapping.target), reader, mapping.length)
+
+
+def _shown(source: Source, mapping: Mapping, inputs: Any, reader: Reader | None) -> dict[str, Any]:
+    """How the screen shows a sample, and how typed text becomes one."""
+    if isinstance(inputs, dict):
+        assert reader is not None
+        return {
+            "display": "text",
+            "decode": reader.decode,
+            "encode": reader.encode if reader.tokenizer is not None else None,
+        }
+    if not inputs.is_floating_point() and inputs.ndim == 2:
+        written = _column(source, mapping.inputs[0]).dtype.kind in "USO"
+        if not written:
+            return {"display": "text", "decode": lambda ids: " ".join(map(str, ids.reshape(-1).tolist()))}
+        length = mapping.length
+        return {
+            "display": "text", "decode": lambda ids: text_of([int(i) % 256 for i in ids.reshape(-1).tolist()]),
+            "encode": lambda text: utf8(np.asarray([text]), length)[0],
+        }  # fmt: skip
+    display = _display(inputs, mapping)
+    return {"display": display, "labels": mapping.inputs if display == "table" and len(mapping.inputs) > 1 else None}
 
 
 def _parts(order: np.ndarray, mapping: Mapping) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,8 +141,8 @@ def _column(source: Source, name: str) -> np.ndarray:
     return source.columns[name]
 
 
-def inputs_of(source: Source, mapping: Mapping) -> Tensor:
-    """[N, ...] as the model will see them. Raises :class:`TaskError`."""
+def inputs_of(source: Source, mapping: Mapping, reader: Reader | None = None) -> Any:
+    """[N, ...] as the model will see them; of a language model with a tokenizer {name: [N, T]}. Raises :class:`TaskError`."""
     if not mapping.inputs:
         raise TaskError(
             say("no input column; accepted: one or more of {names}", names=", ".join(list(source.columns)[:20]))
@@ -127,10 +150,14 @@ def inputs_of(source: Source, mapping: Mapping) -> Tensor:
     if mapping.dtype not in TYPES:
         raise TaskError(say("dtype={dtype!r}; accepted: {types}", dtype=mapping.dtype, types=", ".join(TYPES)))
     columns = [_column(source, name) for name in mapping.inputs]
+    if reader is not None:
+        if len(columns) == 1 and columns[0].dtype.kind in "USO" and source.kind != "images":
+            return reader.read([str(text) for text in columns[0]], mapping.length)
+        return indices(dict(zip(mapping.inputs, columns, strict=True)), reader)
     if source.kind == "images":
         array = _pictures(columns[0], mapping)
     elif columns[0].dtype.kind in "US" and len(columns) == 1:
-        array = _bytes(columns[0], mapping.length)
+        array = utf8(columns[0], mapping.length).numpy()
     else:
         odd = [name for name, c in zip(mapping.inputs, columns, strict=True) if c.dtype.kind not in "biuf"]
         if odd:
@@ -193,16 +220,9 @@ def _pictures(column: np.ndarray, mapping: Mapping) -> np.ndarray:
     return out
 
 
-def _bytes(column: np.ndarray, length: int) -> np.ndarray:
-    out = np.zeros((len(column), length), dtype=np.int64)
-    for i, text in enumerate(column):
-        data = str(text).encode("utf-8")[:length]
-        out[i, : len(data)] = list(data)
-    return out
-
-
-def targets_of(source: Source, mapping: Mapping) -> tuple[Tensor, tuple[str, ...]]:
-    """(targets [N, ...], names of classes, or () where they are numbers). Raises :class:`TaskError`."""
+def targets_of(source: Source, mapping: Mapping, reader: Reader | None = None) -> tuple[Tensor, tuple[str, ...]]:
+    """(targets [N, ...], names of classes, or () where they are numbers). reader: of a model that names its classes.
+    Raises :class:`TaskError`."""
     if mapping.target is None:
         raise TaskError(say("{kind} needs a target column; without labels there is agreement", kind=mapping.kind))
     column = _column(source, mapping.target)
@@ -224,6 +244,7 @@ def targets_of(source: Source, mapping: Mapping) -> tuple[Tensor, tuple[str, ...
             )
         )
     flat = column[:, 0]
+    named = reader.classes if reader is not None else ()
     if flat.dtype.kind == "f" and not np.array_equal(flat, np.round(flat)):
         raise TaskError(
             say("the target {name!r} holds fractions; accepted: classes, or kind regression", name=mapping.target)
@@ -234,7 +255,28 @@ def targets_of(source: Source, mapping: Mapping) -> tuple[Tensor, tuple[str, ...
             raise TaskError(
                 say("classes run from {low} to {high}; accepted: from 0", low=whole.min(), high=whole.max())
             )
-        return torch.from_numpy(whole), ()  # the model may know more classes than occur
+        if named and whole.max() >= len(named):
+            raise TaskError(
+                say(
+                    "class {index}; the model knows {count}: 0 to {last}",
+                    index=whole.max(),
+                    count=len(named),
+                    last=len(named) - 1,
+                )
+            )
+        return torch.from_numpy(whole), named  # the model may know more classes than occur
+    if named:
+        order = {name: i for i, name in enumerate(named)}
+        odd = sorted(set(map(str, flat)) - set(named))
+        if odd:
+            raise TaskError(
+                say(
+                    "the target holds {odd!r}; the model's classes: {classes}",
+                    odd=odd[0][:40],
+                    classes=", ".join(named[:20]),
+                )
+            )
+        return torch.tensor([order[str(one)] for one in flat]), named
     names, index = np.unique(flat, return_inverse=True)
     return torch.from_numpy(index.astype("int64")), tuple(map(str, names))
 

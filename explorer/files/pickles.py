@@ -91,33 +91,33 @@ def look(stream: BinaryIO, path: Path, limits: Limits, legacy: bool = False) -> 
         ) from None
 
 
-def read_checkpoint(path: Path, limits: Limits) -> Any:
+def read_checkpoint(path: Path, limits: Limits, data: bytes | None = None) -> Any:
     """What torch.save wrote: nested dicts, lists, tensors, numbers, texts. Raises :class:`LoadError`.
 
-    Tensors of a zip file are mapped, not read.
+    Tensors of a zip file are mapped, not read. data: the content, of a file that lies within an archive.
     """
-    with path.open("rb") as file:
+    with io.BytesIO(data) if data is not None else path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     if zipped:
-        with opened(path, limits) as archive:
+        with opened(path, limits, data) as archive:
             if kinds.kind_of_zip(archive) != kinds.CHECKPOINT:
                 raise LoadError(say("{path}: no checkpoint of torch.save", path=path))
             for name in archive.members:
                 if name.endswith(".pkl"):
                     look(io.BytesIO(archive.read(name, limits.header)), path, limits)
     else:
-        with path.open("rb") as file:
+        with io.BytesIO(data) if data is not None else path.open("rb") as file:
             look(file, path, limits, legacy=True)
-    size = path.stat().st_size
-    _measure(_load(path, map_location="meta"), path, size, limits)  # sizes first: on "meta" they cost no memory
-    return _load(path, mmap=zipped, map_location="cpu")
+    size = path.stat().st_size if data is None else len(data)
+    _measure(_load(path, data, map_location="meta"), path, size, limits)  # sizes first: on "meta" they cost no memory
+    return _load(path, data, mmap=zipped and data is None, map_location="cpu")
 
 
-def _load(path: Path, **how: Any) -> Any:
+def _load(path: Path, data: bytes | None, **how: Any) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.load(path, weights_only=True, **how)
+            return torch.load(path if data is None else io.BytesIO(data), weights_only=True, **how)
     except Exception as error:
         first = (str(error).splitlines() or [""])[0][:160]
         if "weights only" in str(error).lower() or "unsupported" in str(error).lower():

@@ -34,10 +34,14 @@ tarfile.open("model.tar").extractall("model", filter="data")
     "numpy": """import numpy, torch; from safetensors.torch import save_file
 arrays = numpy.load("weights.npz", allow_pickle=False)
 save_file({name: torch.from_numpy(arrays[name]) for name in arrays}, "model.safetensors")""",
+    "huggingface": """from transformers import AutoModel
+model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True)  # runs its code: on your own machine, if you trust who made it
+explorer.open_app(explorer.Subject(model, task))  # or open its .safetensors file: weights only""",
     "unknown": SAVE_STATE,
 }
 ACCEPTED = say(
-    "an export of this package (folder, zip or .safetensors), .safetensors, .pt2, .onnx, or a state dict saved by torch.save"
+    "an export of this package (folder, zip or .safetensors), a Hugging Face model (folder or zip), .safetensors, .pt2, .onnx, "
+    "or a state dict saved by torch.save"
 )
 
 

@@ -12,6 +12,7 @@ from ..core.message import Message, say
 from ..core.report import Figure
 from ..evaluate.evaluator import glance
 from ..models.subject import Subject
+from .texts import Samples
 
 LOOK = 512  # samples
 
@@ -46,7 +47,9 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
     hints: list[Message] = []
     if subject.task.kind == "classification":
         targets = (
-            torch.as_tensor(data.tensors[1])
+            data.targets
+            if isinstance(data, Samples)
+            else torch.as_tensor(data.tensors[1])
             if hasattr(data, "tensors")
             else subject.task.batch("validation", range(n))[1]
         )

@@ -18,7 +18,10 @@ from ..models.subject import Subject
 def compressed_graph(subject: Subject, recipe: Recipe) -> bytes | None:
     """The ONNX file that a subject came as with its weights after the recipe; None for other subjects, and above 1 GB."""
     module = compress(subject, recipe)
-    if not isinstance(module, OnnxModule) or sum(t.numel() * t.element_size() for t in module.held().values()) > 1 << 30:
+    if (
+        not isinstance(module, OnnxModule)
+        or sum(t.numel() * t.element_size() for t in module.held().values()) > 1 << 30
+    ):
         return None
     model = filled(module)
     onnx.checker.check_model(model)

@@ -105,7 +105,8 @@ def main(outputs: Any) -> Tensor:
 
 
 def score(outputs: Any, targets: Any) -> dict[str, Tensor]:
-    """One value a sample: {"agreement", "kl", "cosine"}, or {"difference"} for single numbers."""
+    """One value a sample: {"agreement", "kl", "cosine"}, or {"difference"} for single numbers. Positions at which the original
+    says -inf alone (padding, as a task's forward marks it) do not count."""
     now, was = main(outputs).float(), targets.to(main(outputs).device).float()
     if now.shape != was.shape:
         raise EvaluationError(
@@ -114,11 +115,13 @@ def score(outputs: Any, targets: Any) -> dict[str, Tensor]:
     n = len(now)
     if now.ndim == 1 or now.shape[-1] == 1:
         return {"difference": (now - was).reshape(n, -1).square().mean(1).sqrt()}
-    same = (now.argmax(-1) == was.argmax(-1)).float().reshape(n, -1).mean(1)
+    counted = (was > float("-inf")).any(-1).float().reshape(n, -1)
+    positions = counted.sum(1).clamp(min=1)
+    same = ((now.argmax(-1) == was.argmax(-1)).float().reshape(n, -1) * counted).sum(1) / positions
     before, after = was.log_softmax(-1), now.log_softmax(-1)
     share = before.exp()
     gap = torch.where(share > 0, share * (before - after), 0.0)  # logits of -inf are ruled out on both sides
-    kl = gap.sum(-1).clamp(min=0).reshape(n, -1).mean(1)
+    kl = (gap.sum(-1).clamp(min=0).reshape(n, -1) * counted).sum(1) / positions
     both = torch.isfinite(now) & torch.isfinite(was)
     now, was = (torch.where(both, one, 0.0).reshape(n, -1) for one in (now, was))
     cosine = F.cosine_similarity(now, was, dim=1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def pick(device: str | torch.device | None) -> torch.device:
                 devices=", ".join(devices()),
             )
         )
+    if wanted.type == "cuda":  # one name a device, since engines and queues go by it
+        return torch.device(devices()[torch.cuda.current_device() if wanted.index is None else wanted.index])
     return wanted
 
 
@@ -63,6 +66,20 @@ def exact(device: torch.device) -> AbstractContextManager[Any]:
     if device.type != "cuda":
         return nullcontext()
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
+
+
+@contextmanager
+def threads(n: int | None) -> Iterator[None]:
+    """Within the block torch computes with ``n`` threads; None: as it is set."""
+    before = torch.get_num_threads()
+    if n is None or n == before:
+        yield
+        return
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def unused_gpu() -> bool:

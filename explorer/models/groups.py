@@ -163,7 +163,9 @@ def counts_of_heads(slices: Sequence[Slice], modules: Mapping[str, nn.Module], u
     found = []
     for parent in owners or dict.fromkeys(producer.rpartition(".")[0].rpartition(".")[0] for producer in rows):
         for name, value in vars(modules[parent]).items():
-            if type(value) is int and "head" in name and not re.search("dim|size|width", name) and value in {units * t for t in times}:
+            counts = "head" in name and not re.search("dim|size|width", name) and value in {units * t for t in times}
+            # where one layer makes queries, keys and values, the width by which they are told apart
+            if type(value) is int and (counts or name == "split_size" and 3 * value in {units * n for n in rows.values()}):
                 index = torch.arange(value).view(units, -1)
                 found.append(Slice(f"{parent}.{name}" if parent else name, 0, index, "attribute"))
     return found

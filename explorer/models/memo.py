@@ -10,10 +10,13 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 T = TypeVar("T")
+PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
 def nbytes(value: Any) -> int:
     """Bytes of the tensors within a value (nested tuples, lists, dicts, objects with ``tensors``)."""
+    if type(value) in PLAIN:
+        return 64
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
     if isinstance(value, bytes):

@@ -21,12 +21,19 @@ DISPLAYS = ("image", "sequence", "text", "table")
 
 
 def call(module: nn.Module, inputs: Any) -> Any:
-    """``module`` on collated inputs: a tuple is spread, a dict becomes keywords, anything else is one argument."""
+    """``module`` on collated inputs: a tuple is spread, a dict becomes keywords, anything else is one argument.
+
+    Of outputs by name, as those of transformers' models, the logits where there are any.
+    """
     if isinstance(inputs, dict):
-        return module(**inputs)
-    if isinstance(inputs, (tuple, list)):
-        return module(*inputs)
-    return module(inputs)
+        outputs = module(**inputs)
+    elif isinstance(inputs, (tuple, list)):
+        outputs = module(*inputs)
+    else:
+        outputs = module(inputs)
+    if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
+        return outputs["logits"]
+    return outputs
 
 
 def to_device(value: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Any:

@@ -110,6 +110,49 @@ def test_batch_norm_scale_without_batch_norm_and_units_of_weights(device: str) -
         resolve(tiny(device=device), Recipe().prune("fc.0", sparsity=0.5, criterion="relevance"))
 
 
+def test_a_rule_for_all_names_the_layers_that_do_not_fit_before_it_works(device: str) -> None:
+    one = few("surnames-gru", device=device)
+    rule = Recipe().prune("*", sparsity=0.5, criterion="synflow", scope="global")
+    with pytest.raises(
+        UnsupportedError,
+        match="SynFlow cannot score 1 of the 6 that are meant. embedding.weight: .*reads integers.*Accepted: another criterion; or the others alone: name them, or protect",
+    ):
+        resolve(one, rule)
+    assert set(resolve(one, rule.keep("embedding")).masks) == {layer.name for layer in one.layers} - {
+        "embedding.weight"
+    }
+    assert resolve(one, Recipe().prune(["gru", "head"], sparsity=0.5, criterion="synflow")).masks
+
+    class Normed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(
+                nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU(), nn.Linear(5, 3)
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x)
+
+    with pytest.raises(
+        UnsupportedError, match="cannot score 1 of the 2 that are meant. layers.3: .*no BatchNorm with a scale"
+    ):
+        resolve(
+            tiny(Normed(), device=device), Recipe().prune("*", sparsity=0.5, criterion="bn-scale", granularity="unit")
+        )
+    with pytest.raises(UnsupportedError, match="cannot score 4 of the 4 .*and 1 more. Accepted"):
+        resolve(tiny(MLP((6, 5, 4, 4, 3)), device=device), Recipe().prune("*", sparsity=0.5, criterion="fpgm"))
+    fresh = tiny(device=device)
+    assert fresh.structure.cuts  # found by running the model, whatever is asked for
+    calls: list[int] = []
+    original = fresh.task.forward
+    object.__setattr__(
+        fresh.task, "forward", lambda module, inputs: (calls.append(len(inputs)), original(module, inputs))[1]
+    )
+    with pytest.raises(UnsupportedError):
+        resolve(fresh, Recipe().prune("*", sparsity=0.5, criterion="bn-scale", granularity="unit"))
+    assert not calls  # nothing was run
+
+
 def test_models_that_read_integers(device: str) -> None:
     one = few("surnames-gru", device=device)
     with pytest.raises(UnsupportedError, match="embedding.weight reads integers, and SynFlow starts behind it"):

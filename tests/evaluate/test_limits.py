@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from explorer.compress.plan import Plan
 from explorer.core.errors import EvaluationError
 from explorer.core.recipe import Recipe
+from explorer.evaluate import tune
+from explorer.evaluate.engine import Engine
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.queue import Request
 from explorer.evaluate.seen import Seen
+from explorer.evaluate.tune import Tuning
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 from tests.contract.nets import MLP, tiny, tuned
@@ -75,3 +79,35 @@ def test_one_batch_that_fails_is_named_and_the_others_are_kept(device: str) -> N
     subject.task.dataset("validation").tensors[0][137, 0] = 99.0
     with pytest.raises(EvaluationError, match="forward failed on validation samples .*a sample it does not like"):
         evaluate(subject, RECIPE, device=device)
+
+
+@pytest.mark.parametrize(("slower", "expected"), [(1.0, 1), (1.5, 2), (4.0, 4)])
+def test_no_more_threads_than_help(slower: float, expected: int, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    def candidate(*_: object) -> object:
+        return lambda batch: 1e-4 * {1: slower, 2: 1 + (slower - 1) * (slower > 2) / 3, 4: 1.0}[torch.get_num_threads()]
+
+    monkeypatch.setattr(tune, "_candidate", candidate)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = tune._measure(tiny(MLP(), device=device), torch.device(device))["full"]
+        assert found.threads == (expected if device == "cpu" else None) and torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_evaluation_uses_the_threads_that_were_found(device: str) -> None:
+    seen: set[int] = set()
+
+    class Counts(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            if len(x) == 50:
+                seen.add(torch.get_num_threads())
+            return super().forward(x)
+
+    subject, before = tiny(Counts(), n=200, device=device), torch.get_num_threads()
+    run = Engine(subject, torch.device(device), Tuning(batch=50, rate=5000, threads=before + 1))
+    run.jobs.job = lambda plan, split, check: run.jobs.full(plan)  # type: ignore[method-assign]
+    with run.work() as work:
+        run.ensure(Plan({}, {}), "validation", 200, work)
+    assert before + 1 in seen and torch.get_num_threads() == before

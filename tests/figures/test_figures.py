@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from explorer.core.explanation import Roofline, RooflinePoint
@@ -12,6 +13,7 @@ from explorer.core.report import ClassScore
 from explorer.figures.confusion import confusion
 from explorer.figures.correlation import matrix, scatter
 from explorer.figures.duel import duel
+from explorer.figures.gates import over_time, shares
 from explorer.figures.joint_map import joint_map
 from explorer.figures.palette import DARK, LIGHT
 from explorer.figures.per_class import per_class
@@ -124,3 +126,17 @@ def test_a_duel_is_a_line_a_criterion_with_its_intervals() -> None:
         and np.allclose(size.error_y.arrayminus, 0.1)
         and exact.error_y.array is None
     )
+
+
+def test_gates_have_a_bar_a_tensor_and_a_line_each() -> None:
+    rows = [
+        (layer, gate, share, share / 10)
+        for layer, part in (("ih", (0.5, 0.3, 0.2)), ("hh", (0.2, 0.2, 0.6)))
+        for gate, share in zip(("reset", "update", "new"), part, strict=True)
+    ]
+    figure = shares(pd.DataFrame(rows, columns=["layer", "gate", "share", "mean"]), DARK, {"reset": "Reset"})
+    assert [bar.name for bar in figure.data] == ["ih", "hh"] and list(figure.data[1].x) == [0.2, 0.2, 0.6]
+    assert list(figure.data[0].y) == ["Reset", "update", "new"]
+    steps = [("hh", gate, step, 0.1 * step) for step in range(3) for gate in ("reset", "new")]
+    figure = over_time(pd.DataFrame(steps, columns=["layer", "gate", "step", "relevance"]), LIGHT, {})
+    assert [line.name for line in figure.data] == ["reset", "new"] and list(figure.data[0].x) == [1, 2, 3]

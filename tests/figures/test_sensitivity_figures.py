@@ -24,8 +24,7 @@ def table(lower: bool = False, interval: bool = True) -> pd.DataFrame:
             change = drop if lower else -drop
             ends = (change - 0.008, change + 0.008) if interval else (None, None)
             rows.append((layer, step, 0.9 + change, 0.0, 1.0, 100, change, *ends, group, "unit", "channel", 0.4, None))
-    found = frame(rows, Sweep(granularities=("unit",)), "accuracy", lower)
-    return found
+    return frame(rows, Sweep(granularities=("unit",)), "accuracy", lower)
 
 
 @pytest.mark.parametrize("draw", [overlay, multiples])
@@ -39,7 +38,12 @@ def test_a_group_is_one_curve_with_its_band(draw) -> None:
     assert len(bands) == 2 and list(bands[1].y) == pytest.approx([-4.2, -39.2, -40.8, -5.8])
     rings = [trace for trace in figure.data if trace.mode == "markers"]
     assert len(rings) == 1 and list(rings[0].x) == [90]
-    assert lines[0].line.color != lines[1].line.color
+    assert lines[0].line.color != lines[1].line.color and {line.line.dash for line in lines} == {"dash"}
+    if draw is multiples:  # what goes with the units is at most that, since groups overlap
+        assert (
+            figure.layout.annotations[1].text.startswith("<b>g</b> units<br>")
+            and "≤ 40 % weights" in figure.layout.annotations[1].text
+        )
 
 
 def test_worse_is_down_and_without_an_interval_there_is_no_band() -> None:

@@ -20,7 +20,8 @@ import explorer
 from explorer.core.errors import LoadError, TaskError
 from explorer.files.data import read_data, read_upload
 from explorer.files.limits import OWN, STRANGERS
-from explorer.files.mapping import Mapping, inputs_of, propose, targets_of, task_of
+from explorer.files.mapping import Mapping, inputs_of, targets_of, task_of
+from explorer.files.propose import propose
 from explorer.files.sanity import check
 from tests.contract.nets import MLP, randomize
 from tests.files import hostile

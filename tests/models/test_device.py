@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from explorer.models.device import place, precise
+from explorer.models.device import pick, place, precise, threads
 from explorer.models.replica import Replica
 from tests.contract.nets import tiny
 
@@ -72,3 +72,22 @@ def test_a_double_precision_model_runs_on_every_device(device: str) -> None:
     replica = Replica(module, device)
     found = replica.module(place(torch.ones(1, 3, dtype=torch.float64), device))
     assert torch.allclose(found.cpu().double(), module(torch.ones(1, 3, dtype=torch.float64)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("gpus", "names"), [(1, ["cuda", "cuda", "cuda"]), (2, ["cuda:0", "cuda:1", "cuda:1"])])
+def test_a_device_has_one_name(gpus: int, names: list[str], monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Engines, queues and what is kept go by it; the second GPU is the current one where there are two."""
+    assert pick(device).type == device
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: gpus - 1)
+    assert [str(pick(name)) for name in ("cuda:0", f"cuda:{gpus - 1}", "cuda")] == names
+    assert str(pick(None)) == names[0]
+
+
+def test_threads_are_borrowed(device: str) -> None:
+    before = torch.get_num_threads()
+    with threads(before + 2):
+        assert torch.get_num_threads() == before + 2 and float(torch.ones(3, device=device).sum()) == 3
+        with threads(None):
+            assert torch.get_num_threads() == before + 2
+    assert torch.get_num_threads() == before

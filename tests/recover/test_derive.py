@@ -33,10 +33,10 @@ def test_a_derived_subject_was_checked(device: str) -> None:
         subject.derive(nn.Linear(2, 2))
 
 
-def test_the_history_is_joined_over_generations() -> None:
-    subject = sample("vowels-rnn")
-    first = finetune(subject, Recipe().prune("*", sparsity=0.3), epochs=0, device="cpu")
-    second = finetune(first, Recipe().prune("*", sparsity=0.5), epochs=1, batch=64, device="cpu")
+def test_the_history_is_joined_over_generations(device: str) -> None:
+    subject = sample("vowels-rnn", device)
+    first = finetune(subject, Recipe().prune("*", sparsity=0.3), epochs=0, device=device)
+    second = finetune(first, Recipe().prune("*", sparsity=0.5), epochs=1, batch=64, device=device)
     assert second.parent is first and [entry.parent for entry in second.history] == [
         "vowels-rnn",
         "vowels-rnn-finetuned",

@@ -102,8 +102,8 @@ def test_a_loop_without_an_optimizer_calls_step(device: str) -> None:
     assert torch.count_nonzero(module.weight) == 12
 
 
-def test_what_does_not_fit_the_plan_is_named() -> None:
-    subject = net("cpu")
+def test_what_does_not_fit_the_plan_is_named(device: str) -> None:
+    subject = net(device)
     plan = resolve(subject, Recipe().prune("conv", granularity="unit", sparsity=0.5))
     with pytest.raises(
         RecipeError, match=r"conv\.weight: shape \(3, 1, 3, 3\); accepted: \(4, 1, 3, 3\), or the original's \(8"
@@ -111,7 +111,7 @@ def test_what_does_not_fit_the_plan_is_named() -> None:
         module = explorer.compress(subject, Recipe().prune("conv", granularity="unit", units=[0, 1, 2, 3, 4]))
         hold(module, plan)
     with pytest.raises(RecipeError, match="no such parameter"):
-        hold(nn.Linear(2, 2), plan)
+        hold(nn.Linear(2, 2).to(device), plan)
 
 
 def test_nothing_is_hooked_outside_of_the_block(device: str) -> None:

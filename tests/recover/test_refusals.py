@@ -17,14 +17,17 @@ from explorer.recover.settings import Settings
 from tests.recover.small import QUICK, RECIPE, Small, small
 
 
-def test_what_cannot_be_trained_is_said_before_it_starts() -> None:
-    subject = small()
+def test_what_cannot_be_trained_is_said_before_it_starts(device: str) -> None:
+    subject = small(device)
     splits = dict(subject.task.splits)
     with pytest.raises(TaskError, match="no train split"):
-        finetune(Subject(Small(), Task.classification(validation=splits["validation"]), "x"), RECIPE)
+        finetune(Subject(Small().to(device), Task.classification(validation=splits["validation"]), "x"), RECIPE)
     with pytest.raises(TaskError, match=r"no loss.*Task\(loss=\.\.\.\)"):
         finetune(
-            Subject(Small(), Task(splits=splits, score=lambda o, t: {"hit": (o.argmax(1) == t).float()}), "x"), RECIPE
+            Subject(
+                Small().to(device), Task(splits=splits, score=lambda o, t: {"hit": (o.argmax(1) == t).float()}), "x"
+            ),
+            RECIPE,
         )
     with pytest.raises(SettingsError, match="mixed.*cpu.*full"):
         finetune(subject, RECIPE, precision="mixed", device="cpu")
@@ -46,12 +49,12 @@ def test_what_cannot_be_trained_is_said_before_it_starts() -> None:
             Settings(**bad)
     frozen = copy.deepcopy(subject.module)
     frozen.requires_grad_(False).head.weight.requires_grad_(True)
-    only = finetune(Subject(frozen, subject.task, "frozen"), Recipe(), epochs=1, batch=32, device="cpu")
+    only = finetune(Subject(frozen, subject.task, "frozen"), Recipe(), epochs=1, batch=32, device=device)
     assert torch.equal(only.module.conv.weight, frozen.conv.weight)
 
 
-def test_a_loss_that_is_no_number_ends_it_at_once() -> None:
-    subject = small()
+def test_a_loss_that_is_no_number_ends_it_at_once(device: str) -> None:
+    subject = small(device)
     calls = []
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -60,11 +63,11 @@ def test_a_loss_that_is_no_number_ends_it_at_once() -> None:
 
     task = Task(splits=subject.task.splits, loss=loss, score=lambda o, t: {"hit": (o.argmax(1) == t).float()})
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 3, at a learning rate of .*smaller lr"):
-        finetune(Subject(subject.module, task, "x"), RECIPE, **QUICK, device="cpu")
+        finetune(Subject(subject.module, task, "x"), RECIPE, **QUICK, device=device)
     assert len(calls) == 3
     with pytest.raises(TrainingError, match="failed on train samples .*ValueError: mine"):
         bad = Task(splits=subject.task.splits, loss=_raise, score=lambda o, t: {"hit": (o.argmax(1) == t).float()})
-        finetune(Subject(subject.module, bad, "x"), RECIPE, **QUICK, device="cpu")
+        finetune(Subject(subject.module, bad, "x"), RECIPE, **QUICK, device=device)
 
 
 def _raise(outputs: Tensor, _: Any) -> Tensor:
@@ -73,9 +76,9 @@ def _raise(outputs: Tensor, _: Any) -> Tensor:
     return outputs.sum()
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_gradients() -> None:
-    subject = Subject(nn.Sequential(nn.Flatten(), nn.Linear(24, 3)), small().task, "linear")
-    plain = finetune(subject, Recipe(), epochs=1, batch=32, device="cpu")
+def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_gradients(device: str) -> None:
+    subject = Subject(nn.Sequential(nn.Flatten(), nn.Linear(24, 3)).to(device), small(device).task, "linear")
+    plain = finetune(subject, Recipe(), epochs=1, batch=32, device=device)
     most = []
 
     def forward(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_gradients() -> N
         return module(inputs)
 
     task = Task.classification(**dict(subject.task.splits), forward=forward)
-    halved = finetune(Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=32, device="cpu")
+    halved = finetune(Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=32, device=device)
     for name, value in plain.module.state_dict().items():
         torch.testing.assert_close(halved.module.state_dict()[name], value, atol=1e-4, rtol=1e-3)
     assert [note.values["n"] for note in halved.history[-1].notes] == [16, 8]
@@ -93,7 +96,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_gradients() -> N
         task = Task.classification(
             **dict(subject.task.splits), forward=lambda m, x: _no_memory() if m.training else m(x)
         )
-        finetune(Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=4, device="cpu")
+        finetune(Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=4, device=device)
 
 
 def _no_memory() -> Tensor:

@@ -47,16 +47,16 @@ def test_straight_through_gradients_equal_torchs_fake_quantization(scheme: str, 
     torch.testing.assert_close(found, leaf.grad)
 
 
-def test_a_codebooks_gradient_is_the_sum_of_its_weights() -> None:
-    centers = torch.tensor([[-1.0, 0.5, 2.0]])
+def test_a_codebooks_gradient_is_the_sum_of_its_weights(device: str) -> None:
+    centers = torch.tensor([[-1.0, 0.5, 2.0]], device=device)
     codes = Table(2, "codebook", Slices(), centers, (centers[:, 1:] + centers[:, :-1]) / 2, stored=16, sparse=True)
-    weight = torch.tensor([[-0.9, 0.4, 0.0], [0.6, 2.5, -1.2]])  # centers 0 1 - / 1 2 0
+    weight = torch.tensor([[-0.9, 0.4, 0.0], [0.6, 2.5, -1.2]], device=device)  # centers 0 1 - / 1 2 0
     mask = weight != 0
     rounding = Codebook(codes)
-    assert torch.equal(rounding(weight, mask), torch.tensor([[-1.0, 0.5, 0.0], [0.5, 2.0, -1.0]]))
-    grad = torch.tensor([[1.0, 10.0, 7.0], [100.0, 1000.0, 3.0]])
+    assert torch.equal(rounding(weight, mask), torch.tensor([[-1.0, 0.5, 0.0], [0.5, 2.0, -1.0]], device=device))
+    grad = torch.tensor([[1.0, 10.0, 7.0], [100.0, 1000.0, 3.0]], device=device)
     rounding.turn(grad, weight, mask)
-    assert torch.equal(grad, torch.tensor([[4.0, 110.0, 0.0], [110.0, 1000.0, 4.0]]))
+    assert torch.equal(grad, torch.tensor([[4.0, 110.0, 0.0], [110.0, 1000.0, 4.0]], device=device))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])

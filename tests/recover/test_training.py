@@ -83,10 +83,10 @@ def test_the_results_recipe_says_what_it_is_and_changes_no_bit(device: str) -> N
             assert torch.count_nonzero(again.weight(name)[found.weight(name) == 0]) == 0
 
 
-def test_activations_are_rounded_in_the_loop_and_their_ranges_are_kept() -> None:
-    subject = small()
+def test_activations_are_rounded_in_the_loop_and_their_ranges_are_kept(device: str) -> None:
+    subject = small(device)
     recipe = Recipe().quantize("*", bits=4, what="activation").quantize("*", bits=4)
-    found = finetune(subject, recipe, epochs=1, batch=32, device="cpu")
+    found = finetune(subject, recipe, epochs=1, batch=32, device=device)
     assert type(found.module.head) is nn.Linear
     was, now = explorer.resolve(subject, recipe).inputs, explorer.resolve(found, found.recipe).inputs
     assert was.keys() == now.keys()
@@ -123,18 +123,18 @@ def test_cancel_at_any_step_leaves_a_usable_subject(at: int, device: str) -> Non
         assert torch.count_nonzero(found.weight(name)[~left.to(found.weight(name).device)]) == 0
 
 
-def test_regrow_shows_why_one_holds() -> None:
-    subject, recipe = small(), Recipe().prune("*", sparsity=0.6)
+def test_regrow_shows_why_one_holds(device: str) -> None:
+    subject, recipe = small(device), Recipe().prune("*", sparsity=0.6)
     held, grown = (
-        finetune(subject, recipe, epochs=1, batch=16, lr=2e-2, device="cpu", regrow=regrow) for regrow in (False, True)
+        finetune(subject, recipe, epochs=1, batch=16, lr=2e-2, device=device, regrow=regrow) for regrow in (False, True)
     )
     assert explorer.evaluate(held).sparsity == pytest.approx(0.6, abs=0.01)
     assert explorer.evaluate(grown).sparsity < 0.05
 
 
-def test_patience_ends_it_and_the_best_epoch_is_kept() -> None:
-    subject = small()
-    found = finetune(subject, Recipe(), epochs=50, batch=16, lr=0.3, optimizer="sgd", clip=0, patience=2, device="cpu")
+def test_patience_ends_it_and_the_best_epoch_is_kept(device: str) -> None:
+    subject = small(device)
+    found = finetune(subject, Recipe(), epochs=50, batch=16, lr=0.3, optimizer="sgd", clip=0, patience=2, device=device)
     curve = found.history[-1].curve
     assert len(curve) < 51 and not any(one.best for one in curve[-2:])
     assert max(one.figure.value for one in curve) == found.history[-1].after["accuracy"].value
@@ -151,7 +151,7 @@ def test_every_kind_of_task_is_trained(name: str, device: str) -> None:
     assert main == explorer.evaluate(subject, device=device).main
 
 
-def test_a_task_of_ones_own_and_inputs_of_several_parts() -> None:
+def test_a_task_of_ones_own_and_inputs_of_several_parts(device: str) -> None:
     class Two(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -170,12 +170,17 @@ def test_a_task_of_ones_own_and_inputs_of_several_parts() -> None:
         score=lambda outputs, y: {"error": (outputs[0] - y).square().mean(1)},
     )  # fmt: skip
     found = finetune(
-        Subject(Two(), task, "two"), Recipe().prune("left", sparsity=0.5), epochs=4, batch=4, lr=0.05, device="cpu"
+        Subject(Two().to(device), task, "two"),
+        Recipe().prune("left", sparsity=0.5),
+        epochs=4,
+        batch=4,
+        lr=0.05,
+        device=device,
     )
     assert found.history[-1].after["error"].value < found.history[-1].damaged["error"].value
 
 
-def test_learning_rates_follow_their_formulas() -> None:
+def test_learning_rates_follow_their_formulas(device: str) -> None:
     assert [Settings(lr_schedule="linear").factor(i, 4) for i in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
     assert [round(Settings(lr_schedule="cosine").factor(i, 4), 4) for i in range(5)] == [1.0, 0.8536, 0.5, 0.1464, 0.0]
     assert [Settings(lr_schedule="constant", warmup=0.5).factor(i, 8) for i in range(6)] == [
@@ -188,22 +193,22 @@ def test_learning_rates_follow_their_formulas() -> None:
     ]
     steps: list[Any] = []
     finetune(
-        small(),
+        small(device),
         Recipe(),
         epochs=2,
         batch=32,
         lr=0.01,
         lr_schedule="linear",
         log_every=1,
-        device="cpu",
+        device=device,
         events=steps.append,
     )
     rates = [one.lr for one in steps if isinstance(one, Step)]
     assert rates == pytest.approx([0.01 * (1 - i / 6) for i in range(6)])
 
 
-def test_a_training_gives_its_subject_whenever_it_is_asked() -> None:
-    training = Training(small(), RECIPE, Settings(**QUICK), device="cpu")
+def test_a_training_gives_its_subject_whenever_it_is_asked(device: str) -> None:
+    training = Training(small(device), RECIPE, Settings(**QUICK), device=device)
     for event in training.events():
         if isinstance(event, Epoch) and event.epoch == 1:
             break

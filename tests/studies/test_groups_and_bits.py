@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,12 @@ from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.macs import count
 from explorer.models.subject import Subject
+from explorer.studies.curve_table import curve_names, frame, targets_in
+from explorer.studies.ranking import curves
 from explorer.studies.sensitivity import sensitivity
 from explorer.studies.shares import share_of_group, share_of_layer
+from explorer.studies.suggest import suggest
+from explorer.studies.sweep import Sweep
 from tests.contract.nets import MLP, HardView, few, tiny
 
 
@@ -54,6 +59,34 @@ def test_coupled_layers_have_their_groups_curve(device: str) -> None:
     assert set(table.group) == {"a"} and set(table.layer) == {"a.weight", "b.weight"}
     one, other = (rows.drop(columns="layer").reset_index(drop=True) for _, rows in table.groupby("layer"))
     assert one.equals(other) and len(one) == 9
+
+
+def test_layers_and_groups_are_scanned_together_and_by_default_layers(device: str) -> None:
+    subject = tiny(Residual(), n=200, device=device)
+    settings = dict(exact=True, device=device, sparsities=(0.3, 0.8))
+    both = sensitivity(subject, granularity=("weight", "unit"), **settings)  # type: ignore[arg-type]
+    layers, groups = (sensitivity(subject, granularity=way, **settings) for way in ("weight", "unit"))  # type: ignore[arg-type]
+    assert len(layers) == 6 and len(groups) == 4 and both.equals(pd.concat([layers, groups], ignore_index=True))
+    assert layers.equals(sensitivity(subject, **settings))  # type: ignore[arg-type]
+    assert set(both[both.granularity == "unit"].group) == {"a"} and set(both[both.granularity == "weight"].group) == {
+        ""
+    }
+    assert set(curves(both).target) == {"a", "a.weight", "b.weight", "head.weight"}
+    found = suggest(subject, both, sparsity=0.5, device=device)
+    assert found.report.sparsity >= 0.5 and set(found.reasons) == {"a", "a.weight", "b.weight", "head.weight"}
+    whole = sensitivity(tiny(HardView(), (1, 6, 6), device=device), granularity=("weight", "unit"), device=device)
+    assert set(whole.granularity) == {"weight"}  # no units can go there
+
+
+def test_a_parameter_by_itself_and_its_group_have_curves_of_their_own() -> None:
+    rows = [
+        ("mix", 0.5, 0.8, 0.7, 0.9, 9, -0.1, -0.2, 0.0, group, way, "other", 0.5, None)
+        for group, way in (("", "weight"), ("mix", "unit"))
+    ]
+    table = frame(rows, Sweep(granularities=("weight", "unit")), "accuracy", False)
+    assert list(curve_names(table)) == ["mix", "mix (unit)"]
+    (_, first), (target, second) = targets_in(table).items()
+    assert first[0].group == "" and (target, second[0].group, second[0].rule) == ("mix (unit)", "mix", "mix")
 
 
 @pytest.mark.slow
@@ -132,7 +165,7 @@ def test_bad_input_of_a_sweep(device: str) -> None:
         (dict(by="size"), "by='size'; accepted: sparsity, bits"), (dict(by="bits", bits=[9]), "bits=9"),
         (dict(by="bits", bits=[2.5]), "bits=2.5"), (dict(sparsities=[]), "no sparsity to scan"), (dict(sparsities=["half"]), "sparsity='half'"),
         (dict(by="bits", mode="scale"), "quantization has no modes"), (dict(targets="fc.7"), "nothing to scan in tiny; accepted: fc.0.weight"),
-        (dict(criterion="l3"), "l3"), (dict(granularity="row"), "granularity='row'"), (dict(granularity="2:4"), "fixes the cut"),
+        (dict(criterion="l3"), "l3"), (dict(granularity="row"), "granularity='row'"), (dict(granularity=("weight", "4x1")), "one of weights and unit"), (dict(granularity=()), "one of weights"), (dict(granularity="2:4"), "fixes the cut"),
         (dict(mode="scale", factor=2), "factor=2"), (dict(split="nowhere"), "nowhere"),
     ):  # fmt: skip
         with pytest.raises(explorer.ExplorerError, match=said):

@@ -12,7 +12,7 @@ from explorer.ui import catalogue, i18n
 from explorer.ui.catalogue import Entry
 from explorer.ui.terms import TERMS
 
-KINDS = {"criterion", "cost", "quantizer", "observer", "exporter", "term", "card"}
+KINDS = {"criterion", "cost", "quantizer", "observer", "exporter", "schedule", "term", "card"}
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 

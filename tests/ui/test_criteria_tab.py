@@ -65,3 +65,33 @@ def test_a_duel_runs_while_the_page_answers(app: App) -> None:
     expect(panel.get_by_role("button", name="Stop")).to_have_count(0, timeout=SLOW)
     assert app.ready().recipe.rules[0].criterion == "l1"
     app.healthy()
+
+
+@pytest.mark.slow
+def test_gates_are_compared_and_step_by_step(app: App) -> None:
+    app.open("vowels-lstm", layer="lstm.weight_ih_l1")
+    panel = app.tab("Criteria")
+    expect(panel.get_by_text("Which gates of lstm matter?")).to_be_visible(timeout=SLOW)
+    bars = panel.get_by_test_id("stPlotlyChart").filter(has_text="lstm.weight_hh_l1")
+    expect(bars.locator("text", has_text="forget gate").first).to_be_visible(timeout=SLOW)
+    panel.get_by_text("Step by step").click()
+    expect(panel.get_by_text("of 256 training samples")).to_be_visible(timeout=SLOW)
+    expect(
+        panel.get_by_test_id("stPlotlyChart").filter(has_text="time step").locator(".scatterlayer .trace")
+    ).to_have_count(4)
+    app.healthy()
+
+
+@pytest.mark.slow
+def test_a_ranking_of_all_layers_says_which_do_not_fit_and_what_to_do(app: App) -> None:
+    everywhere = Recipe().prune("*", sparsity=0.5, scope="global")
+    app.open("surnames-gru", layer="gru.weight_hh_l0", recipe=everywhere)
+    rank_by(app, "SynFlow")
+    expect(app.alerts).to_contain_text("SynFlow cannot score 1 of the 6 that are meant. embedding.weight", timeout=SLOW)
+    expect(app.alerts).to_contain_text("on screen the lock")
+    assert app.ready().recipe == everywhere  # the last good state stays
+    app.open("surnames-gru", layer="gru.weight_hh_l0", recipe=everywhere.keep("embedding"))
+    with app.step():
+        rank_by(app, "SynFlow")
+    assert app.recipe.rules[-1].criterion == "synflow"
+    app.healthy()

@@ -18,7 +18,7 @@ from explorer.export.exporters import registry
 from explorer.files.data import read_upload
 from explorer.files.load import load_upload
 from explorer.ui import models, uploads
-from explorer.ui.panels import open_file
+from explorer.ui.panels import data_form
 from explorer.ui.panels.card import rows, tier
 from tests.contract.nets import tiny
 from tests.files import hostile
@@ -75,17 +75,17 @@ def test_a_session_keeps_its_own_models_and_not_too_many(monkeypatch: pytest.Mon
     ("text", "found"), [("1/255", (1 / 255,)), ("0.5, .25 1e-3", (0.5, 0.25, 0.001)), ("(0.5，0.5)", (0.5, 0.5))]
 )
 def test_numbers_of_a_field(text: str, found: tuple[float, ...]) -> None:
-    assert open_file.numbers(text) == pytest.approx(found)
+    assert data_form.numbers(text) == pytest.approx(found)
 
 
 def test_shapes_of_a_field() -> None:
-    assert open_file.numbers("3 × 32 x 32", whole=True) == (3, 32, 32) and open_file.numbers("", whole=True) == ()
+    assert data_form.numbers("3 × 32 x 32", whole=True) == (3, 32, 32) and data_form.numbers("", whole=True) == ()
     for text in ("a", "1/0", ""):
         with pytest.raises(TaskError):
-            open_file.numbers(text)
+            data_form.numbers(text)
     for text in ("0", "-1", "1.5", "1e9"):
         with pytest.raises(TaskError, match="whole numbers"):
-            open_file.numbers(text, whole=True)
+            data_form.numbers(text, whole=True)
 
 
 def test_the_card_says_what_can_be_removed_and_why_not() -> None:
@@ -151,7 +151,8 @@ def expected_accuracy(files: Path) -> str:
     """The board's accuracy of the program on the 40 validation samples of the file."""
     from explorer.files.data import read_data
     from explorer.files.limits import OWN
-    from explorer.files.mapping import propose, task_of
+    from explorer.files.mapping import task_of
+    from explorer.files.propose import propose
     from explorer.ui import format as fmt
 
     source = read_data(files / "data.npz", OWN)

@@ -85,6 +85,10 @@ def test_the_curves_are_the_packages_and_a_click_sets_a_step(app: App) -> None:
     app.shows("vowels-lstm")
     scan(app, "units of groups")
     same(drawn(app), explorer.sensitivity(explorer.load("vowels-lstm"), granularity="unit"), "sparsity")
+    scan(app, "both")
+    both = explorer.sensitivity(explorer.load("vowels-lstm"), granularity=("weight", "unit"))
+    same(drawn(app), both, "sparsity")
+    expect(app.page.get_by_text("groups overlap, so their shares sum to more than 100 %")).to_be_visible()
     with app.step():
         click_point(app, "lstm.l1", 2)
     assert app.recipe.rules[-1].granularity == "unit" and app.recipe.rules[-1].sparsity == pytest.approx(0.3)
@@ -101,6 +105,11 @@ def test_a_suggestion_is_one_step_and_meets_its_goal(app: App) -> None:
     open_tab(app, "bikes-mlp", locked)
     scan(app)
     assert set(drawn(app)) == {"fc1.weight", "fc2.weight"}  # the locked layer is not scanned
+    with app.step():
+        click_point(app, "fc1.weight", 4)
+    assert app.recipe == locked.prune("fc1.weight", sparsity=0.5)
+    with app.step():
+        app.press("Undo")
     app.choose("Goal", "sparsity of all weights")
     field = app.page.get_by_label("at least, %")
     field.fill("50")

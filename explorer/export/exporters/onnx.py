@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -19,7 +22,19 @@ from ..onnx_own import write as write_own
 from ..session import open_session
 from . import Exporter, Written, registry
 
+_flag = threading.Lock()
 LARGEST = 2 << 30  # bytes; a protobuf file holds no more
+
+
+@contextmanager
+def _exporting() -> Iterator[None]:
+    """A forward that asks ``torch.compiler.is_exporting()`` goes the way here that the exporter will take."""
+    with _flag:
+        torch.compiler._is_exporting_flag = True
+        try:
+            yield
+        finally:
+            torch.compiler._is_exporting_flag = False
 
 
 @registry.register("onnx")
@@ -61,7 +76,7 @@ class Onnx(Exporter):
                 )
             )
         call = calls(subject, module, (2,))[0]
-        with Decisions() as seen:
+        with Decisions() as seen, _exporting():
             call(module)
         if found := [
             *(where for where, _ in seen.made),

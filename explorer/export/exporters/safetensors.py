@@ -10,6 +10,7 @@ from ...compress.plan import Plan
 from ...models.calls import calls, gap
 from ...models.subject import Subject
 from ...models.trial import difference
+from .. import beside
 from ..described import SIZES, described, plain_tensors, weights_only
 from ..files import SPEC_KEY, WEIGHTS, load_exported, read
 from . import Exporter, Written, registry
@@ -29,18 +30,29 @@ class Safetensors(Exporter):
     tolerance = 1e-6
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
+        files, notes = beside.files_of(subject, plan)
+        if files:  # the folder is one of the library that the model came from, which needs no spec
+            save_file(beside.library_tensors(module), folder / WEIGHTS, {"format": "pt"})
+            return Written((WEIGHTS, *beside.write(files, folder)), notes)
         weights, metadata = described(subject, module, self.tolerance)
         save_file(weights, folder / WEIGHTS, {"format": "pt"} | metadata)
-        return Written((WEIGHTS,), weights_only(WEIGHTS, metadata))
+        return Written((WEIGHTS,), (*weights_only(WEIGHTS, metadata), *notes))
 
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
         stored, metadata = read(folder)
         if SPEC_KEY in metadata:
             return gap(module, load_exported(folder), calls(subject, module, SIZES), self.tolerance)
-        plain = plain_tensors(module)
+        plain = beside.library_tensors(module) if beside.files_of(subject, plan)[0] else plain_tensors(module)
         return difference([*plain.values()], [stored.get(name, torch.empty(0)) for name in plain])
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
+        whole = [p.shape for p in module.parameters()] == [p.shape for p in subject.module.parameters()]
+        if beside.CONFIG in (subject.card.get("files") or {}) and whole:
+            return (
+                'import explorer\n\nsubject = explorer.load(".")  # the folder or its zip; needs transformers\n\n'
+                "# with that library itself:\nimport transformers\n\n"
+                f'model = transformers.{type(module).__name__}.from_pretrained(".")'
+            )
         return (
             "import explorer\n\n"
             'module = explorer.load_exported(".")  # an nn.Module in eval mode; the folder, its zip or the file\n\n'

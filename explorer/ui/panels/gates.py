@@ -35,7 +35,7 @@ def render(subject: Subject, layer: Layer, current: str) -> None:
     st.plotly_chart(figures.shares(table, style.colours(), names, _("weight")), key="gates-shares", config=PLAIN)
     st.caption(
         _(
-            "Each gate's share of its tensor's summed score, by {criterion}. To cut whole gates, choose Prune: gates beside the histogram; what a gate keeps is its bias.",
+            "Each gate's share of its tensor's summed score, by {criterion}. To cut whole gates, choose Prune: gates beside the histogram; a gate that is cut keeps its bias.",
             criterion=controls.criterion_title(criterion),
         )
     )
