@@ -45,15 +45,19 @@ def distill(
     name: str | None = None,
     **changes: Any,
 ) -> Subject:
-    """Train what the recipe left to answer as a teacher does, and return it as a new :class:`Subject` with its parent and history.
+    """Train what the recipe left to answer as a teacher does, and return it as a new :class:`Subject` with its parent
+    and history.
 
-    The loss is (1 - α) · the task's + α · the distance of the outputs + β · that of hidden ``features``; see :class:`Distillation` for alpha, temperature, match, features
-    and beta. teacher: ``subject`` itself, or any subject with the same outputs. student: in place of the pruned subject, a smaller model
-    of your own (a module for the same task, or a subject), to which the recipe then applies. With alpha=1 no label is needed.
+    The loss is (1 - α) · the task's + α · the distance of the outputs + β · that of hidden ``features``; see
+    :class:`Distillation` for alpha, temperature, match, features and beta. teacher: ``subject`` itself, or any
+    subject with the same outputs. student: in place of the pruned subject, a smaller model of your own (a module
+    for the same task, or a subject), to which the recipe then applies. With alpha=1 no label is needed.
 
-    compare: train the same start once more with the task's own loss, the same settings and seed, and say in the history's last note what distillation gained over
-    it on validation, with its paired 95 % interval: "no gain" where that does not lie on the better side. ``progress`` and ``events`` are told of both trainings. Everything else as in :func:`explorer.finetune`. Raises :class:`TaskError` (outputs or features whose shapes
-    differ, no loss with alpha < 1) and what finetune raises, before anything is trained.
+    compare: train the same start once more with the task's own loss, the same settings and seed, and say in the
+    history's last note what distillation gained over it on validation, with its paired 95 % interval: "no gain"
+    where that does not lie on the better side. ``progress`` and ``events`` are told of both trainings. Everything
+    else as in :func:`explorer.finetune`. Raises :class:`TaskError` (outputs or features whose shapes differ, no
+    loss with alpha < 1) and what finetune raises, before anything is trained.
     """
     chosen = merged(settings, changes)
     start = (
@@ -94,7 +98,8 @@ def distill(
 def gain(distilled: Subject, plain: Subject, *, device: str | torch.device | None = None) -> Note:
     """What distillation gained over plain fine-tuning, on validation.
 
-    values: metric, distilled, plain, change (distilled less plain), low, high (paired 95 %, None where there is none), better (bool), seconds of both.
+    values: metric, distilled, plain, change (distilled less plain), low, high (paired 95 %, None where there is
+    none), better (bool), seconds of both.
     """
     where = pick(device)
     scorer = Scorer(distilled, where)

@@ -30,9 +30,11 @@ IGNORED = -100  # targets of a language model that are no tokens
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float, counted: Tensor | None = None) -> Tensor:
-    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)) in nats, the mean over all but the last dim (samples, steps of a sequence).
+    """T² · KL(softmax(teacher / T) ‖ softmax(student / T)) in nats, the mean over all but the last dim (samples, steps
+    of a sequence).
 
-    counted: bool of the shape without the last dim, False where a step does not count. T² keeps the gradient's size whatever T is.
+    counted: bool of the shape without the last dim, False where a step does not count. T² keeps the gradient's size
+    whatever T is.
     Source: Hinton, Vinyals, Dean 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2.
     """
     log_q = F.log_softmax(student.float() / temperature, -1)
@@ -51,11 +53,13 @@ def squared_loss(student: Tensor, teacher: Tensor) -> Tensor:
 class Distillation(Objective):
     """(1 - α) · the task's loss + α · distance of the outputs + β · distance of hidden features.
 
-    teacher: a subject with the same outputs; it is not trained. alpha: α, None for 0.7, or 1 where the task has no loss; with 1 no label is
-    looked at. match: "logits" (:func:`soft_loss`, of the first output, its last dim being the classes) or "squared" (:func:`squared_loss`, summed
-    over all outputs); None: "logits" for tasks whose outputs are logits. temperature: T. features: names of modules whose outputs (the first tensor) are matched by
-    their squared difference (Romero et al. 2015, FitNets, arXiv 1412.6550, eq. 3), as a list, or {the student's: the teacher's}; of units that were
-    removed from the student, those of the teacher are left out. beta: β, of their sum. Raises :class:`SettingsError`.
+    teacher: a subject with the same outputs; it is not trained. alpha: α, None for 0.7, or 1 where the task has no
+    loss; with 1 no label is looked at. match: "logits" (:func:`soft_loss`, of the first output, its last dim being
+    the classes) or "squared" (:func:`squared_loss`, summed over all outputs); None: "logits" for tasks whose
+    outputs are logits. temperature: T. features: names of modules whose outputs (the first tensor) are matched by
+    their squared difference (Romero et al. 2015, FitNets, arXiv 1412.6550, eq. 3), as a list, or {the student's:
+    the teacher's}; of units that were removed from the student, those of the teacher are left out. beta: β, of
+    their sum. Raises :class:`SettingsError`.
     """
 
     what = "distillation"

@@ -36,9 +36,11 @@ def matched(run: Run, name: str, mine: Tensor, theirs: Tensor) -> Tensor:
 
 
 def survivors(run: Run, name: str, size: int) -> list[Tensor]:
-    """Indices, among ``size``, of the units of a module's output that are still there: by what its own tensors have lost.
+    """Indices, among ``size``, of the units of a module's output that are still there: by what its own tensors have
+    lost.
 
-    Rows of a weight, a bias or a running mean are the outputs of most modules; of a recurrent layer, the columns of its recurrent matrix.
+    Rows of a weight, a bias or a running mean are the outputs of most modules; of a recurrent layer, the columns of
+    its recurrent matrix.
     """
     steps = [run.plan.dropped, *run.removed]
     named = dict.fromkeys(key for step in steps for key in step if key.rpartition(".")[0] == name)

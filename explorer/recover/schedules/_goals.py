@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Goal:
-    """A rule that prunes single weights, blocks or gates: the layers that it holds for, and the sparsity that they are to reach."""
+    """A rule that prunes single weights, blocks or gates: the layers that it holds for, and the sparsity that they are
+    to reach.
+    """
 
     rule: Prune
     layers: tuple[str, ...]
@@ -63,7 +65,9 @@ def without_units(recipe: Recipe) -> Recipe:
 
 
 def goals(run: Run) -> tuple[Goal, ...]:
-    """What the recipe's weight rules ask for, in layer order. A threshold asks for the sparsity that it cuts of the subject."""
+    """What the recipe's weight rules ask for, in layer order. A threshold asks for the sparsity that it cuts of the
+    subject.
+    """
     if "goals" not in run.scratch:
         subject, rules = run.subject, run.recipe.rules
         holds, _ = effective(rules, subject.layers, subject.name)
@@ -97,8 +101,9 @@ def cut_to(
 ) -> None:
     """Hold masks of these sparsities from now on: exactly ``round(s n)`` of the entries that remain are zero.
 
-    scores: {layer: of its shape now, low means unimportant}; None: the rules' own criteria on the weights as they are. again:
-    entries that are pruned compete for their return; else they are the first to stay away, whatever the criterion says.
+    scores: {layer: of its shape now, low means unimportant}; None: the rules' own criteria on the weights as they
+    are. again: entries that are pruned compete for their return; else they are the first to stay away, whatever the
+    criterion says.
     """
     masks = run.masks
     with run.bare() as now:
@@ -175,5 +180,7 @@ def step_at(run: Run, part: float) -> int:
 
 
 def cubic(initial: float, final: float, done: float) -> float:
-    """Sparsity when a share ``done`` of the way is gone: s_f + (s_i - s_f) (1 - done)^3. Source: Zhu, Gupta 2017, arXiv 1710.01878, eq. 1."""
+    """Sparsity when a share ``done`` of the way is gone: s_f + (s_i - s_f) (1 - done)^3. Source: Zhu, Gupta 2017,
+    arXiv 1710.01878, eq. 1.
+    """
     return final + (min(initial, final) - final) * (1 - done) ** 3

@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 @registry.register("error-based")
 @dataclass(frozen=True)
 class ErrorBased(Schedule):
-    """Before an epoch every unit that remains is left out, one at a time; the cheapest go if the model errs little more without them, then the epoch retrains it.
+    """Before an epoch every unit that remains is left out, one at a time; the cheapest go if the model errs little
+    more without them, then the epoch retrains it.
 
-    A unit goes whose removal costs less than ``allowance`` of the main metric (0.005: half a point of accuracy) on ``samples`` training samples, in the state from which it goes; the
-    others are retained. In one round at most ``at_once`` go (None: a tenth of those that remain), which together cost no more than the allowance; what retraining won back may be
-    spent in the next. It ends with a round that removes none. Candidates are the units that the recipe's unit rules mean, of each group at most as many
-    as the rule's sparsity says; of all groups, without such rules. The rules' criteria are not used. Each decision is told, with its cost and interval.
-    Source of the idea: Mozer, Smolensky 1989, Skeletonization, NIPS 1; the exact cost: Molchanov et al. 2017, arXiv 1611.06440, section 2.1 (the oracle).
+    A unit goes whose removal costs less than ``allowance`` of the main metric (0.005: half a point of accuracy) on
+    ``samples`` training samples, in the state from which it goes; the others are retained. In one round at most
+    ``at_once`` go (None: a tenth of those that remain), which together cost no more than the allowance; what
+    retraining won back may be spent in the next. It ends with a round that removes none. Candidates are the units
+    that the recipe's unit rules mean, of each group at most as many as the rule's sparsity says; of all groups,
+    without such rules. The rules' criteria are not used. Each decision is told, with its cost and interval.
+    Source of the idea: Mozer, Smolensky 1989, Skeletonization, NIPS 1; the exact cost: Molchanov et al. 2017, arXiv
+    1611.06440, section 2.1 (the oracle).
     """
 
     title = "error-based with retraining"

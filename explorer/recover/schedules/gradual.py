@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 @registry.register("gradual")
 @dataclass(frozen=True)
 class Gradual(Schedule):
-    """Sparsity rises while the model is trained: much is pruned at first, where much is redundant, and ever less later.
+    """Sparsity rises while the model is trained: much is pruned at first, where much is redundant, and ever less
+    later.
 
-    s_t = s_f + (s_i - s_f) · (1 - (t - t_0) / (n Δt))³ at the steps t = t_0, t_0 + Δt, ..., t_0 + n Δt: s_f is the rule's sparsity, s_i = ``initial``, n = ``pulses``. ``since``
-    and ``until`` are the shares of all steps at which the cuts begin and end; what is left of the training recovers from the last one. At each cut the
-    rule's criterion ranks the weights as they are by then; what is pruned stays so. Sparsities are met to the weight. Units and N:M patterns are cut at the start.
+    s_t = s_f + (s_i - s_f) · (1 - (t - t_0) / (n Δt))³ at the steps t = t_0, t_0 + Δt, ..., t_0 + n Δt: s_f is the
+    rule's sparsity, s_i = ``initial``, n = ``pulses``. ``since`` and ``until`` are the shares of all steps at which
+    the cuts begin and end; what is left of the training recovers from the last one. At each cut the rule's
+    criterion ranks the weights as they are by then; what is pruned stays so. Sparsities are met to the weight.
+    Units and N:M patterns are cut at the start.
     Source: Zhu, Gupta 2017, "To prune, or not to prune", arXiv 1710.01878, section 3, eq. 1.
     """
 

@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 @registry.register("iterative")
 @dataclass(frozen=True)
 class Iterative(Schedule):
-    """Train, prune, rewind, train again: the lottery ticket. Each round prunes the same share of the weights that remain.
+    """Train, prune, rewind, train again: the lottery ticket. Each round prunes the same share of the weights that
+    remain.
 
-    After round i of n = ``rounds`` the sparsity is 1 - (1 - s)^(i / n), s being the rule's; the criterion ranks the trained weights. Then the survivors go back to the
-    values that they had after ``rewind`` epochs (0: those with which training began), and only the mask is kept; with rewind=None they go on from where they are.
-    Learning-rate schedule and optimizer begin anew with every round. ``fresh``: training begins with newly drawn weights, as a lottery ticket does; else with those of the model as it is.
-    The epochs are divided into n + 1 trainings of equal length, the last of which is the ticket's. Units and N:M patterns are cut at the start.
-    Source: Frankle, Carbin 2019, "The Lottery Ticket Hypothesis", arXiv 1803.03635, section 1; rewinding to an early epoch: Frankle et al. 2020, "Linear Mode
-    Connectivity and the Lottery Ticket Hypothesis", arXiv 1912.05671, section 3.
+    After round i of n = ``rounds`` the sparsity is 1 - (1 - s)^(i / n), s being the rule's; the criterion ranks the
+    trained weights. Then the survivors go back to the values that they had after ``rewind`` epochs (0: those with
+    which training began), and only the mask is kept; with rewind=None they go on from where they are. Learning-rate
+    schedule and optimizer begin anew with every round. ``fresh``: training begins with newly drawn weights, as a
+    lottery ticket does; else with those of the model as it is. The epochs are divided into n + 1 trainings of equal
+    length, the last of which is the ticket's. Units and N:M patterns are cut at the start.
+    Source: Frankle, Carbin 2019, "The Lottery Ticket Hypothesis", arXiv 1803.03635, section 1; rewinding to an
+    early epoch: Frankle et al. 2020, "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv
+    1912.05671, section 3.
     """
 
     title = "iterative (lottery ticket)"

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 class Movement(Schedule):
     """Weights that move away from zero stay, those that move towards it go, whatever their size.
 
-    S ← S - ∂L/∂w' · w in every step, w' = w · mask being what the model computes with: a score rises where the weight grows. The weights with the highest scores stay, as many as
-    the cubic schedule says (s_f - s_f (1 - t/T)³, T at ``until`` of all steps). Pruned weights keep the value that they had, and their scores go on, so one whose gradient asks for it
-    comes back. The cut is renewed every ``every`` steps (the source: every one) and stays from T on. The rules' own criteria are not used. Units and N:M patterns are cut at the start.
-    Source: Sanh, Wolf, Rush 2020, "Movement Pruning", arXiv 2005.07683, section 4, eq. 2 to 4 (hard movement pruning).
+    S ← S - ∂L/∂w' · w in every step, w' = w · mask being what the model computes with: a score rises where the
+    weight grows. The weights with the highest scores stay, as many as the cubic schedule says (s_f - s_f (1 -
+    t/T)³, T at ``until`` of all steps). Pruned weights keep the value that they had, and their scores go on, so one
+    whose gradient asks for it comes back. The cut is renewed every ``every`` steps (the source: every one) and
+    stays from T on. The rules' own criteria are not used. Units and N:M patterns are cut at the start.
+    Source: Sanh, Wolf, Rush 2020, "Movement Pruning", arXiv 2005.07683, section 4, eq. 2 to 4 (hard movement
+    pruning).
     """
 
     title = "movement pruning"

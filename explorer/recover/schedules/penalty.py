@@ -37,15 +37,19 @@ NORMS = ("l1", "l2", "group")
 @registry.register("penalty")
 @dataclass(frozen=True)
 class Penalty(Schedule):
-    """Training with a penalty that draws weights, or whole units, to zero; then the recipe prunes what has become small, and the rest is trained without it.
+    """Training with a penalty that draws weights, or whole units, to zero; then the recipe prunes what has become
+    small, and the rest is trained without it.
 
-    ``norm`` "l1": λ Σ |w|, which makes single weights zero. "l2": λ/2 Σ w², for contrast: all weights become smaller and hardly one becomes zero. "group": λ Σ_u √n_u ‖w_u‖₂, the
-    group lasso, w_u being all n_u weights that go with unit u: the rows that produce it and the columns that read it, in every layer of the group. Of a hidden unit of an LSTM or GRU
-    these are its rows in all gates, its column of the recurrent matrix, and what reads it (the "intrinsic sparse structure"), so recurrent layers become
-    narrower. ``strength`` is λ. The penalty is on the layers (groups) that the recipe prunes, or on all where it prunes none, and ends at ``until``, a share of the steps. Weights on
-    which two parts of a unit meet count once.
-    Source: Tibshirani 1996, J. R. Stat. Soc. B 58(1); Yuan, Lin 2006, J. R. Stat. Soc. B 68(1), eq. 2.1; Wen et al. 2016, arXiv 1608.03665, section 3; Wen et al. 2018,
-    "Learning Intrinsic Sparse Structures within LSTM", arXiv 1709.05027, section 3.
+    ``norm`` "l1": λ Σ |w|, which makes single weights zero. "l2": λ/2 Σ w², for contrast: all weights become
+    smaller and hardly one becomes zero. "group": λ Σ_u √n_u ‖w_u‖₂, the group lasso, w_u being all n_u weights that
+    go with unit u: the rows that produce it and the columns that read it, in every layer of the group. Of a hidden
+    unit of an LSTM or GRU these are its rows in all gates, its column of the recurrent matrix, and what reads it
+    (the "intrinsic sparse structure"), so recurrent layers become narrower. ``strength`` is λ. The penalty is on
+    the layers (groups) that the recipe prunes, or on all where it prunes none, and ends at ``until``, a share of
+    the steps. Weights on which two parts of a unit meet count once.
+    Source: Tibshirani 1996, J. R. Stat. Soc. B 58(1); Yuan, Lin 2006, J. R. Stat. Soc. B 68(1), eq. 2.1; Wen et al.
+    2016, arXiv 1608.03665, section 3; Wen et al. 2018, "Learning Intrinsic Sparse Structures within LSTM", arXiv
+    1709.05027, section 3.
     """
 
     title = "sparsity-constrained (penalty)"

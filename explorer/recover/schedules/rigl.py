@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 @registry.register("rigl")
 @dataclass(frozen=True)
 class RigL(Schedule):
-    """The sparsity stays, and the mask moves: the smallest weights are dropped, and as many grow where the gradient is largest.
+    """The sparsity stays, and the mask moves: the smallest weights are dropped, and as many grow where the gradient is
+    largest.
 
-    Training begins with the recipe's own cut. Every ``every`` steps, up to ``until`` of them all, in each layer the k = α/2 · (1 + cos(π t / T)) · (weights that are there) with the smallest |w|
-    go, α = ``alpha`` and T being the last such step, and of the entries that are zero by then the k with the largest |∂L/∂w| take their place, starting at zero. The gradient is that of
-    the batch of the same step. Rules for blocks, gates, N:M patterns and units are cut at the start and stay.
+    Training begins with the recipe's own cut. Every ``every`` steps, up to ``until`` of them all, in each layer the
+    k = α/2 · (1 + cos(π t / T)) · (weights that are there) with the smallest |w| go, α = ``alpha`` and T being the
+    last such step, and of the entries that are zero by then the k with the largest |∂L/∂w| take their place,
+    starting at zero. The gradient is that of the batch of the same step. Rules for blocks, gates, N:M patterns and
+    units are cut at the start and stay.
     Source: Evci et al. 2020, "Rigging the Lottery", arXiv 1911.11134, section 3, algorithm 1.
     """
 
@@ -72,7 +75,9 @@ class RigL(Schedule):
 
 
 def moved_mask(mask: Tensor, weight: Tensor, gradient: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
-    """(the mask after a move, where it has grown): k of its entries go and k come, k = round(fraction · entries), as far as there is room."""
+    """(the mask after a move, where it has grown): k of its entries go and k come, k = round(fraction · entries), as
+    far as there is room.
+    """
     there = int(mask.sum())
     k = min(round(fraction * there), mask.numel() - there)
     stays = mask & ~lowest(weight.abs().masked_fill(~mask, torch.inf), k)

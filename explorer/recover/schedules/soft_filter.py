@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 @registry.register("soft-filter")
 @dataclass(frozen=True)
 class SoftFilter(Schedule):
-    """After each epoch the least important filters are set to zero, and are free to grow back in the next one; at the end those that are zero are removed.
+    """After each epoch the least important filters are set to zero, and are free to grow back in the next one; at the
+    end those that are zero are removed.
 
-    So a filter that was misjudged early may return, and the model keeps its capacity while it is trained. The unit rules say how many filters (or neurons, hidden
-    units, heads) go, and by which criterion: the source takes the L2 norm, criterion="l2". Zeroed are the weights and biases that produce a unit, and the shift and running mean of a
-    BatchNorm behind it, so that the unit says nothing; what reads it stays, or no gradient could reach it any more. ``every``: epochs between two such cuts.
-    Weight rules are cut at the start and held.
+    So a filter that was misjudged early may return, and the model keeps its capacity while it is trained. The unit
+    rules say how many filters (or neurons, hidden units, heads) go, and by which criterion: the source takes the L2
+    norm, criterion="l2". Zeroed are the weights and biases that produce a unit, and the shift and running mean of a
+    BatchNorm behind it, so that the unit says nothing; what reads it stays, or no gradient could reach it any more.
+    ``every``: epochs between two such cuts. Weight rules are cut at the start and held.
     Source: He et al. 2018, "Soft Filter Pruning", arXiv 1808.06866, section 3.2, algorithm 1.
     """
 
