@@ -32,6 +32,7 @@ ON_THE_CPU = {
     "files/test_load.py::test_a_name_that_is_neither_sample_nor_file": "a file is read to the CPU, and nothing is computed",
     "files/test_load.py::test_tied_weights_are_one_layer": "a file is read to the CPU, and nothing is computed",
     "files/test_load.py::test_weights_of_every_floating_type": "a file is read to the CPU, and nothing is computed",
+    "files/test_memory.py": "memory of the host is looked at",
     "files/test_stream.py": "a file is read to the CPU, and nothing is computed",
     "models/test_agreement.py::test_inputs_that_are_no_data_set": "refused before anything is computed",
     "models/test_ledger.py": "numbers of units are bookkeeping, and never leave the CPU",

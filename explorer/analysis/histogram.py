@@ -10,8 +10,11 @@ from torch import Tensor
 from ..models.subject import Subject
 from .criteria import registry
 from .importance import importance
+from .tally import Tally
+from .words import layer_tally
 
 QUANTILES = 513
+LARGE = 1 << 22  # entries from which on a weight is counted by its bits instead of sorted
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,10 @@ def histogram(subject: Subject, layer: str, criterion: str = "l1", bins: int = 1
 
     def compute() -> Histogram:
         signed = registry[criterion].signed_axis
+        if signed and subject.weight(layer).numel() >= LARGE:
+            counted = layer_tally(subject, layer)
+            if counted is not None and not counted.not_finite:
+                return of_tally(counted, bins)
         scores = importance(subject, criterion, layers=[layer])[layer]
         shown = (subject.weight(layer) if signed else scores).flatten().float()
         high = float(shown.abs().max()) if signed else float(shown.max())
@@ -67,6 +74,12 @@ def histogram(subject: Subject, layer: str, criterion: str = "l1", bins: int = 1
         return Histogram(low, high, tuple(counts.tolist()), quantiles(scores), scores.numel(), signed, warp)
 
     return subject.memo.get(("histogram", subject.version, layer, criterion, bins, registry.generation), compute)
+
+
+def of_tally(counted: Tally, bins: int) -> Histogram:
+    """Of a weight that was counted by its bits: exact for 16-bit formats, for wider ones to their bins, 128 to every power of two."""
+    high, counts = counted.histogram(bins)
+    return Histogram(-high, high, tuple(counts.tolist()), tuple(counted.quantiles(QUANTILES).tolist()), counted.total, True)
 
 
 def sorted_units(subject: Subject, group: str, criterion: str = "l1") -> tuple[tuple[float, ...], tuple[int, ...]]:

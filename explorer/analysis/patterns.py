@@ -62,3 +62,11 @@ def decoded(words: np.ndarray, dtype: str) -> np.ndarray:
     if dtype in INTEGERS:
         return words.view(INTEGERS[dtype]).astype(np.float64)
     return values(dtype)[words]
+
+
+def as_float32(words: np.ndarray, dtype: str) -> np.ndarray:
+    """Words of F64 as those of the nearest float32; all others as they are."""
+    if dtype != "F64":
+        return words
+    with np.errstate(over="ignore"):
+        return words.view(np.float64).astype(np.float32).view(np.uint32)

@@ -111,11 +111,19 @@ def compress(subject: Subject, recipe: Recipe | Plan) -> nn.Module:
     plan = recipe if isinstance(recipe, Plan) else resolve(subject, recipe)
     module = build(subject, plan)
     if plan.structural:
-        shapes = {name: remaining_shape(tuple(p.shape), plan.dropped.get(name, {})) for name, p in subject.module.named_parameters()}
+        shapes = {
+            name: remaining_shape(tuple(p.shape), plan.dropped.get(name, {}))
+            for name, p in subject.module.named_parameters()
+        }
         planned, left = sum(map(math.prod, shapes.values())), sum(p.numel() for p in module.parameters())
         if left != planned:
             raise VerificationError(
-                say("{subject}: {left} parameters are left, where the plan leaves {planned}", subject=subject.name, left=left, planned=planned)
+                say(
+                    "{subject}: {left} parameters are left, where the plan leaves {planned}",
+                    subject=subject.name,
+                    left=left,
+                    planned=planned,
+                )
             )
     verify(subject, plan, module)
     return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,24 +11,36 @@ from torch import Tensor, nn
 from ..models.removal import remove
 from ..models.sites import attach
 from ..models.subject import Subject
+from .lazy import Lazy
 from .plan import Plan
 
+KEPT = 32 << 20  # bytes of a weight up to which it is kept once it was made
 
-def effective_weights(subject: Subject, plan: Plan) -> dict[str, Tensor]:
+
+def effective_weights(subject: Subject, plan: Plan) -> Mapping[str, Tensor]:
     """{FQN: tensor of the *original* shape} that the compressed model computes with; removed entries of layers are zero.
 
-    Layers, and biases and norms where they change.
+    Layers, and biases and norms where they change. Each is made when it is looked up; large ones are not kept.
     """
 
     version = subject.version  # once: it looks at every tensor of the module
 
     def one(name: str) -> Tensor:
-        mine = plan.layers[name]
+        if name in plan.tensors:
+            return plan.tensors[name]
+        mine, weight = plan.layers[name], subject.weight(name)
         if not mine.changes_weight:
-            return subject.weight(name)
-        return subject.memo.get(("weight", version, name, mine.digest), lambda: mine.apply(subject.weight(name)))
+            return weight
+        if weight.numel() * weight.element_size() > KEPT:
+            return mine.apply(weight)
+        return subject.memo.get(("weight", version, name, mine.digest), lambda: mine.apply(weight))
 
-    return {name: one(name) for name in plan.layers} | dict(plan.tensors)
+    return Lazy([*plan.layers, *plan.tensors], one)
+
+
+def _empty(parameter: nn.Parameter) -> nn.Parameter:
+    """One of its type and place, without entries."""
+    return nn.Parameter(parameter.detach().new_empty(0), requires_grad=parameter.requires_grad)
 
 
 @torch.no_grad()
@@ -36,9 +49,12 @@ def build(subject: Subject, plan: Plan) -> nn.Module:
 
     Where activations are rounded a module's class is a subclass that does it (:mod:`explorer.models.quantized`).
     """
-    module = copy.deepcopy(subject.module).eval()
+    weights = effective_weights(subject, plan)
+    # what is replaced is never copied: a new module costs one copy of the weights, while it is made as well as afterwards
+    empty = {id(p): _empty(p) for name, p in subject.module.named_parameters() if name in weights}
+    module = copy.deepcopy(subject.module, empty).eval()
     held = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
-    for name, weight in effective_weights(subject, plan).items():
+    for name, weight in weights.items():
         held[name].data = weight.detach() + 0  # a copy, without the negative zeros that masking leaves
     if plan.dropped:
         remove(module, {name: dict(dims) for name, dims in plan.dropped.items()})

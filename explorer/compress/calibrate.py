@@ -87,15 +87,16 @@ def run(
     cancel: Cancel,
     which: int = 0,
     passes: int = 1,
+    batch: int = BATCH,
 ) -> Iterator[None]:
     """Run ``module`` over the calibration samples, in batches; yields after each. ``which`` of how many passes this is."""
     indices = chosen_samples(subject, samples)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    for start in range(0, len(indices), BATCH):
+    for start in range(0, len(indices), batch):
         done = which * len(indices) + start
         if cancel is not None and cancel():
             raise Cancelled(say("{subject}: calibration cancelled after {n} samples", subject=subject.name, n=done))
-        inputs: Any = subject.task.batch("train", indices[start : start + BATCH])[0]
+        inputs: Any = subject.task.batch("train", indices[start : start + batch])[0]
         try:
             subject.task.forward(module, to_device(inputs, device))
         except Exception as error:
@@ -108,4 +109,4 @@ def run(
             ) from error  # fmt: skip
         yield
         if progress is not None:
-            progress(min(done + BATCH, (which + 1) * len(indices)), passes * len(indices))
+            progress(min(done + batch, (which + 1) * len(indices)), passes * len(indices))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLES = 128
+BLOCK = 1 << 22  # entries
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,14 @@ def weight_loss(subject: Subject, plan: Plan, name: str) -> Loss | None:
     mine = plan.layers.get(name)
     if mine is None or mine.codes is None:
         return None
-    before = mine.before_quantization(subject.weight(name)).cpu().double()
-    noise = (before - effective_weights(subject, plan)[name].cpu().double()).square()
+    before, after = mine.before_quantization(subject.weight(name)).reshape(-1), effective_weights(subject, plan)[name].reshape(-1)
+    signal = noise = 0.0
+    for start in range(0, before.numel(), BLOCK):  # in float64, of a few entries at a time
+        x, y = (one[start : start + BLOCK].cpu().double() for one in (before, after))
+        signal += x.square().sum().item()
+        noise += (x - y).square_().sum().item()
     n = max(before.numel(), 1)
-    return Loss(mine.codes.bits, before.square().sum().item() / n, noise.sum().item() / n, before.numel())
+    return Loss(mine.codes.bits, signal / n, noise / n, before.numel())
 
 
 def activation_losses(

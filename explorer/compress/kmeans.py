@@ -72,20 +72,30 @@ def lloyd(values: Tensor, count: Tensor, centers: Tensor) -> Tensor:
     center, as scikit-learn does. In one dimension a cluster is a run of the sorted values, so a round costs k binary searches
     and differences of prefix sums instead of n * k distances. Source: Lloyd 1982, IEEE Trans. Inf. Theory 28(2).
     """
-    real = torch.where(values.isfinite(), values, torch.zeros_like(values))
-    sums = torch.nn.functional.pad(real.cumsum(1), (1, 0))
-    bounds = torch.empty(0)
+    out = centers.sort(1).values
+    left = torch.arange(len(out), device=out.device)  # slices that still move
+    sums = torch.nn.functional.pad(torch.where(values.isfinite(), values, 0.0).cumsum(1), (1, 0))
+    centers, before = out, torch.empty(0)
     for _ in range(ROUNDS):
-        centers = centers.sort(1).values
-        before, bounds = bounds, _bounds(values, count, centers)
-        if before.shape == bounds.shape and torch.equal(before, bounds):
-            break
+        bounds = _bounds(values, count, centers)
+        if len(before):
+            moving = (bounds != before).any(1)
+            if not bool(moving.all()):
+                out[left[~moving]] = centers[~moving]
+                values, count, sums, centers, bounds, left = (
+                    one[moving] for one in (values, count, sums, centers, bounds, left)
+                )
+                if not len(left):
+                    return out
         size, total = bounds.diff(dim=1), sums.gather(1, bounds).diff(dim=1)
-        empty = (size == 0).any(1) & (count > 0)
-        for index in empty.nonzero().flatten().tolist():
-            _relocate(values[index, : int(count[index])], centers[index], bounds[index], size[index], total[index])
-        centers = torch.where(size > 0, total / size.clamp(min=1), centers)
-    return centers.sort(1).values
+        empty = ((size == 0).any(1) & (count > 0)).nonzero().flatten()
+        if len(empty):
+            size[empty], total[empty] = _relocated(
+                *(one[empty] for one in (values, count, centers, bounds, size, total))
+            )
+        centers, before = torch.where(size > 0, total / size.clamp(min=1), centers).sort(1).values, bounds
+    out[left] = centers
+    return out
 
 
 def _bounds(values: Tensor, count: Tensor, centers: Tensor) -> Tensor:
@@ -95,18 +105,24 @@ def _bounds(values: Tensor, count: Tensor, centers: Tensor) -> Tensor:
     return torch.cat([torch.zeros_like(count)[:, None], inner, count[:, None]], 1)
 
 
-def _relocate(values: Tensor, centers: Tensor, bounds: Tensor, size: Tensor, total: Tensor) -> None:
-    """Give each empty center of one slice the farthest value; sizes and totals are corrected in place."""
-    owner = torch.repeat_interleave(torch.arange(len(centers), device=values.device), size)
-    distance = (values - centers[owner]).abs()
-    idle = (size == 0).nonzero().flatten()
-    far = torch.topk(distance, min(len(idle), len(values)))
-    for at, place in enumerate(far.indices.tolist()):
-        if far.values[at] <= 0:
-            return  # fewer different values than centers
-        old, new = owner[place], idle[at]
-        if size[old] == 1:
-            continue
-        total[old] -= values[place]
-        size[old] -= 1
-        total[new], size[new] = values[place], 1
+def _relocated(
+    values: Tensor, count: Tensor, centers: Tensor, bounds: Tensor, size: Tensor, total: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(sizes, totals) after each empty center of every slice took the farthest value left; a center gives all but its last."""
+    place = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
+    owner = torch.searchsorted(bounds[:, 1:-1].contiguous(), place.contiguous(), right=True)
+    distance = torch.where(place < count[:, None], (values - centers.gather(1, owner)).abs(), -1.0)
+    idle = size == 0
+    most = min(int(idle.sum(1).max()), values.shape[1])
+    new = idle.int().sort(dim=1, descending=True, stable=True).indices  # empty centers first
+    far = torch.topk(distance, most)
+    wanted = (torch.arange(most, device=values.device) < idle.sum(1)[:, None]) & (
+        far.values > 0
+    )  # else fewer values than centers
+    for at in range(most):
+        old = owner.gather(1, far.indices[:, at : at + 1])
+        takes = wanted[:, at : at + 1] & (size.gather(1, old) > 1)
+        value = torch.where(takes, values.gather(1, far.indices[:, at : at + 1]), 0.0)
+        total = total.scatter_add(1, old, -value).scatter_add(1, new[:, at : at + 1], value)
+        size = size.scatter_add(1, old, -takes.long()).scatter_add(1, new[:, at : at + 1], takes.long())
+    return size, total

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..models.norms import norms_of
 from ..models.quantized import FakeQuantize
 from ..models.removal import alive, select
+from .bitmask import BitMask
 from .codes import Codes, Uniform
+from .lazy import Lazy
 
 
 def spread(remaining: Tensor, shape: torch.Size, dropped: Mapping[int, Tensor]) -> Tensor:
@@ -33,13 +34,13 @@ def spread(remaining: Tensor, shape: torch.Size, dropped: Mapping[int, Tensor]) 
 class LayerPlan:
     """What happens to one weight tensor, in this order; everything in the *original* shape.
 
-    mask: bool, True where the weight stays (False also for entries of removed units). gain: float factors of soft
+    mask: bool, True where the weight stays (False also for entries of removed units); of large layers packed to bits. gain: float factors of soft
     scaling. shrink: threshold t of sign(w) max(|w| - t, 0). rescale: factors, broadcasting to the shape, of BatchNorm folding
     and equalization. codes: fake quantization, of the tensor as it remains.
     dropped: {dim: indices of removed units}. inputs: fake quantization of the activation that this weight multiplies.
     """
 
-    mask: Tensor | None = None
+    mask: Tensor | BitMask | None = None
     gain: Tensor | None = None
     shrink: float | None = None
     rescale: Tensor | None = None
@@ -52,7 +53,7 @@ class LayerPlan:
         """Content hash of what happens to the weight (not to its activation)."""
         state = hashlib.blake2b(digest_size=12)
         if self.mask is not None:
-            state.update(b"mask" + np.packbits(self.mask.cpu().numpy().reshape(-1)).tobytes())
+            state.update(b"mask" + (self.mask if isinstance(self.mask, BitMask) else BitMask.of(self.mask)).bits.numpy().tobytes())
         if self.gain is not None:
             state.update(b"gain" + self.gain.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         if self.shrink is not None:
@@ -62,6 +63,17 @@ class LayerPlan:
         if self.codes is not None:
             state.update(f"codes{self.codes.digest}".encode())
         return state.hexdigest()
+
+    @property
+    def stays(self) -> Tensor | None:
+        """The mask as a bool tensor."""
+        return self.mask.unpacked() if isinstance(self.mask, BitMask) else self.mask
+
+    @property
+    def only_bits(self) -> BitMask | None:
+        """A packed mask, where that is all that happens to the weight."""
+        bare = self.gain is None and self.shrink is None and self.rescale is None and self.codes is None
+        return self.mask if bare and isinstance(self.mask, BitMask) else None
 
     @property
     def changes_weight(self) -> bool:
@@ -76,8 +88,8 @@ class LayerPlan:
 
     def before_quantization(self, weight: Tensor) -> Tensor:
         """Mask, scale or shrink a weight of the original shape, and rescale what is left."""
-        if self.mask is not None:
-            weight = weight * self.mask
+        if self.stays is not None:
+            weight = weight * self.stays
         if self.gain is not None:
             weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:
@@ -120,9 +132,11 @@ class Plan:
         return bool(self.kept or self.removed)
 
     @property
-    def masks(self) -> dict[str, Tensor]:
-        """{layer: bool Tensor of the original shape}, True where the weight stays; only pruned layers."""
-        return {name: layer.mask for name, layer in self.layers.items() if layer.mask is not None}
+    def masks(self) -> Mapping[str, Tensor]:
+        """{layer: bool Tensor of the original shape}, True where the weight stays; only pruned layers. Packed ones are
+        unpacked when they are looked up."""
+        pruned = {name: layer for name, layer in self.layers.items() if layer.mask is not None}
+        return Lazy(pruned, lambda name: pruned[name].stays)  # type: ignore[arg-type, return-value]
 
     @cached_property
     def norms(self) -> dict[str, Tensor]:
@@ -138,12 +152,14 @@ class Plan:
         below = torch.zeros(0)
         if mine.gain is not None:
             below = mine.gain < 1
-        elif mine.mask is not None:
-            below = ~mine.mask
+        elif mine.stays is not None:
+            below = ~mine.stays
         if not below.numel():
             return 0.0
         alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
-        counted = below[alive_mask] if below.numel() else below  # divided in float64, so that 0.9 of a layer is shown as 0.9
+        counted = (
+            below[alive_mask] if below.numel() else below
+        )  # divided in float64, so that 0.9 of a layer is shown as 0.9
         return int(counted.sum()) / counted.numel() if counted.numel() else 0.0
 
     @property
@@ -155,6 +171,11 @@ class Plan:
     def inputs(self) -> dict[str, Uniform]:
         """{layer: how the activation that its weight multiplies is rounded}, with calibrated scale and zero point."""
         return {name: layer.inputs for name, layer in self.layers.items() if layer.inputs is not None}
+
+    @property
+    def inputs_overhead(self) -> int:
+        """Bytes of the scales and zero points of activations."""
+        return sum(one.overhead for one in self.inputs.values())
 
     def roundings(self) -> dict[str, nn.Module]:
         """{layer: a new module that rounds the activation that its weight multiplies}."""

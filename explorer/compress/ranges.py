@@ -73,26 +73,3 @@ def clipped(least: Tensor, most: Tensor, factor: Tensor | float) -> tuple[Tensor
     """The range [least, most] cut to [-t, t] with t = factor * max(|least|, |most|)."""
     t = torch.maximum(least.abs(), most.abs()) * factor
     return torch.maximum(least, -t), torch.minimum(most, t)
-
-
-def divergence(counts: Tensor, centers: Tensor, codes: Uniform, least: Tensor, most: Tensor) -> Tensor:
-    """[slices]: KL(P || Q) of histograms [slices, bins] clipped to [least, most] and of what their levels can tell of them.
-
-    P: the counts within the range, those beyond it added to the outermost bins. Q: the counts of all bins that share a code,
-    spread evenly over those of them that are not empty. Source: Migacz 2017, 8-bit inference with TensorRT, GTC S7310.
-    """
-    inside = (centers >= least[:, None]) & (centers <= most[:, None])
-    kept = counts * inside
-    p = kept.clone()
-    first = inside.float().argmax(1, keepdim=True)
-    last = inside.shape[1] - 1 - inside.flip(1).float().argmax(1, keepdim=True)
-    for beyond, edge in ((centers < least[:, None], first), (centers > most[:, None], last)):
-        p.scatter_add_(1, edge, (counts * beyond).sum(1, keepdim=True))
-    scale, zero = codes.scale.reshape(-1, 1), codes.zero_point.reshape(-1, 1)
-    index = (torch.round(centers / scale) + zero).clamp(codes.low, codes.high).long() - codes.low
-    levels = counts.new_zeros(len(counts), codes.high - codes.low + 1)
-    mass = levels.scatter_add(1, index, kept).gather(1, index)
-    occupied = levels.scatter_add(1, index, (p > 0).to(p.dtype)).gather(1, index)
-    q = torch.where(p > 0, mass / occupied.clamp(min=1), torch.zeros_like(p))
-    p, q = (x / x.sum(1, keepdim=True).clamp(min=1e-30) for x in (p, q))
-    return torch.where(p > 0, p * (p.clamp(min=1e-30) / q.clamp(min=1e-9)).log(), torch.zeros_like(p)).sum(1)

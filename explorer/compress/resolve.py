@@ -13,7 +13,7 @@ from ..analysis.bins import Bins
 from ..analysis.criteria import registry as criteria
 from ..analysis.importance import weight_scores
 from ..analysis.look import Look
-from ..core.errors import RecipeError
+from ..core.errors import Cancelled, RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Prune, Quantize, block, pattern
@@ -24,6 +24,7 @@ from ..models.removal import alive, gone
 from ..models.subject import Subject
 from .activations import with_inputs
 from .bias import corrected
+from .bitmask import BitMask, large, packed_masks
 from .calibrate import Cancel, Progress
 from .codes import Codes
 from .depth import blocks_of, blocks_that_go
@@ -42,8 +43,9 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
     quantized. Raises :class:`RecipeError` (unknown target, criterion, quantizer) or :class:`UnsupportedError`
     (units that cannot be removed exactly). The subject is not touched. Cached by content.
 
-    A recipe that quantizes activations runs the model on train samples: then ``progress(done, total)`` is told,
-    ``cancel()`` is asked, and :class:`EvaluationError` and :class:`Cancelled` may be raised.
+    ``progress(done, total)`` is told, and ``cancel()`` asked, in layers while ranges and levels of weights are searched, then in samples
+    where activations are quantized or biases corrected, which runs the model on the train split. Raises :class:`Cancelled`, and
+    :class:`EvaluationError` where such a run fails.
     """
     if not isinstance(subject, Subject):
         raise RecipeError(
@@ -75,13 +77,15 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     shapes = {layer.name: layer.shape for layer in subject.layers}
     removed = _blocks(subject, recipe, holds, protected)
     whole = {name for branch in removed for name in branch.group.members}
-    holds = {name: {} if name in whole else kinds for name, kinds in holds.items()}  # nothing else happens to what is gone
+    holds = {
+        name: {} if name in whole else kinds for name, kinds in holds.items()
+    }  # nothing else happens to what is gone
     kept, dropped, gains = _units(subject, recipe, holds, protected, shapes)
     units = dict(dropped)
     for branch in removed:
         dropped |= branch.dropped(units)
     living = {n: alive(shapes[n], dims).to(subject.weight(n).device) for n, dims in dropped.items() if n in shapes}
-    masks: dict[str, Tensor] = {}
+    masks: dict[str, Tensor | BitMask] = {}
     shrinks: dict[str, float] = {}
     _weights(subject, recipe, holds, living, masks, shrinks, gains)
     pruned = {
@@ -92,13 +96,21 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     }
     factors, tensors = prepared(subject, holds, lambda name: pruned[name].before_quantization(subject.weight(name)))
     layers = {}
+    fitted, coded = 0, sum(WEIGHT_QUANTIZE in kinds for kinds in holds.values())
     for name in shapes:
         codes = None
         bare = replace(pruned[name], rescale=factors.get(name))
         if WEIGHT_QUANTIZE in holds[name]:
             rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
             assert isinstance(rule, Quantize)
+            if cancel is not None and cancel():
+                raise Cancelled(
+                    say("{name}: cancelled after {n} of {total} layers", name=subject.name, n=fitted, total=coded)
+                )
             codes = _codes(subject, name, rule, bare)
+            fitted += 1
+            if progress is not None:
+                progress(fitted, coded)
         bare = replace(bare, codes=codes)
         if bare.changes_weight:
             layers[name] = bare
@@ -108,7 +120,9 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     return with_inputs(subject, plan, recipe.rules, holds, progress, cancel)
 
 
-def _blocks(subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]) -> list[Block]:
+def _blocks(
+    subject: Subject, recipe: Recipe, holds: Mapping[str, Mapping[str, int]], protected: frozenset[str]
+) -> list[Block]:
     """The blocks that go by all layer-prune rules, in forward order."""
     if not any(LAYER_PRUNE in kinds for kinds in holds.values()):
         return []
@@ -148,7 +162,7 @@ def _weights(
     recipe: Recipe,
     holds: Mapping[str, Mapping[str, int]],
     living: Mapping[str, Tensor],
-    masks: dict[str, Tensor],
+    masks: dict[str, Tensor | BitMask],
     shrinks: dict[str, float],
     gains: dict[str, Tensor],
 ) -> None:
@@ -160,8 +174,13 @@ def _weights(
     for index, names in by_rule.items():
         rule = recipe.rules[index]
         assert isinstance(rule, Prune)
+        if not living.keys() & set(names) and large(subject, rule, names):
+            masks |= packed_masks(subject, rule, names)
+            continue
         scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
-        stays = cut(subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living})
+        stays = cut(
+            subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living}
+        )
         cuts = _thresholds(rule, scores, stays, living)
         for name in names:
             mask, score = stays[name], scores[name]

@@ -21,22 +21,22 @@ def weight_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) -
     """
     original = subject.weight(name)
     weights = effective_weights(subject, plan)
-    values = weights.get(name, original).float().cpu().numpy()
+    values = weights.get(name, original)
     matrix = values.reshape(values.shape[0], -1)
     step = max(1, -(-max(matrix.shape) // limit))
-    cut = np.zeros(matrix.shape, dtype=bool)
+    cut = np.zeros(matrix[::step, ::step].shape, dtype=bool)
     if name in plan.masks:
-        cut = ~plan.masks[name].cpu().numpy().reshape(matrix.shape)
-    return matrix[::step, ::step], cut[::step, ::step], step
+        cut = ~plan.masks[name].reshape(matrix.shape)[::step, ::step].cpu().numpy()
+    return matrix[::step, ::step].float().cpu().numpy(), cut, step
 
 
 def smaller_matrix(subject: Subject, plan: Plan, name: str, limit: int = LIMIT) -> tuple[np.ndarray, np.ndarray, int]:
     """(values, zero bool, step) as :func:`weight_matrix`, of the compressed tensor: entries of removed units are gone."""
     weights = effective_weights(subject, plan)
-    tensor = select(weights.get(name, subject.weight(name)), dict(plan.dropped.get(name, {}))).float().cpu()
-    matrix = tensor.reshape(len(tensor), -1).numpy() if tensor.numel() else np.zeros((1, 1))  # gone whole
-    step = max(1, -(-max(matrix.shape) // limit))
-    matrix = matrix[::step, ::step]
+    tensor = select(weights.get(name, subject.weight(name)), dict(plan.dropped.get(name, {})))
+    whole = tensor.reshape(len(tensor), -1) if tensor.numel() else tensor.new_zeros((1, 1))  # gone whole
+    step = max(1, -(-max(whole.shape) // limit))
+    matrix = whole[::step, ::step].float().cpu().numpy()
     return matrix, (matrix == 0) if name in plan.masks else np.zeros(matrix.shape, dtype=bool), step
 
 

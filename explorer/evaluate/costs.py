@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..analysis.histogram import LARGE
+from ..analysis.words import layer_tally
 from ..compress.apply import effective_weights
 from ..compress.plan import LayerPlan, Plan
 from ..core.layers import Layer
@@ -50,9 +52,19 @@ def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mappi
     key: tuple[Any, ...]
     if plan is None:
         key = ("nonzero", subject.version, name)
-        return subject.memo.get(key, lambda: int(torch.count_nonzero(subject.weight(name))))
+        return subject.memo.get(key, lambda: nonzero_of(subject, name))
     key = ("nonzero", subject.version, name, plan.digest)
+    if plan.only_bits is not None:
+        mask = plan.only_bits
+        return subject.memo.get(key, lambda: mask.nonzero(subject.weight(name)))
     return subject.memo.get(key, lambda: int(torch.count_nonzero(weights[name])))
+
+
+def nonzero_of(subject: Subject, name: str) -> int:
+    """Entries of a layer's weight that are not zero; of a large one from its tally, which also draws its histogram."""
+    weight = subject.weight(name)
+    counted = layer_tally(subject, name) if weight.numel() >= LARGE else None
+    return counted.total - counted.zeros if counted is not None else int(torch.count_nonzero(weight))
 
 
 def _attenuated(plan: LayerPlan | None, weights: Mapping[str, Tensor], name: str) -> int:
@@ -80,6 +92,8 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     others, others_nonzero, buffers = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
     for key in total:
         total[key] += (others + buffers) * FP32
+    for form in ("quantized", "smallest"):  # scales and zero points of activations lie in the file, too
+        total[form] += plan.inputs_overhead
     macs = count(subject, plan.dropped)
     return Counts(
         layers,

@@ -83,7 +83,7 @@ class Jobs:
         """{layer: effective weight} in the replica's dtype and layout, kept by content."""
         found, replica = effective_weights(self.subject, plan), self.replica
         if replica.dtype is None and not replica.channels_last and replica.device.type == "cpu":
-            return found
+            return dict(found)
         memo, settings = self.subject.memo, (str(replica.device), replica.dtype, replica.channels_last)
 
         def one(name: str) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,14 +20,20 @@ from ..models.replica import share
 from ..models.subject import Subject
 from ..models.task import to_device
 
+BETWEEN = ("aten.bmm", "aten.baddbmm", "aten._scaled_dot_product")  # with a weight torch multiplies by mm and addmm
+
 
 @dataclass(frozen=True)
 class Macs:
-    """total: FLOPs // 2 at batch 1, or None with the reason. modules: {module FQN: its own, without its children's}."""
+    """total: FLOPs // 2 at batch 1, or None with the reason. modules: {module FQN: its own, without its children's}.
+
+    between: of these, products of two activations (attention's scores, and their softmax with the values), which no weight enters.
+    """
 
     total: int | None
     modules: Mapping[str, int]
     reason: str = ""
+    between: Mapping[str, int] = field(default_factory=dict)
 
 
 def _floating_to_meta(value: Any) -> Any:
@@ -86,9 +92,10 @@ def _run(subject: Subject, module: nn.Module, inputs: Any) -> Macs:
     counter.mod_tracker = _Innermost(module)  # type: ignore[assignment]
     with torch.no_grad(), counter:
         subject.task.forward(module, inputs)
-    found = {name: sum(ops.values()) // 2 for name, ops in counter.get_flop_counts().items()}
-    modules = {name.removeprefix("."): n for name, n in found.items() if name != "Global"}
-    return Macs(counter.get_total_flops() // 2, modules)
+    found = {name.removeprefix("."): ops for name, ops in counter.get_flop_counts().items() if name != "Global"}
+    modules = {name: sum(ops.values()) // 2 for name, ops in found.items()}
+    pairs = {name: sum(n for op, n in ops.items() if str(op).startswith(BETWEEN)) // 2 for name, ops in found.items()}
+    return Macs(counter.get_total_flops() // 2, modules, between={name: n for name, n in pairs.items() if n})
 
 
 def count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Macs:

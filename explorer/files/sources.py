@@ -100,6 +100,8 @@ class Held:
     entries: Mapping[str, Entry] = field(init=False)
 
     def __post_init__(self) -> None:
+        from ..analysis.words import format_of
+
         made = {
             name: Entry(name, format_of(t), tuple(t.shape), 0, t.numel() * t.element_size())
             for name, t in self.tensors.items()
@@ -108,24 +110,9 @@ class Held:
 
     def words(self, name: str, start: int, n: int, slot: int = 0) -> np.ndarray:
         """As :class:`Source`; memory is shared with the tensor where it is contiguous."""
-        import torch
+        from ..analysis.words import words_of
 
-        word = np.dtype(WORDS[self.entries[name].dtype])
-        integers = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[word.itemsize]
-        flat = self.tensors[name].detach().reshape(-1)[start : start + n].cpu().contiguous()
-        return flat.view(integers).numpy().view(word)
-
-
-def format_of(tensor: Tensor) -> str:
-    """safetensors' name of a tensor's type; "" for types that have none there."""
-    import torch
-
-    names = {
-        torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64", torch.int32: "I32",
-        torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL", torch.float8_e4m3fn: "F8_E4M3",
-        torch.float8_e5m2: "F8_E5M2", torch.float8_e4m3fnuz: "F8_E4M3FNUZ", torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
-    }  # fmt: skip
-    return names.get(tensor.dtype, "")
+        return words_of(self.tensors[name], start, n)
 
 
 def is_streamed(path: Path, within: Limits | None = None) -> bool:

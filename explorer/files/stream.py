@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from ..analysis import counting
-from ..analysis.patterns import COUNTED, WORDS
+from ..analysis.patterns import COUNTED, WORDS, as_float32
 from ..analysis.tally import Tally, tally
 from .header import Entry
 from .parallel import in_order
@@ -46,14 +46,6 @@ def _count(source: Source, entry: Entry, start: int, n: int) -> tuple[np.ndarray
     if width < 4:
         return counting.patterns(words, width), 0
     return counting.leading(as_float32(one, entry.dtype) for one in words)
-
-
-def as_float32(words: np.ndarray, dtype: str) -> np.ndarray:
-    """Words of F64 as those of the nearest float32; all others as they are."""
-    if dtype != "F64":
-        return words
-    with np.errstate(over="ignore"):
-        return words.view(np.float64).astype(np.float32).view(np.uint32)
 
 
 def inside(source: Source, name: str, key: int, cancel: Cancel = None) -> np.ndarray:

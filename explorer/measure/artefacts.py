@@ -8,23 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
 from ..compress.apply import compress
-from ..compress.plan import Plan
 from ..compress.resolve import resolve
 from ..core.errors import Cancelled, ExplorerError
 from ..core.explanation import FileSize
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..export.exporters import Exporter, registry
-from ..export.files import load_exported
-from ..export.onnx_own import opened
 from ..export.writing import agreement, write
-from ..models.onnx_module import OnnxModule
 from ..models.subject import Subject
 
 ORT, TORCH = "ONNX Runtime", "PyTorch"
@@ -114,20 +108,12 @@ def _make(
         name, exporter.filename, len(data), gzipped(data), before.bytes if before else len(data),
         before.gzip if before else gzipped(data), same, tuple(notes),
     )  # fmt: skip
-    return Artefact(
-        what, name, ORT if name.startswith("onnx") else TORCH, size, _opened(exporter, name, plan, module, place)
-    )
+    return Artefact(what, name, ORT if name.startswith("onnx") else TORCH, size, _opened(exporter, module, place))
 
 
-def _opened(exporter: Exporter, name: str, plan: Plan, module: nn.Module, place: Path) -> nn.Module:
+def _opened(exporter: Exporter, module: nn.Module, place: Path) -> nn.Module:
     """The file as something to run; a file of weights alone is run as the module that they belong to."""
-    path = place / exporter.filename
-    if name.startswith("onnx"):
-        return opened(path, isinstance(module, OnnxModule))
-    if name == "pt2":
-        program: Any = torch.export.load(path)
-        return program.module()
     try:
-        return load_exported(path)
+        return exporter.loaded(place)
     except ExplorerError:
         return module

@@ -40,8 +40,8 @@ WORD = 8  # bytes of a memory access
 def estimate(subject: Subject, plan: Plan) -> Energy | None:
     """Of one sample at batch 1; None where multiply-accumulates cannot be counted.
 
-    Products of a layer whose weights and activations are at most 8 bits are int8 with int32 sums, all others fp32; zeros
-    are multiplied like any number. Weights are read once from DRAM in their counted bytes; activations are written to and
+    Products of a layer whose weights and activations are at most 8 bits are int8 with int32 sums, all others fp32 (so are
+    those of two activations, in attention); zeros are multiplied like any number. Weights are read once from DRAM in their counted bytes; activations are written to and
     read from 1 MB of SRAM, one byte each where they are rounded, else four.
     """
     macs = count(subject, plan.dropped)
@@ -54,7 +54,7 @@ def estimate(subject: Subject, plan: Plan) -> Energy | None:
         owners.setdefault(name.rpartition(".")[0], []).append(name)
     for owner, names in owners.items():
         if all(_integer(plan, name) for name in names):
-            integer += macs.modules.get(owner, 0)
+            integer += macs.modules.get(owner, 0) - macs.between.get(owner, 0)
     moved = sum(
         one.inputs // (4 if _integer_module(plan, owners, name) else 1) + one.outputs
         for name, one in traffic(subject, plan).items()

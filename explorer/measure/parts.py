@@ -11,10 +11,14 @@ from ..models.subject import Subject
 
 
 def parts(subject: Subject, plan: Plan) -> tuple[ByteParts, dict[str, ByteParts]]:
-    """(the model, {layer: its tensor}) in the representations that ``counts`` finds smallest; the sums are equal."""
+    """(the model, {layer: its tensor}) in the representations that ``counts`` finds smallest; the sums are equal.
+
+    Scales and zero points of activations belong to the model, not to a tensor of weights.
+    """
     seen = counts(subject, plan)
     layers = {name: layer_parts(one, plan.codes.get(name)) for name, one in seen.layers.items()}
     whole = sum(layers.values(), ByteParts())
+    whole += ByteParts(scales=plan.inputs_overhead)
     return whole + ByteParts(rest=seen.bytes - whole.total), layers
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..compress.codes import Table
 from ..compress.plan import Plan
-from ..core.explanation import Explanation, Latency, Surprise
+from ..core.explanation import Explanation, Surprise
 from ..core.message import say
 from ..evaluate.costs import counts
+from ..evaluate.macs import count
 from ..models.subject import Subject
+from .surprises_in_time import SAME, batches, in_time, kept, spoken
 
 SPARSE = 0.3  # fraction of zeros from which a gain would be expected
-SAME = 0.05  # of a ratio: less is no difference
-CALL = 50e-6  # seconds below which starting a run costs as much as running
 FP32 = 32
 
 
@@ -23,9 +24,9 @@ def surprises(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surpr
     yield from _indices(subject, plan, seen)
     yield from _graph(seen)
     yield from _floats(seen)
-    yield from _slower(seen)
-    yield from _small(seen)
-    yield from _removed(seen)
+    yield from _tables_in_floats(plan, seen)
+    yield from _between(subject, plan, seen)
+    yield from in_time(seen)
     yield from _problems(seen)
 
 
@@ -37,7 +38,7 @@ def _zeros(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise
     dense = [
         one
         for one in seen.files
-        if one.format in ("safetensors", "onnx", "pt2") and one.bytes > 0.9 * one.before * _kept(seen)
+        if one.format in ("safetensors", "onnx", "pt2") and one.bytes > 0.9 * one.before * kept(seen)
     ]
     if dense:
         one = dense[0]
@@ -50,23 +51,18 @@ def _zeros(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise
                 share=zeros, file=one.file, bytes=one.bytes, counted=seen.counted.total, gzip=one.gzip,
             ),
         )  # fmt: skip
-    for batch in _batches(seen):
+    for batch in batches(seen):
         before, after = seen.latency("original", "onnx", batch), seen.latency("compressed", "onnx", batch)
-        if before and after and _kept(seen) > 0.95 and before.median / after.median < 1 + 2 * SAME:
+        if before and after and kept(seen) > 0.95 and before.median / after.median < 1 + 2 * SAME:
             yield Surprise(
                 "zeros-not-faster",
                 say(
                     "ONNX Runtime takes {after} for a batch of {batch} with {share:.0%} zeros, and {before} without: its kernels are "
                     "dense and multiply zeros like any number. Time is saved by removing whole units, or by fewer bits.",
-                    after=_time(after.median), before=_time(before.median), batch=batch, share=zeros,
+                    after=spoken(after.median), before=spoken(before.median), batch=batch, share=zeros,
                 ),
             )  # fmt: skip
             return
-
-
-def _kept(seen: Explanation) -> float:
-    """MACs that are left of the original's: below 1 where units are gone."""
-    return seen.macs / seen.macs_before if seen.macs and seen.macs_before else 1.0
 
 
 def _tables(plan: Plan, seen: Explanation) -> Iterator[Surprise]:
@@ -133,7 +129,7 @@ def _graph(seen: Explanation) -> Iterator[Surprise]:
                 {"onnx": 32, "onnx-int8": 8, "onnx-int4": 4}.get(one.format, 32)
                 / 32
                 * seen.counted_before.total
-                * _kept(seen)
+                * kept(seen)
             )
             if one.bytes > 2 * weights:
                 yield Surprise(
@@ -153,107 +149,40 @@ def _floats(seen: Explanation) -> Iterator[Surprise]:
     for one in seen.files:
         for note in one.notes:
             yield Surprise("left-in-floats", note)
-    quantized = {one.format for one in seen.files if one.format == "onnx-int4" and not one.problem}
-    for batch in _batches(seen)[:1] if quantized else ():
-        plain, four = seen.latency("compressed", "onnx", batch), seen.latency("compressed", "onnx-int4", batch)
-        if plain and four and four.median > plain.median * (1 + SAME):
-            yield Surprise(
-                "int4-not-faster",
-                say(
-                    "4-bit weights are made floats again whenever the model runs: a batch of {batch} takes {four} instead of {plain}. They save memory and "
-                    "disk, and time only where reading weights is what takes it (large language models).",
-                    batch=batch,
-                    four=_time(four.median),
-                    plain=_time(plain.median),
-                ),
-            )
 
 
-def _slower(seen: Explanation) -> Iterator[Surprise]:
-    """Integers that are not faster, at one batch size or at all."""
-    pairs = {
-        batch: (seen.latency("compressed", "onnx", batch), seen.latency("compressed", "onnx-int8", batch))
-        for batch in _batches(seen)
-    }
-    gains = {batch: a.median / b.median for batch, (a, b) in pairs.items() if a and b}
-    if not gains:
-        return
-    first, last = min(gains), max(gains)
-    if gains[last] > 1 + 2 * SAME and gains[first] < 1 + SAME and first != last:
-        yield Surprise(
-            "batch-too-small",
-            say(
-                "8-bit integers gain {many:.2f}x at a batch of {last} and {one:.2f}x at {first}: so small a run is mostly calls and rounding of inputs, "
-                "not products. The batch is too small to show what the kernels gain.",
-                many=gains[last],
-                one=gains[first],
-                last=last,
-                first=first,
-            ),
-        )
-    elif gains[last] < 1 + SAME:
-        yield Surprise(
-            "int8-not-faster",
-            say(
-                "8-bit integers are no faster than fp32 at a batch of {batch} ({ratio:.2f}x its time): rounding the inputs costs more here than the products save, "
-                "or operators without an integer kernel (GRU, RNN, normalization) take most of the time.",
-                ratio=1 / gains[last],
-                batch=last,
-            ),
-        )
-
-
-def _small(seen: Explanation) -> Iterator[Surprise]:
-    """Runs so short that the call is what is measured; spreads that hide a difference."""
-    short = [one for one in seen.latencies if one.engine == "ONNX Runtime" and one.median < CALL]
-    if short:
-        one = min(short, key=lambda item: item.median)
-        yield Surprise(
-            "call-dominates",
-            say(
-                "A batch of {batch} takes {time}: at this length the call itself is a large part, and fewer products hardly show.",
-                batch=one.batch,
-                time=_time(one.median),
-            ),
-        )
-    pairs = [
-        (one, seen.latency("original", one.format, one.batch)) for one in seen.latencies if one.what == "compressed"
+def _tables_in_floats(plan: Plan, seen: Explanation) -> Iterator[Surprise]:
+    """Codebooks that differ between the slices of a tensor, which no ONNX operator looks up."""
+    layers = [
+        name
+        for name, codes in plan.codes.items()
+        if isinstance(codes, Table) and codes.scheme == "codebook" and codes.slices.axis is not None
     ]
-    doubtful = [
-        (one, was) for one, was in pairs if was and _overlap(one, was) and abs(one.median / was.median - 1) > 2 * SAME
-    ]
-    if doubtful:
-        one, was = max(doubtful, key=lambda pair: abs(pair[0].median / pair[1].median - 1))
+    files = [one.file for one in seen.files if one.format in ("onnx-int8", "onnx-int4") and not one.problem]
+    if layers and files:
         yield Surprise(
-            "spread-hides-it",
+            "codebooks-in-floats",
             say(
-                "{format}, batch {batch}: the quartiles of the two overlap ({a} and {b}), so this difference may be the machine's noise.",
-                format=one.format,
-                batch=one.batch,
-                a=f"{_time(one.low)}–{_time(one.high)}",
-                b=f"{_time(was.low)}–{_time(was.high)}",
+                "{layers}: each channel, group or gate has a codebook of its own, and ONNX looks values up in one table a tensor. So {files} "
+                "hold these weights as fp32, 4 bytes each. One codebook a tensor is stored as codes and a table; packed stores any of them.",
+                layers=", ".join(layers),
+                files=", ".join(files),
             ),
         )
 
 
-def _overlap(a: Latency, b: Latency) -> bool:
-    return a.device == b.device and a.low <= b.high and b.low <= a.high
-
-
-def _removed(seen: Explanation) -> Iterator[Surprise]:
-    """Fewer products than time saved."""
-    fewer = 1 / _kept(seen)
-    batch = _batches(seen)[-1:] or [0]
-    before, after = seen.latency("original", "onnx", batch[0]), seen.latency("compressed", "onnx", batch[0])
-    if fewer > 1.2 and before and after and before.median / after.median < 0.8 * fewer:
+def _between(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise]:
+    """Products of two activations, which no rule for a weight's input rounds."""
+    macs = count(subject, plan.dropped)
+    share = sum(macs.between.values()) / macs.total if macs.total else 0.0
+    if share and (plan.inputs or any(one.format == "onnx-int8" and not one.problem for one in seen.files)):
         yield Surprise(
-            "macs-are-not-time",
+            "attention-in-floats",
             say(
-                "{fewer:.1f}x fewer multiply-accumulates make a batch of {batch} only {gain:.1f}x faster: what is not a product (normalization, "
-                "activations, moving data) stays, and narrow layers use the processor's vectors less well.",
-                fewer=fewer,
-                batch=batch[0],
-                gain=before.median / after.median,
+                "{share:.1%} of the multiply-accumulates are products of two activations: attention's scores (queries with keys) and their softmax "
+                "with the values. A rule names an activation by the weight that multiplies it, and none does here: these products are computed in "
+                "floats, in the simulation and in every file alike.",
+                share=share,
             ),
         )
 
@@ -262,11 +191,3 @@ def _problems(seen: Explanation) -> Iterator[Surprise]:
     for one in seen.files:
         if one.problem:
             yield Surprise("no-file", say("{format}: no file: {problem}", format=one.format, problem=one.problem))
-
-
-def _batches(seen: Explanation) -> list[int]:
-    return sorted({one.batch for one in seen.latencies})
-
-
-def _time(seconds: float) -> str:
-    return f"{1e6 * seconds:.0f} µs" if seconds < 1e-3 else f"{1e3 * seconds:.2f} ms"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import torch
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 SPARSITIES = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 BITS = (2, 3, 4, 5, 6, 8, UNQUANTIZED)
 FIRST = 512  # samples of the first pass over all cells, at most
-Cancel = Callable[[], bool] | None
-Progress = Callable[[int, int], object] | None
 
 
 def refining(rows: int, columns: int) -> list[tuple[int, int]]:
@@ -52,44 +50,55 @@ def refining(rows: int, columns: int) -> list[tuple[int, int]]:
     )
 
 
-def joint_cells(
-    subject: Subject,
-    layers: str | Sequence[str] = "*",
-    *,
-    sparsities: Sequence[float] = SPARSITIES,
-    bits: Sequence[int] = BITS,
-    criterion: str = "l1",
-    scope: str | None = None,
-    quantizer: str = "minmax",
-    granularity: str = "channel",
-    recipe: Recipe | None = None,
-    split: str = "validation",
-    device: str | torch.device | None = None,
-    cancel: Cancel = None,
-) -> Iterator[Cell]:
+class Settings(TypedDict, total=False):
+    """What a map is of, and how it is judged; each may be left out.
+
+    sparsities, bits: its columns and rows; bits 32 leaves the weights as they are. scope: "global" ranks over all layers (the
+    default for several), "layer" each by itself. recipe: what holds for the other layers; its rules for these layers are replaced.
+    """
+
+    sparsities: Sequence[float]
+    bits: Sequence[int]
+    criterion: str
+    scope: Literal["layer", "global"] | None
+    quantizer: str
+    granularity: Literal["tensor", "channel", "group", "gate"]
+    recipe: Recipe | None
+    split: str
+    device: str | torch.device | None
+    cancel: Callable[[], bool] | None
+
+
+DEFAULTS = Settings(
+    sparsities=SPARSITIES, bits=BITS, criterion="l1", scope=None, quantizer="minmax", granularity="channel", recipe=None,
+    split="validation", device=None, cancel=None,
+)  # fmt: skip
+
+
+def joint_cells(subject: Subject, layers: str | Sequence[str] = "*", **settings: Unpack[Settings]) -> Iterator[Cell]:
     """Cells of the map as they become known: all on few samples first, in a refining order, then all on more, then on all.
 
-    layers: targets, as of a rule. The order within a cell is mask first, then quantize the survivors: ranges and codebooks are
-    those of the pruned weights, and zeros stay zero. bits 32 leaves the weights as they are. scope: "global" ranks over all
-    layers (the default for several), "layer" each by itself. recipe: what holds for the other layers; its rules for these
-    layers are replaced. Raises :class:`RecipeError` before anything is evaluated, :class:`Cancelled`.
+    layers: targets, as of a rule. settings: :class:`Settings`. The order within a cell is mask first, then quantize the survivors:
+    ranges and codebooks are those of the pruned weights, and zeros stay zero. Raises :class:`RecipeError` before anything is
+    evaluated, :class:`Cancelled`.
     """
-    found = _cells(subject, layers, sparsities, bits, criterion, scope, quantizer, granularity, recipe)
-    return _evaluate(subject, found, split, device, cancel)
+    _known(settings)
+    chosen: Settings = {**DEFAULTS, **settings}
+    found = _cells(subject, layers, chosen)
+    return _evaluate(subject, found, chosen["split"], chosen["device"], chosen["cancel"])
+
+
+def _known(settings: Mapping[str, object]) -> None:
+    for name in settings:
+        if name not in DEFAULTS:
+            raise TypeError(f"unexpected argument {name!r}; accepted: {', '.join(DEFAULTS)}")
 
 
 def _cells(
-    subject: Subject,
-    layers: str | Sequence[str],
-    sparsities: Sequence[float],
-    bits: Sequence[int],
-    criterion: str,
-    scope: str | None,
-    quantizer: str,
-    granularity: str,
-    recipe: Recipe | None,
+    subject: Subject, layers: str | Sequence[str], chosen: Settings
 ) -> dict[tuple[int, int], tuple[float, int, Recipe]]:
     """{(row, column): (sparsity, bits, recipe)}, all of them resolved."""
+    sparsities, bits, scope = chosen["sparsities"], chosen["bits"], chosen["scope"]
     for name, values, good in (
         ("sparsities", sparsities, lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < 1),
         (
@@ -111,15 +120,17 @@ def _cells(
     if scope not in (None, "layer", "global"):
         raise RecipeError(say("scope={scope}; accepted: layer, global", scope=shown(scope)))
     reach = scope or ("global" if len(named) > 1 else "layer")
-    base = (recipe or Recipe()).clear(named, kind="weight-prune").clear(named, kind="weight-quantize")
+    base = (chosen["recipe"] or Recipe()).clear(named, kind="weight-prune").clear(named, kind="weight-quantize")
     found = {}
     for row, width in enumerate(bits):
         for column, sparsity in enumerate(sparsities):
             made = base
             if sparsity > 0:
-                made = made.prune(named, sparsity=float(sparsity), criterion=criterion, scope=reach)  # type: ignore[arg-type]
+                made = made.prune(named, sparsity=float(sparsity), criterion=chosen["criterion"], scope=reach)
             if width != UNQUANTIZED:
-                made = made.quantize(named, bits=width, quantizer=quantizer, granularity=granularity)  # type: ignore[arg-type]
+                made = made.quantize(
+                    named, bits=width, quantizer=chosen["quantizer"], granularity=chosen["granularity"]
+                )
             found[row, column] = (float(sparsity), width, made)
     for row in range(len(bits)):  # whatever is wrong with a number of bits is said now
         resolve(subject, found[row, 0][2])
@@ -132,7 +143,7 @@ def _evaluate(
     cells: dict[tuple[int, int], tuple[float, int, Recipe]],
     split: str,
     device: str | torch.device | None,
-    cancel: Cancel,
+    cancel: Callable[[], bool] | None,
 ) -> Iterator[Cell]:
     order = refining(1 + max(row for row, _ in cells), 1 + max(column for _, column in cells))
     known = stages(subject, split=split, device=device)
@@ -155,17 +166,8 @@ def joint_map(
     subject: Subject,
     layers: str | Sequence[str] = "*",
     *,
-    sparsities: Sequence[float] = SPARSITIES,
-    bits: Sequence[int] = BITS,
-    criterion: str = "l1",
-    scope: str | None = None,
-    quantizer: str = "minmax",
-    granularity: str = "channel",
-    recipe: Recipe | None = None,
-    split: str = "validation",
-    device: str | torch.device | None = None,
-    cancel: Cancel = None,
-    progress: Progress = None,
+    progress: Callable[[int, int], object] | None = None,
+    **settings: Unpack[Settings],
 ) -> pandas.DataFrame:
     """The whole map on all samples: one row a cell, with columns sparsity, bits, metric, value, low, high, change, n, bytes, pareto.
 
@@ -175,12 +177,8 @@ def joint_map(
     import pandas
 
     last: dict[tuple[int, int], Cell] = {}
-    found = joint_cells(
-        subject, layers, sparsities=sparsities, bits=bits, criterion=criterion, scope=scope, quantizer=quantizer,
-        granularity=granularity, recipe=recipe, split=split, device=device, cancel=cancel,
-    )  # fmt: skip
-    total = len(sparsities) * len(bits)
-    for cell in found:
+    total = len(settings.get("sparsities", SPARSITIES)) * len(settings.get("bits", BITS))
+    for cell in joint_cells(subject, layers, **settings):
         last[cell.row, cell.column] = cell
         if progress is not None:
             progress(sum(one.complete for one in last.values()), total)

@@ -129,33 +129,6 @@ def test_no_other_factor_has_a_smaller_squared_error(scheme: str, bits: int, dev
             )
 
 
-@pytest.mark.parametrize("bits", [3, 5])
-def test_the_entropy_range_is_that_of_plain_loops(bits: int, device: str) -> None:
-    weight = (torch.randn(4000) ** 3).to(device)
-    codes = registry["entropy"]().fit(weight, bits, "symmetric", Slices())
-    assert isinstance(codes, Uniform)
-    size, most, levels = weight.abs().cpu().numpy(), float(weight.abs().max()), 2 ** (bits - 1) - 1
-    counts_, edges = np.histogram(size, 2048, (0, most))
-    centers = (edges[1:] + edges[:-1]) / 2
-    found = {}
-    for factor in np.linspace(1, 0.01, 100):
-        clip = most * factor
-        inside = centers <= clip
-        p = np.where(inside, counts_, 0).astype(float)
-        p[np.flatnonzero(inside)[-1]] += counts_[~inside].sum()
-        code = np.minimum(np.round(centers / (clip / levels)), levels)
-        q = np.zeros_like(p)
-        for one in np.unique(code[inside]):
-            mine = inside & (code == one)
-            occupied = mine & (p > 0)
-            q[occupied] = counts_[mine].sum() / max(occupied.sum(), 1)
-        p, q = p / p.sum(), q / q.sum()
-        found[factor] = sum(a * math.log(a / max(b, 1e-9)) for a, b in zip(p, q, strict=True) if a > 0)
-    chosen = float(codes.scale) * levels / most
-    assert min(found, key=found.get) == pytest.approx(chosen, abs=0.011)  # type: ignore[arg-type]
-    assert chosen < 0.99, "a tail as heavy as this one has to be clipped"
-
-
 @pytest.mark.parametrize("bits", [2, 3, 6])
 def test_powers_of_two_by_search(bits: int, device: str) -> None:
     weight = torch.cat([torch.randn(500), torch.tensor([2.0**-3, -(2.0**-2), 1.0, 0.75, 1.4999, 1.5001])]).to(device)

@@ -49,6 +49,17 @@ def test_sizes_of_a_tiny_model_by_hand(device: str) -> None:
     assert nothing.counts.layers["fc.0.weight"].bytes == 6
 
 
+def test_scales_of_activations_are_counted(device: str) -> None:
+    subject = tiny(device=device)
+    weights = Recipe().quantize("*", bits=8)
+    plain = evaluate(subject, weights, device=device)
+    both = evaluate(subject, weights.quantize("*", bits=8, what="activation"), device=device)
+    assert both.bytes == plain.bytes + 3 * 5 and both.sizes["quantized"] == plain.sizes["quantized"] + 3 * 5
+    assert both.sizes["dense"] == plain.sizes["dense"] and both.sizes["sparse"] == plain.sizes["sparse"]
+    one = evaluate(subject, Recipe().quantize("fc.1", bits=4, what="activation", scheme="symmetric"), device=device)
+    assert one.bytes == 4 * 119 + 4  # no zero point
+
+
 def test_sizes_after_units_went(device: str) -> None:
     subject = tiny(device=device)
     recipe = (

@@ -7,14 +7,11 @@ import pandas as pd
 import pytest
 
 from explorer.core.explanation import Roofline, RooflinePoint
-from explorer.core.joint import Cell
-from explorer.core.recipe import Recipe
 from explorer.core.report import ClassScore
 from explorer.figures.confusion import confusion
 from explorer.figures.correlation import matrix, scatter
 from explorer.figures.duel import duel
 from explorer.figures.gates import over_time, shares
-from explorer.figures.joint_map import joint_map
 from explorer.figures.palette import DARK, LIGHT
 from explorer.figures.per_class import per_class
 from explorer.figures.roofline import roofline
@@ -63,29 +60,6 @@ def test_a_roofline_bends_at_the_ridge_and_joins_what_moved() -> None:
     assert list(roof.y) == pytest.approx([min(10.0, x) for x in roof.x])
     assert (list(before.x), list(before.y)) == ([10.0], [1.0]) and (list(after.x), list(after.y)) == ([5.0], [0.5])
     assert list(moved.x) == [10.0, 5.0] and figure.layout.xaxis.type == figure.layout.yaxis.type == "log"
-
-
-def test_the_map_shows_what_is_known_and_outlines_the_frontier() -> None:
-    def cell(row: int, column: int, value: float, size: int, n: int = 10) -> Cell:
-        return Cell(
-            row, column, (0.0, 0.5)[column], (4, 32)[row], "accuracy", value, None, None, 0.0, n, 10, size, Recipe()
-        )
-
-    cells = {(0, 0): cell(0, 0, 0.8, 500), (0, 1): cell(0, 1, 0.7, 600), (1, 0): cell(1, 0, 0.9, 4000, n=4)}
-    figure = joint_map(cells, (0.0, 0.5), (4, 32), LIGHT, percent=True)
-    heat, _, targets = figure.data
-    assert [list(row) for row in heat.z] == [[0.8, 0.7], [0.9, None]]
-    assert heat.text[0][0] == "80.0<br>0.5 kB" and heat.text[1][0] == "~90.0<br>4.0 kB" and heat.text[1][1] == ""
-    assert [(shape.x0 + 0.47, shape.y0 + 0.44) for shape in figure.layout.shapes] == [
-        (0, 0),
-        (0, 1),
-    ]  # smaller, then better
-    assert [tuple(one[5:]) for one in targets.customdata] == [(0, 0), (0, 1), (1, 0)]
-    assert list(figure.layout.yaxis.ticktext) == ["4", "none"] and list(figure.layout.xaxis.ticktext) == ["0%", "50%"]
-    worse = joint_map(cells, (0.0, 0.5), (4, 32), LIGHT, lower_is_better=True)
-    assert [(shape.x0 + 0.47, shape.y0 + 0.44) for shape in worse.layout.shapes] == [(0, 0), (1, 0)]
-    assert worse.data[0].colorscale[0][1] == heat.colorscale[1][1] == LIGHT.kept
-    assert joint_map({}, (0.0,), (4,), LIGHT).data[0].z[0][0] is None
 
 
 def test_correlations_are_shown_with_their_numbers_and_gaps() -> None:

@@ -250,6 +250,34 @@ def test_classification_of_a_loaded_export_with_own_data(net: nn.Module, tmp_pat
     assert [g.name for g in again.groups] == [g.name for g in subject.groups]
 
 
+def test_saving_weights_leaves_a_whole_file_or_none(
+    net: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from explorer.compress import bitmask
+    from explorer.files.save import compressed_weights, save_weights
+
+    save_file({k: v.contiguous() for k, v in _plain(net).items()}, tmp_path / "a.safetensors")
+    recipe = explorer.Recipe().prune("*", sparsity=0.5).quantize("fc", bits=8)
+    expected = compressed_weights(explorer.load(tmp_path / "a.safetensors"), recipe)
+    monkeypatch.setattr(bitmask, "LARGE", 1)  # masks packed to bits, tensors in parts
+    monkeypatch.setattr(bitmask, "BLOCK", 64)
+    subject, told = explorer.load(tmp_path / "a.safetensors"), []
+    with pytest.raises(explorer.Cancelled):
+        save_weights(
+            subject,
+            recipe,
+            tmp_path / "b.safetensors",
+            cancel=lambda: len(told) > 1,
+            progress=lambda *one: told.append(one),
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"] and len(told) == 2
+    save_weights(subject, recipe, tmp_path / "b.safetensors", progress=lambda *one: told.append(one))
+    assert (tmp_path / "b.safetensors").read_bytes() == expected and told[-1][0] == told[-1][1]
+    for path in (tmp_path / "b.safetensors", tmp_path / "nowhere" / "c.safetensors"):
+        with pytest.raises(explorer.ExportError, match="accepted: a new file"):
+            save_weights(subject, recipe, path)
+
+
 def test_compressed_weights_come_back(net: nn.Module, tmp_path: Path) -> None:
     from explorer.files.save import compressed_weights
 

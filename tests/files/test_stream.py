@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,8 +15,6 @@ from explorer.files import sources
 from explorer.files.sources import checkpoint
 from explorer.files.stream import tallies
 from tests.files.streams import DTYPES, sharded, small_pieces, weights
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -132,36 +128,3 @@ def test_pieces_are_few_and_small_however_large_the_file(tmp_path: Path, monkeyp
     )
     list(tallies(checkpoint(tmp_path / "a.safetensors")))
     assert max(read) * 4 <= sources.BLOCK and sum(read) == 300_030  # every entry once
-
-
-MEASURE = """
-import resource, sys
-import explorer
-from explorer.files.statistics import file_statistics
-file_statistics(sys.argv[1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-file_statistics(sys.argv[2])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024))
-"""
-
-
-def _growth(path: Path, tmp_path: Path) -> int:
-    """Bytes that looking at a file adds to a process that has looked at a small one."""
-    save_file({"a": torch.zeros(2, 2, dtype=torch.bfloat16)}, tmp_path / "small.safetensors")
-    command = [sys.executable, "-c", MEASURE, str(tmp_path / "small.safetensors"), str(path)]
-    return int(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
-
-
-def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    tensor = torch.randn(6_000_000).bfloat16().reshape(3000, 2000)
-    save_file({f"{i}.weight": tensor + i for i in range(24)}, tmp_path / "large.safetensors")
-    assert (tmp_path / "large.safetensors").stat().st_size > 280e6
-    assert _growth(tmp_path / "large.safetensors", tmp_path) < 100e6
-
-
-@pytest.mark.slow
-def test_two_gigabytes_within_500_megabytes(tmp_path: Path) -> None:
-    from benchmarks.stream import make
-
-    make(tmp_path / "large.safetensors", 2_000_000_000, "bf16")
-    assert _growth(tmp_path / "large.safetensors", tmp_path) < 500e6

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 import explorer
 from explorer.core.errors import Cancelled, RecipeError
 from explorer.core.explanation import ByteParts, Explanation, FileSize, Latency
+from explorer.measure import energy
 from explorer.measure.surprises import surprises
 
 FORMATS = ("safetensors", "onnx", "onnx-int8", "onnx-int4", "packed")
@@ -180,6 +181,48 @@ def test_batches_integers_and_noise(small) -> None:
     four = FileSize("onnx-int4", "model.int4.onnx", 200, 100, 1000, 900)
     both = (times("compressed", "onnx", 1, 1e-3), times("compressed", "onnx-int4", 1, 3e-3))
     assert "3.00 ms" in codes(small, explorer.Recipe(), both, (four,))["int4-not-faster"]
+    late = (*both[:1], times("compressed", "onnx-int4", 1, 1e-3), times("compressed", "onnx", 64, 1e-2))
+    late = (*late, times("compressed", "onnx-int4", 64, 2e-2))
+    assert "batch of 64" in codes(small, explorer.Recipe(), late, (four,))["int4-not-faster"]
+    # with rounded activations there is no fp32 file of the recipe: the original is what integers are compared with
+    alone = (
+        times("original", "onnx", 1, 1e-3),
+        times("compressed", "onnx-int4", 1, 2e-3),
+        times("compressed", "onnx-int8", 1, 3e-3),
+    )
+    said = codes(small, explorer.Recipe(), alone, (four,))
+    assert "2.00 ms instead of 1.00 ms" in said["int4-not-faster"] and "3.00x" in said["int8-not-faster"]
+
+
+def test_codebooks_of_channels_and_products_of_activations_stay_floats(small, device: str) -> None:
+    eight = replace(PLAIN, format="onnx-int8", file="model.int8.onnx")
+    book = explorer.Recipe().quantize("0", bits=3, quantizer="kmeans-linear", granularity="channel")
+    book = book.quantize("2", bits=3, quantizer="kmeans-linear")
+    said = codes(small, book, (), (eight,))
+    assert "0.weight" in said["codebooks-in-floats"] and "2.weight" not in said["codebooks-in-floats"]
+    assert "codebooks-in-floats" not in codes(small, book, (), (PLAIN,)) and "attention-in-floats" not in said
+
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+    data = TensorDataset(torch.randn(32, 6, 8), torch.randint(0, 3, (32,)))
+    subject = explorer.Subject(
+        Attending().to(device), explorer.Task.classification(train=data, validation=data), "attending"
+    )
+    weights, between = 6 * 8 * 32 + 8 * 3, 2 * 6 * 6 * 8
+    rounded = explorer.Recipe().quantize("*", bits=8).quantize("*", bits=8, what="activation")
+    said = codes(subject, rounded, (), (PLAIN,))
+    assert f"{between / (weights + between):.1%} of the" in said["attention-in-floats"]
+    assert "attention-in-floats" not in codes(subject, explorer.Recipe(), (), (PLAIN,))
+    assert "attention-in-floats" in codes(subject, explorer.Recipe(), (), (eight,))
+    spent = energy.estimate(subject, explorer.resolve(subject, rounded))
+    assert spent.parts["multiply-accumulates, int8"] == pytest.approx(weights * 0.3e-12)
+    assert spent.parts["multiply-accumulates, fp32"] == pytest.approx(between * 4.6e-12)
 
 
 def test_graphs_floats_and_removed_units(small) -> None:

@@ -21,6 +21,7 @@ RECIPES = {
     "affine": explorer.Recipe().prune("0", sparsity=0.5).quantize("*", bits=5, scheme="affine"),
     "codebook": explorer.Recipe().prune("*", sparsity=0.6).quantize("*", bits=3, quantizer="kmeans-linear"),
     "units": explorer.Recipe().prune("0", sparsity=0.5, granularity="unit").quantize("*", bits=2),
+    "activations": explorer.Recipe().quantize("*", bits=4).quantize("*", bits=8, what="activation"),
     "half": explorer.Recipe().quantize("*", bits=16, quantizer="fp16"),
 }
 
@@ -39,6 +40,8 @@ def test_parts_by_hand(small) -> None:
     whole, layers = parts(small, explorer.resolve(small, RECIPES["bits"]))
     assert layers["0.weight"] == ByteParts(8 * 16 // 2, 0, 16 * 4, 0, 0, "dense")
     assert layers["2.weight"] == ByteParts(16 * 4 // 2, 0, 4 * 4, 0, 0, "dense") and whole.rest == 4 * (16 + 4)
+    whole, layers = parts(small, explorer.resolve(small, RECIPES["activations"]))
+    assert whole.scales == 2 * 4 + 2 * 5 and sum(one.scales for one in layers.values()) == 2 * 4
     _, layers = parts(small, explorer.resolve(small, RECIPES["pruned"]))
     assert layers["0.weight"] == ByteParts(
         13 * 4, 128 // 8, 0, 0, 0, "bitmap"
@@ -70,7 +73,10 @@ def test_integers_need_weights_and_activations_of_few_bits(small) -> None:
     both = energy.estimate(small, explorer.resolve(small, bits.quantize("*", bits=8, what="activation")))
     assert both.parts["multiply-accumulates, fp32"] == 0
     assert both.parts["multiply-accumulates, int8"] == pytest.approx((8 * 16 + 16 * 4) * 0.3e-12)
-    assert both.parts["activations in SRAM"] < only.parts["activations in SRAM"] and both.joules < only.joules
+    assert both.parts["activations in SRAM"] < only.parts["activations in SRAM"]
+    scales = both.parts["weights from DRAM"] - only.parts["weights from DRAM"]
+    assert scales == pytest.approx(2 * 5 / 8 * 1950e-12)  # two activations have a scale and a zero point each
+    assert both.joules - scales < only.joules
     book = bits.quantize("0", bits=4, quantizer="kmeans-linear").quantize("*", bits=8, what="activation")
     codebook = energy.estimate(small, explorer.resolve(small, book))
     assert codebook.parts["multiply-accumulates, fp32"] == pytest.approx(

@@ -20,6 +20,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect  # noqa: E402
 
+from tests.ui.driver import MLP as IMAGES  # noqa: E402
 from tests.ui.driver import SLOW, App  # noqa: E402
 
 RNN, MLP = "vowels-rnn", "bikes-mlp"  # the smallest ones
@@ -31,30 +32,63 @@ def app(page: Page, server: str) -> App:
     return App(page, server)
 
 
-def test_the_map_fills_while_the_page_is_used_and_a_cell_is_a_recipe(app: App) -> None:
+def test_a_cell_is_taken_while_the_map_fills_and_the_handle_answers(app: App) -> None:
+    app.open(IMAGES, layer="fc1.weight")
+    panel = app.tab("Sparsity × bits")
+    fill, cancel, use = (
+        panel.get_by_role("button", name=name) for name in ("Fill the map", "Cancel", "Use this recipe")
+    )
+    panel.get_by_role("radio", name="all layers").click()
+    fill.click()
+    cell = panel.locator('[data-at="6/6"]')  # 95 %, weights as they are: a corner, so among the first
+    cell.locator("b:not(:empty)").wait_for(timeout=LONG)
+    cell.click()
+    expect(use).to_be_visible(timeout=SLOW)
+    assert panel.locator(".cell.part, .cell.empty").count() > 0  # it still fills
+    with app.step():
+        use.click()
+    app.shows(IMAGES, Recipe().prune(["fc1.weight", "fc2.weight", "fc3.weight"], sparsity=0.95, scope="global"))
+    app.drag(-60)
+    assert app.shows(IMAGES).counts.layers["fc1.weight"].sparsity < 0.9
+    expect(fill).to_be_enabled(timeout=LONG)
+    panel.get_by_role("radio", name="fc1.weight").click()  # another map, none of which is known
+    fill.click()
+    cancel.click(timeout=SLOW)
+    expect(panel).to_contain_text("Cancelled:", timeout=SLOW)
+    app.healthy()
+
+
+def test_the_filled_map_says_what_the_package_computes(app: App) -> None:
     app.open(MLP, layer="fc2.weight", recipe=Recipe().prune("fc1.weight", sparsity=0.5))
     panel = app.tab("Sparsity × bits")
     panel.get_by_role("button", name="Fill the map").click()
-    expect(panel).to_contain_text("Click a cell to take its recipe", timeout=LONG)
-    chart = panel.get_by_test_id("stPlotlyChart")
-    expect(chart).to_be_visible()
-    panel.get_by_text("Click a cell").scroll_into_view_if_needed()
-    app.page.mouse.wheel(0, 800)
-    app.page.wait_for_timeout(700)  # a scroll glides
-    box = chart.locator(".nsewdrag").bounding_box()
-    assert box is not None
-    app.page.mouse.click(
-        box["x"] + box["width"] * 2.5 / 7, box["y"] + box["height"] * 4.5 / 7
-    )  # column 50 %, row 4 bits
-    use = panel.get_by_role("button", name="Use this recipe")
-    expect(use).to_be_visible(timeout=SLOW)
+    expect(panel.locator(".cell:not(.empty):not(.part)")).to_have_count(49, timeout=LONG)
+    expect(panel.get_by_role("button", name="Cancel")).to_be_disabled(timeout=SLOW)
+    panel.locator('[data-at="2/2"]').click()  # 4 bits, 50 %
     wanted = Recipe().prune("fc1.weight", sparsity=0.5).prune("fc2.weight", sparsity=0.5)
     wanted = wanted.quantize("fc2.weight", bits=4, granularity="channel")
     report = explorer.evaluate(explorer.load(MLP), wanted)
-    expect(panel).to_contain_text(fmt.metric("r2", report.metrics["r2"]))
-    expect(panel).to_contain_text(fmt.size(report.bytes))
-    use.click()
+    expect(panel).to_contain_text(f"{fmt.metric('r2', report.metrics['r2'])} (", timeout=SLOW)
+    expect(panel).to_contain_text(f"{report.bytes:,} B")
+    panel.get_by_role("button", name="Use this recipe").click()
     app.shows(MLP, wanted)
+    app.healthy()
+
+
+def test_from_8_bits_to_2_levels_error_and_accuracy_move(app: App) -> None:
+    app.open(MLP, layer="fc1.weight", recipe=Recipe().quantize("fc1.weight", bits=8))
+    seen = []
+    for bits in (8, 4, 2):
+        if bits < 8:
+            with app.step():
+                app.choose("Bits", str(bits))
+        report = app.shows(MLP, Recipe().quantize("fc1.weight", bits=bits))
+        error = explorer.quantization_error(explorer.load(MLP), Recipe().quantize("fc1.weight", bits=bits))
+        expect(app.read).to_contain_text(f"levels {2**bits - 1}")
+        expect(app.read).to_contain_text(f"{error.sqnr_db[0]:.1f} dB SQNR")
+        expect(app.page.locator(".thr .level")).to_have_count(2**bits - 1)
+        seen.append((float(error.sqnr_db[0]), report.metrics["r2"]))
+    assert seen[0][0] > seen[1][0] + 15 > seen[2][0] + 25 and seen[0][1] > seen[2][1] + 0.01
     app.healthy()
 
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from ..ranges import FACTORS, clipped, divergence, uniform
-from ..slices import Slices
-from ..statistics import Statistics
+from ..divergence import Histograms
+from ..statistics import BINS, Statistics
 from . import Observer, registry
 
 
@@ -23,18 +22,10 @@ class Entropy(Observer):
     def range(self, seen: Statistics, bits: int, scheme: str) -> tuple[float, float]:
         if not int(seen.counts.sum()):
             return seen.low, seen.high
-        edges = seen.edges
-        centers, counts = ((edges[1:] + edges[:-1]) / 2).float()[None], seen.counts.float()[None]
         low, high = min(seen.low, 0.0), max(seen.high, 0.0)
         if scheme == "symmetric":
             low, high = -max(-low, high), max(-low, high)
-        best, found = float("inf"), 1.0
-        for factor in FACTORS:
-            least, most = clipped(torch.tensor([low]), torch.tensor([high]), factor)
-            if not bool(((centers >= least) & (centers <= most) & (counts > 0)).any()):
-                continue
-            lost = float(divergence(counts, centers, uniform(least, most, bits, scheme, Slices()), least, most))
-            if lost < best:
-                best, found = lost, factor
-        least, most = clipped(torch.tensor([low]), torch.tensor([high]), found)
+        step = (seen.high - seen.low) / BINS
+        found = Histograms(seen.counts[None], torch.tensor([seen.low]), torch.tensor([step], dtype=torch.float64))
+        least, most = found.best_range(torch.tensor([low]), torch.tensor([high]), bits, scheme)
         return float(least), float(most)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from ..codes import Codes
-from ..ranges import FACTORS, clipped, divergence, reach, uniform
+from ..divergence import Histograms
+from ..ranges import reach, uniform
 from ..slices import Slices
 from . import Quantizer, registry
 
@@ -37,12 +38,6 @@ class Entropy(Quantizer):
         step = ((most - start) / bins).clamp(min=1e-38)[:, None]
         places = ((rows - start[:, None]) / step).long().clamp(0, bins - 1)
         counts = rows.new_zeros(len(rows), bins).scatter_add_(1, places, (rows != 0).float())
-        centers = start[:, None] + (torch.arange(bins, device=rows.device) + 0.5) * step
-        best = torch.full_like(most, torch.inf)
-        factor = torch.ones_like(most)
-        for one in FACTORS if len(rows) == 1 else FACTORS[::4]:
-            low, high = clipped(least, most, one)
-            found = divergence(counts, centers, uniform(low, high, bits, scheme, slices), low, high)
-            factor = torch.where(found < best, one, factor)
-            best = torch.minimum(best, found)
-        return uniform(*clipped(least, most, factor), bits, scheme, slices)
+        found = Histograms(counts, start, step[:, 0])
+        ends = found.best_range(least, most, bits, scheme, every=1 if len(rows) == 1 else 4)
+        return uniform(*ends, bits, scheme, slices)

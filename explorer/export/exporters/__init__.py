@@ -43,9 +43,12 @@ class Exporter(ABC):
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
         """Load what was written, run it beside ``module`` on real inputs: max|a - b| / max(1, max|a|)."""
 
+    @abstractmethod
     def loaded(self, folder: Path) -> nn.Module:
-        """The written file as a module on the CPU, called as the original is; of formats that are ``simulated``."""
-        raise NotImplementedError
+        """The written file as a module on the CPU, called as the original is.
+
+        Raises :class:`ExplorerError` for a file of weights alone, which nothing can run.
+        """
 
     @abstractmethod
     def usage(self, subject: Subject, module: nn.Module) -> str:

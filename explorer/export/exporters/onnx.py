@@ -51,9 +51,13 @@ class Onnx(Exporter):
     filename = "model.onnx"
     tolerance = 1e-4
 
+    def __init__(self) -> None:
+        self.own = False  # whether the subject came as an ONNX file
+
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         from ..onnx_graph import strip, to_onnx
 
+        self.own = isinstance(module, OnnxModule)
         if plan.inputs:
             accepted = "onnx-int8, safetensors" if "onnx-int8" in registry else "safetensors"
             raise ExportError(
@@ -107,6 +111,9 @@ class Onnx(Exporter):
             found = session.run(None, {name: given[name].numpy() for name in inputs})
             worst = max(worst, difference(tensors(call(module)), [torch.from_numpy(one) for one in found]))
         return worst
+
+    def loaded(self, folder: Path) -> nn.Module:
+        return opened(folder / self.filename, self.own)
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
         call = calls(subject, module, (2,))[0]

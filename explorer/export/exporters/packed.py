@@ -45,6 +45,9 @@ class Packed(Exporter):
             )
         return worst
 
+    def loaded(self, folder: Path) -> nn.Module:
+        return load_exported(folder / PACKED)
+
     def usage(self, subject: Subject, module: nn.Module) -> str:
         return (
             "import explorer\n\n"

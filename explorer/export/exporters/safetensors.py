@@ -45,6 +45,9 @@ class Safetensors(Exporter):
         plain = beside.library_tensors(module) if beside.files_of(subject, plan)[0] else plain_tensors(module)
         return difference([*plain.values()], [stored.get(name, torch.empty(0)) for name in plain])
 
+    def loaded(self, folder: Path) -> nn.Module:
+        return load_exported(folder / WEIGHTS)
+
     def usage(self, subject: Subject, module: nn.Module) -> str:
         whole = [p.shape for p in module.parameters()] == [p.shape for p in subject.module.parameters()]
         if beside.CONFIG in (subject.card.get("files") or {}) and whole:

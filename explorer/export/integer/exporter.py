@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -41,8 +42,8 @@ class IntegerOnnx(Exporter):
         self.own = False  # whether the subject came as an ONNX file
         self.stated: frozenset[str] = frozenset()  # layers whose activations are to be rounded exactly as calibrated
 
-    def meaning(self, subject: Subject, recipe: Recipe) -> Recipe:
-        raise NotImplementedError
+    @abstractmethod
+    def meaning(self, subject: Subject, recipe: Recipe) -> Recipe: ...
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         bare = compress(subject, plan.without_inputs()).to("cpu") if plan.inputs else module

@@ -7,15 +7,22 @@ from typing import Any
 
 import streamlit as st
 
+import explorer
 from explorer.compress.calibrate import sites
 from explorer.compress.observers import registry as observers
 from explorer.compress.quantizers import registry as quantizers
+from explorer.core.errors import ExplorerError
 from explorer.core.rules import BIAS_CORRECTION, EQUALIZE, FOLD, Quantize
+from explorer.evaluate.evaluator import glance
+from explorer.evaluate.macs import count
 from explorer.models.chains import chains
 
 from .. import edits
+from .. import format as fmt
 from ..i18n import _, help_for
+from ..state import user
 from .controls import Scene, row
+from .scoreboard import metric_name
 
 FULL = "fp32"
 BITS = (16, 8, 7, 6, 5, 4, 3, 2, 1)
@@ -40,10 +47,17 @@ def render(scene: Scene) -> None:
         required=True, on_change=picked,
     ))  # fmt: skip
     row(_("Levels"), help_for("term", "levels", ""), lambda: _popover(scene, rule))
+    if scene.space.live is None:  # a drag is not kept waiting
+        _effects(scene)
 
 
 def _popover(scene: Scene, rule: Quantize | None) -> None:
-    granularities = {"tensor": _("per tensor"), "channel": _("per channel"), "group": _("per group"), "gate": _("per gate")}
+    granularities = {
+        "tensor": _("per tensor"),
+        "channel": _("per channel"),
+        "group": _("per group"),
+        "gate": _("per gate"),
+    }
     title = _(quantizers[rule.quantizer].title) + ", " + granularities[rule.granularity] if rule else _("as they are")
     with st.popover(title, width=212):
         st.caption(_("Weights"))
@@ -53,7 +67,16 @@ def _popover(scene: Scene, rule: Quantize | None) -> None:
         _preparation_controls(scene)
 
 
-def _select(scene: Scene, label: str, explained: str, name: str, options: Sequence[Any], value: Any, names: Mapping[Any, str], off: bool = False) -> Any:
+def _select(
+    scene: Scene,
+    label: str,
+    explained: str,
+    name: str,
+    options: Sequence[Any],
+    value: Any,
+    names: Mapping[Any, str],
+    off: bool = False,
+) -> Any:
     """A labelled select box; returns its key."""
     key = f"quantize-{name}-{scene.key}"
     row(label, explained, lambda: st.selectbox(
@@ -71,13 +94,31 @@ def _weight_controls(scene: Scene, rule: Quantize | None, granularities: Mapping
     gates = scene.layer.kind in ("lstm", "gru", "rnn")
     listed = [one for one in entry.granularities if one != "gate" or gates]
     chosen = rule.granularity if rule else "channel" if "channel" in listed else listed[0]
-    _select(scene, _("Scales"), help_for("term", f"per {chosen}", ""), "granularity", list(dict.fromkeys([*listed, chosen])), chosen, granularities, off)
+    _select(
+        scene,
+        _("Scales"),
+        help_for("term", f"per {chosen}", ""),
+        "granularity",
+        list(dict.fromkeys([*listed, chosen])),
+        chosen,
+        granularities,
+        off,
+    )
     if chosen == "group" and rule:
         sizes = list(dict.fromkeys([*GROUPS, rule.group_size]))
         _select(scene, _("Group size"), help_for("term", "per group", ""), "group_size", sizes, rule.group_size, {})
     if len(entry.schemes) > 1:
         scheme = rule.scheme if rule else "symmetric"
-        _select(scene, _("Scheme"), help_for("term", scheme, ""), "scheme", list(entry.schemes), scheme, {"symmetric": _("symmetric"), "affine": _("affine")}, off)
+        _select(
+            scene,
+            _("Scheme"),
+            help_for("term", scheme, ""),
+            "scheme",
+            list(entry.schemes),
+            scheme,
+            {"symmetric": _("symmetric"), "affine": _("affine")},
+            off,
+        )
 
 
 def _activation_controls(scene: Scene) -> None:
@@ -87,12 +128,32 @@ def _activation_controls(scene: Scene) -> None:
         return
     rule = edits.activation_rule(scene.space.history.present, scene.subject.layers, scene.layer.name)
     bits: list[Any] = [FULL, *dict.fromkeys([*USUAL, *([rule.bits] if rule else [])])]
-    _select(scene, _("Bits of activations"), help_for("term", "activation quantization", ""), "activation", bits, rule.bits if rule else FULL, {})
+    _select(
+        scene,
+        _("Bits of activations"),
+        help_for("term", "activation quantization", ""),
+        "activation",
+        bits,
+        rule.bits if rule else FULL,
+        {},
+    )
     name = rule.quantizer if rule else "minmax"
     _select(scene, _("Observer"), help_for("observer", name, observers.help(name)), "observer", list(observers), name,
         {one: _(observers[one].title) for one in observers}, rule is None)  # fmt: skip
+    if rule and count(scene.subject, {}).between:
+        st.caption(
+            _(
+                "Products of two activations (attention's scores, and their softmax with the values) stay in floats: no weight takes part."
+            )
+        )
     if rule and rule.clip:
-        st.caption(_("Clipped by hand to {low} … {high}; choosing an observer undoes it.", low=f"{rule.clip[0]:.4g}", high=f"{rule.clip[1]:.4g}"))
+        st.caption(
+            _(
+                "Clipped by hand to {low} … {high}; choosing an observer undoes it.",
+                low=f"{rule.clip[0]:.4g}",
+                high=f"{rule.clip[1]:.4g}",
+            )
+        )
 
 
 def _preparation_controls(scene: Scene) -> None:
@@ -103,14 +164,45 @@ def _preparation_controls(scene: Scene) -> None:
         offered.insert(0, EQUALIZE)
     if any(one.norm for one in known):
         offered.insert(0, FOLD)
-    names = {FOLD: _("fold BatchNorm"), EQUALIZE: _("equalize layers"), BIAS_CORRECTION: _("correct biases")}
     key = f"prepare-{scene.key}"
     st.caption(_("Before rounding, in the whole model"))
     st.pills(
-        _("Preparation"), list(dict.fromkeys([*offered, *now])), default=list(now), selection_mode="multi", format_func=names.__getitem__,
+        _("Preparation"), list(dict.fromkeys([*offered, *now])), default=list(now), selection_mode="multi", format_func=step_name,
         key=key, label_visibility="collapsed", help="\n\n".join(help_for("term", one, "") for one in offered),
         on_change=lambda: scene.push(edits.prepare(recipe, st.session_state.get(key) or [])),
     )  # fmt: skip
+
+
+def _effects(scene: Scene) -> None:
+    """What correcting biases and equalizing gain or lose here: the same recipe with and without, on the same samples."""
+    recipe, layers, subject = scene.space.history.present, scene.subject.layers, scene.subject
+    now = edits.preparations(recipe, layers, scene.layer.name)
+    device, who = st.session_state.get("device"), user()
+    for step in (EQUALIZE, BIAS_CORRECTION):
+        if step not in now or not any(isinstance(one, Quantize) for one in recipe.rules):
+            continue
+        try:
+            without = glance(
+                subject, edits.prepare(recipe, [one for one in now if one != step]), device=device, user=who
+            )
+            with_it = explorer.evaluate(subject, recipe, samples=without.n, device=device, user=who)
+        except ExplorerError:
+            continue  # said beside the histogram
+        name = with_it.main
+        before, after = without.metrics[name], with_it.metrics[name]
+        st.caption(
+            _(
+                "{step}: {metric} {before} → {after} ({change}), n = {n}",
+                step=step_name(step), metric=metric_name(name), before=fmt.metric(name, before), after=fmt.metric(name, after),
+                change=fmt.change(name, after - before), n=f"{with_it.n:,}",
+            ),
+            help=_("Measured on validation: this recipe without the step, and with it. It does not help every model, so compare."),
+        )  # fmt: skip
+
+
+def step_name(step: str) -> str:
+    """A preparation's name on screen."""
+    return {FOLD: _("fold BatchNorm"), EQUALIZE: _("equalize layers"), BIAS_CORRECTION: _("correct biases")}[step]
 
 
 def _changed(scene: Scene, name: str, key: str) -> None:
@@ -122,7 +214,9 @@ def _changed(scene: Scene, name: str, key: str) -> None:
         rule = edits.activation_rule(recipe, layers, scene.layer.name)
         bits, observer = rule.bits if rule else 8, rule.quantizer if rule else "minmax"
         bits, observer = (value, observer) if name == "activation" else (bits, value)
-        scene.push(edits.activations(recipe, scene.layer, _scope(scene, rule), None if bits == FULL else bits, observer))
+        scene.push(
+            edits.activations(recipe, scene.layer, _scope(scene, rule), None if bits == FULL else bits, observer)
+        )
         return
     _weights(scene, edits.quantize_rule(recipe, layers, scene.layer.name), **{name: value})
 
@@ -135,7 +229,13 @@ def _scope(scene: Scene, rule: Quantize | None) -> str:
 def _weights(scene: Scene, rule: Quantize | None, **changed: Any) -> None:
     """Change one setting of the weights' rule; those that the quantizer does not have follow it."""
     recipe = scene.space.history.present
-    wanted: dict[str, Any] = {"bits": 8, "quantizer": "minmax", "scheme": "symmetric", "granularity": "channel", "group_size": edits.GROUP}
+    wanted: dict[str, Any] = {
+        "bits": 8,
+        "quantizer": "minmax",
+        "scheme": "symmetric",
+        "granularity": "channel",
+        "group_size": edits.GROUP,
+    }
     if rule:
         wanted |= {name: getattr(rule, name) for name in wanted if getattr(rule, name) is not None}
     wanted |= changed

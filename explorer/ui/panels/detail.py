@@ -86,6 +86,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     if space.stale:  # one step was made: undo, link, overview and tabs show it too
         st.rerun()
     recipe = space.live or space.history.present
+    ready.levels(subject, recipe)
     problem = ""
     try:
         plan = explorer.resolve(subject, recipe)
@@ -104,7 +105,10 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         _heading(space, subject, layer)
-        problem = _plot(space, subject, layer, settings, recipe, plan, counts, space.live is not None and not board.complete) or problem
+        problem = (
+            _plot(space, subject, layer, settings, recipe, plan, counts, space.live is not None and not board.complete)
+            or problem
+        )
         if problem:
             st.error(translated(problem), icon=":material/error:")
     with beside:
@@ -138,7 +142,14 @@ def _apply(space: Workspace, subject: Subject, layer: Layer, event: dict[str, An
 
 
 def _plot(
-    space: Workspace, subject: Subject, layer: Layer, settings: Settings, recipe: Recipe, plan: Plan, counts: Counts, more: bool
+    space: Workspace,
+    subject: Subject,
+    layer: Layer,
+    settings: Settings,
+    recipe: Recipe,
+    plan: Plan,
+    counts: Counts,
+    more: bool,
 ) -> str:
     """The histogram of the weights, or of what they multiply; returns why there is none of these. more: samples are left, which a
     hand that rests may ask for."""
@@ -173,7 +184,11 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
         goes = escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
-        text += " · " + (f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>' if group.about else goes)
+        text += " · " + (
+            f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>'
+            if group.about
+            else goes
+        )
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
         shown = {False: _("weights"), True: _("activations")}
@@ -197,7 +212,9 @@ def _look(
     precision = "fast" if dragging else "full"  # what settles is float32
     if subject.task.kind == "weights":
         original = explorer.resolve(subject, Recipe())
-        board.count(counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why)
+        board.count(
+            counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why
+        )
         return None, problem
     try:
         sharper = sharpen.begin(subject, recipe, precision) if dragging and resting else None

@@ -1,25 +1,25 @@
-"""Sparsity x bits: the map fills in the background while the page is used; a click on a cell takes its recipe."""
+"""Sparsity x bits: the map fills in the background while the page is used; any known cell can be picked and its recipe taken."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import streamlit as st
 
 import explorer
-from explorer.core.joint import UNQUANTIZED, Cell
-from explorer.figures.joint_map import joint_map
+from explorer.core.joint import UNQUANTIZED, Cell, frontier
 from explorer.models.subject import Subject
 from explorer.studies.joint_map import BITS, SPARSITIES
 
 from .. import format as fmt
-from .. import jobs, style
+from .. import jobs
+from ..components.map import cell_map
 from ..i18n import _, translated
 from ..state import Workspace
 from .scoreboard import metric_name
 
-NAME = "joint"
+NAME, KEY, PICKED = "joint", "joint-map", "joint-picked"
 TICK = 1.5  # seconds between two drawings of the map
 ALL = "*"
 
@@ -59,71 +59,98 @@ def _start(space: Workspace, subject: Subject, layers: str) -> None:
             tell(sum(seen.values()), cell.total * len(SPARSITIES) * len(BITS))
             yield cell
 
+    st.session_state.pop(PICKED, None)
     jobs.start(NAME, (subject.name, layers), work)
 
 
 def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
-    """The map as far as it is known; while it fills, a timer draws it again."""
+    """The map as far as it is known; while it fills, a timer draws it again, and a click is answered in between."""
     layers = job.key[1]  # type: ignore[index]
-    known: dict[tuple[int, int], Cell] = {(cell.row, cell.column): cell for cell in list(job.found)}
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
         return
-    left, right = st.columns([13, 6], gap="large")
+    known: dict[tuple[int, int], Cell] = {(cell.row, cell.column): cell for cell in list(job.found)}
+    chosen = known.get(st.session_state.get(PICKED))  # type: ignore[arg-type]
     metric = next(iter(known.values())).metric if known else ""
-    lower = metric in subject.task.lower_is_better
+    running = job.running
+    left, right = st.columns([13, 6], gap="large")
     with left:
-        words = {
-            "sparsity": _("sparsity"), "bits": _("bits"), "bytes": _("bytes, counted"), "samples": _("samples"),
-            "frontier": _("Pareto frontier"), "none": "fp32",
-        }  # fmt: skip
-        figure = joint_map(
-            known,
-            SPARSITIES,
-            BITS,
-            style.colours(),
-            lower_is_better=lower,
-            percent=fmt.is_fraction(metric),
-            texts=words,
-        )
-        # a chart that can be clicked is made anew with every change, and would flicker while the map fills
-        click: Any = {} if job.running else {"on_select": "rerun", "selection_mode": "points"}
-        event = st.plotly_chart(
-            figure, key=f"joint-{job.running}-{space.generation}", config={"displayModeBar": False}, **click
-        )
+        cell_map(data(known, chosen, str(id(job)), metric in subject.task.lower_is_better), KEY, _picked)
     with right:
         st.markdown(f"**{_('all layers') if layers == ALL else layers}** · {metric_name(metric) if metric else ''}")
-        if job.running:
-            st.progress(min(1.0, job.done / max(1, job.total)), _("{n} of {total} cells known", n=len(known), total=len(SPARSITIES) * len(BITS)))
-        st.caption(
-            _(
-                "Each cell: the metric and the kilobytes counted; ~ on a part of the samples. Outlined: no other cell is smaller and as good."
+        if running:
+            st.progress(
+                min(1.0, job.done / max(1, job.total)),
+                _("{n} of {total} cells known", n=len(known), total=len(SPARSITIES) * len(BITS)),
             )
-        )
-        chosen = None if job.running else _chosen(event, known)
+        elif job.cancelled:
+            st.caption(_("Cancelled: {n} of {total} cells known.", n=len(known), total=len(SPARSITIES) * len(BITS)))
+        st.caption(_("Each cell: the metric (measured on validation; ~ on a part of it) and its bytes (counted)."))
         if chosen is not None:
             _offer(space, chosen)
-        elif not job.running:
+        elif known:
             st.caption(_("Click a cell to take its recipe."))
-    if not job.running and st.session_state.get("joint-drawn") != id(job):
+    if not running and st.session_state.get("joint-drawn") != id(job):
         st.session_state["joint-drawn"] = id(job)
         st.rerun()  # once more, without the timer
 
 
-def _chosen(event: Any, known: dict[tuple[int, int], Cell]) -> Cell | None:
-    points = (event or {}).get("selection", {}).get("points", [])
-    if not points:
-        return None
-    data = points[0].get("customdata") or [None] * 7
-    return known.get((data[5], data[6])) if len(data) > 6 else None
+def _picked() -> None:
+    at = (st.session_state.get(KEY) or {}).get("pick")
+    if isinstance(at, (list, tuple)) and len(at) == 2:
+        st.session_state[PICKED] = (at[0], at[1])
+
+
+def data(known: Mapping[tuple[int, int], Cell], chosen: Cell | None, id: str, lower: bool) -> dict[str, Any]:
+    """What the component draws; ``id`` names the map, so that another one starts empty."""
+    best = {(cell.row, cell.column) for cell in frontier(known.values(), lower)}
+    values = [cell.value for cell in known.values() if cell.value == cell.value]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+
+    def shade(value: float) -> float:
+        part = (value - low) / (high - low or 1.0) if value == value else 0.0
+        return 1 - part if lower else part
+
+    cells = [
+        {
+            "row": row, "column": column, "value": _short(cell), "size": fmt.size(cell.bytes), "title": _title(cell), "complete": cell.complete,
+            "shade": round(shade(cell.value), 3), "best": (row, column) in best,
+        }
+        for (row, column), cell in sorted(known.items())
+    ]  # fmt: skip
+    text = {
+        "label": _("Sparsity × bits"), "corner": _("bits") + " ╲ " + _("sparsity"),
+        "frontier": _("Pareto frontier: no other cell is as small and better, or as good and smaller"),
+    }  # fmt: skip
+    return {
+        "id": id, "rows": ["fp32" if one == UNQUANTIZED else str(one) for one in BITS], "columns": [fmt.percent(one, 0) for one in SPARSITIES],
+        "cells": cells, "chosen": [chosen.row, chosen.column] if chosen else None, "text": text,
+    }  # fmt: skip
+
+
+def _short(cell: Cell) -> str:
+    return (
+        f"{100 * cell.value:.1f}"
+        if fmt.is_fraction(cell.metric) and cell.value == cell.value
+        else fmt.metric(cell.metric, cell.value)
+    )
+
+
+def _title(cell: Cell) -> str:
+    """Everything that is known of a cell, a line each."""
+    bits = _("weights as they are") if cell.bits == UNQUANTIZED else _("{bits} bits", bits=cell.bits)
+    return "\n".join(
+        (
+            f"{_('Sparsity')} {fmt.percent(cell.sparsity, 0)} · {bits}",
+            f"{metric_name(cell.metric)} {fmt.metric(cell.metric, cell.value)} ({fmt.change(cell.metric, cell.change)}), n = {cell.n:,}",
+            f"{cell.bytes:,} B ({_('counted')})",
+        )
+    )
 
 
 def _offer(space: Workspace, cell: Cell) -> None:
-    bits = _("weights as they are") if cell.bits == UNQUANTIZED else _("{bits} bits", bits=cell.bits)
-    st.markdown(
-        f"{_('Sparsity')} **{fmt.percent(cell.sparsity, 0)}** · **{bits}**: {fmt.metric(cell.metric, cell.value)} "
-        f"({fmt.change(cell.metric, cell.change)}), {fmt.size(cell.bytes)}, n = {cell.n:,}"
-    )
+    lines = _title(cell).split("\n")
+    st.markdown("**" + lines[0] + "**  \n" + "  \n".join(lines[1:]))
     if st.button(_("Use this recipe"), key="joint-use", type="primary", icon=":material/check:"):
         space.replace(space.history.push(cell.recipe))
         st.rerun()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import streamlit as st
 
+import explorer
 from explorer.analysis.criteria import ACTIVATIONS, GRADIENTS, registry
 from explorer.analysis.evidence import evidence
 from explorer.analysis.importance import importance
 from explorer.analysis.look import Look
 from explorer.core.errors import ExplorerError
 from explorer.core.recipe import Recipe
-from explorer.core.rules import Prune
+from explorer.core.rules import Prepare, Prune, Quantize
 from explorer.core.targets import select
 from explorer.models.subject import Subject
 
 from ..i18n import _
 
 Granularity = Literal["weight", "unit"]
+PATIENCE = 0.3  # seconds before a bar is worth its place
 
 
 def prepare(subject: Subject, recipe: Recipe) -> None:
@@ -31,6 +34,19 @@ def prepare(subject: Subject, recipe: Recipe) -> None:
                 )
             except ExplorerError:
                 continue
+    levels(subject, recipe)
+
+
+def levels(subject: Subject, recipe: Recipe) -> None:
+    """Resolve a recipe that quantizes, which keeps its plan; a bar stands there while it takes long. An event on the page ends it."""
+    if any(isinstance(rule, (Quantize, Prepare)) for rule in recipe.rules):
+        bar = Bar(_("searching ranges and levels …"), after=PATIENCE)
+        try:
+            explorer.resolve(subject, recipe, progress=bar)
+        except ExplorerError:
+            pass  # said where it is used
+        finally:
+            bar.end()
 
 
 def _places(subject: Subject, rule: Prune) -> list[str]:
@@ -77,13 +93,15 @@ _KEY = {"weight": ("scores",), "unit": ("unit scores",)}
 
 
 class Bar:
-    """A bar that appears with the first report."""
+    """A bar that appears with the first report ``after`` some seconds."""
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, after: float = 0.0) -> None:
+        self.text, self.begin = text, time.perf_counter() + after
         self.place: Any = None
 
     def __call__(self, done: int, total: int) -> None:
+        if time.perf_counter() < self.begin:
+            return
         if self.place is None:
             self.place = st.empty()
         self.place.progress(min(done / max(total, 1), 1.0), self.text)

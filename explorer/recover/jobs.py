@@ -1,0 +1,290 @@
+"""Trainings that go on by themselves: a queue a device, each seen by its owner alone, kept on disk to go on after a crash."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..core.errors import Cancelled, ExplorerError, TrainingError
+from ..core.message import say
+from ..core.training import Epoch, Event, Note, Step
+from ..models.device import pick
+from ..models.subject import Subject
+from .orders import Order, Work
+from .store import BOARD, CHECKPOINT, Store, alive, hidden, home, process
+from .tensorboard import needed, writer
+
+WAITING, RUNNING, DONE, CANCELLED, FAILED, INTERRUPTED = (
+    "waiting",
+    "running",
+    "done",
+    "cancelled",
+    "failed",
+    "interrupted",
+)
+OVER = (DONE, CANCELLED, FAILED, INTERRUPTED)
+STEPS = 2_000  # points of a curve that are kept
+EACH = 3  # jobs of one owner that wait or run
+KEPT = 20  # finished jobs of one owner on disk; the oldest goes
+
+
+@dataclass(eq=False)
+class Job:
+    """One order and what became of it. owners: who asked for it; every other reader is a stranger. curve: an Epoch each, from 0.
+    steps: some of the Steps. done, total: progress where there are no steps. error: a message, or None."""
+
+    id: str
+    told: Mapping[str, Any]
+    owners: set[str]
+    key: str
+    order: Order | None = None
+    state: str = WAITING
+    curve: list[Epoch] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    done: int = 0
+    total: int = 0
+    left: float | None = None
+    error: Any = None
+    result: Subject | None = None
+    created: float = field(default_factory=time.time)
+    ended: float | None = None
+    board: bool = False  # also written as TensorBoard event files
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _work: Work | None = None  # while it waits
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self.state in OVER
+
+    def tell(self, event: Event) -> None:
+        """Take an event in; steps are thinned out evenly."""
+        if isinstance(event, Epoch):
+            self.curve.append(event)
+        elif isinstance(event, Note):
+            self.notes.append(event)
+        else:
+            self.steps.append(event)
+            self.done, self.total = event.step, event.steps
+            if len(self.steps) > STEPS:
+                del self.steps[1::2]
+        if not isinstance(event, Note):
+            self.left = event.left
+
+    def moved(self, done: int, total: int) -> None:
+        """Progress of work without steps."""
+        self.done, self.total = done, total
+
+    def record(self) -> dict[str, Any]:
+        """What stands on disk."""
+        return {
+            "key": self.key, "owners": sorted(hidden(one) if len(one) != 64 else one for one in self.owners), "order": dict(self.told),
+            "state": self.state, "created": self.created, "ended": self.ended, "done": self.done, "total": self.total,
+            "error": str(self.error) if self.error else "", "board": self.board, "process": None if self.over else process(),
+        }  # fmt: skip
+
+
+class Jobs:
+    """All jobs of this server. Owners are unguessable texts; on disk stand their hashes alone."""
+
+    def __init__(self, store: Store | None = None) -> None:
+        self.store = store or Store(home() / "jobs")
+        self._lock = threading.RLock()
+        self._jobs: dict[str, Job] = {}
+        self._lines: dict[str, list[Job]] = {}  # {device: jobs that wait}
+        self._workers: dict[str, threading.Thread] = {}
+        for name, record in self.store.read():
+            with suppress(KeyError, TypeError, ValueError):
+                self._jobs[name] = _found(name, record)
+
+    def submit(self, owner: str, order: Order, board: bool = False) -> Job:
+        """Put an order into its device's queue, or join the job that does the same already.
+
+        Raises what the work refuses before it starts, and :class:`TrainingError` when too many of this owner's wait.
+        """
+        with self._lock:
+            same = next(
+                (one for one in self._jobs.values() if one.key == order.key and one.state in (WAITING, RUNNING, DONE)),
+                None,
+            )
+            if same is not None:
+                same.owners.add(owner)
+                self._write(same)
+                return same
+            if sum(not one.over for one in self.mine(owner)) >= EACH:
+                raise TrainingError(
+                    say("{count} of your jobs wait or run; accepted: another one when one of these is over", count=EACH)
+                )
+        if board:
+            needed()
+        job = Job(secrets.token_hex(8), order.to_dict(), {owner}, order.key, order, board=board)
+        self._enqueue(job, self._work(job))
+        self._clean(owner)
+        return job
+
+    def mine(self, owner: str) -> list[Job]:
+        """An owner's jobs, the newest first."""
+        names = {owner, hidden(owner)}
+        return sorted((one for one in self._jobs.values() if names & one.owners), key=lambda one: -one.created)
+
+    def get(self, owner: str, name: str) -> Job | None:
+        """An owner's job by its id; None for others', too."""
+        return next((one for one in self.mine(owner) if one.id == name), None)
+
+    def cancel(self, owner: str, name: str) -> None:
+        """The owner wants it no more. It ends, with the best so far, when no other owner is left who does."""
+        job = self.get(owner, name)
+        if job is None or job.over:
+            return
+        if len(job.owners) > 1:
+            job.owners -= {owner, hidden(owner)}
+            self._write(job)
+            return
+        job._stop.set()
+        with self._lock:
+            for line in self._lines.values():
+                if job in line:
+                    line.remove(job)
+                    self._end(job, CANCELLED)
+
+    def remove(self, owner: str, name: str) -> None:
+        """Forget a job that is over, with its files."""
+        job = self.get(owner, name)
+        if job is not None and job.over:
+            with self._lock:
+                self._jobs.pop(job.id, None)
+            self.store.remove(job.id)
+
+    def resume(self, owner: str, name: str, subject: Subject) -> Job:
+        """Go on with a job that a crash, a restart or its owner broke off. subject: the one that it began with.
+
+        Raises :class:`TrainingError` for another subject, and what the work refuses.
+        """
+        job = self.get(owner, name)
+        if job is None or job.state not in (INTERRUPTED, CANCELLED, FAILED):
+            raise TrainingError(say("no job of yours by that name can go on"))
+        job.order = Order.from_dict(job.told, subject)
+        job.error, job.curve, job.steps, job.notes, job._stop, job.ended = None, [], [], [], threading.Event(), None
+        self._enqueue(job, self._work(job))
+        return job
+
+    def reopen(self, owner: str, name: str, subject: Subject) -> Subject:
+        """The result of a job that was over before this server started, from its last checkpoint."""
+        job = self.get(owner, name)
+        if job is None:
+            raise TrainingError(say("no job of yours by that name can go on"))
+        if job.result is None:
+            job.order = Order.from_dict(job.told, subject)
+            ends = job.order.what != "recalibration"
+            if ends and not (self.store.folder(job.id) / CHECKPOINT).exists():
+                raise TrainingError(
+                    say("the job was broken off before there was anything to keep; accepted: to start it again")
+                )
+            job.curve, job.notes = [], []
+            work = job.order.work(self.store.folder(job.id) / CHECKPOINT, lambda: ends, job.moved, None)
+            for event in work.events():
+                job.tell(event)
+            job.result = work.subject()
+        return job.result
+
+    def _work(self, job: Job) -> Work:
+        assert job.order is not None
+        file = self.store.folder(job.id) / CHECKPOINT
+        try:
+            return job.order.work(file, job._stop.is_set, job.moved, job.id)
+        except Exception:
+            if not file.exists():
+                self.store.remove(job.id)
+            raise
+
+    def _enqueue(self, job: Job, work: Work) -> None:
+        device = str(pick(job.order.device if job.order else None))
+        with self._lock:
+            self._jobs[job.id] = job
+            job.state = WAITING
+            job._work = work
+            self._lines.setdefault(device, []).append(job)
+            self._write(job)
+            if device not in self._workers:
+                self._workers[device] = threading.Thread(target=self._serve, args=(device,), daemon=True, name="jobs")
+                self._workers[device].start()
+
+    def _serve(self, device: str) -> None:
+        while True:
+            with self._lock:
+                line = self._lines[device]
+                if not line:
+                    del self._workers[device]
+                    return
+                job = line.pop(0)
+                job.state = RUNNING
+            self._write(job)
+            self._do(job)
+
+    def _do(self, job: Job) -> None:
+        work, job._work = job._work, None
+        assert work is not None
+        try:
+            with writer(self.store.root / job.id / BOARD if job.board else None) as told:
+                for event in work.events():
+                    job.tell(event)
+                    told(event)
+                    if isinstance(event, Epoch):
+                        self._write(job)
+            job.result = work.subject()
+            job.done = job.done if job._stop.is_set() else job.total
+            self._end(job, CANCELLED if job._stop.is_set() else DONE)
+        except Cancelled:
+            self._end(job, CANCELLED)
+        except ExplorerError as error:
+            job.error = error.message
+            self._end(job, FAILED)
+        except Exception as error:  # a thread's traceback reaches nobody
+            job.error = f"{type(error).__name__}: {error}"
+            self._end(job, FAILED)
+
+    def _end(self, job: Job, state: str) -> None:
+        job.state, job.ended, job.left = state, time.time(), None
+        self._write(job)
+
+    def _write(self, job: Job) -> None:
+        with suppress(OSError):  # a full disk costs the job its memory of itself, not its result
+            self.store.write(job.id, job.record())
+
+    def _clean(self, owner: str) -> None:
+        for job in [one for one in self.mine(owner) if one.over][KEPT:]:
+            self.remove(owner, job.id)
+
+
+def _found(name: str, record: Mapping[str, Any]) -> Job:
+    """A job of an earlier process; one that had not ended was interrupted, unless that process still runs."""
+    job = Job(
+        name, record["order"], set(record["owners"]), record["key"], created=record["created"], board=record["board"]
+    )
+    job.state = record["state"] if record["state"] in OVER or alive(record["process"]) else INTERRUPTED
+    job.done, job.total, job.ended, job.error = (
+        record["done"],
+        record["total"],
+        record["ended"],
+        record["error"] or None,
+    )
+    return job
+
+
+_all: Jobs | None = None
+_making = threading.Lock()
+
+
+def jobs() -> Jobs:
+    """Those of this process, for all sessions."""
+    global _all
+    with _making:
+        if _all is None:
+            _all = Jobs()
+        return _all
