@@ -70,11 +70,13 @@ class Training:
         self.count = min(self.settings.samples or len(self.data), len(self.data))
         self.run.per_epoch = len(self._batches(self.count))
         self.run.steps = self.run.per_epoch * self.settings.epochs
+        self.run.cancel = cancel
         self.stepper = Stepper(self.run, self.schedule, self.objective)
         self.curve: list[Epoch] = []
         self.before: dict[str, Figure] = {}
         self.damaged: dict[str, Figure] = {}
         self.complete = False
+        self._noted = 0
         self._taken: Subject | None = None
         self._turn: Callable[[], AbstractContextManager[None]] = nullcontext
         self.objective.begin(self.run)
@@ -95,6 +97,7 @@ class Training:
             except Cancelled:
                 pass
             self.schedule.finish(run)
+            yield from self._notes()
             if run.best_state is None or not self.complete:
                 self._last()
 
@@ -117,7 +120,9 @@ class Training:
                 break
             batches = self._batches(self.count)
             if not first:
+                self.schedule.before_epoch(run)
                 run.hold.refit(all=True)
+                yield from self._notes()
                 loss = 0.0
             for at in range(first, len(batches)):
                 if self.cancel is not None and self.cancel():
@@ -143,6 +148,7 @@ class Training:
             first = 0
             self.schedule.after_epoch(run)
             run.hold.check()
+            yield from self._notes()
             told = self._judged(loss / self.count, run.figures(), began)
             run.seconds = time.perf_counter() - began
             if self.file is not None:
@@ -183,7 +189,12 @@ class Training:
         return self.run.seconds / done * (self.run.steps - done) if done else 0.0
 
     def _rate(self) -> float:
-        return self.settings.rate * self.settings.factor(max(self.run.step - 1, 0), self.run.steps)
+        return self.settings.rate * self.settings.factor(*self.schedule.clock(self.run))
+
+    def _notes(self) -> Iterator[Event]:
+        """Decisions that were not told yet."""
+        fresh, self._noted = self.run.notes[self._noted :], len(self.run.notes)
+        yield from fresh
 
     def _batches(self, count: int) -> list[list[int]]:
         """The samples of each step of this epoch, in an order that the seed and the epoch alone decide."""

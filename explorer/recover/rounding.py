@@ -92,56 +92,70 @@ class Codebook(Rounding):
 
     def __init__(self, codes: Codes | None, fit: Fit | None = None) -> None:
         super().__init__(codes, fit, False)
-        self.index: Tensor | None = None  # [slices, n]: the center of each entry
-        self.members: Tensor | None = None  # [slices, n]: False for zeros, which have no center
+        self.places: Tensor | None = (
+            None  # of the entries that have a center, which zeros have not, in the flattened rows of slices
+        )
+        self.owner: Tensor | None = None  # the center of each, counted over all slices
+        self.first: Tensor | None = None  # [centers]: the place of the first entry of each, or -1
 
     def refit(self, weight: Tensor, mask: Tensor | None) -> None:
         if self.codes is None:  # once: which weights share a center stays as it is
             super().refit(weight, mask)
-            self.index = None
+            self.places = None
 
     def state(self) -> dict[str, Tensor]:
-        more = {"index": self.index, "members": self.members}
+        more = {"places": self.places, "owner": self.owner, "first": self.first}
         return super().state() | {name: value for name, value in more.items() if value is not None}
 
     def load(self, state: Mapping[str, Tensor], weight: Tensor, mask: Tensor | None) -> None:
         super().load(state, weight, mask)
-        self.index, self.members = state.get("index"), state.get("members")
+        self.places, self.owner, self.first = (state.get(name) for name in ("places", "owner", "first"))
 
     def forget(self) -> None:
-        self.index = None
+        self.places = None
         if self.fit is not None:
             self.codes = None
 
-    def _assign(self, weight: Tensor, mask: Tensor | None) -> tuple[Table, Tensor, Tensor]:
-        """The codes, the center of each entry, and which entries have one: found once."""
+    def _assign(self, weight: Tensor, mask: Tensor | None) -> tuple[Table, Tensor, Tensor, Tensor]:
+        """The codes, the entries that have a center, which one, and a first entry of each center: found once."""
         if self.codes is None:
             self.refit(weight, mask)
         assert isinstance(self.codes, Table)
-        if self.index is None or self.members is None:
+        if self.places is None or self.owner is None or self.first is None:
             rows = self.codes.slices.rows((weight if mask is None else weight * mask).float()).contiguous()
-            self.index, self.members = torch.searchsorted(self.codes.edges, rows), rows != 0
-        return self.codes, self.index, self.members
+            k = self.codes.centers.shape[1]
+            index = (
+                torch.searchsorted(self.codes.edges, rows) + k * torch.arange(len(rows), device=rows.device)[:, None]
+            )
+            self.places = (rows != 0).flatten().nonzero().flatten()
+            self.owner = index.flatten()[self.places]
+            n = rows.numel()
+            first = torch.full((len(rows) * k,), n, device=rows.device).scatter_reduce(
+                0, self.owner, self.places, "amin"
+            )
+            self.first = torch.where(first < n, first, -1)
+        return self.codes, self.places, self.owner, self.first
 
     def __call__(self, weight: Tensor, mask: Tensor | None) -> Tensor:
-        fresh = self.index is None
-        codes, index, members = self._assign(weight, mask)
-        centers = codes.centers.to(weight)
-        if not fresh:  # weights that are tied: the first member tells, where there is one
-            rows, n = codes.slices.rows(weight), index.shape[1]
-            place = torch.where(members, torch.arange(n, device=rows.device).expand_as(index), n)
-            first = torch.full_like(centers, n, dtype=torch.long).scatter_reduce(1, index, place, "amin")
-            centers = torch.where(first < n, rows.gather(1, first.clamp(max=n - 1)), centers)
-        return codes.slices.back(centers.gather(1, index) * members, weight.shape)
+        fresh = self.places is None
+        codes, places, owner, first = self._assign(weight, mask)
+        centers = codes.centers.to(weight).flatten()
+        rows = codes.slices.rows(weight)
+        if not fresh:  # weights that are tied: the first one tells, where there is one
+            centers = torch.where(first >= 0, rows.flatten()[first.clamp(min=0)], centers)
+        found = torch.zeros_like(rows).flatten()
+        found[places] = centers[owner]
+        return codes.slices.back(found.reshape(rows.shape), weight.shape)
 
     def turn(self, grad: Tensor, weight: Tensor, mask: Tensor | None) -> None:
-        codes, index, members = self._assign(weight, mask)
-        rows = codes.slices.rows(grad).to(precise(grad.device)) * members.to(precise(grad.device))
-        where = index.to(rows.device)
-        sums = torch.zeros(codes.centers.shape, dtype=torch.float64, device=rows.device).scatter_add_(
-            1, where, rows.double()
-        )
-        grad.copy_(codes.slices.back((sums.gather(1, where).to(grad.dtype)).to(grad.device) * members, grad.shape))
+        codes, places, owner, first = self._assign(weight, mask)
+        rows = codes.slices.rows(grad)
+        where = precise(grad.device)
+        mine = rows.flatten()[places].to(where).double()
+        sums = torch.zeros(len(first), dtype=torch.float64, device=where).index_add_(0, owner.to(where), mine)
+        found = torch.zeros_like(rows).flatten()
+        found[places] = sums.to(grad.dtype).to(grad.device)[owner]
+        grad.copy_(codes.slices.back(found.reshape(rows.shape), grad.shape))
 
     def tie(self, weight: Tensor, mask: Tensor | None) -> None:
         weight.data.copy_(self(weight.detach(), mask))

@@ -13,8 +13,8 @@ import streamlit as st
 import explorer
 from explorer.core.recipe import Recipe
 from explorer.core.rules import Keep
+from explorer.evaluate.compare import Progress
 from explorer.models.subject import Subject
-from explorer.studies.compare import Progress
 from explorer.studies.sensitivity import sensitivity_steps
 
 from ..i18n import _, help_for
