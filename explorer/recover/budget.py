@@ -10,8 +10,10 @@ from ..models.subject import Subject
 from .loop import Training
 from .settings import Settings
 
-TIMED, MOST = 4, 20  # steps that are timed; epochs at most, however fast they are
+TIMED, MOST = 4, 100  # steps that are timed; epochs at most, however fast they are
 LEAST = 8  # steps, however slow they are
+STEPS = 16  # an epoch has at least so many where the train split allows it, so that little data is learned from, too
+SMALLEST = 16  # batch
 
 
 def within(
@@ -23,6 +25,7 @@ def within(
     cannot be trained. The measured pace decides the settings; the settings alone decide the result.
     """
     settings = settings if settings is not None else Settings()
+    settings = settings.but(batch=batch_of(settings.batch, len(subject.task.splits.get("train", ()))))
     training = Training(subject, recipe, settings.but(epochs=1, patience=None), **how)
     run, count = training.run, training.count
     training.schedule.begin(run)
@@ -45,3 +48,11 @@ def within(
         return settings.but(epochs=epochs), epochs * epoch + judged
     fit = min(steps, max(LEAST, int((seconds - 2 * judged) / step)))
     return settings.but(epochs=1, samples=min(count, fit * settings.batch)), fit * step + 2 * judged
+
+
+def batch_of(most: int, samples: int) -> int:
+    """``most``, halved until an epoch has enough steps."""
+    batch = most
+    while batch // 2 >= SMALLEST and samples < STEPS * batch:
+        batch //= 2
+    return batch

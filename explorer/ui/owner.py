@@ -35,7 +35,9 @@ class OwnerCookie:
         if scope["type"] != "http" or valid(_sent(scope)):
             await self.app(scope, receive, send)
             return
-        flags = f"Path=/; Max-Age={YEAR}; HttpOnly; SameSite=Lax" + ("; Secure" if scope.get("scheme") == "https" else "")
+        flags = f"Path=/; Max-Age={YEAR}; HttpOnly; SameSite=Lax" + (
+            "; Secure" if scope.get("scheme") == "https" else ""
+        )
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and _page(message):

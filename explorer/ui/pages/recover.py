@@ -23,7 +23,9 @@ def render() -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         st.html('<div class="x-brand">Compression Explorer</div>', width="content")
         nav.link("explore")
-        st.html(f'<div class="x-head"><b>{_("Recover")}</b> <span>{recover_choices.headline(space, subject)}</span></div>')
+        st.html(
+            f'<div class="x-head"><b>{_("Recover")}</b> <span>{recover_choices.headline(space, subject)}</span></div>'
+        )
     state.write_link(space)
     try:
         explorer.resolve(subject, space.history.present)

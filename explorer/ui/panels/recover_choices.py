@@ -105,7 +105,9 @@ def _choices(recipe: Recipe) -> Asked:
             format_func=lambda name: _(registry[name].title),
         )  # fmt: skip
         st.caption(help_for("schedule", schedule, registry[schedule].__doc__ or "").split("\n\n")[0])
-        teach = st.toggle(_("Learn from the original (distillation)"), key="recover-distil", help=help_for("term", "distillation", ""))
+        teach = st.toggle(
+            _("Learn from the original (distillation)"), key="recover-distil", help=help_for("term", "distillation", "")
+        )
         distil: dict[str, Any] = {}
         if teach:
             distil["alpha"] = st.slider(_("Share of the teacher's loss, α"), 0.0, 1.0, 0.7, 0.05, key="recover-alpha")

@@ -20,7 +20,9 @@ def chosen(mine: list[Job], subject: Subject, recipe: Recipe) -> Job | None:
     picked = next((job for job in mine if job.id == st.session_state.get("recover-job")), None)
     if picked is not None and picked.told["digest"] == subject.digest:
         return picked
-    return next((job for job in mine if job.told["digest"] == subject.digest and job.told["recipe"] == recipe.to_json()), None)
+    return next(
+        (job for job in mine if job.told["digest"] == subject.digest and job.told["recipe"] == recipe.to_json()), None
+    )
 
 
 def render(mine: list[Job], subject: Subject, shown: Job | None) -> None:
@@ -37,7 +39,13 @@ def render(mine: list[Job], subject: Subject, shown: Job | None) -> None:
             if job.told["digest"] == subject.digest:
                 st.button(_("Show"), key=f"show-{job.id}", disabled=job is shown, on_click=_pick, args=(job.id,))
             if job.over:
-                st.button(_("Remove"), icon=":material/delete:", key=f"remove-{job.id}", on_click=jobs().remove, args=(owner(), job.id))
+                st.button(
+                    _("Remove"),
+                    icon=":material/delete:",
+                    key=f"remove-{job.id}",
+                    on_click=jobs().remove,
+                    args=(owner(), job.id),
+                )
 
 
 def _pick(name: str) -> None:

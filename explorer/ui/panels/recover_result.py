@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 import explorer
@@ -25,12 +27,14 @@ def board(subject: Subject, recipe: Recipe, job: Job | None) -> None:
     """Five cards: the three states' main metric, the size, the cost."""
     if "validation" not in subject.task.splits:
         return
-    how = {"device": st.session_state.get("device"), "user": state.user()}
+    how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
     original = explorer.evaluate(subject, Recipe(), **how)
     damaged = explorer.evaluate(subject, recipe, **how) if recipe.rules else original
     metric, before = original.main, original.figure(original.main)
     made = [_card("original", _("Original"), metric, before, None, subject)]
-    made.append(_card("damaged", _("Damaged"), metric, damaged.figure(metric), before if recipe.rules else None, subject))
+    made.append(
+        _card("damaged", _("Damaged"), metric, damaged.figure(metric), before if recipe.rules else None, subject)
+    )
     after = _after(job)
     if after is None:
         made.append(Card("recovered", _("Recovered"), "–", kind_name("measured"), (("", _("not yet")),)))
@@ -40,7 +44,15 @@ def board(subject: Subject, recipe: Recipe, job: Job | None) -> None:
     if job is not None and job.result is not None:
         size = counts(job.result, explorer.resolve(job.result, job.result.recipe)).bytes
     whole = counts(subject, explorer.resolve(subject, Recipe())).bytes
-    made.append(Card("size", _("Size"), fmt.size(size), kind_name("counted"), (("", _("{times} smaller", times=fmt.times(whole, size))),)))
+    made.append(
+        Card(
+            "size",
+            _("Size"),
+            fmt.size(size),
+            kind_name("counted"),
+            (("", _("{times} smaller", times=fmt.times(whole, size))),),
+        )
+    )
     made.append(_cost(job))
     st.html(cards(made, original.n, original.complete))
 
@@ -56,13 +68,17 @@ def _after(job: Job | None) -> Figure | None:
 
 
 def _card(term: str, name: str, metric: str, seen: Figure, before: Figure | None, subject: Subject) -> Card:
-    where = f"{split_name(seen.split)}, n = {seen.n:,}"
+    half = fmt.half_width(metric, seen.low, seen.high)  # of the value, not of the change
+    where = f"{split_name(seen.split or 'validation')}, n = {seen.n:,}"
     if before is None:
-        note = [("", f"{metric_name(metric)} · {where}")]
+        note = [("", f"{metric_name(metric)} {half} · {where}")]
     else:
         change = seen.value - before.value
         worse = change > 0 if metric in subject.task.lower_is_better else change < 0
-        note = [("" if change == 0 else "x-worse" if worse else "x-better", fmt.change(metric, change)), ("", f"· {where}")]
+        note = [
+            ("" if change == 0 else "x-worse" if worse else "x-better", fmt.change(metric, change)),
+            ("", f"· {where}"),
+        ]
     return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), tuple(note))
 
 
@@ -91,7 +107,7 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
             st.switch_page(state.page("explore"))
         st.caption(_("It becomes the model in Explore; the original stays one click away."))
     recipe = Recipe.from_json(str(job.told["recipe"]))
-    how = {"device": st.session_state.get("device"), "user": state.user()}
+    how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
     damaged = explorer.evaluate(subject, recipe, **how).per_class if job.told["digest"] == subject.digest else {}
     if damaged:
         recovered = explorer.evaluate(job.result, Recipe(), **how).per_class

@@ -21,7 +21,9 @@ TICK = 1.0  # seconds between two drawings
 def render(job: Job | None) -> None:
     """The chosen job; while it runs, a timer draws it again and leaves the rest of the page alone."""
     if job is None:
-        st.caption(_("Pruning without retraining shows only the damage. Start at the left; what comes back is drawn here."))
+        st.caption(
+            _("Pruning without retraining shows only the damage. Start at the left; what comes back is drawn here.")
+        )
         return
     st.fragment(_draw, run_every=None if job.over else TICK)(job, job.over)
 
@@ -32,7 +34,13 @@ def _draw(job: Job, was_over: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if not job.over:
             st.progress(min(1.0, job.done / max(1, job.total)), progress(job))
-            st.button(_("Cancel"), icon=":material/stop:", key=f"cancel-{job.id}", on_click=jobs().cancel, args=(owner(), job.id))
+            st.button(
+                _("Cancel"),
+                icon=":material/stop:",
+                key=f"cancel-{job.id}",
+                on_click=jobs().cancel,
+                args=(owner(), job.id),
+            )
         else:
             st.markdown(f"**{kind(job)}** · {state_name(job)}")
     if job.error:
@@ -54,7 +62,12 @@ def _curves(job: Job) -> None:
         _("Learning rate"),
     )  # fmt: skip
     figure = training(
-        curve, list(job.steps), style.colours(), names, original.value if original is not None else None, percent=fmt.is_fraction(metric)
+        curve,
+        list(job.steps),
+        style.colours(),
+        names,
+        original.value if original is not None else None,
+        percent=fmt.is_fraction(metric),
     )
     st.plotly_chart(figure, key=f"curves-{job.id}", config={"displayModeBar": False})
 
@@ -67,12 +80,23 @@ def progress(job: Job) -> str:
     if not job.curve:
         return _("{done} of {total}", done=f"{job.done:,}", total=f"{job.total:,}") + left
     epoch = job.steps[-1].epoch if job.steps else 1
-    return _("epoch {epoch} of {epochs}, step {done} of {total}", epoch=epoch, epochs=job.curve[0].epochs, done=f"{job.done:,}", total=f"{job.total:,}") + left
+    return (
+        _(
+            "epoch {epoch} of {epochs}, step {done} of {total}",
+            epoch=epoch,
+            epochs=job.curve[0].epochs,
+            done=f"{job.done:,}",
+            total=f"{job.total:,}",
+        )
+        + left
+    )
 
 
 def kind(job: Job) -> str:
     """What a job does, on screen."""
-    return {"fine-tuning": _("Fine-tuning"), "distillation": _("Distillation"), "recalibration": _("Recalibration")}[str(job.told["what"])]
+    return {"fine-tuning": _("Fine-tuning"), "distillation": _("Distillation"), "recalibration": _("Recalibration")}[
+        str(job.told["what"])
+    ]
 
 
 def state_name(job: Job) -> str:
