@@ -110,6 +110,8 @@ def workspace(model: str) -> Workspace:
 def arrive(pages: Mapping[str, Any]) -> None:
     """At the start of every run: where the pages are, and what must not be forgotten on one that does not show its widget."""
     st.session_state["pages"] = dict(pages)
+    if "go-model" in st.session_state:  # a widget's state may only be set before it is drawn
+        st.session_state["model"] = st.session_state.pop("go-model")
     for key in KEPT:
         if key in st.session_state:
             st.session_state[key] = st.session_state[key]
@@ -122,7 +124,7 @@ def page(path: str) -> Any:
 
 def show(model: str, recipe: Recipe | None = None) -> None:
     """Make a model the one that is looked at; with a recipe, as a step of its workspace."""
-    st.session_state["model"] = model
+    st.session_state["go-model"] = model
     space = workspace(model)
     if recipe is not None:
         space.replace(space.history.push(recipe))

@@ -13,7 +13,7 @@ from explorer.core.message import say
 from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts
 from explorer.models.subject import Subject
-from explorer.recover.budget import within
+from explorer.recover.budget import batch_of, within
 from explorer.recover.jobs import Job, jobs
 from explorer.recover.orders import Order
 from explorer.recover.schedules import registry
@@ -60,7 +60,7 @@ def render(space: Workspace, subject: Subject, mine: list[Job]) -> None:
     if st.button(_("Recalibrate"), icon=":material/healing:", key="recalibrate", disabled=bool(why)):
         _submit(Order("recalibration", subject, recipe, device=device))
     st.markdown(f"**{_('Retrain')}**", help=help_for("term", "fine-tuning", ""))
-    asked = _choices(recipe)
+    asked = _choices(subject)
     start = st.button(
         _("Recover in {n} min", n=asked.minutes) if asked.minutes else _("Retrain"), icon=":material/play_arrow:", type="primary",
         key="retrain", disabled=bool(why),
@@ -91,7 +91,7 @@ def impossible(subject: Subject, recipe: Recipe) -> str:
     return ""
 
 
-def _choices(recipe: Recipe) -> Asked:
+def _choices(subject: Subject) -> Asked:
     labels = {**{n: _("{n} min", n=n) for n in MINUTES}, 0: _("epochs")}
     time = st.segmented_control(
         _("How long"), [*MINUTES, 0], default=1, required=True, format_func=labels.__getitem__, key="recover-time",
@@ -126,7 +126,8 @@ def _choices(recipe: Recipe) -> Asked:
             _("Write TensorBoard files"), key="recover-board", disabled=not available(),
             help=None if available() else _("Needs TensorBoard's writer: pip install tensorboard"),
         )  # fmt: skip
-    settings = Settings(epochs=epochs, optimizer=optimizer, lr=float(rate), regrow=regrow, seed=seed)
+    batch = batch_of(Settings().batch, len(subject.task.splits.get("train", ())))
+    settings = Settings(epochs=epochs, batch=batch, optimizer=optimizer, lr=float(rate), regrow=regrow, seed=seed)
     chosen = {one.name: one.default for one in fields(registry[schedule])}  # type: ignore[arg-type]
     return Asked(time or None, settings, {"name": schedule, **chosen}, distil, board)
 

@@ -12,7 +12,7 @@ from explorer.recover.jobs import Job, jobs
 
 from ..i18n import _
 from ..owner import owner
-from .recover_watch import kind, progress, state_name
+from .recover_watch import kind, state_name
 
 
 def chosen(mine: list[Job], subject: Subject, recipe: Recipe) -> Job | None:
@@ -34,8 +34,7 @@ def render(mine: list[Job], subject: Subject, shown: Job | None) -> None:
         with st.container(horizontal=True, vertical_alignment="center", key=f"job-row-{job.id}"):
             began = datetime.fromtimestamp(job.created).strftime("%H:%M")
             mark = "**" if job is shown else ""
-            said = state_name(job) if job.over else progress(job)
-            st.markdown(f"{mark}{began} · {job.told['subject']} · {kind(job)} · {said}{mark}")
+            st.markdown(f"{mark}{began} · {job.told['subject']} · {kind(job)} · {state_name(job)}{mark}")
             if job.told["digest"] == subject.digest:
                 st.button(_("Show"), key=f"show-{job.id}", disabled=job is shown, on_click=_pick, args=(job.id,))
             if job.over:
