@@ -55,11 +55,11 @@ class Board:
         self.complete = True
         self.again()
 
-    def again(self) -> None:
-        """What was shown last."""
-        cards, strip = self._last()
+    def again(self, strip: str | None = None) -> None:
+        """What was shown last, under it another line where one is given. A fragment's pass takes away what it does not draw."""
+        cards, last = self._last()
         self.cards.html(cards)
-        self.strip.html(strip)
+        self.strip.html(last if strip is None else strip)
 
     @staticmethod
     def _last() -> tuple[str, str]:
