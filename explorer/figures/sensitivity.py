@@ -11,7 +11,7 @@ from plotly.colors import find_intermediate_color, hex_to_rgb, label_rgb
 from plotly.subplots import make_subplots
 
 from ..studies.ranking import curves, ranking, tolerated
-from .palette import Palette, calm
+from .palette import LIGHT, Palette, calm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def _axes(figure: go.Figure, table: pd.DataFrame, factor: float) -> None:
 
 
 def overlay(
-    table: pd.DataFrame, palette: Palette, words: Words = Words(), marks: Mapping[str, float] = {}, height: int = 430  # noqa: B006, B008
+    table: pd.DataFrame, palette: Palette = LIGHT, words: Words = Words(), marks: Mapping[str, float] = {}, height: int = 430  # noqa: B006, B008
 ) -> go.Figure:  # fmt: skip
     """All curves on one chart, from robust (blue) to sensitive (orange); the most sensitive are named. marks: {target: the step
     that a recipe has now}, drawn as an open circle."""
@@ -127,7 +127,7 @@ def overlay(
 
 
 def multiples(
-    table: pd.DataFrame, palette: Palette, words: Words = Words(), marks: Mapping[str, float] = {}, columns: int = 4  # noqa: B006, B008
+    table: pd.DataFrame, palette: Palette = LIGHT, words: Words = Words(), marks: Mapping[str, float] = {}, columns: int = 4  # noqa: B006, B008
 ) -> go.Figure:  # fmt: skip
     """A panel a curve on one scale, the most robust first; its shares of the weights and MACs stand in its title."""
     factor, form = _scale(table)

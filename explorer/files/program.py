@@ -21,6 +21,7 @@ from ..core.message import Message, say
 from .archive import Archive, opened
 from .limits import Limits, parse_json
 from .program_graph import DTYPES, GraphReader, path_of
+from .program_modules import raise_layers
 from .refused import refusal
 from .weights import plant
 
@@ -145,7 +146,9 @@ def _tensor(data: bytearray, meta: Any, name: str, path: Path) -> Tensor:
     if not numel:
         return torch.empty(shape, dtype=dtype)
     return (
-        torch.frombuffer(data[: len(data) // dtype.itemsize * dtype.itemsize], dtype=dtype)
+        torch.frombuffer(
+            memoryview(data)[: len(data) // dtype.itemsize * dtype.itemsize], dtype=dtype
+        )  # no copy: tied ones stay so
         .as_strided(shape, strides, offset)
         .contiguous()
     )
@@ -165,7 +168,7 @@ def _build(program: Any, tensors: dict[str, Tensor], path: Path, limits: Limits)
     root = nn.Module()
     held: dict[str, str] = {}  # the graph's name of an input -> FQN of its tensor
     users: list[str] = []
-    placed: dict[tuple[Any, ...], Tensor] = {}
+    placed: dict[tuple[Any, ...], tuple[Tensor, str]] = {}
     for spec in program["graph_module"]["signature"]["input_specs"]:
         (kind, inner), *more = spec.items()
         if more or kind not in ("parameter", "buffer", "tensor_constant", "user_input"):
@@ -180,9 +183,9 @@ def _build(program: Any, tensors: dict[str, Tensor], path: Path, limits: Limits)
         name = path_of(inner[f"{kind}_name"])
         if name not in tensors:
             raise LoadError(say("no data for the tensor {name}", name=name))
-        _place(root, name, tensors[name], kind, placed, path)
-        held[inner["arg"]["name"]] = name
+        held[inner["arg"]["name"]] = _place(root, name, tensors[name], kind, placed, path)
     graph = GraphReader(program["graph_module"], held, users, limits).read()
+    raise_layers(root, graph)
     made = fx.GraphModule(root, graph, class_name="Program")
     for own in (made._modules, made._parameters, made._buffers):  # copied in the order of use, and only what is used
         own.clear()
@@ -192,7 +195,13 @@ def _build(program: Any, tensors: dict[str, Tensor], path: Path, limits: Limits)
 
 
 def _place(
-    root: nn.Module, name: str, tensor: Tensor, kind: str, placed: dict[tuple[Any, ...], Tensor], path: Path
-) -> None:
+    root: nn.Module, name: str, tensor: Tensor, kind: str, placed: dict[tuple[Any, ...], tuple[Tensor, str]], path: Path
+) -> str:
+    """Put a tensor at its name. Parameters over the same bytes are one, as they were: tied weights. Returns the first of their names."""
     wanted: Tensor = nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) if kind == "parameter" else tensor
+    first = name
+    if kind == "parameter" and tensor.numel():
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        wanted, first = placed.setdefault(key, (wanted, name))
     plant(root, name, wanted, path)
+    return first

@@ -120,6 +120,10 @@ class GraphReader:
 
     def _keep(self, name: str, node: fx.Node) -> None:
         self.nodes[name] = node
+        meta = self.program["graph"].get("tensor_values", {}).get(name)
+        sizes = meta.get("sizes") if isinstance(meta, dict) else None
+        if isinstance(sizes, list):  # a number each, or None where it depends on the inputs
+            node.meta["sizes"] = tuple(one.get("as_int") for one in sizes if isinstance(one, dict))
 
     def _inputs(self) -> None:
         signature = next(row["signature"] for row in self.program["module_call_graph"] if row["fqn"] == "")

@@ -57,7 +57,7 @@ class Flow(fx.Interpreter):
             rule = flow_functions.rule(node.target)
             if rule is not None:
                 return rule(self, node, value)
-        name = str(node.target) if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+        name = flow_functions.name_of(node.target)
         what = f"{name} ({type(self.fetch_attr(name)).__name__})" if node.op == "call_module" else name
         self._block_inputs(node, say("its units pass through {what}", what=what))
         return []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 
 from ..core.message import say
+from .flow_functions import name_of
 from .layers import TRANSPOSED
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def convolution(flow: Flow, name: str, module: Any, node: fx.Node, value: Tensor
 
 def function(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """F.conv2d and its kin, on parameters of the model."""
-    transposed = "transpose" in getattr(node.target, "__name__", "")
+    transposed = "transpose" in name_of(node.target)
     last = ("output_padding", "groups") if transposed else ("dilation", "groups")
     named = flow.operands(node, ("input", "weight", "bias", "stride", "padding", *last))
     if named is None:

@@ -25,7 +25,7 @@ ELEMENTWISE = frozenset(
 MOVEMENT = frozenset(
     "view reshape flatten unflatten permute transpose t movedim moveaxis swapaxes squeeze unsqueeze expand select narrow getitem "
     "chunk split split_with_sizes tensor_split unbind roll flip repeat repeat_interleave gather index_select take_along_dim "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle rot90 diagonal unfold".split()
+    "slice pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle rot90 diagonal unfold".split()
 )
 POOLS = frozenset(
     "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
@@ -33,7 +33,7 @@ POOLS = frozenset(
 )
 REDUCTIONS = frozenset("sum mean amax amin prod std var norm logsumexp any all".split())
 SOFT = frozenset("softmax log_softmax softmin normalize".split())
-SIZES = frozenset("new_zeros new_ones new_full new_empty size dim numel ndimension is_floating_point device shape len".split())
+SIZES = frozenset("sym_size _assert_tensor_metadata new_zeros new_ones new_full new_empty size dim numel ndimension is_floating_point device shape len".split())
 PRODUCTS = frozenset("matmul bmm baddbmm mm".split())
 
 
@@ -41,7 +41,7 @@ def rule(target: Any) -> Callable[..., Any] | None:
     """The rule of a function or method, or None where it is not understood."""
     from . import flow_conv, flow_norms, flow_products, flow_recurrent
 
-    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    name = name_of(target)
     if name in ELEMENTWISE:
         return elementwise
     if name in MOVEMENT:
@@ -67,6 +67,13 @@ def rule(target: Any) -> Callable[..., Any] | None:
         "_pack_padded_sequence": lambda *given: (flow_recurrent.pack(*given), []), "_pad_packed_sequence": flow_recurrent.pad,
     }  # fmt: skip
     return more.get(name, concat if name in ("cat", "concat", "concatenate") else None)
+
+
+def name_of(target: Any) -> str:
+    """What a function or method is called; of ATen's operators, as programs hold them, without the overload."""
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.partition("::")[2]
+    return target if isinstance(target, str) else str(getattr(target, "__name__", target))
 
 
 def _tensors(node: fx.Node) -> list[Any]:
@@ -218,7 +225,7 @@ def extreme(flow: Flow, node: fx.Node, value: Any) -> Any:
 
 
 def _name(node: fx.Node) -> str:
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+    return name_of(node.target)
 
 
 def _over(node: fx.Node) -> Message:

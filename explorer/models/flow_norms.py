@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 
 from ..core.message import say
+from .flow_functions import name_of
 
 if TYPE_CHECKING:
     from .flow import Flow, Marks
@@ -31,7 +32,7 @@ def channels(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
 def statistics(flow: Flow, node: fx.Node, value: Tensor) -> Marks:
     """F.layer_norm, F.rms_norm, F.group_norm: units over which statistics are taken need a module, which can be told to take
     them over those that stay."""
-    name = getattr(node.target, "__name__", "")
+    name = name_of(node.target)
     first = node.args[1] if len(node.args) > 1 else next(iter(node.kwargs.values()))
     dims = range(1, value.ndim) if name == "group_norm" else range(-len(flow.value(first)), 0)
     for one in [*node.args[2:], *node.kwargs.values()]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from ..core.message import say
+from .flow_functions import name_of
 
 if TYPE_CHECKING:
     from .flow import Flow, Marks
@@ -18,7 +19,7 @@ MULTIPLIED = say("they are multiplied with other activations")
 
 def product(flow: Flow, node: fx.Node, value: Any) -> Marks:
     """[..., m, k] @ [..., k, n]: batch dims meet, k is contracted."""
-    arguments = node.args[1:3] if getattr(node.target, "__name__", node.target) == "baddbmm" else node.args[:2]
+    arguments = node.args[1:3] if name_of(node.target) == "baddbmm" else node.args[:2]
     held = parameter(flow, arguments[1])
     if held is not None and len(node.args) == 2:
         return weighted(flow, flow.of(arguments[0]), value, *held)
@@ -48,7 +49,7 @@ def parameter(flow: Flow, argument: Any) -> tuple[fx.Node, int] | None:
     """(a matrix of the model, which of its dims is contracted where it stands on the right of a product); None for others."""
     dim = 0
     while isinstance(argument, fx.Node) and argument.op != "get_attr":
-        name = argument.target if isinstance(argument.target, str) else getattr(argument.target, "__name__", "")
+        name = name_of(argument.target)
         turned = name in ("t", "transpose", "swapaxes") or name == "getattr" and argument.args[1] in ("T", "mT")
         if not turned:
             return None

@@ -15,7 +15,7 @@ from ..core.errors import Cancelled, SettingsError, TaskError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Figure
-from ..core.training import Epoch, Event, Step
+from ..core.training import Epoch, Event, Note, Step
 from ..evaluate.queue import queue_of
 from ..models.device import pick, place
 from ..models.subject import Subject
@@ -76,7 +76,7 @@ class Training:
         self.before: dict[str, Figure] = {}
         self.damaged: dict[str, Figure] = {}
         self.complete = False
-        self._noted = 0
+        self._told = 0
         self._taken: Subject | None = None
         self._turn: Callable[[], AbstractContextManager[None]] = nullcontext
         self.objective.begin(self.run)
@@ -97,7 +97,7 @@ class Training:
             except Cancelled:
                 pass
             self.schedule.finish(run)
-            yield from self._notes()
+            yield from self._noted()
             if run.best_state is None or not self.complete:
                 self._last()
 
@@ -108,6 +108,7 @@ class Training:
             loss, first = checkpoint.load(self.file, self)
             began -= run.seconds
             yield from self.curve
+            yield from self._noted()
         else:
             self.before = run.scorer(run.subject.copy()._apply(lambda tensor: place(tensor, run.device)))
             self.damaged = run.figures() if run.started.plan.state else dict(self.before)
@@ -122,7 +123,7 @@ class Training:
             if not first:
                 self.schedule.before_epoch(run)
                 run.hold.refit(all=True)
-                yield from self._notes()
+                yield from self._noted()
                 loss = 0.0
             for at in range(first, len(batches)):
                 if self.cancel is not None and self.cancel():
@@ -134,6 +135,7 @@ class Training:
                     value = self.stepper(batches[at], self._rate())
                     run.seconds = time.perf_counter() - began
                 loss += value * len(batches[at])
+                yield from self._noted()
                 if run.step % settings.log_every == 0 or at + 1 == len(batches):
                     yield Step(
                         run.epoch, run.step, run.steps, value, self._rate(), run.sparsity, run.seconds, self._left()
@@ -148,13 +150,18 @@ class Training:
             first = 0
             self.schedule.after_epoch(run)
             run.hold.check()
-            yield from self._notes()
             told = self._judged(loss / self.count, run.figures(), began)
             run.seconds = time.perf_counter() - began
             if self.file is not None:
                 checkpoint.save(self.file, self, 0.0, 0)
                 saved = time.perf_counter()
+            yield from self._noted()
             yield told
+
+    def _noted(self) -> Iterator[Note]:
+        """Decisions that were not told yet."""
+        told, self._told = self._told, len(self.run.notes)
+        yield from self.run.notes[told:]
 
     def _stops(self) -> bool:
         """Whether the score has not become better for as many epochs as patience lasts."""
@@ -190,11 +197,6 @@ class Training:
 
     def _rate(self) -> float:
         return self.settings.rate * self.settings.factor(*self.schedule.clock(self.run))
-
-    def _notes(self) -> Iterator[Event]:
-        """Decisions that were not told yet."""
-        fresh, self._noted = self.run.notes[self._noted :], len(self.run.notes)
-        yield from fresh
 
     def _batches(self, count: int) -> list[list[int]]:
         """The samples of each step of this epoch, in an order that the seed and the epoch alone decide."""

@@ -89,6 +89,7 @@ class Run:
 
     def forward(self, inputs: Any) -> Any:
         """The outputs of the module on collated inputs."""
+        self.attach()
         return self.subject.task.forward(self.module, to_device(inputs, self.device))
 
     def set_masks(self, masks: Mapping[str, Tensor], *, hold: bool = True) -> None:
@@ -114,7 +115,7 @@ class Run:
         try:
             yield self.subject_now()
         finally:
-            self._attach()
+            self.attach()
 
     def resolve(self, recipe: Recipe) -> Plan:
         """What a recipe means for the weights as they are now; of targets, those that are still there."""
@@ -140,8 +141,9 @@ class Run:
         self.hold.restore()
         masks = {name: select(mask, dict(dropped.get(name, {}))) for name, mask in self.hold.masks.items()}
         detach(self.module, self._attached)
+        self._attached = []
         remove(self.module, {name: dict(dims) for name, dims in dropped.items()})
-        self._attach()
+        self.attach()
         self.optimizer = optimizer_of(self.module, self.settings)
         self.best = self.best_state = None
         there = dict(self.module.named_parameters(remove_duplicate=False))
@@ -149,7 +151,10 @@ class Run:
         self.hold.refit(all=True)
         self._alike, self.scratch = None, {}
 
-    def _attach(self) -> None:
+    def attach(self) -> None:
+        """Put the rounding of activations back, where something took it off."""
+        if self._attached or not self.started.inputs:
+            return
         there = dict(self.module.named_parameters(remove_duplicate=False))
         self._attached = attach(
             self.module, {name: one.to(self.device) for name, one in self.started.inputs.items() if name in there}
@@ -157,6 +162,7 @@ class Run:
 
     def figures(self) -> dict[str, Figure]:
         """The module as it is now, rounded, on validation."""
+        self.attach()
         self.hold.refit(all=True)
         self.hold.round()
         return self.scorer(self.module)

@@ -14,7 +14,6 @@ from torch.utils.data import TensorDataset
 
 import explorer
 from explorer.core.errors import LoadError, TaskError
-from explorer.export.exporters import registry
 from explorer.export.files import REASON_KEY
 from tests.contract.nets import SAMPLES, CharLM, few
 
@@ -84,23 +83,6 @@ def test_packed_weights_alone_and_packed_bombs(net: nn.Module, tmp_path: Path) -
     open_model(path, STRANGERS)
     with pytest.raises(LoadError, match="at most 10,485,760"):
         open_model(path, replace(STRANGERS, file=10 << 20))
-
-
-@pytest.mark.parametrize("name", ["fashion-lenet5", "vowels-lstm", "fashion-vit"])
-def test_programs_compute_what_torchs_own_loader_computes(name: str, tmp_path: Path, device: str) -> None:
-    subject = few(name, 8, device)
-    module = explorer.compress(subject, explorer.Recipe()).cpu()
-    registry["pt2"]().write(subject, explorer.resolve(subject, explorer.Recipe()), module, tmp_path)
-    reference = torch.export.load(tmp_path / "model.pt2").module()
-    found = explorer.load(tmp_path / "model.pt2", subject.task)
-    assert _equal(found.module, module) and not found.module.training
-    for n in (1, 5):
-        x = subject.example(n).cpu()
-        with torch.no_grad():
-            torch.testing.assert_close(found.module(x), reference(x), rtol=0, atol=0)
-    pruned = explorer.evaluate(found, explorer.Recipe().prune("*", sparsity=0.7), device=device)
-    same = explorer.evaluate(subject, explorer.Recipe().prune("*", sparsity=0.7), device=device)
-    assert pruned.metrics == pytest.approx(same.metrics, rel=1e-5) and pruned.sparsity == same.sparsity
 
 
 def _plain(net: nn.Module) -> dict[str, object]:

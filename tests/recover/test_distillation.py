@@ -148,23 +148,25 @@ def test_the_gain_over_plain_fine_tuning_is_told(device: str) -> None:
     assert done[-1] == (12, 12) and done == sorted(done)
 
 
-def test_no_gain_is_said_where_there_is_none() -> None:
-    parent, recipe = subject(), Recipe().prune("*", sparsity=0.6)
-    found = distill(parent, recipe, **QUICK, alpha=0.0)  # which is plain fine-tuning
+def test_no_gain_is_said_where_there_is_none(device: str) -> None:
+    parent, recipe = subject("mlp", device), Recipe().prune("*", sparsity=0.6)
+    found = distill(parent, recipe, **QUICK, alpha=0.0, device=device)  # which is plain fine-tuning
     note = found.history[-1].notes[-1]
     assert "no gain" in note.text and note.values["change"] == 0 and not note.values["better"]
-    assert same_weights(found.module, finetune(parent, recipe, **QUICK).module)
+    assert same_weights(found.module, finetune(parent, recipe, **QUICK, device=device).module)
 
 
-def test_a_smaller_student_of_ones_own() -> None:
-    parent = subject()
+def test_a_smaller_student_of_ones_own(device: str) -> None:
+    parent = subject("mlp", device)
     digest = parent.digest
     torch.manual_seed(1)
-    found = distill(parent, student=MLP((6, 4, 3)), features={"fc.1": "fc.2"}, **QUICK, compare=False)
+    found = distill(
+        parent, student=MLP((6, 4, 3)).to(device), features={"fc.1": "fc.2"}, **QUICK, compare=False, device=device
+    )
     assert found.module.fc[0].out_features == 4 and parent.digest == digest
     assert found.history[-1].settings["objective"]["teacher"] == parent.name
     assert found.parent is not None and found.parent.module.fc[0].out_features == 4
-    other = Subject(MLP((6, 4, 3)), parent.task, "other")
+    other = Subject(MLP((6, 4, 3)).to(device), parent.task, "other")
     assert (
         distill(
             parent, Recipe().prune("fc.0", granularity="unit", sparsity=0.5), student=other, **QUICK, compare=False
@@ -173,12 +175,24 @@ def test_a_smaller_student_of_ones_own() -> None:
     )
 
 
-def test_cancelled_it_leaves_what_there_is() -> None:
+def test_cancelled_it_leaves_what_there_is(device: str) -> None:
     asked = iter(range(1000))
-    found = distill(subject(), Recipe().prune("*", sparsity=0.5), **QUICK, cancel=lambda: next(asked) > 3)
+    found = distill(
+        subject("mlp", device),
+        Recipe().prune("*", sparsity=0.5),
+        **QUICK,
+        device=device,
+        cancel=lambda: next(asked) > 3,
+    )
     assert not found.history[-1].complete and not found.history[-1].notes
     later = iter(range(1000))
-    found = distill(subject(), Recipe().prune("*", sparsity=0.5), **QUICK, cancel=lambda: next(later) > 8)
+    found = distill(
+        subject("mlp", device),
+        Recipe().prune("*", sparsity=0.5),
+        **QUICK,
+        device=device,
+        cancel=lambda: next(later) > 8,
+    )
     assert found.history[-1].complete and not found.history[-1].notes  # cancelled in what it is compared with
 
 
@@ -204,16 +218,18 @@ class Uncalled(MLP):
         (dict(student=MLP((6, 4, 3)), features={"fc.0": "fc.0"}), TaskError, r"fc.0: features \(2, 4\)"),
     ],
 )
-def test_what_does_not_fit_is_said_before_anything_is_trained(more: Any, error: type[Exception], named: str) -> None:
-    parent = Subject(Uncalled().eval(), subject().task, "uncalled")
+def test_what_does_not_fit_is_said_before_anything_is_trained(
+    more: Any, error: type[Exception], named: str, device: str
+) -> None:
+    parent = Subject(Uncalled().to(device).eval(), subject().task, "uncalled")
     told: list[Any] = []
     with pytest.raises(error, match=named):
-        distill(parent, Recipe(), Settings(epochs=1), **more, events=told.append)
+        distill(parent, Recipe(), Settings(epochs=1), **more, device=device, events=told.append)
     assert not told
 
 
-def test_no_loss_needs_alpha_one() -> None:
+def test_no_loss_needs_alpha_one(device: str) -> None:
     task = subject().task
     bare = Task(splits=task.splits, score=lambda outputs, targets: {"right": (outputs.argmax(1) == targets).float()})
     with pytest.raises(TaskError, match="alpha=1"):
-        distill(Subject(MLP().eval(), bare), Recipe(), alpha=0.5)
+        distill(Subject(MLP().to(device).eval(), bare), Recipe(), alpha=0.5, device=device)

@@ -35,6 +35,10 @@ def plan(recipe: Recipe, model: str = MLP) -> explorer.Plan:
     return explorer.resolve(explorer.load(model), recipe)
 
 
+FEWEST = """() => { window.fewest = 99; const look = () => {
+    window.fewest = Math.min(window.fewest, document.querySelectorAll(".x-card").length); requestAnimationFrame(look); }; look(); }"""
+
+
 def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> None:
     app.open()
     app.shows(LENET, Recipe())
@@ -60,6 +64,11 @@ def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> N
     assert app.left(FC1) == pytest.approx(100 * (1 - sparsity), abs=0.01) and app.left("conv1.weight") == 100
     expect(app.page.locator(".hint")).to_be_hidden()
     app.healthy()
+    app.page.evaluate(FEWEST)
+    with app.step():
+        app.choose("Mode", "soft")
+    app.shows(LENET)
+    assert app.page.evaluate("window.fewest") == 5  # the figures stay while the rest of the split is evaluated
 
 
 def test_the_handle_stays_where_it_was_released(app: App) -> None:

@@ -64,30 +64,43 @@ def click_point(app: App, target: str, index: int) -> None:
     app.page.mouse.click(x, y)
 
 
-def same(found: dict[str, list[list[float]]], table: Any, by: str, factor: float = 100) -> None:
+def same(app: App, table: Any, by: str, factor: float = 100) -> None:
+    """The figure shows the table's curves, as soon as it is drawn."""
     names = table.group.where(table.group != "", table.layer)
-    expected = {str(name): rows.drop_duplicates(by) for name, rows in table.groupby(names)}
-    assert set(found) == set(expected)
-    for name, rows in expected.items():
-        for (step, change), row in zip(found[name], rows.itertuples(), strict=True):
-            assert step == pytest.approx(getattr(row, by)) and change == pytest.approx(factor * row.change, abs=1e-4)
+    expected = {
+        str(name): [[getattr(row, by), factor * row.change] for row in rows.drop_duplicates(by).itertuples()]
+        for name, rows in table.groupby(names)
+    }
+
+    def told(curves: dict[str, list[list[float]]]) -> dict[str, Any]:
+        return {
+            name: pytest.approx([value for point in points for value in point], abs=1e-4)
+            for name, points in curves.items()
+        }
+
+    for _ in range(100):
+        found = {name: [value for point in points for value in point] for name, points in drawn(app).items()}
+        if found == told(expected):
+            return
+        app.page.wait_for_timeout(200)
+    assert found == told(expected)
 
 
 @pytest.mark.slow
 def test_the_curves_are_the_packages_and_a_click_sets_a_step(app: App) -> None:
     open_tab(app, "vowels-lstm")
     scan(app)
-    same(drawn(app), explorer.sensitivity(explorer.load("vowels-lstm")), "sparsity")
+    same(app, explorer.sensitivity(explorer.load("vowels-lstm")), "sparsity")
     with app.step():
         click_point(app, "lstm.weight_hh_l0", 4)
     assert app.recipe == Recipe().prune("lstm.weight_hh_l0", sparsity=0.5)
     expect(app.page.locator(".x-head b").first).to_have_text("lstm.weight_hh_l0")
     app.shows("vowels-lstm")
     scan(app, "units of groups")
-    same(drawn(app), explorer.sensitivity(explorer.load("vowels-lstm"), granularity="unit"), "sparsity")
+    same(app, explorer.sensitivity(explorer.load("vowels-lstm"), granularity="unit"), "sparsity")
     scan(app, "both")
     both = explorer.sensitivity(explorer.load("vowels-lstm"), granularity=("weight", "unit"))
-    same(drawn(app), both, "sparsity")
+    same(app, both, "sparsity")
     expect(app.page.get_by_text("groups overlap, so their shares sum to more than 100 %")).to_be_visible()
     with app.step():
         click_point(app, "lstm.l1", 2)
@@ -96,7 +109,7 @@ def test_the_curves_are_the_packages_and_a_click_sets_a_step(app: App) -> None:
         app.press("Undo")
     assert len(app.recipe.rules) == 1
     scan(app, "bits of layers")
-    same(drawn(app), explorer.sensitivity(explorer.load("vowels-lstm"), by="bits"), "bits")
+    same(app, explorer.sensitivity(explorer.load("vowels-lstm"), by="bits"), "bits")
     app.healthy()
 
 
@@ -165,7 +178,7 @@ def test_a_whole_scan_of_every_sample_beside_drags(app: App) -> None:
         app.drag(dx)
     expect(app.page.locator(DONE)).to_be_visible(timeout=5 * SLOW)
     app.ready()
-    same(drawn(app), explorer.sensitivity(explorer.load(LENET), exact=True), "sparsity")
+    same(app, explorer.sensitivity(explorer.load(LENET), exact=True), "sparsity")
     app.healthy()
 
 

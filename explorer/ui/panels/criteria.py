@@ -36,8 +36,20 @@ def render(space: Workspace, subject: Subject) -> None:
     unit = settings.granularity == "unit" and layer.group is not None
     granularity: ready.Granularity = "unit" if unit else "weight"
     place = str(layer.group) if unit else layer.name
-    able = [name for name in controls.by_family() if registry[name]().is_compatible(subject, place) is None]
+    refused = {
+        name: why
+        for name in controls.by_family()
+        if (why := registry[name]().is_compatible(subject, place)) is not None
+    }
+    able = [name for name in controls.by_family() if name not in refused]
     _agreement(space, subject, place, granularity, able, settings.criterion)
+    if refused:
+        with st.expander(
+            _("Criteria that do not apply to {place} ({n})", place=place, n=len(refused)), icon=":material/block:"
+        ):
+            st.markdown(
+                "\n".join(f"- {controls.criterion_title(name)}: {translated(why)}" for name, why in refused.items())
+            )
     gates.render(subject, layer, settings.criterion)
     if layer.group is not None:
         _gallery(subject, layer.group, settings.criterion)

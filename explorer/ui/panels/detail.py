@@ -55,11 +55,11 @@ class Board:
         self.complete = True
         self.again()
 
-    def again(self) -> None:
-        """What was shown last."""
-        cards, strip = self._last()
+    def again(self, strip: str | None = None) -> None:
+        """What was shown last, under it another line where one is given. A fragment's pass takes away what it does not draw."""
+        cards, last = self._last()
         self.cards.html(cards)
-        self.strip.html(strip)
+        self.strip.html(last if strip is None else strip)
 
     @staticmethod
     def _last() -> tuple[str, str]:
@@ -86,7 +86,8 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     if space.stale:  # one step was made: undo, link, overview and tabs show it too
         st.rerun()
     recipe = space.live or space.history.present
-    ready.levels(subject, recipe)
+    if space.live is None:  # a bar would move the handle from under the pointer
+        ready.levels(subject, recipe)
     problem = ""
     try:
         plan = explorer.resolve(subject, recipe)

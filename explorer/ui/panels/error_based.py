@@ -28,7 +28,10 @@ def names(space: Workspace) -> list[str]:
 
 def render(space: Workspace, subject: Subject) -> None:
     """An allowance, a button; then the trace as it grows."""
-    if not subject.groups or "train" not in subject.task.splits:
+    if not subject.groups:
+        return
+    if "train" not in subject.task.splits:
+        st.caption(_("Error-based pruning measures on training samples, of which this model's task has none."))
         return
     job = current(names(space)[0])
     with st.expander(

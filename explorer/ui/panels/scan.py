@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 import explorer
+from explorer.analysis.criteria import registry
 from explorer.core.recipe import Recipe
 from explorer.core.rules import Keep
 from explorer.evaluate.compare import Progress
@@ -82,9 +83,9 @@ def choose(space: Workspace, subject: Subject) -> Asked:
         )  # fmt: skip
         criterion, mode, span = known.criterion, known.mode, known.range
         if what != "bits":
-            names = list(explorer.criteria())
+            names = [name for name in explorer.criteria() if _scores(name, str(what))]
             criterion = st.selectbox(
-                _("Ranked by"), names, index=names.index(criterion) if criterion in names else 0, format_func=criterion_title, key=f"scan-criterion-{space.model}",
+                _("Ranked by"), names, index=names.index(criterion) if criterion in names else 0, format_func=criterion_title, key=f"scan-criterion-{what}-{space.model}",
                 width=190, help=help_for("term", "criterion", ""),
             )  # fmt: skip
             mode = st.segmented_control(
@@ -103,6 +104,12 @@ def choose(space: Workspace, subject: Subject) -> Asked:
         st.session_state[f"scan-asked-{space.model}"] = asked
         _button(space, subject, asked)
     return asked
+
+
+def _scores(criterion: str, what: str) -> bool:
+    """Whether a criterion scores single weights, or units, where these are changed."""
+    entry = registry[criterion]
+    return {"layers": entry.of_weights, "groups": entry.of_units}.get(what, True)
 
 
 def _button(space: Workspace, subject: Subject, asked: Asked) -> None:

@@ -48,18 +48,23 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         board.again()
         return
     if FAILED in st.session_state:  # said once, and not tried again until something changes
+        board.again()
         st.error(translated(st.session_state[FAILED]), icon=":material/error:")
         return
     if space.live is not None or space.stale:
+        board.again()
         return  # a drag is on; it answers by itself
     job = sharpen.begin(subject, space.history.present, "full")
     job.wait(AT_ONCE)
     if job.error:
         st.session_state[FAILED] = job.error
+        board.again()
         st.error(translated(job.error), icon=":material/error:")
     elif job.running or job.cancelled:
+        strip = None
         if job.latest is not None:
             left = (time.perf_counter() - job.began) / max(job.done, 1) * (job.total - job.done)
-            board.strip.html(scoreboard.strip(job.latest, (job.done, job.total, left)))
+            strip = scoreboard.strip(job.latest, (job.done, job.total, left))
+        board.again(strip)
     else:
         st.rerun()

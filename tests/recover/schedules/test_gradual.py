@@ -31,9 +31,9 @@ def test_sparsity_follows_the_cubic_formula_to_the_weight(device: str) -> None:
 
 
 @pytest.mark.parametrize("criterion", ["l1", "random", "taylor"])
-def test_what_is_pruned_stays_so_whatever_ranks(criterion: str) -> None:
+def test_what_is_pruned_stays_so_whatever_ranks(criterion: str, device: str) -> None:
     recipe = Recipe().prune("*", sparsity=0.7, scope="global", criterion=criterion)
-    work = training(Gradual(until=0.8, pulses=6), recipe)
+    work = training(Gradual(until=0.8, pulses=6), recipe, device=device)
     before: dict[str, Any] = {}
     for event in work.events():
         if isinstance(event, Step):
@@ -45,9 +45,9 @@ def test_what_is_pruned_stays_so_whatever_ranks(criterion: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gradual", "movement"])
-def test_a_threshold_asks_for_what_it_would_cut(name: str) -> None:
+def test_a_threshold_asks_for_what_it_would_cut(name: str, device: str) -> None:
     recipe = Recipe().prune("fc.0", threshold=0.2).prune("fc.1", granularity="2x1", sparsity=0.5)
-    work = training(name, recipe)
+    work = training(name, recipe, device=device)
     expected = int((work.run.subject.weight("fc.0.weight").abs() <= 0.2).sum())
     for _ in work.events():
         pass
@@ -57,8 +57,8 @@ def test_a_threshold_asks_for_what_it_would_cut(name: str) -> None:
     assert zeros(blocks) == 12  # whole blocks of two rows, half of all 24
 
 
-def test_only_the_settled_model_is_kept_as_the_best() -> None:
-    work = training(Gradual(until=0.7), Recipe().prune("*", sparsity=0.9))
+def test_only_the_settled_model_is_kept_as_the_best(device: str) -> None:
+    work = training(Gradual(until=0.7), Recipe().prune("*", sparsity=0.9), device=device)
     for _ in work.events():
         pass
     assert [one.settled for one in work.curve] == [False, False, False, True, True]
@@ -89,8 +89,8 @@ class Spy(Gradual):
         super()._cut(run, due)
 
 
-def test_each_pulse_ranks_once() -> None:
-    work = training(Spy(pulses=5, until=0.9), Recipe().prune("*", sparsity=0.5))
+def test_each_pulse_ranks_once(device: str) -> None:
+    work = training(Spy(pulses=5, until=0.9), Recipe().prune("*", sparsity=0.5), device=device)
     for _ in work.events():
         pass
     assert work.run.memory["cuts"] == 6  # at t_0 and five more

@@ -56,8 +56,10 @@ def test_survivors_go_back_to_their_early_values(
     assert all(bool((first[name] | ~second[name]).all()) for name in second)  # what is gone stays gone
 
 
-def test_the_learning_rate_begins_anew_with_each_round() -> None:
-    work = training(Iterative(rounds=1, rewind=1), Recipe().prune("*", sparsity=0.5), epochs=5, lr_schedule="linear")
+def test_the_learning_rate_begins_anew_with_each_round(device: str) -> None:
+    work = training(
+        Iterative(rounds=1, rewind=1), Recipe().prune("*", sparsity=0.5), device=device, epochs=5, lr_schedule="linear"
+    )
     rates: dict[int, list[float]] = {}
     for event in work.events():
         if hasattr(event, "loss") and hasattr(event, "steps"):
@@ -69,11 +71,11 @@ def test_the_learning_rate_begins_anew_with_each_round() -> None:
     ]
 
 
-def test_a_ticket_may_begin_with_new_weights() -> None:
+def test_a_ticket_may_begin_with_new_weights(device: str) -> None:
     recipe = Recipe().prune("*", sparsity=0.5)
     states = []
     for seed in (0, 0, 1):
-        work = training(Iterative(fresh=True), recipe, epochs=3, seed=seed)
+        work = training(Iterative(fresh=True), recipe, device=device, epochs=3, seed=seed)
         events = work.events()
         next(events)
         states.append(work.run.state()["fc.0.weight"])
@@ -91,12 +93,14 @@ class Bare(nn.Module):
         return self.head(x @ self.weight)
 
 
-def test_what_it_cannot_do_is_said_before() -> None:
+def test_what_it_cannot_do_is_said_before(device: str) -> None:
     recipe = Recipe().prune("*", sparsity=0.5)
 
     def begin(schedule: Any, **settings: Any) -> None:
         task = classification((6,))
-        work = Training(Subject(Bare(), task), recipe, Settings(batch=16, **settings), schedule=schedule, device="cpu")
+        work = Training(
+            Subject(Bare().to(device), task), recipe, Settings(batch=16, **settings), schedule=schedule, device=device
+        )
         next(work.events())
 
     with pytest.raises(SettingsError, match="epochs=2; accepted for 2 rounds that rewind to epoch 0: from 3"):

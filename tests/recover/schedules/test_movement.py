@@ -46,8 +46,8 @@ def test_scores_are_the_sum_of_minus_gradient_times_weight(device: str) -> None:
     assert torch.equal(SEEN[6][1][masked], SEEN[7][1][masked])
 
 
-def test_a_pruned_weight_whose_gradient_asks_for_it_returns_with_its_value() -> None:
-    work = training(Movement(until=1.0, every=1), Recipe().prune("fc.0", sparsity=0.5))
+def test_a_pruned_weight_whose_gradient_asks_for_it_returns_with_its_value(device: str) -> None:
+    work = training(Movement(until=1.0, every=1), Recipe().prune("fc.0", sparsity=0.5), device=device)
     name = "fc.0.weight"
     events = work.events()
     while name not in work.run.masks:

@@ -84,9 +84,9 @@ def test_it_draws_whole_units_towards_zero_and_the_rest_is_trained_without_it(de
     assert drawn.schedule.penalty(drawn.run) is None
 
 
-def test_what_it_cannot_do_is_said_before() -> None:
+def test_what_it_cannot_do_is_said_before(device: str) -> None:
     with pytest.raises(SettingsError, match="norm='l0'"):
         Penalty("l0")
-    linear = explorer.Subject(torch.nn.Linear(6, 3), subject().task)
+    linear = explorer.Subject(torch.nn.Linear(6, 3).to(device), subject().task)
     with pytest.raises(SettingsError, match="no group of units"):
-        next(Training(linear, Recipe(), schedule=Penalty("group"), device="cpu").events())
+        next(Training(linear, Recipe(), schedule=Penalty("group"), device=device).events())

@@ -79,8 +79,8 @@ def test_a_move_keeps_the_number_of_weights(n: int, density: float, fraction: fl
     assert int(after.sum()) == int(mask.sum()) and bool((after | ~grown).all())
 
 
-def test_masks_have_to_be_held() -> None:
+def test_masks_have_to_be_held(device: str) -> None:
     with pytest.raises(SettingsError, match="regrow=True"):
-        next(training("rigl", Recipe().prune("*", sparsity=0.5), regrow=True).events())
+        next(training("rigl", Recipe().prune("*", sparsity=0.5), device=device, regrow=True).events())
     with pytest.raises(SettingsError, match="alpha=2"):
         RigL(alpha=2)

@@ -50,13 +50,13 @@ def test_it_reaches_what_was_asked_and_the_parent_stays(name: str, kind: str, de
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_cancelled_anywhere_it_leaves_a_subject_that_works(name: str, kind: str) -> None:
+def test_cancelled_anywhere_it_leaves_a_subject_that_works(name: str, kind: str, device: str) -> None:
     for at in (1, 8, 20):
         asked = iter(range(1000))
-        work = training(name, RECIPES[kind], kind, cancel=lambda at=at, asked=asked: next(asked) >= at)  # type: ignore[misc]
+        work = training(name, RECIPES[kind], kind, device, cancel=lambda at=at, asked=asked: next(asked) >= at)  # type: ignore[misc]
         found = train(work)
         assert not found.history[-1].complete
-        metrics = explorer.evaluate(found, found.recipe).metrics
+        metrics = explorer.evaluate(found, found.recipe, device=device).metrics
         assert metrics["accuracy"] == found.history[-1].after["accuracy"].value
         assert all(bool(torch.isfinite(one).all()) for one in found.module.parameters())
 
@@ -86,9 +86,9 @@ def test_its_settings_are_plain_values_and_its_help_names_a_source(name: str) ->
     assert registry[name](**told) == schedule_of(name)  # type: ignore[arg-type]
 
 
-def test_without_a_step_the_whole_recipe_is_cut_all_the_same() -> None:
+def test_without_a_step_the_whole_recipe_is_cut_all_the_same(device: str) -> None:
     for name in ("gradual", "movement", "penalty", "soft-filter"):
-        found = train(training(name, RECIPES["cnn"], "cnn", epochs=0))
+        found = train(training(name, RECIPES["cnn"], "cnn", device, epochs=0))
         weight = found.weight("conv2.weight")
         assert weight.shape == (6, 4, 3, 3)
         assert (
