@@ -18,6 +18,7 @@ from ..core.report import Figure
 from ..core.training import Epoch, Event, Note, Step
 from ..evaluate.queue import queue_of
 from ..models.device import pick, place
+from ..models.onnx_module import opaque
 from ..models.subject import Subject
 from . import checkpoint
 from .objective import Objective
@@ -56,6 +57,13 @@ class Training:
         self.recipe = recipe if recipe is not None else Recipe()
         self.cancel, self.file, self.user = cancel, Path(checkpoint) if checkpoint is not None else None, user
         where = pick(device)
+        if opaque(subject.module) is not None:
+            raise TaskError(
+                say(
+                    "{subject}: ONNX Runtime computes no gradients, so an ONNX file cannot be trained; accepted: the PyTorch model",
+                    subject=subject.name,
+                )
+            )
         if "train" not in subject.task.splits or subject.task.kind == "weights":
             raise TaskError(
                 say(
