@@ -46,6 +46,8 @@ ON_THE_CPU = {
     "models/test_subject.py::test_samples_are_shared": "a sample is loaded to the CPU",
     "models/test_subject.py::test_unknown_sample_with_near_match": "refused before anything is loaded",
     "models/test_subject.py::test_what_is_no_module": "refused before anything is computed",
+    "recover/schedules/test_rigl.py::test_a_move_keeps_the_number_of_weights": "counts entries of masks",
+    "recover/schedules/test_schedules_contract.py::test_the_same_seed_gives_the_same_model_also_after_a_crash": "promised on the CPU",
     "recover/test_resume.py": "to the last bit the same is promised on the CPU",
     "recover/test_training.py::test_the_same_seed_gives_the_same_model_and_another_one_another": "promised on the CPU",
     "sample_models/test_sample_data.py": "data sets are read to the CPU",
