@@ -10,9 +10,9 @@ import pandas as pd
 import streamlit as st
 
 import explorer
+from explorer.evaluate.compare import Progress
 from explorer.figures.sensitivity import Words, multiples, overlay
 from explorer.models.subject import Subject
-from explorer.studies.compare import Progress
 from explorer.studies.curve_table import targets_in
 from explorer.studies.ranking import curves, gains
 
