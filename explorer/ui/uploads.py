@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from explorer.core.errors import ExplorerError
+from explorer.core.errors import ExplorerError, LoadError, cause
+from explorer.core.message import Message, say
 from explorer.files.data import Source, read_upload
-from explorer.files.load import load_upload
+from explorer.files.limits import no_paths
+from explorer.files.load import digest_of, load, load_upload
 from explorer.models.subject import Subject
 
 T = TypeVar("T")
@@ -67,18 +69,37 @@ def receive(name: str, content: bytes, read: Callable[[Path], T]) -> Received:
             return Received(path.name, digest, error=_without(error, folder))
 
 
+def local(text: str) -> Received:
+    """The model at a path of this machine; opened again when the file changes. Refused on a shared server."""
+    kept: dict[str, tuple[object, Received]] = st.session_state.setdefault("received", {})
+    try:
+        path = no_paths(Path(text.strip().strip("\"'")).expanduser())
+        key = (str(path), path.stat().st_mtime_ns if path.exists() else 0)
+        if "local" not in kept or kept["local"][0] != key:
+            found = load(path)
+            kept["local"] = key, Received(path.name, found.card["digest"] or digest_of(path), found)
+        return kept["local"][1]
+    except ExplorerError as error:
+        return Received(safe(text), "", error=error)
+    except (OSError, RuntimeError, ValueError) as error:  # no such home, a name that is too long, a zero byte
+        return Received(safe(text), "", error=LoadError(say("{path}: cannot be read ({cause})", path=text[:80], cause=cause(error, 160))))
+
+
 def _without(error: ExplorerError, folder: str) -> ExplorerError:
     """The error without the folder's name, which says nothing to anybody."""
-    said = error.message
-    values = getattr(said, "values", None)
-    if isinstance(values, dict) and isinstance(values.get("path"), (Path, str)):
-        from explorer.core.message import Message
+    if folder not in str(error):
+        return error
+    made = type(error)(_shorter(error.message, folder))
+    made.lines = getattr(error, "lines", "")  # type: ignore[attr-defined]
+    return made
 
-        short = str(values["path"]).replace(f"{folder}/", "").replace(f"{folder}\\", "")
-        made = type(error)(Message(said.template, values | {"path": short}))  # type: ignore[attr-defined]
-        made.lines = getattr(error, "lines", "")  # type: ignore[attr-defined]
-        return made
-    return error
+
+def _shorter(value: Any, folder: str) -> Any:
+    if isinstance(value, Message):
+        return Message(value.template, {key: _shorter(one, folder) for key, one in value.values.items()})
+    if isinstance(value, (Path, str)):
+        return str(value).replace(f"{folder}/", "").replace(f"{folder}\\", "")
+    return value
 
 
 def trim(own: dict[str, Subject], shown: str) -> None:
@@ -90,4 +111,4 @@ def trim(own: dict[str, Subject], shown: str) -> None:
             del own[name]
 
 
-__all__ = ["Received", "Source", "data", "model", "receive", "safe", "trim"]
+__all__ = ["Received", "Source", "data", "local", "model", "receive", "safe", "trim"]

@@ -54,6 +54,29 @@ def test_the_folder_is_gone_and_the_model_stays(tmp_path: Path, monkeypatch: pyt
     assert str(broken.error).startswith("data.npz: ") and str(tmp_path) not in str(broken.error)
 
 
+def test_a_path_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "st", SimpleNamespace(session_state={}))
+    (tmp_path / "a.pt").write_bytes(hostile.torch_zip({"fc.weight": torch.ones(2, 3)}))
+    found = uploads.local(f' "{tmp_path / "a.pt"}" ')
+    assert found.error is None and found.value.card["digest"] == found.digest and len(found.digest) == 64
+    assert uploads.local(str(tmp_path / "a.pt")).value is found.value  # opened once
+    (tmp_path / "a.pt").write_bytes(hostile.torch_zip({"fc.weight": torch.zeros(2, 3)}))
+    again = uploads.local(str(tmp_path / "a.pt"))
+    assert again.value is not found.value and again.digest != found.digest
+    assert "no such file" in str(uploads.local(str(tmp_path / "b.pt")).error)
+    for odd in ("a\0b", "x" * 5000, "~nobody-here/a"):
+        assert uploads.local(odd).error is not None
+    monkeypatch.setenv("EXPLORER_SHARED", "1")
+    assert "shared server" in str(uploads.local(str(tmp_path / "a.pt")).error)
+
+
+def test_folders_of_uploads_are_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    deep = hostile.zipped({"m/config.json": b"[" * 200 + b"]" * 200, "m/model.safetensors": b"x"})
+    refused = uploads.receive("my.zip", deep, load_upload)
+    assert "my.zip" in str(refused.error) and "nested too deeply" in str(refused.error) and str(tmp_path) not in str(refused.error)
+
+
 def test_a_session_keeps_its_own_models_and_not_too_many(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     first, second = {}, {}
     monkeypatch.setattr(models, "st", SimpleNamespace(session_state=first))

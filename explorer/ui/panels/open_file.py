@@ -30,9 +30,10 @@ def _dialog() -> None:
     if shared():
         st.caption(_("This server is shared: what you send is seen by this session alone and gone with it."))
     sent = st.file_uploader(_("Model file"), key="open-model")
-    if sent is None:
+    place = "" if sent is not None or not _own_machine() else st.text_input(_("or a path on this machine"), key="open-path", placeholder="~/models/bert-base")
+    if sent is None and not place:
         return
-    received = uploads.model(sent)
+    received = uploads.model(sent) if sent is not None else uploads.local(place)
     if received.error is not None:
         refused(received.error)
         return
@@ -47,6 +48,11 @@ def _dialog() -> None:
     fine = task is None or data_form.looks(subject)
     if st.button(_("Open it"), type="primary", key="open-go", disabled=not fine, on_click=_open, args=(subject, received.digest)):
         st.rerun()  # which closes the dialog
+
+
+def _own_machine() -> bool:
+    """Whether who looks sits at the machine that the app runs on: only then is a path of theirs."""
+    return not shared() and st.context.ip_address is None
 
 
 def refused(error: ExplorerError) -> None:
