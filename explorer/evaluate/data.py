@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import default_collate
 
+from ..models.device import room
 from ..models.memo import nbytes
 from ..models.strata import labels, stratified_order
 from ..models.task import Task, part, to_device
@@ -30,6 +33,15 @@ def looks(total: int, first: int = 64) -> list[int]:
         return [total] if total < MANY else [total // 4 // 64 * 64, total]
     edges = [SMALLEST, first, *range(4 * first, total, 4 * first), total]
     return sorted({edge for edge in edges if edge >= SMALLEST})
+
+
+def pinned(value: Any) -> Any:
+    """Tensors within nested tuples, lists and dicts in memory from which a GPU copies by itself."""
+    if isinstance(value, Tensor):
+        return value.pin_memory() if value.device.type == "cpu" else value
+    if isinstance(value, dict):
+        return {key: pinned(one) for key, one in value.items()}
+    return type(value)(map(pinned, value)) if type(value) in (tuple, list) else value
 
 
 class SplitData:
@@ -54,7 +66,8 @@ class SplitData:
         data = task.dataset(split)
         self.task, self.split, self.device, self.dtype, self.channels_last = task, split, device, dtype, channels_last
         self.total = len(data)
-        fits = task.collate is default_collate and nbytes(task.batch(split, [0])) * self.total <= BUDGET
+        budget = room(device, BUDGET)
+        fits = task.collate is default_collate and nbytes(task.batch(split, [0])) * self.total <= budget
         whole = task.batch(split, range(self.total)) if fits else None
         known = labels(task, split, data, whole[1] if whole else None)
         order = stratified_order(known, self.total)
@@ -62,7 +75,9 @@ class SplitData:
             order = self._by_margin(order, known, margins, min(pool, self.total), whole)
         self.order = torch.from_numpy(order.astype("int64"))
         self.looks = looks(self.total, first)
-        self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
+        self._whole = None
+        with suppress(torch.OutOfMemoryError):  # then it is moved chunk by chunk
+            self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
 
     def _by_margin(self, order: np.ndarray, classes: np.ndarray, margins: Margins, pool: int, whole: Any) -> np.ndarray:
         """The order with its first ``pool`` samples stratified by the baseline's margin, too, if that can be computed."""
@@ -70,7 +85,9 @@ class SplitData:
         for start in range(0, pool, MANY):
             picked = torch.from_numpy(head[start : start + MANY].astype("int64"))
             batch = (part(whole[0], picked), part(whole[1], picked)) if whole else self.task.batch(self.split, picked.tolist())
-            one = margins(*self._move(batch))
+            one = None
+            with suppress(torch.OutOfMemoryError):
+                one = margins(*self._move(batch))
             if one is None:
                 return order
             found.append(one)
@@ -83,6 +100,8 @@ class SplitData:
         return self._whole is not None
 
     def _move(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
+        if self.device.type == "cuda":  # copied while the device still computes with what came before
+            batch = pinned(batch)
         inputs = laid_out(to_device(batch[0], self.device, self.dtype), self.channels_last)
         return inputs, to_device(batch[1], self.device)
 

@@ -97,7 +97,9 @@ class Engine:
             data = self.data("validation")
 
             def make(plain: bool) -> Runner:
-                return runner_for(self.subject, self.replica, data.some(2), data.some(3), plain)
+                found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain)
+                found.room = self.prefixes.budget
+                return found
 
             with self._lock:
                 if self._jobs is None:

@@ -153,7 +153,9 @@ class Graph:
         crossing = [a for a in above if is_body(a)]
         crossing += [a for a in used(clean_head, is_body) if a not in crossing]
         raised = used(head, lambda a: is_dirty(a) and is_body(a))
-        reads = frozenset().union(*(self.reads[i] for i in range(len(nodes)) if i not in dirty))
+        clean = [n for n in nodes if self.place[n] not in dirty]
+        needed = [n for n in clean if n.op != "get_attr" or any(self.place.get(user) not in dirty for user in n.users)]
+        reads = frozenset().union(*(self.reads[self.place[n]] for n in needed))
         return Section(
             key,
             dirty,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ..core.message import say
+from ..models.memo import nbytes
 from ..models.replica import Replica
 from ..models.task import Task
 from .runners import Finish, Part, Ranges, Runner, Session, batch, counting_versions
@@ -121,6 +122,7 @@ class OrderRunner(Runner):
         if which is None:
             return super().run(which, inputs, ranges, session, finish, kept)
         tapes: list[_Tape] = []
+        held = 0
         for i, (start, stop) in enumerate(ranges):
             given = batch(inputs, ranges, start, stop)
             with session() as module:
@@ -133,12 +135,13 @@ class OrderRunner(Runner):
                         with counting_versions(), _Reads(tape, self.names):
                             outputs = self.task.forward(module, given)
                 finally:
-                    self._tape = None
+                    self._tape = tape.mode = None
                 finish(start, stop, outputs)
                 if not tape.untouched():
                     self.unsafe = say("its forward writes into what a layer returned")
-                tapes.append(tape)
-        return None if self.unsafe else tapes
+                held += nbytes(tape.outputs)
+                tapes = [*tapes, tape] if held <= self.room else []
+        return None if self.unsafe or held > self.room else tapes
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..models.device import room
+
 BUDGET = 1 << 30
 
 
@@ -103,8 +105,7 @@ def prefixes_of(device: torch.device) -> Prefixes:
     """What is kept on a device, by all engines of the process: 1 GB, of a GPU's memory an eighth where that is more."""
     with _lock:
         if str(device) not in _all:
-            whole = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-            _all[str(device)] = Prefixes(max(BUDGET, whole // 8))
+            _all[str(device)] = Prefixes(room(device, BUDGET))
         return _all[str(device)]
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..models.memo import nbytes
 from ..models.replica import Replica
 from ..models.task import Task, call, part
 from .graph import Graph, Section, put_together
+from .prefixes import BUDGET
 
 Ranges = Sequence[tuple[int, int]]
 Session = Callable[[], AbstractContextManager[nn.Module]]
@@ -55,6 +57,7 @@ class Runner:
     def __init__(self, replica: Replica, task: Task, reason: str = "") -> None:
         self.replica, self.task, self.reason = replica, task, reason
         self.joins = False  # whether a chunk is made of several small batches
+        self.room = BUDGET  # bytes of values in front that a chunk may hold to have them kept
         self.unsafe = ""  # why it must not be used any more
         self.rewritten = False  # whether some modules' work is done by other nodes
 
@@ -70,7 +73,8 @@ class Runner:
         """Run batches ``ranges`` of a chunk's inputs; ``finish(start, stop, outputs)`` is told what came out.
 
         kept: the values in front as returned by an earlier run on the same chunk, or None. Each batch is computed
-        within ``session()``, which lends the device and yields the module with the plan's weights.
+        within ``session()``, which lends the device and yields the module with the plan's weights. Returns the values in front;
+        None where there are none, or more than ``room``: these are not held longer than a batch.
         """
         for start, stop in ranges:
             with session() as module:
@@ -144,7 +148,7 @@ class GraphRunner(Runner):
     def run(self, which: Part | None, inputs: Any, ranges: Ranges, session: Session, finish: Finish, kept: Any) -> Any:
         section = (which or self.part(self.graph.known)).section
         assert section is not None
-        size = ranges[-1][1]
+        size, held = ranges[-1][1], 0
         below: list[tuple[Any, ...]] = [] if kept is None else kept[0]
         crossing: list[tuple[Any, ...]] = []
         raised: list[tuple[Any, ...]] = []
@@ -154,18 +158,22 @@ class GraphRunner(Runner):
                 with session():
                     if kept is None:
                         values = section.before(*given) if section.before else ()
-                        below.append(values[: section.reading])
+                        front = values[: section.reading]
                         crossing.append(values[section.reading :])
+                        held += nbytes(front)
+                        below = [*below, front] if held <= self.room else []
+                    else:
+                        front = below[i]
                     if section.body:
-                        raised.append(section.body(*given, *below[i]))
+                        raised.append(section.body(*given, *front))
+                    values = front = ()
         whole = self.bind(inputs)
         with session():
-            if kept is None:
-                above = section.above(*whole, *(put_together(crossing) if crossing else ())) if section.above else ()
-                kept = (below, above)
-            outputs = section.head(*whole, *kept[1], *(put_together(raised) if raised else ()))
-            finish(0, size, outputs)
-        return kept
+            above = kept[1] if kept is not None else ()
+            if kept is None and section.above:
+                above = section.above(*whole, *(put_together(crossing) if crossing else ()))
+            finish(0, size, section.head(*whole, *above, *(put_together(raised) if raised else ())))
+        return (below, above) if held <= self.room else None
 
 
 def plain_call(task: Task) -> bool:

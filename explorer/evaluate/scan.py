@@ -21,9 +21,10 @@ from .intervals import Within
 from .metrics import Table
 from .runners import Run, Runner
 from .seen import Work
+from .stopping import FIRST_LOOK, last, look, second_look
 
-FIRST_LOOK = 512  # samples after which a scan may stop a point for the first time
 GLANCE = 64  # samples after which all points are known roughly, so that something can be shown
+AT_ONCE = 4096  # samples of an adaptive scan's chunk, at most
 KEPT_SCANS = 4
 
 
@@ -54,22 +55,14 @@ class _Columns:
     def __init__(self) -> None:
         self.parts: list[dict[str, Tensor]] = []
         self.n = 0
+        self._tables: dict[int, Table] = {}
 
     def table(self, n: int) -> Table:
-        if len(self.parts) > 1:
-            self.parts = [{key: torch.cat([one[key] for one in self.parts]) for key in self.parts[0]}]
-        return Table({key: column[:n] for key, column in self.parts[0].items()})
-
-
-def edges(total: int, looks: Sequence[int], exactly: bool) -> list[int]:
-    """Where a scan looks: with ``exactly`` at the engine's own chunk edges, else at 64, 512, 1024 ... and the end."""
-    if exactly:
-        return list(looks)
-    out, at = [GLANCE] if total > GLANCE else [], FIRST_LOOK
-    while at < total:
-        out.append(at)
-        at *= 2
-    return [*out, total]
+        if n not in self._tables:
+            if len(self.parts) > 1:
+                self.parts = [{key: torch.cat([one[key] for one in self.parts]) for key in self.parts[0]}]
+            self._tables = {n: Table({key: column[:n] for key, column in self.parts[0].items()})}
+        return self._tables[n]
 
 
 class Scan:
@@ -85,8 +78,8 @@ class Scan:
         self.plans = {plan.digest: plan for plan in plans}
         self.data = run.data(split)
         self.total = min(samples or self.data.total, self.data.total)
-        self.edges = [self.total] if samples else edges(self.data.total, self.data.looks, tolerance is None)
-        self.within = Within.looks(self.data.total, sum(FIRST_LOOK <= edge < self.data.total for edge in self.edges))
+        self.edges = [self.total] if samples else self.data.looks if tolerance is None else [GLANCE, FIRST_LOOK]
+        self.goals: dict[str, int] = {}  # samples of the second look of plans that a first one did not settle
         self.columns = {digest: _Columns() for digest in self.plans}
         self.columns.setdefault(base.digest, _Columns())
         self.settled: set[str] = set()
@@ -102,39 +95,54 @@ class Scan:
 
     def steps(self, work: Work) -> Iterator[int]:
         """Yields the number of samples seen after each chunk. Raises :class:`Cancelled`; call again to go on."""
-        for start, stop in zip([0, *self.edges], self.edges, strict=False):
-            todo = [d for d in self.plans if d not in self.settled and self.columns[d].n == start]
+        while todo := [d for d in self.plans if d not in self.settled]:
+            start = self.columns[todo[0]].n
+            stop = self._next(start, todo)
             behind = [self.base.digest] if self.columns[self.base.digest].n == start else []
-            todo = list(dict.fromkeys([*behind, *todo]))
-            if not todo:
-                continue
-            self.run.fitting(partial(self._chunk, todo, start, stop, work))
-            for digest in todo:
-                if digest in self.plans and self._is_settled(digest):
-                    self.settled.add(digest)
+            self.run.fitting(partial(self._chunk, list(dict.fromkeys([*behind, *todo])), start, stop, work))
+            self.settled |= {digest for digest in todo if self._is_settled(digest)}
             yield stop
 
+    def _next(self, start: int, todo: Sequence[str]) -> int:
+        """Where the next chunk ends."""
+        ahead = [edge for edge in self.edges if start < edge < self.total]
+        ahead += [self.goals[d] for d in todo if d in self.goals]
+        return min([*ahead, self.total if self.tolerance is None else start + AT_ONCE, self.total])
+
     def _is_settled(self, digest: str) -> bool:
-        if self.columns[digest].n >= self.total:
+        n = self.columns[digest].n
+        if n >= self.total:
             return True
-        if self.tolerance is None or self.columns[digest].n < FIRST_LOOK:
+        if self.tolerance is None or n not in (FIRST_LOOK, self.goals.get(digest)):
             return False
         found = self.estimate(digest).within
-        return found is not None and found[1] - found[0] <= 2 * self.tolerance
+        if found is not None and found[1] - found[0] <= 2 * self.tolerance:
+            return True
+        self.goals[digest] = self._second_look(digest) if n == FIRST_LOOK and found is not None else self.total
+        return False
+
+    def _second_look(self, digest: str) -> int:
+        """Of a plan that was looked at for the first time."""
+        n, total = self.columns[digest].n, self.data.total
+        change = self._main(digest, last(total))[2]
+        assert change.low is not None and change.high is not None and self.tolerance is not None
+        return second_look(change.high - change.low, n, total, self.tolerance)
+
+    def _main(self, digest: str, within: Within | None = None) -> tuple[str, Figure, Figure]:
+        """The main metric of a plan on what was seen of it, and its change."""
+        n = self.columns[digest].n
+        before, after = (self.columns[d].table(n) for d in (self.base.digest, digest))
+        return self.run.metrics.main(before, after, self.split, within)
 
     def estimate(self, digest: str) -> Estimate:
         """What is known of a plan; at least one chunk was seen."""
         n = self.columns[digest].n
         key = (digest, n)
         if key not in self._estimates:
-            metrics, table = self.run.metrics, self.columns[digest].table(n)
-            before = self.columns[self.base.digest].table(n)
-            values = metrics.figures(table, self.split)
-            self.metric = main = next(iter(values))
-            change = metrics.changes(before, table, self.split)[main]
-            sharp = change if n >= self.data.total else metrics.changes(before, table, self.split, self.within)[main]
+            self.metric, value, change = self._main(digest)
+            sharp = change if n >= self.data.total else self._main(digest, look(self.data.total, n))[2]
             within = None if sharp.low is None or sharp.high is None else (sharp.low, sharp.high)
-            self._estimates[key] = Estimate(digest, n, self.data.total, values[main], change, within)
+            self._estimates[key] = Estimate(digest, n, self.data.total, value, change, within)
         return self._estimates[key]
 
     @torch.inference_mode()

@@ -36,7 +36,7 @@ from .refused import refuse_kind
 from .state import State, state_of
 from .weights import weights_only
 
-HASHED = 1 << 30  # bytes
+HASHED = 256 << 20  # bytes of a file up to which its digest is worth the reading
 FORMATS = {
     kinds.EXPORT: "export", kinds.SAFETENSORS: "safetensors", kinds.PT2: "torch.export", kinds.CHECKPOINT: "torch.save",
     kinds.PACKED: "packed export",

@@ -68,6 +68,12 @@ def exact(device: torch.device) -> AbstractContextManager[Any]:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def room(device: torch.device, least: int) -> int:
+    """Bytes that may be kept on a device: ``least``, or an eighth of a GPU's memory where that is more."""
+    whole = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+    return max(least, whole // 8)
+
+
 @contextmanager
 def threads(n: int | None) -> Iterator[None]:
     """Within the block torch computes with ``n`` threads; None: as it is set."""

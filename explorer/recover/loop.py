@@ -15,7 +15,7 @@ from ..core.errors import Cancelled, SettingsError, TaskError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Figure
-from ..core.training import Epoch, Event, Step
+from ..core.training import Epoch, Event, Note, Step
 from ..evaluate.queue import queue_of
 from ..models.device import pick, place
 from ..models.subject import Subject
@@ -75,6 +75,7 @@ class Training:
         self.before: dict[str, Figure] = {}
         self.damaged: dict[str, Figure] = {}
         self.complete = False
+        self._told = 0
         self._taken: Subject | None = None
         self._turn: Callable[[], AbstractContextManager[None]] = nullcontext
         self.objective.begin(self.run)
@@ -105,6 +106,7 @@ class Training:
             loss, first = checkpoint.load(self.file, self)
             began -= run.seconds
             yield from self.curve
+            yield from self._noted()
         else:
             self.before = run.scorer(run.subject.copy()._apply(lambda tensor: place(tensor, run.device)))
             self.damaged = run.figures() if run.started.plan.state else dict(self.before)
@@ -129,6 +131,7 @@ class Training:
                     value = self.stepper(batches[at], self._rate())
                     run.seconds = time.perf_counter() - began
                 loss += value * len(batches[at])
+                yield from self._noted()
                 if run.step % settings.log_every == 0 or at + 1 == len(batches):
                     yield Step(
                         run.epoch, run.step, run.steps, value, self._rate(), run.sparsity, run.seconds, self._left()
@@ -148,7 +151,13 @@ class Training:
             if self.file is not None:
                 checkpoint.save(self.file, self, 0.0, 0)
                 saved = time.perf_counter()
+            yield from self._noted()
             yield told
+
+    def _noted(self) -> Iterator[Note]:
+        """Decisions that were not told yet."""
+        told, self._told = self._told, len(self.run.notes)
+        yield from self.run.notes[told:]
 
     def _stops(self) -> bool:
         """Whether the score has not become better for as many epochs as patience lasts."""

@@ -85,6 +85,7 @@ class Run:
 
     def forward(self, inputs: Any) -> Any:
         """The outputs of the module on collated inputs."""
+        self.attach()
         return self.subject.task.forward(self.module, to_device(inputs, self.device))
 
     def set_masks(self, masks: Mapping[str, Tensor], *, hold: bool = True) -> None:
@@ -104,10 +105,7 @@ class Run:
 
     def resolve(self, recipe: Recipe) -> Plan:
         """What a recipe means for the weights as they are now; of targets, those that are still there."""
-        try:
-            return resolve(self.subject_now(), recipe)
-        finally:
-            self._attach()
+        return resolve(self.subject_now(), recipe)
 
     def prune(self, recipe: Recipe, *, hold: bool = True) -> Plan:
         """Apply the prune rules of ``recipe`` to the weights as they are now: masks, and units that are removed for good.
@@ -127,13 +125,17 @@ class Run:
         """Remove units for good."""
         self.hold.restore()
         detach(self.module, self._attached)
+        self._attached = []
         remove(self.module, {name: dict(dims) for name, dims in dropped.items()})
-        self._attach()
+        self.attach()
         self.optimizer = optimizer_of(self.module, self.settings)
         self.best = self.best_state = None
         self.hold = self._hold({})
 
-    def _attach(self) -> None:
+    def attach(self) -> None:
+        """Put the rounding of activations back, where something took it off."""
+        if self._attached or not self.started.inputs:
+            return
         there = dict(self.module.named_parameters(remove_duplicate=False))
         self._attached = attach(
             self.module, {name: one.to(self.device) for name, one in self.started.inputs.items() if name in there}
@@ -141,6 +143,7 @@ class Run:
 
     def figures(self) -> dict[str, Figure]:
         """The module as it is now, rounded, on validation."""
+        self.attach()
         self.hold.refit(all=True)
         self.hold.round()
         return self.scorer(self.module)

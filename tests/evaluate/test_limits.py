@@ -12,30 +12,76 @@ from torch.utils.data import TensorDataset
 from explorer.compress.plan import Plan
 from explorer.core.errors import EvaluationError
 from explorer.core.recipe import Recipe
+from explorer.evaluate import data as data_module
 from explorer.evaluate import tune
-from explorer.evaluate.engine import Engine
+from explorer.evaluate.engine import Engine, engine
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.queue import Request
 from explorer.evaluate.seen import Seen
 from explorer.evaluate.tune import Tuning
 from explorer.models.subject import Subject
 from explorer.models.task import Task
+from explorer.studies.sensitivity import sensitivity
 from tests.contract.nets import MLP, tiny, tuned
 
 RECIPE = Recipe().prune("fc.0", sparsity=0.5)
 
 
-def test_a_device_without_memory_gets_smaller_batches(device: str) -> None:
-    class Hungry(MLP):
-        def forward(self, x: Tensor) -> Tensor:
-            if len(x) > 20:
-                raise torch.OutOfMemoryError("no memory left")
-            return super().forward(x)
+class Hungry(MLP):
+    """Takes no more than ``most`` samples at once, as a device without memory does."""
 
-    subject = tuned(tiny(Hungry(), n=200, device=device))
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most:
+            raise torch.cuda.OutOfMemoryError("no memory left")
+        return super().forward(x)
+
+
+def test_a_device_without_memory_gets_smaller_batches(device: str) -> None:
+    subject, plain = (tuned(tiny(one, n=200, device=device)) for one in (Hungry(20), MLP()))
+    subject.module.load_state_dict(plain.module.state_dict())
     report = evaluate(subject, RECIPE, device=device)
-    plain = evaluate(tuned(tiny(MLP(), n=200, device=device)), RECIPE, device=device)
-    assert report.metrics["accuracy"] == plain.metrics["accuracy"] and report.machine["batch"] == 16
+    assert report.metrics["accuracy"] == evaluate(plain, RECIPE, device=device).metrics["accuracy"]
+    assert report.machine["batch"] == 16
+    tables = [sensitivity(one, sparsities=(0.3, 0.6), exact=True, device=device) for one in (subject, plain)]
+    assert tables[0].metric.tolist() == tables[1].metric.tolist()
+
+
+def test_a_scan_finds_smaller_batches_by_itself(device: str) -> None:
+    subject = tuned(tiny(Hungry(8), n=100, device=device))
+    assert (sensitivity(subject, sparsities=(0.5,), exact=True, device=device).n == 100).all()
+    assert engine(subject, torch.device(device)).batch == 8
+
+
+def test_a_device_without_memory_for_one_sample_says_so(device: str) -> None:
+    with pytest.raises(EvaluationError, match=f"tiny: {device} has no memory for a single sample: .*no memory left"):
+        evaluate(tuned(tiny(Hungry(0), n=100, device=device)), RECIPE, device=device)
+
+
+def test_a_split_that_the_device_cannot_hold_is_moved_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    real = data_module.to_device
+
+    def move(value: object, *where: object) -> object:
+        if isinstance(value, Tensor) and len(value) > 100:
+            raise torch.OutOfMemoryError("too much at once")
+        return real(value, *where)
+
+    whole = evaluate(tuned(tiny(n=300, device=device)), RECIPE, device=device)
+    monkeypatch.setattr(data_module, "to_device", move)
+    subject = tuned(tiny(n=300, device=device), rate=640)
+    report = evaluate(subject, RECIPE, device=device)
+    assert not engine(subject, torch.device(device)).data("validation").whole
+    assert report.n == 300 and report.metrics["accuracy"] == whole.metrics["accuracy"]
+
+
+@pytest.mark.parametrize("batch", [1, 10**9])
+def test_a_batch_may_be_of_any_size(batch: int, device: str) -> None:
+    subject = tuned(tiny(n=90, device=device), batch=batch)
+    reference = evaluate(tuned(tiny(n=90, device=device)), RECIPE, device=device)
+    assert evaluate(subject, RECIPE, device=device).metrics["accuracy"] == reference.metrics["accuracy"]
 
 
 def test_a_preview_that_waits_for_anothers_work_lends_it_its_place() -> None:

@@ -14,9 +14,12 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 from explorer.compress.apply import compress
+from explorer.compress.resolve import resolve
 from explorer.core.errors import EvaluationError
 from explorer.core.recipe import Recipe
+from explorer.evaluate.engine import engine
 from explorer.evaluate.evaluator import evaluate
+from explorer.evaluate.intervals import Within
 from explorer.evaluate.metrics import metrics_of
 from explorer.models.subject import Subject
 from explorer.models.task import Task
@@ -232,3 +235,17 @@ def test_outputs_of_a_wrong_shape_say_so(kind: str, outputs: Tensor, targets: Te
 
 def test_unknown_kinds_are_judged_by_their_own_score() -> None:
     assert type(metrics_of("custom")).__name__ == "Custom"
+
+
+@pytest.mark.parametrize("name", ["fashion-mlp", "bikes-mlp", "moby-lstm"])
+def test_the_main_metric_alone_is_what_figures_and_changes_say(name: str, device: str) -> None:
+    subject = few(name, device=device)
+    run, recipe = engine(subject, torch.device(device)), Recipe().prune("*", sparsity=0.7)
+    tables = []
+    for one in (Recipe(), recipe):
+        with run.work() as work:
+            tables.append(run.ensure(resolve(subject, one), "validation", 48, work).columns(48))
+    for within in (None, Within(100, 2.5)):
+        main, value, change = run.metrics.main(*tables, "validation", within)
+        assert value == run.metrics.figures(tables[1], "validation")[main] and main == next(iter(run.metrics.figures(tables[1], "x")))
+        assert change == run.metrics.changes(*tables, "validation", within)[main]

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
+import pytest
 import torch
+from torch import Tensor, nn
 
 from explorer.core.recipe import Recipe
 from explorer.evaluate import prefixes as module
@@ -99,3 +102,41 @@ def test_two_users_on_one_recipe_cost_one_evaluation_and_a_closed_tab_frees_its_
     assert held
     leave("a")
     assert not [group for group in module.prefixes_of(torch.device(device))._groups if group[0] == run.token]  # type: ignore[index]
+
+
+class Wide(nn.Module):
+    """Values of 8 kB a sample in front of its last layer. asks: whether nothing can trace it."""
+
+    def __init__(self, asks: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.last, self.asks = nn.Linear(6, 8), nn.Linear(8, 2048), nn.Linear(2048, 3), asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.asks and float(x.sum()) > 1e9:
+            return self.last(self.second(self.first(x)))
+        return self.last(self.second(self.first(x)))
+
+
+@pytest.mark.parametrize(("asks", "tier"), [(False, "graph"), (True, "order of calls")])
+def test_values_that_are_too_many_to_be_kept_are_not_held_either(asks: bool, tier: str, device: str) -> None:
+    subject, alive, most = tiny(Wide(asks), device=device, n=200), [], []
+    run = Engine(subject, torch.device(device), Tuning(batch=16, rate=3000))
+
+    def watch(_: nn.Module, __: object, out: Tensor) -> None:
+        alive.append(weakref.ref(out))
+        most.append(sum(one() is not None for one in alive))
+
+    columns(run, Recipe().prune("last", sparsity=0.3))
+    assert run.runner.tier == tier
+    run.replica.module.second.register_forward_hook(watch)  # type: ignore[union-attr, operator]
+    held, found = [], []
+    for room in (1 << 20, 40_000):
+        run.prefixes.drop(run.token)
+        run.runner.room, used = room, run.prefixes.used
+        found.append(columns(run, Recipe().prune("last", sparsity=0.5 + room / (1 << 23))))
+        held.append((max(most), run.prefixes.used > used))
+        alive.clear()
+        most.clear()
+    assert held[0][0] >= 4 and held[0][1] and held[1][0] <= 2 and not held[1][1]
+    expected = columns(Engine(subject, torch.device(device), Tuning(batch=16, rate=3000)), Recipe().prune("last", sparsity=0.5 + 40_000 / (1 << 23)))
+    assert all(torch.equal(found[1][key], expected[key]) for key in expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -112,3 +113,11 @@ def test_a_changed_bias_runs_from_its_layer_on(device: str) -> None:
     seen = counted(run)
     columns(run, Recipe().quantize("fc.1", bits=4).prepare("bias-correction"))
     assert set(seen) == {"fc.1", "fc.2"}
+
+
+@pytest.mark.parametrize(("name", "first", "second"), [("fashion-resnet", "b1.conv2.weight", "b3.conv1.weight"), ("vowels-lstm", "lstm.weight_hh_l0", "lstm.weight_hh_l1")])
+def test_values_in_front_do_not_depend_on_what_comes_behind(name: str, first: str, second: str, device: str) -> None:
+    run = Engine(few(name, device=device), torch.device(device), TUNED)
+    graph = run.runner.graph  # type: ignore[attr-defined]
+    assert second not in graph.section([first]).reads and first in graph.section([second]).reads
+    assert first not in graph.section([first]).reads

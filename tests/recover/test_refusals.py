@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import explorer
 from explorer.core.errors import SettingsError, TaskError, TrainingError
 from explorer.core.recipe import Recipe
+from explorer.core.training import Note
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 from explorer.recover.finetune import finetune
@@ -88,10 +89,14 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same_gradients(device
         return module(inputs)
 
     task = Task.classification(**dict(subject.task.splits), forward=forward)
-    halved = finetune(Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=32, device=device)
+    told: list[Any] = []
+    halved = finetune(
+        Subject(subject.module, task, "linear"), Recipe(), epochs=1, batch=32, device=device, events=told.append
+    )
     for name, value in plain.module.state_dict().items():
         torch.testing.assert_close(halved.module.state_dict()[name], value, atol=1e-4, rtol=1e-3)
     assert [note.values["n"] for note in halved.history[-1].notes] == [16, 8]
+    assert tuple(one for one in told if isinstance(one, Note)) == halved.history[-1].notes
     with pytest.raises(TrainingError, match="two samples do not fit"):
         task = Task.classification(
             **dict(subject.task.splits), forward=lambda m, x: _no_memory() if m.training else m(x)

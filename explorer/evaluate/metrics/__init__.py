@@ -59,6 +59,12 @@ class Metrics(ABC):
     def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         """after - before on the same samples, with paired intervals."""
 
+    def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
+        """(name, value, change) of the main metric alone, as ``figures`` and ``changes`` have it; of the change ``within`` a split."""
+        values = self.figures(after, split)
+        name = next(iter(values))
+        return name, values[name], self.changes(before, after, split, within)[name]
+
     @abstractmethod
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         """Samples whose answer differs; ``indices`` [N]: positions in the split."""

@@ -94,9 +94,22 @@ class Classification(Metrics):
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
 
     @once
+    def _right(self, columns: Columns) -> Tensor:
+        return columns["prediction"] == columns["target"]
+
+    @once
+    def _hits(self, columns: Columns) -> int:
+        return int(self._right(columns).sum())
+
+    def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
+        n, hits = len(after["target"]), self._hits(after)
+        interval = intervals.newcombe(self._right(before), self._right(after), within)
+        value = figure(hits / n, split, n, intervals.wilson(hits, n))
+        return "accuracy", value, figure((hits - self._hits(before)) / n, split, n, interval)
+
+    @once
     def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
-        right = columns["prediction"] == columns["target"]
-        n, hits = len(right), int(right.sum())
+        n, hits = len(columns["target"]), self._hits(columns)
         matrix = self._matrix(columns)
         seen = (matrix.sum(0) + matrix.sum(1)) > 0
         precision, recall, f1, _ = scores(matrix)
@@ -109,12 +122,11 @@ class Classification(Metrics):
         }
 
     def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
-        was = before["prediction"] == before["target"]
-        now = after["prediction"] == after["target"]
+        was, now = self._right(before), self._right(after)
         n = len(was)
         first, second = self.figures(before, split, within), self.figures(after, split, within)
         out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
-        out["accuracy"] = figure((int(now.sum()) - int(was.sum())) / n, split, n, intervals.newcombe(was, now, within))
+        out["accuracy"] = figure((self._hits(after) - self._hits(before)) / n, split, n, intervals.newcombe(was, now, within))
         out["loss"] = loss_figure(after, split, before, within)
         return out
 
