@@ -143,12 +143,21 @@ def open_model(path: Path, within: Limits) -> Opened:
                 return Opened(found.module, kind, True, found.notes, more)
             return _plain(state_of(found.tensors, path), path, kind, found.notes)
         if kind in (kinds.EXPORT, kinds.HUGGINGFACE):
-            return _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
+            plain = _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
+            return plain if plain.forward or not _beside(path, within) else _of_onnx(path, within)
     except LoadError:
         raise
     except (OSError, MemoryError, RecursionError) as error:
         raise LoadError(say("{path}: cannot be read ({cause})", path=path, cause=cause(error, 160))) from None
     raise refuse_kind(path, kind)
+
+
+def _beside(path: Path, within: Limits) -> bool:
+    """Whether an export's folder or zip holds the model as ONNX, too: weights alone are less."""
+    if path.is_dir():
+        return (path / "model.onnx").is_file()
+    with opened(path, within) as archive:
+        return any(name.rpartition("/")[2] == "model.onnx" for name in archive.members)
 
 
 def _of_onnx(path: Path, within: Limits) -> Opened:
