@@ -78,6 +78,7 @@ class Training:
         self.count = min(self.settings.samples or len(self.data), len(self.data))
         self.run.per_epoch = len(self._batches(self.count))
         self.run.steps = self.run.per_epoch * self.settings.epochs
+        self.run.cancel = cancel
         self.stepper = Stepper(self.run, self.schedule, self.objective)
         self.curve: list[Epoch] = []
         self.before: dict[str, Figure] = {}
@@ -104,6 +105,7 @@ class Training:
             except Cancelled:
                 pass
             self.schedule.finish(run)
+            yield from self._noted()
             if run.best_state is None or not self.complete:
                 self._last()
 
@@ -127,7 +129,9 @@ class Training:
                 break
             batches = self._batches(self.count)
             if not first:
+                self.schedule.before_epoch(run)
                 run.hold.refit(all=True)
+                yield from self._noted()
                 loss = 0.0
             for at in range(first, len(batches)):
                 if self.cancel is not None and self.cancel():
@@ -200,7 +204,7 @@ class Training:
         return self.run.seconds / done * (self.run.steps - done) if done else 0.0
 
     def _rate(self) -> float:
-        return self.settings.rate * self.settings.factor(max(self.run.step - 1, 0), self.run.steps)
+        return self.settings.rate * self.settings.factor(*self.schedule.clock(self.run))
 
     def _batches(self, count: int) -> list[list[int]]:
         """The samples of each step of this epoch, in an order that the seed and the epoch alone decide."""
