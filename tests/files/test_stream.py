@@ -131,7 +131,14 @@ def test_pieces_are_few_and_small_however_large_the_file(tmp_path: Path, monkeyp
     assert max(read) * 4 <= sources.BLOCK and sum(read) == 300_030  # every entry once
 
 
-NAMES = ("dunder name", "empty atom", "a tensor that is a module", "over a method", "a level over a method", "no tensors")  # nothing is built
+NAMES = (
+    "dunder name",
+    "empty atom",
+    "a tensor that is a module",
+    "over a method",
+    "a level over a method",
+    "no tensors",
+)  # nothing is built
 
 
 @pytest.mark.parametrize("case", HEADERS)
