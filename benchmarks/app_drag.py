@@ -95,24 +95,14 @@ def main() -> None:
     if not url:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        options = (
-            "--server.headless=true",
-            f"--server.port={port}",
-            "--server.address=127.0.0.1",
-            "--server.fileWatcherType=none",
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", *options], cwd=ROOT, stdout=subprocess.DEVNULL
-        )
+        options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none")
+        process = subprocess.Popen([sys.executable, "-m", "streamlit", "run", "app.py", *options], cwd=ROOT, stdout=subprocess.DEVNULL)
         while not healthy(url):
             if process.poll() is not None:
                 sys.exit("the app did not start")
             time.sleep(0.2)
     try:
-        print(
-            f"{'sample':16} {'moves':>6} {'same':>5} {'median ms':>10} {'p95 ms':>9} {'max ms':>9} {'settled s':>10}",
-            flush=True,
-        )
+        print(f"{'sample':16} {'moves':>6} {'same':>5} {'median ms':>10} {'p95 ms':>9} {'max ms':>9} {'settled s':>10}", flush=True)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
             for sample in given.samples.split(","):

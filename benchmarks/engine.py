@@ -162,10 +162,7 @@ def scan(name: str, given: argparse.Namespace) -> None:
             )
             n = table[0].n.mean()
         took = statistics.median(times)
-        print(
-            f"{name:15} {kind:9} {points:>4} points {len(data):>6} {one * points:>10.0f} {took:>8.0f} {one * points / took:>6.1f}x {aim:>5}x  n {n:.0f}",
-            flush=True,
-        )
+        print(f"{name:15} {kind:9} {points:>4} points {len(data):>6} {one * points:>10.0f} {took:>8.0f} {one * points / took:>6.1f}x {aim:>5}x  n {n:.0f}", flush=True)
 
 
 def main() -> None:
@@ -191,9 +188,7 @@ def main() -> None:
         for name in given.samples.split(","):
             drag(name, given)
     if "scan" in given.work:
-        print(
-            f"{'scan':15} {'':9} {'':11} {'n':>6} {'naive ms':>10} {'ours ms':>8} {'ratio':>7} {'aim':>6}  mean n (naive: one evaluation times the points)"
-        )
+        print(f"{'scan':15} {'':9} {'':11} {'n':>6} {'naive ms':>10} {'ours ms':>8} {'ratio':>7} {'aim':>6}  mean n (naive: one evaluation times the points)")
         for name in given.samples.split(","):
             scan(name, given)
 

@@ -150,9 +150,7 @@ def run(given: argparse.Namespace) -> None:
             first.append(seconds(lambda: seen.append(glance(subject, recipe, precision="fast", device=device)), device))  # noqa: B023
             n = seen[0].n
             other = recipe.prune(layer, sparsity=0.31 + 0.4 * (i + 0.5) / (given.repeats + 1))
-            whole.append(
-                seconds(lambda: read(explorer.evaluate(subject, other, precision="fast", device=device)), device)
-            )  # noqa: B023
+            whole.append(seconds(lambda: read(explorer.evaluate(subject, other, precision="fast", device=device)), device))  # noqa: B023
         floor = 2 * behind(subject, layer, device) * given.images / fastest
         took = statistics.median(whole[1:])
         print(

@@ -51,9 +51,7 @@ class Session:
         import websockets
         from streamlit.proto.BackMsg_pb2 import BackMsg
 
-        async with websockets.connect(
-            f"{self.url}/_stcore/stream", subprotocols=["streamlit"], max_size=None
-        ) as socket:  # type: ignore[list-item]
+        async with websockets.connect(f"{self.url}/_stcore/stream", subprotocols=["streamlit"], max_size=None) as socket:  # type: ignore[list-item]
             opening = BackMsg()
             opening.rerun_script.query_string = f"model={self.model}"
             await socket.send(opening.SerializeToString())
@@ -170,12 +168,7 @@ def main() -> None:
     parser.add_argument("--samples", default="fashion-mlp,fashion-lenet5")
     given = parser.parse_args()
     port = free_port()
-    options = (
-        "--server.headless=true",
-        f"--server.port={port}",
-        "--server.address=127.0.0.1",
-        "--server.fileWatcherType=none",
-    )
+    options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none")
     command = [sys.executable, "-m", "streamlit", "run", "app.py", *options]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
@@ -190,9 +183,7 @@ def main() -> None:
     times = sorted(seen.times) or [float("nan")]
     p95 = times[min(len(times) - 1, round(0.95 * len(times)))]
     print(f"{given.sessions} sessions, one move every {given.period:g} s for {given.seconds:g} s, {given.samples}")
-    print(
-        f"moves {len(seen.times)}, answered with figures {seen.answered}, errors {len(seen.errors)} {seen.errors[:2]}"
-    )
+    print(f"moves {len(seen.times)}, answered with figures {seen.answered}, errors {len(seen.errors)} {seen.errors[:2]}")
     print(f"first answer ms: median {statistics.median(times):.0f}, p95 {p95:.0f} (aim 1000), max {times[-1]:.0f}")
     print(f"server MB: start {megabytes[0]:.0f}, middle {megabytes[1]:.0f}, end {megabytes[2]:.0f} (aim 1500)")
 
