@@ -165,6 +165,15 @@ def scan(name: str, given: argparse.Namespace) -> None:
         print(f"{name:15} {kind:9} {points:>4} points {len(data):>6} {one * points:>10.0f} {took:>8.0f} {one * points / took:>6.1f}x {aim:>5}x  n {n:.0f}", flush=True)
 
 
+def peaks(given: argparse.Namespace) -> dict[str, float]:
+    """GFLOP/s of a matrix product by dtype: where bf16 is no faster, "fast" is float32, and the aims that count on it are out of reach."""
+    found = {}
+    for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        a, b = (torch.randn(1024, 1024, device=given.device, dtype=dtype) for _ in range(2))
+        found[kind] = 2 * 1024**3 / 1e6 / min(timed(lambda a=a, b=b: torch.mm(a, b), given) for _ in range(5))  # type: ignore[misc]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", default="fashion-mlp,fashion-lenet5,fashion-resnet,fashion-vit,moby-lstm")
@@ -181,12 +190,17 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    print(f"products of 1024 x 1024 matrices on {given.device}: " + ", ".join(f"{kind} {speed:.0f} GFLOP/s" for kind, speed in peaks(given).items()))
     if "drag" in given.work:
         print(
             f"{'drag':15} {'layer':24} {'n':>6} {'naive ms':>9} {'fast ms':>8} {'full ms':>8} {'ratio':>8} {'aim':>7} {'full':>8}  dtype load s"
         )
         for name in given.samples.split(","):
             drag(name, given)
+    if given.device.startswith("cuda"):
+        from benchmarks import resnet50
+
+        resnet50.run(argparse.Namespace(device=given.device, images=5000, size=224, repeats=given.repeats))
     if "scan" in given.work:
         print(f"{'scan':15} {'':9} {'':11} {'n':>6} {'naive ms':>10} {'ours ms':>8} {'ratio':>7} {'aim':>6}  mean n (naive: one evaluation times the points)")
         for name in given.samples.split(","):

@@ -98,7 +98,10 @@ def rows(name: str, options: argparse.Namespace) -> tuple[list[list[str]], list[
                 reached = ratio if parameters > LARGE else inner or 0.0
                 if reached < SMALLER:
                     what = "its file" if parameters > LARGE else "its initializers"
-                    missed.append(f"{name}: {what} {reached:.2f}x smaller, aim {SMALLER}x")
+                    layers = sum(layer.numel for layer in subject.layers)
+                    bound = 4 * parameters / (layers + 4 * (parameters - layers))
+                    why = f" (a byte a weight and fp32 biases, without scales: {bound:.2f}x)" if bound < SMALLER else ""
+                    missed.append(f"{name}: {what} {reached:.2f}x smaller, aim {SMALLER}x{why}")
                 if main in FRACTIONS and lost > max(LOST, 1.01 / report.n):
                     missed.append(f"{name}: loses {100 * lost:.2f} points, aim {100 * LOST:.1f}")
         recipe = Recipe().prune("*", sparsity=0.9, scope="global").quantize("*", bits=5)

@@ -52,13 +52,17 @@ def in_graph(subject: Subject, module: OnnxModule) -> Macs:
         return Macs(None, {}, str(error))
     layers = _layers(module)
     modules: dict[str, int] = {}
-    total = 0
+    held = {*module.held(), *(one.name for one in model.graph.initializer)}
+    total = between = 0
     for node in found:
         macs = _macs(node, shapes)
         total += macs
-        for owner in {layers[name] for name in _sources(model, node) if name in layers}:
+        sources = _sources(model, node)
+        between += 0 if sources & held else macs
+        for owner in {layers[name] for name in sources if name in layers}:
             modules[owner] = modules.get(owner, 0) + macs // batch
-    return Macs(total // batch, modules) if total else Macs(None, {}, say("its graph holds no product"))
+    apart = {"": between // batch} if between else {}  # of no layer, so of no module
+    return Macs(total // batch, modules, between=apart) if total else Macs(None, {}, say("its graph holds no product"))
 
 
 def _odd(model: Any) -> Message | None:

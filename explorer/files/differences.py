@@ -20,8 +20,10 @@ from .stream import Cancel, Progress
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ..models.subject import Subject
+
 STEP = 1 << 20  # entries of a piece
-EQUAL, CHANGED, SHAPE, ONLY_A, ONLY_B = "equal", "changed", "other shape", "only in a", "only in b"
+STATES = EQUAL, CHANGED, SHAPE, ONLY_A, ONLY_B = ("equal", "changed", "other shape", "only in a", "only in b")
 COLUMNS = ("tensor", "state", "shape_a", "shape_b", "dtype_a", "dtype_b", "max_abs", "relative_l2", "cosine", "changed", "sparsity_a",
            "sparsity_b")  # fmt: skip
 
@@ -46,6 +48,12 @@ def source_of(path: Path) -> Source:
 
     module = open_model(path, limits()).module
     return Held(dict(module.state_dict()))
+
+
+def compare_subjects(a: Subject, b: Subject, *, progress: Progress = None, cancel: Cancel = None) -> pd.DataFrame:
+    """As :func:`compare_files`, of the original weights of two subjects."""
+    held = (Held(dict(one.module.state_dict())) for one in (a, b))
+    return compare_sources(*held, progress=progress, cancel=cancel)
 
 
 def compare_sources(a: Source, b: Source, *, progress: Progress = None, cancel: Cancel = None) -> pd.DataFrame:

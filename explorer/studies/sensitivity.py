@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +21,19 @@ if TYPE_CHECKING:
 __all__ = ["BITS", "SPARSITIES", "Progress", "compare", "sensitivity", "sensitivity_steps"]
 
 
+SETTINGS = frozenset(inspect.signature(sweep_of).parameters)  # the others are those of :func:`compare`
+
+
 def sensitivity_steps(
     subject: Subject,
     recipe: Recipe | None = None,
     *,
     targets: Sequence[str] | str | None = None,
-    by: str = "sparsity",
-    sparsities: Sequence[float] = SPARSITIES,
-    bits: Sequence[int] = BITS,
-    granularity: str | Sequence[str] | None = None,
-    criterion: str = "l1",
-    mode: str = "hard",
-    factor: float | None = None,
-    quantizer: str = "minmax",
-    scheme: str | None = None,
     **settings: Any,
 ) -> Iterator[tuple[pd.DataFrame, Progress]]:
-    """As :func:`sensitivity`, after every chunk: (the table so far, how far it is)."""
+    """As :func:`sensitivity`, by the same settings, after every chunk: (the table so far, how far it is)."""
     base = recipe or Recipe()
-    sweep = sweep_of(by, bits if by == "bits" else sparsities, granularity, criterion, mode, factor, quantizer, scheme)
+    sweep = sweep_of(**{name: settings.pop(name) for name in list(settings) if name in SETTINGS})
     meant = targets_of(subject, sweep, targets)
     locked = protected(subject, base, meant)
     free = [target for target in meant if target.name not in locked]

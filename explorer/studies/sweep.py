@@ -60,16 +60,18 @@ class Target:
 
 
 def sweep_of(
-    by: str,
-    points: Sequence[float],
-    granularity: str | Sequence[str] | None,
-    criterion: str,
-    mode: str,
-    factor: float | None,
-    quantizer: str,
-    scheme: str | None,
+    by: str = "sparsity",
+    sparsities: Sequence[float] = SPARSITIES,
+    bits: Sequence[int] = BITS,
+    granularity: str | Sequence[str] | None = None,
+    criterion: str = "l1",
+    mode: str = "hard",
+    factor: float | None = None,
+    quantizer: str = "minmax",
+    scheme: str | None = None,
 ) -> Sweep:
     """The settings of a scan, checked. Raises :class:`RecipeError`."""
+    points: Sequence[float] = bits if by == "bits" else sparsities
     if by not in ("sparsity", "bits"):
         raise RecipeError(say("by={by!r}; accepted: sparsity, bits", by=by))
     for point in points:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,22 +13,28 @@ import streamlit as st
 
 from explorer.core.errors import ExplorerError
 from explorer.files.data import Source, read_upload
-from explorer.files.load import load_upload
+from explorer.files.limits import shared
+from explorer.files.load import digest_of, load, load_upload
+from explorer.files.prefill import count_weights
 from explorer.models.subject import Subject
 
 T = TypeVar("T")
 MODELS = 4  # a session keeps this many of its own; the oldest goes
+QUOTA = 512 << 20  # bytes of files that a session may have open where strangers share the server
+HASHED = 256 << 20  # bytes of a file of this machine up to which its digest is worth the reading
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
 
 
 @dataclass(frozen=True, eq=False)
 class Received:
-    """One upload: what it became, or the error that says why not. digest: SHA-256 of its bytes."""
+    """One upload, or one file of this machine: what it became, or the error that says why not. digest: SHA-256 of its bytes, ""
+    where they were not all read. key: tells it from another one."""
 
     name: str
     digest: str
     value: Any = None
     error: ExplorerError | None = None
+    key: object = None
 
 
 def safe(name: str) -> str:
@@ -38,21 +44,49 @@ def safe(name: str) -> str:
     return kept or "file"
 
 
-def model(upload: Any) -> Received:
-    """The uploaded model as a subject without data; opened once."""
-    return _once("model", upload, load_upload)
+def limit() -> int:
+    """Megabytes that one upload may have."""
+    return int(st.get_option("server.maxUploadSize"))
+
+
+def model(upload: Any, place: str = "open") -> Received:
+    """The uploaded model as a subject without data; opened once. place: where on the page it was sent."""
+    return _once(f"{place} model", upload.file_id, lambda: receive(upload.name, upload.getvalue(), load_upload))
 
 
 def data(upload: Any) -> Received:
     """The uploaded data's columns; read once."""
-    return _once("data", upload, read_upload)
+    return _once("data", upload.file_id, lambda: receive(upload.name, upload.getvalue(), read_upload))
 
 
-def _once(what: str, upload: Any, read: Callable[[Path], T]) -> Received:
-    kept: dict[str, tuple[str, Received]] = st.session_state.setdefault("received", {})
-    if what not in kept or kept[what][0] != upload.file_id:
-        kept[what] = (upload.file_id, receive(upload.name, upload.getvalue(), read))
-    return kept[what][1]
+def at_path(text: str, place: str = "open", progress: Callable[[int, int], None] | None = None) -> Received:
+    """The model at a path of this machine, mapped where its format allows; opened once, and again when it has changed. The weights of
+    a large one are counted, with ``progress(done, total)``. On a shared server every path is refused."""
+    path = Path(text.strip().strip("\"'")).expanduser()
+    try:
+        state = path.stat() if not shared() else None
+        key = (str(path), state and (state.st_mtime_ns, state.st_size))
+    except OSError:
+        key = (str(path), None)
+    return _once(f"{place} model", key, lambda: _mapped(path, progress))
+
+
+def _mapped(path: Path, progress: Callable[[int, int], None] | None) -> Received:
+    try:
+        found = load(path)
+        small = found.card["bytes"] <= HASHED
+        if not small:
+            count_weights(found, path, progress)
+        return Received(path.name, digest_of(path) if small else "", found)
+    except ExplorerError as error:
+        return Received(path.name, "", error=error)
+
+
+def _once(what: str, key: object, read: Callable[[], Received]) -> Received:
+    kept: dict[str, Received] = st.session_state.setdefault("received", {})
+    if what not in kept or kept[what].key != key:
+        kept[what] = replace(read(), key=key)
+    return kept[what]
 
 
 def receive(name: str, content: bytes, read: Callable[[Path], T]) -> Received:
@@ -82,12 +116,12 @@ def _without(error: ExplorerError, folder: str) -> ExplorerError:
 
 
 def trim(own: dict[str, Subject], shown: str) -> None:
-    """No more of a session's own models than its share; never the one that is shown."""
+    """No more of a session's own models than its share, in number and, on a shared server, in bytes; never the one that is shown."""
     for name in list(own):
-        if len(own) <= MODELS:
+        if len(own) <= MODELS and (not shared() or sum(one.card.get("bytes", 0) for one in own.values()) <= QUOTA):
             break
         if name != shown:
             del own[name]
 
 
-__all__ = ["Received", "Source", "data", "model", "receive", "safe", "trim"]
+__all__ = ["Received", "Source", "at_path", "data", "limit", "model", "receive", "safe", "trim"]

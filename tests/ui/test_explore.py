@@ -44,7 +44,6 @@ def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> N
     app.shows(LENET, Recipe())
     expect(app.page.locator(".hint")).to_have_text("drag the orange handle")
     accuracy, size = app.figures()["accuracy"], app.figures()["size"]
-    app.page.evaluate(FEWEST)
     x, y = app.grab()
     for i in range(1, 25):
         app.page.mouse.move(x + 5 * i, y)
@@ -57,7 +56,6 @@ def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> N
     with app.step():
         app.page.mouse.up()
     report = app.shows(LENET)
-    assert app.page.evaluate("window.fewest") == 5  # the figures stay while the rest is evaluated
     assert report.n == 10_000 and "10,000" in app.note("accuracy").inner_text()
     assert app.recipe.rules[0].threshold == pytest.approx(float(app.slider.get_attribute("aria-valuenow")), rel=1e-3)
     sparsity = report.counts.layers[FC1].sparsity
@@ -66,6 +64,11 @@ def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> N
     assert app.left(FC1) == pytest.approx(100 * (1 - sparsity), abs=0.01) and app.left("conv1.weight") == 100
     expect(app.page.locator(".hint")).to_be_hidden()
     app.healthy()
+    app.page.evaluate(FEWEST)
+    with app.step():
+        app.choose("Mode", "soft")
+    app.shows(LENET)
+    assert app.page.evaluate("window.fewest") == 5  # the figures stay while the rest of the split is evaluated
 
 
 def test_the_handle_stays_where_it_was_released(app: App) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,20 @@ def test_from_8_bits_to_2_levels_error_and_accuracy_move(app: App) -> None:
         expect(app.page.locator(".thr .level")).to_have_count(2**bits - 1)
         seen.append((float(error.sqnr_db[0]), report.metrics["r2"]))
     assert seen[0][0] > seen[1][0] + 15 > seen[2][0] + 25 and seen[0][1] > seen[2][1] + 0.01
+    app.healthy()
+
+
+def test_what_correcting_biases_gains_or_loses_is_said(app: App) -> None:
+    plain = Recipe().quantize("*", bits=3)
+    recipe = plain.prepare("bias-correction")
+    app.open(MLP, layer="fc1.weight", recipe=recipe)
+    said = app.page.get_by_text("correct biases:")
+    expect(said).to_be_visible(timeout=SLOW)
+    n = int(re.search(r"n = ([\d,]+)", said.inner_text())[1].replace(",", ""))  # type: ignore[index]
+    subject = explorer.load(MLP)
+    before, after = (explorer.evaluate(subject, one, samples=n).metrics["r2"] for one in (plain, recipe))
+    shown = f"{fmt.metric('r2', before)} → {fmt.metric('r2', after)} ({fmt.change('r2', after - before)})"
+    expect(said).to_contain_text(shown)
     app.healthy()
 
 

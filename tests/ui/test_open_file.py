@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from playwright.sync_api import expect
+from safetensors.torch import save_file
 
 import explorer
 from explorer.core.errors import LoadError, TaskError
@@ -158,3 +159,73 @@ def expected_accuracy(files: Path) -> str:
     source = read_data(files / "data.npz", OWN)
     report = explorer.evaluate(explorer.load(files / "model.pt2", task_of(source, propose(source))))
     return fmt.metric("accuracy", report.metrics["accuracy"])
+
+
+def test_a_path_of_this_machine_is_mapped_and_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "st", SimpleNamespace(session_state={}))
+    path = tmp_path / "模型.safetensors"
+    save_file({"fc.weight": torch.randn(50, 40)}, path)
+    first = uploads.at_path(f' "{path}" ')
+    assert first.value.weight("fc.weight").shape == (50, 40) and len(first.digest) == 64 and first.name == path.name
+    assert uploads.at_path(str(path)) is first and uploads.at_path(str(path), "other") is not first
+    save_file({"fc.weight": torch.randn(5, 4)}, path)
+    assert uploads.at_path(str(path)).value.weight("fc.weight").shape == (5, 4)
+    assert "no such file" in str(uploads.at_path(str(tmp_path / "b.safetensors")).error)
+    monkeypatch.setattr(uploads, "HASHED", 10)
+    told: list[int] = []
+    large = uploads.at_path(str(path), "third", lambda done, total: told.append(done))
+    assert large.error is None and large.digest == ""
+    monkeypatch.setenv("EXPLORER_SHARED", "1")
+    assert "shared server" in str(uploads.at_path(str(path), "fourth").error)
+
+
+def test_a_shared_server_bounds_what_a_session_has_open(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    own = {name: tiny(device=device) for name in ("a", "b", "c")}
+    for one in own.values():
+        one.card["bytes"] = 200 << 20
+    uploads.trim(own, "a")
+    assert list(own) == ["a", "b", "c"]
+    monkeypatch.setenv("EXPLORER_SHARED", "1")
+    uploads.trim(own, "a")
+    assert list(own) == ["a", "c"]
+
+
+def test_quantization_errors_of_all_widths(device: str) -> None:
+    from explorer.ui.panels import rounding
+
+    subject = tiny(device=device)
+    told: list[tuple[int, int]] = []
+    rows = list(rounding.losses(subject, "minmax", "channel", lambda *one: told.append(one), lambda: False))
+    assert [row["layer"] for row in rows] == [layer.name for layer in subject.layers] and told[-1][0] == told[-1][1]
+    for row in rows:
+        recipe = explorer.Recipe().quantize(row["layer"], bits=4, granularity="channel")
+        assert row["4"] == explorer.quantization_error(subject, recipe)["sqnr_db"].item()
+        assert row["8"] > row["4"] > row["2"]
+    with pytest.raises(explorer.Cancelled):
+        list(rounding.losses(subject, "minmax", "tensor", lambda *_: None, lambda: True))
+
+
+@pytest.mark.browser
+def test_a_checkpoint_by_its_path_dragged_rounded_and_compared(page: Page, server: str, files: Path) -> None:
+    weights = {name: tensor.clone() for name, tensor in explorer.load("fashion-mlp").module.state_dict().items()}
+    save_file(weights, files / "a.safetensors")
+    save_file({name: t * 1.5 if name == "fc1.weight" else t for name, t in weights.items()}, files / "b.safetensors")
+    app = App(page, server).open("bikes-mlp")
+    page.get_by_role("button", name="Open…").click()
+    expect(page.get_by_text("Up to 200 MB by upload")).to_be_visible(timeout=SLOW)
+    page.locator(".st-key-open-path input").fill(str(files / "a.safetensors"))
+    page.locator(".st-key-open-path input").press("Enter")
+    page.get_by_role("button", name="Open it").click(timeout=SLOW)
+    expect(page.locator(".x-strip")).to_contain_text("a.safetensors holds weights only", timeout=SLOW)
+    app.ready()
+    expect(page.get_by_text("Weights only: histograms")).to_be_visible()
+    app.drag(80)
+    expect(app.card("sparsity")).not_to_have_text("0.0 %")
+    panel = app.tab("Quantization error")
+    panel.get_by_role("button", name="Start").click()
+    expect(panel.get_by_test_id("stDataFrame")).to_be_visible(timeout=SLOW)
+    panel = app.tab("Compare with a file")
+    panel.locator(".st-key-other-path input").fill(str(files / "b.safetensors"))
+    panel.locator(".st-key-other-path input").press("Enter")
+    expect(panel.get_by_text("5 equal · 1 changed")).to_be_visible(timeout=SLOW)
+    app.healthy()

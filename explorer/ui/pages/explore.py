@@ -7,9 +7,10 @@ import streamlit as st
 import explorer
 from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
+from explorer.files.noise import WARNING
 from explorer.ui import models, state
 from explorer.ui.i18n import _, translated
-from explorer.ui.panels import detail, header, overview, ready, settle, tabs
+from explorer.ui.panels import detail, header, overview, own_file, ready, settle, tabs
 
 TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
 
@@ -33,6 +34,10 @@ def render() -> None:
         st.warning(_("No model {name}; showing {default}.", name=unknown, default=models.default()), icon=":material/warning:")
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=translated(space.message)), icon=":material/error:")
+    if subject.card.get("noise"):
+        st.warning(translated(WARNING) + ".", icon=":material/warning:")
+    if subject.task.kind == "weights" and not subject.card.get("forward", True):
+        st.caption(own_file.missing())
     board = detail.Board.draw()
     plan = explorer.resolve(subject, space.history.present)
     overview.render(space, subject, counts_of(subject, plan), plan.protected)

@@ -86,7 +86,8 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     if space.stale:  # one step was made: undo, link, overview and tabs show it too
         st.rerun()
     recipe = space.live or space.history.present
-    ready.levels(subject, recipe)
+    if space.live is None:  # a bar would move the handle from under the pointer
+        ready.levels(subject, recipe)
     problem = ""
     try:
         plan = explorer.resolve(subject, recipe)

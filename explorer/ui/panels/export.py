@@ -13,13 +13,16 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.export.bundle import FORMATS
 from explorer.export.exporters import registry
-from explorer.files.save import compressed_graph, compressed_weights
+from explorer.files.limits import shared
+from explorer.files.save import compressed_graph, compressed_weights, save_weights
 from explorer.models.subject import Subject
 
 from .. import format as fmt
 from ..i18n import _, help_for, translated
 from ..state import Workspace
 from .scoreboard import kind_name, metric_name
+
+IN_MEMORY = 512 << 20  # bytes of weights up to which they are sent by the browser
 
 
 def render(space: Workspace, subject: Subject) -> None:
@@ -45,6 +48,9 @@ def render(space: Workspace, subject: Subject) -> None:
 def weights(space: Workspace, subject: Subject) -> None:
     """Of a model without a forward pass: its weights after the recipe, as one file."""
     st.caption(_("Names, shapes and types stay the original's; load the file into your own class."))
+    if subject.card.get("bytes", 0) > IN_MEMORY and not shared():
+        _to_path(space, subject)
+        return
     if st.button(_("Export"), type="primary", icon=":material/package_2:", key="export-go"):
         data = compressed_weights(subject, space.history.present)
         st.download_button(
@@ -57,6 +63,24 @@ def weights(space: Workspace, subject: Subject) -> None:
                 _("Download as ONNX ({size})", size=fmt.size(len(graph))), graph, f"{subject.name}-compressed.onnx", "application/octet-stream",
                 icon=":material/download:", on_click="ignore", key="export-graph",
             )  # fmt: skip
+
+
+def _to_path(space: Workspace, subject: Subject) -> None:
+    """A large file is written where it is wanted, a tensor at a time; any other gesture ends it and leaves nothing."""
+    path = st.text_input(_("Write to, on this machine"), key="export-path", placeholder="/models/compressed.safetensors")
+    if not st.button(_("Export"), type="primary", icon=":material/package_2:", key="export-go", disabled=not path.strip()):
+        return
+    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+        bar = st.progress(0.0, _("Exporting …"))
+        st.button(_("Cancel"), key="export-cancel")
+
+    def progress(done: int, total: int) -> None:
+        bar.progress(done / max(1, total), _("Exporting …"))
+
+    target = Path(path.strip()).expanduser()
+    save_weights(subject, space.history.present, target, progress)
+    bar.empty()
+    st.success(_("Written: {path}, {size}", path=str(target), size=fmt.size(target.stat().st_size)))
 
 
 def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> None:

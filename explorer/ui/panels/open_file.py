@@ -8,15 +8,16 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.files.limits import shared
 from explorer.files.mapping import task_of
+from explorer.files.noise import WARNING
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 
 from .. import format as fmt
 from .. import models, uploads
 from ..i18n import _, translated
-from . import data_form
+from . import data_form, noise_form, own_file
 
-NONE, FILE = "none", "file"
+NONE, FILE, NOISE = "none", "file", "noise"
 
 
 def button() -> None:
@@ -29,32 +30,27 @@ def _dialog() -> None:
     st.caption(_("An export of this app (zip or .safetensors), a Hugging Face model (zip), .safetensors, .pt2, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
     if shared():
         st.caption(_("This server is shared: what you send is seen by this session alone and gone with it."))
-    sent = st.file_uploader(_("Model file"), key="open-model")
-    if sent is None:
+    received = own_file.choose("open")
+    if received is None:
         return
-    received = uploads.model(sent)
     if received.error is not None:
-        refused(received.error)
+        own_file.refused(received.error)
         return
     found: Subject = received.value
     _summary(found, received)
     task = _task(found) if found.card["forward"] else None
     if not found.card["forward"]:
-        st.info(_("Weights only: histograms, thresholds, sizes and quantization errors work. To evaluate, open an export or a .pt2, or give your class in Python: explorer.open_app(explorer.Subject(module, task))."))
+        st.info(own_file.missing())
     elif task is None:
         st.caption(_("Without data, what needs a forward pass is left out."))
     subject = found if task is None else Subject(found.module, task, found.name, card=found.card)
+    noise = task is not None and st.session_state.get("open-what") == NOISE
+    if noise:
+        subject.card["notes"] = (*subject.card["notes"], WARNING)
+        subject.card["noise"] = True
     fine = task is None or data_form.looks(subject)
     if st.button(_("Open it"), type="primary", key="open-go", disabled=not fine, on_click=_open, args=(subject, received.digest)):
         st.rerun()  # which closes the dialog
-
-
-def refused(error: ExplorerError) -> None:
-    """Why a file was not opened, and the lines that convert it."""
-    lines = getattr(error, "lines", "")
-    st.error(translated(error).replace(lines, "").rstrip(" :\n") + "." if lines else translated(error), icon=":material/error:")
-    if lines:
-        st.code(lines, language="python")
 
 
 def _open(subject: Subject, digest: str) -> None:
@@ -68,18 +64,21 @@ def _summary(subject: Subject, received: uploads.Received) -> None:
     parameters = sum(p.numel() for p in subject.module.parameters())
     text = _("{n} parameters in {layers} layers", n=fmt.count(parameters), layers=len(subject.layers))
     st.markdown(f"**{received.name}** · {subject.card['format']} · {fmt.size(subject.card['bytes'])} · {text}")
-    st.caption(f"SHA-256 {received.digest[:16]}…")
+    if received.digest:
+        st.caption(f"SHA-256 {received.digest[:16]}…")
     for note in subject.card["notes"]:
         st.caption(translated(note))
 
 
 def _task(found: Subject) -> Task | None:
     choice = st.selectbox(
-        _("Data"), [FILE, *explorer.samples(), NONE], key="open-what",
-        format_func=lambda v: {NONE: _("none"), FILE: _("a file")}.get(v) or _("that of {sample}", sample=v),
+        _("Data"), [FILE, *explorer.samples(), NOISE, NONE], key="open-what",
+        format_func=lambda v: {NONE: _("none"), FILE: _("a file"), NOISE: _("noise")}.get(v) or _("that of {sample}", sample=v),
     )  # fmt: skip
     if choice == NONE:
         return None
+    if choice == NOISE:
+        return noise_form.task()
     if choice != FILE:
         return explorer.load(choice).task
     sent = st.file_uploader(_("Data: .npz, .csv, .parquet, a zip of pictures in class folders, lines of text"), key="open-data")
@@ -87,7 +86,7 @@ def _task(found: Subject) -> Task | None:
         return None
     received = uploads.data(sent)
     if received.error is not None:
-        refused(received.error)
+        own_file.refused(received.error)
         return None
     source: uploads.Source = received.value
     reader = found.card.get("reader")

@@ -11,7 +11,7 @@ from explorer.models.subject import Subject
 
 from ..i18n import _, translated
 from ..state import Workspace
-from . import changed, criteria, export, graph, joint, sensitivity, speed, table, weights
+from . import changed, criteria, export, graph, joint, other_file, rounding, sensitivity, speed, table, weights
 
 
 def render(space: Workspace, subject: Subject) -> None:
@@ -39,9 +39,13 @@ def render(space: Workspace, subject: Subject) -> None:
         export.render,
     )
     if subject.task.kind == "weights":  # nothing that runs the model
-        names, parts = [_("Layers"), _("Weights"), _("Export")], (table.render, weights.render, export.weights)
-        if subject.card.get("graph"):  # of a file whose graph is drawn as it is
-            names, parts = [*names[:2], _("Graph"), names[2]], (*parts[:2], graph.render, parts[2])
+        shown = {
+            _("Layers"): table.render, _("Weights"): weights.render, _("Graph"): graph.render, _("Quantization error"): rounding.render,
+            _("Compare with a file"): other_file.render, _("Export"): export.weights,
+        }  # fmt: skip
+        if not subject.card.get("graph"):  # only of a file whose graph is drawn as it is
+            del shown[_("Graph")]
+        names, parts = list(shown), tuple(shown.values())
     for tab, part in zip(st.tabs(names, key="tabs", on_change="rerun"), parts, strict=True):
         if tab.open:
             with tab:

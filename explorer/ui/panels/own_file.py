@@ -1,0 +1,48 @@
+"""A file of one's own: sent, or, on one's own machine, named by its path; what it became, or why it was refused."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.core.errors import ExplorerError
+from explorer.files.limits import shared
+
+from .. import uploads
+from ..i18n import _, translated
+
+
+def choose(key: str) -> uploads.Received | None:
+    """The model of the uploader or of the path field called ``key``; None while there is none."""
+    limit = f"{uploads.limit()} MB"  # as the field beside it says
+    if shared():
+        st.caption(_("Up to {size} a file, and {quota} for all that a session has open; the oldest goes first.", size=limit, quota=f"{uploads.QUOTA >> 20} MB"))
+        path = ""
+    else:
+        st.caption(_("Up to {size} by upload. A larger file, or a folder with shards, by its path: it is mapped, and not copied.", size=limit))
+        path = st.text_input(_("or its path on this machine"), key=f"{key}-path", placeholder="/models/model.safetensors")
+    sent = st.file_uploader(_("Model file"), key=f"{key}-model")
+    if sent is not None:
+        return uploads.model(sent, key)
+    if not path.strip():
+        return None
+    place = st.empty()
+
+    def progress(done: int, total: int) -> None:
+        place.progress(min(1.0, done / max(1, total)), _("Counting the weights …"))
+
+    received = uploads.at_path(path, key, progress)
+    place.empty()
+    return received
+
+
+def missing() -> str:
+    """What weights alone lack, and how to add it."""
+    return _("Weights only: histograms, thresholds, sizes, quantization errors and comparisons work. To evaluate, open an export or a .pt2, or give your class in Python: explorer.open_app(explorer.Subject(module, task)).")
+
+
+def refused(error: ExplorerError) -> None:
+    """Why a file was not opened, and the lines that convert it."""
+    lines = getattr(error, "lines", "")
+    st.error(translated(error).replace(lines, "").rstrip(" :\n") + "." if lines else translated(error), icon=":material/error:")
+    if lines:
+        st.code(lines, language="python")
