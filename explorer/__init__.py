@@ -51,6 +51,8 @@ _PUBLIC = {
     "noise_task": "explorer.files.noise",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
+    "distill": "explorer.recover.distill",
+    "Distillation": "explorer.recover.distillation",
     "finetune": "explorer.recover.finetune",
     "recalibrate": "explorer.recover.recalibrate",
     "hold": "explorer.recover.hold",
@@ -72,6 +74,7 @@ _PUBLIC = {
 _CALLABLE = ("compress", "evaluate", "export")  # packages that are functions too
 __all__ = [
     "Cancelled",
+    "Distillation",
     "ErrorPruning",
     "EvaluationError",
     "Explanation",
@@ -98,6 +101,7 @@ __all__ = [
     "compress",
     "criteria",
     "criterion",
+    "distill",
     "evaluate",
     "explain",
     "export",
@@ -183,6 +187,8 @@ if TYPE_CHECKING:
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .recover.distill import distill
+    from .recover.distillation import Distillation
     from .recover.finetune import finetune
     from .recover.hold import hold
     from .recover.loop import Training

@@ -37,12 +37,15 @@ class BitMask:
 
     def nonzero(self, weight: Tensor) -> int:
         """Entries of a weight that stay and are not zero, without a copy of it."""
-        return sum(int(torch.count_nonzero(part)) for part in self.masked(weight))
+        return sum(int(torch.count_nonzero((part != 0).logical_and_(stays))) for part, stays in self._parts(weight))
 
     def masked(self, weight: Tensor) -> Iterator[Tensor]:
         """The weight with zeros where the mask is False, flat, some entries at a time."""
+        return (part * stays + 0 for part, stays in self._parts(weight))
+
+    def _parts(self, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for part, bits in zip(weight.reshape(-1).split(BLOCK), self.bits.split(BLOCK // 8), strict=True):
-            yield part * _bools(bits, len(part)).to(part.device) + 0
+            yield part, _bools(bits, len(part)).to(part.device)
 
     def unpacked(self) -> Tensor:
         """The bool tensor."""

@@ -178,7 +178,7 @@ def _weights(
             masks |= packed_masks(subject, rule, names)
             continue
         scores = weight_scores(subject, criteria[rule.criterion](), names, Look())
-        stays = _cut(
+        stays = cut(
             subject, rule, scores, {name: living[name].to(scores[name].device) for name in names if name in living}
         )
         cuts = _thresholds(rule, scores, stays, living)
@@ -208,9 +208,7 @@ def _thresholds(
     return dict.fromkeys(out, max(out.values())) if rule.scope == "global" else out
 
 
-def _cut(
-    subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def cut(subject: Subject, rule: Prune, scores: Mapping[str, Tensor], living: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """{layer: mask} of one rule over the layers that it holds for."""
     names = list(scores)
     fixed, shape = pattern(rule.granularity), block(rule.granularity)

@@ -14,7 +14,7 @@ from ..models.calls import Call
 from ..models.onnx_graph import OnnxGraph
 from ..models.onnx_layout import assemble
 from ..models.onnx_module import OnnxModule
-from .onnx_tensors import by_name, to_proto
+from .onnx_tensors import by_name, check_model, to_proto
 from .session import SessionModule, open_session
 
 BESIDE = 1 << 30  # bytes of weights above which they lie in a file of their own: a protobuf holds 2 GiB
@@ -37,19 +37,19 @@ def filled(module: OnnxModule) -> onnx.ModelProto:
     return model
 
 
-def write(module: OnnxModule, path: Path, largest: int = BESIDE) -> tuple[str, ...]:
-    """Write the model, checked; above ``largest`` bytes of weights with these beside it. Returns the names of the files."""
+def write(module: OnnxModule, path: Path, largest: int | None = None) -> tuple[str, ...]:
+    """Write the model, checked; above ``largest`` bytes of weights (1 GB) with these beside it. Returns the names of the files."""
     model = filled(module)
     size = sum(len(one.raw_data) for one in by_name(model).values())
-    if size <= largest:
-        onnx.checker.check_model(model)
+    if size <= (BESIDE if largest is None else largest):
+        check_model(model)
         path.write_bytes(model.SerializeToString())
         return (path.name,)
     beside = f"{path.name}.data"
+    check_model(model)
     onnx.save_model(
         model, str(path), save_as_external_data=True, location=beside, size_threshold=1024, convert_attribute=True
     )
-    onnx.checker.check_model(str(path))
     return path.name, beside
 
 

@@ -62,7 +62,7 @@ def write(
         raise ExportError(
             say("{subject}, {name}: {cause}", subject=subject.name, name=name, cause=cause(error, 200))
         ) from error
-    if not gap <= exporter.tolerance:
+    if not gap <= exporter.accepted(module):
         raise VerificationError(
             say(
                 "{subject}: {file} computes something else than the compressed module: relative difference {gap:.1e}, "
@@ -70,7 +70,7 @@ def write(
                 subject=subject.name,
                 file=written.files[0],
                 gap=gap,
-                tolerance=exporter.tolerance,
+                tolerance=exporter.accepted(module),
             )
         )
     notes.extend(written.notes)

@@ -36,6 +36,7 @@ from .refused import refuse_kind
 from .state import State, state_of
 from .weights import weights_only
 
+HASHED = 256 << 20  # bytes of a file up to which its digest is worth the reading
 FORMATS = {
     kinds.EXPORT: "export", kinds.SAFETENSORS: "safetensors", kinds.PT2: "torch.export", kinds.CHECKPOINT: "torch.save",
     kinds.PACKED: "packed export",
@@ -142,12 +143,21 @@ def open_model(path: Path, within: Limits) -> Opened:
                 return Opened(found.module, kind, True, found.notes, more)
             return _plain(state_of(found.tensors, path), path, kind, found.notes)
         if kind in (kinds.EXPORT, kinds.HUGGINGFACE):
-            return _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
+            plain = _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
+            return plain if plain.forward or not _beside(path, within) else _of_onnx(path, within)
     except LoadError:
         raise
     except (OSError, MemoryError, RecursionError) as error:
         raise LoadError(say("{path}: cannot be read ({cause})", path=path, cause=cause(error, 160))) from None
     raise refuse_kind(path, kind)
+
+
+def _beside(path: Path, within: Limits) -> bool:
+    """Whether an export's folder or zip holds the model as ONNX, too: weights alone are less."""
+    if path.is_dir():
+        return (path / "model.onnx").is_file()
+    with opened(path, within) as archive:
+        return any(name.rpartition("/")[2] == "model.onnx" for name in archive.members)
 
 
 def _of_onnx(path: Path, within: Limits) -> Opened:
@@ -240,7 +250,8 @@ def _of_folder(folder: Path, within: Limits) -> Opened:
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file's bytes, or of a folder's weights, in hex."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    weights = (".safetensors", ".bin", ".onnx", ".packed")
+    files = sorted(f for f in path.iterdir() if f.suffix in weights) if path.is_dir() else [path]
     state = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -250,7 +261,7 @@ def digest_of(path: Path) -> str:
 
 
 def card_of(path: Path, found: Opened) -> dict[str, Any]:
-    """What the screen says about a file: source, format, size, notes."""
+    """What the screen says about a file: source, format, size, digest (of one that is read in a second), notes."""
     size = sum(f.stat().st_size for f in path.iterdir() if f.is_file()) if path.is_dir() else path.stat().st_size
     return {
         "source": path.name,
@@ -259,5 +270,6 @@ def card_of(path: Path, found: Opened) -> dict[str, Any]:
         "forward": found.forward,
         "graph": found.kind == kinds.ONNX,
         "notes": found.notes,
+        "digest": digest_of(path) if size <= HASHED else "",
         **found.card,
     }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..core.errors import LoadError, cause
 from ..core.message import Message, say
-from ..export.onnx_tensors import FLOATS, by_name, to_proto
+from ..export.onnx_tensors import FLOATS, by_name, check_model, to_proto
 from ..models.onnx_graph import TYPES, OnnxGraph
 from ..models.onnx_layout import Place, numel
 from ..models.onnx_module import OnnxModule
@@ -27,6 +27,7 @@ from .protobuf import Walk
 
 SECONDS = 60  # of one run on a shared server
 MEMORY = 2 << 30  # bytes of a run's values there
+EXPORTED = "model.onnx"
 SMALL = 16  # entries up to which a tensor stays in the graph where the file's constants are kept apart
 
 
@@ -52,6 +53,7 @@ def read_onnx(path: Path, within: Limits) -> OnnxModule:
 
 
 def _only(where: Path, found: list[Any]) -> Any:
+    found = [one for one in found if str(one).rpartition("/")[2] == EXPORTED] or found  # other formats lie beside it
     if len(found) != 1:
         raise LoadError(say("{path}: {count} ONNX files in it; accepted: one", path=where, count=len(found)))
     return found[0]
@@ -107,7 +109,7 @@ def module_of(data: bytes, read: tensors.Bytes, path: Path, within: Limits) -> O
     _fill(plain, {name: value for name, value in values.items() if name not in held})
     _fill(model, {name: value for name, value in values.items() if name not in held})
     lift(plain, places)
-    onnx.checker.check_model(plain)
+    check_model(plain)
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     seconds, memory = (SECONDS, MEMORY) if stranger else (None, None)
     graph = OnnxGraph(

@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto, helper
 
 from ..models.onnx_layout import Place
+from .onnx_gate import nodes
 
 TENSOR_TYPES = {
     torch.float32: TensorProto.FLOAT, torch.float64: TensorProto.DOUBLE, torch.float16: TensorProto.FLOAT16,
@@ -25,6 +26,14 @@ def lift(model: onnx.ModelProto, places: Mapping[str, Place]) -> None:
             field.remove(one)
     for node in [node for node in graph.node if node.op_type == "Constant" and whole.intersection(node.output)]:
         graph.node.remove(node)
+    _rename(
+        graph,
+        {
+            place.tensor: f"{place.tensor}::file"
+            for name, place in places.items()
+            if name == place.tensor and not place.plain
+        },
+    )
     made: list[onnx.NodeProto] = []
     by_tensor: dict[str, list[tuple[str, Place]]] = {}
     for name, place in places.items():
@@ -32,10 +41,16 @@ def lift(model: onnx.ModelProto, places: Mapping[str, Place]) -> None:
         graph.input.append(helper.make_tensor_value_info(name, kind, place.shaped))
         by_tensor.setdefault(place.tensor, []).append((name, place))
     for tensor, parts in by_tensor.items():
-        made += _nodes(tensor, parts)
+        made += _nodes(f"{tensor}::file" if tensor in places and not places[tensor].plain else tensor, parts)
     everything = [*made, *graph.node]
     del graph.node[:]
     graph.node.extend(everything)
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Let nodes read other values: a parameter keeps the name of the tensor that is made of it."""
+    for node in nodes(graph.node) if names else ():
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _nodes(tensor: str, parts: list[tuple[str, Place]]) -> list[onnx.NodeProto]:

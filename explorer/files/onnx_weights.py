@@ -207,8 +207,10 @@ def safe(names: list[str], taken: frozenset[str]) -> list[str]:
         atoms = [re.sub(r"[^\w\-]", "_", atom)[:80] for atom in name.split(".") if atom][:32] or ["weight"]
         atoms = [f"{atom}_" if hasattr(plain, atom) or atom in ("kinds", "graph") else atom for atom in atoms]
         base, number = ".".join(atoms), 1
+        if _above(base) & used:  # a tensor has the name of what would be its module
+            base = base.replace(".", "_")
         full = base
-        while full in used or full in levels or _above(full) & used or full in taken and full != name:
+        while full in used or full in levels or full in taken and full != name:
             number += 1
             full = f"{base}_{number}"
         used.add(full)

@@ -21,7 +21,7 @@ class Walk:
 
     def __init__(self, data: bytes, descriptor: Any, bulk: str, path: object, limits: Limits) -> None:
         self.data, self.path, self.limits, self.bulk = data, path, limits, bulk
-        self.fields = self.tensors = self.small = 0
+        self.fields = self.messages = self.tensors = self.small = 0
         self._inner: dict[str, dict[int, Any]] = {}
         if len(data) > LARGEST:
             raise self._refuse(say("{size:,} bytes; accepted: at most {most:,}", size=len(data), most=LARGEST))
@@ -40,6 +40,9 @@ class Walk:
         if depth > self.limits.depth:
             raise self._refuse(say("nested too deeply; accepted: at most {depth} levels", depth=self.limits.depth))
         known = self._known(descriptor)
+        self.messages += 1
+        if self.messages > self.limits.operations // 5:  # an object of a hundred bytes each
+            raise self._refuse(say("more than {most:,} messages", most=self.limits.operations // 5))
         bulk = descriptor.full_name.rpartition(".")[2] == self.bulk
         if bulk:
             self.tensors += 1

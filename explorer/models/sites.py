@@ -10,6 +10,7 @@ from torch import nn
 
 from ..core.message import say
 from .attention import PrunedAttention
+from .onnx_module import OnnxLayer
 from .quantized import QuantizedInputs, quantized_class
 
 ATTENTION = (nn.MultiheadAttention, PrunedAttention)
@@ -30,6 +31,8 @@ def refusal(module: nn.Module, name: str) -> str | None:
 def _refusal(root: nn.Module, owner: str, local: str) -> str | None:
     module: Any = root.get_submodule(owner)
     kind = type(module).__name__
+    if isinstance(module, OnnxLayer):
+        return say("ONNX Runtime runs the file as a whole, so nothing is rounded between its nodes")
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return say("an embedding reads indices, which are no activation")
     if quantized_class(type(module)) is None or not local.startswith(

@@ -18,6 +18,7 @@ from ..core.report import Figure
 from ..core.training import Epoch, Event, Note, Step
 from ..evaluate.queue import queue_of
 from ..models.device import pick, place
+from ..models.onnx_module import opaque
 from ..models.subject import Subject
 from . import checkpoint
 from .objective import Objective
@@ -56,6 +57,13 @@ class Training:
         self.recipe = recipe if recipe is not None else Recipe()
         self.cancel, self.file, self.user = cancel, Path(checkpoint) if checkpoint is not None else None, user
         where = pick(device)
+        if opaque(subject.module) is not None:
+            raise TaskError(
+                say(
+                    "{subject}: ONNX Runtime computes no gradients, so an ONNX file cannot be trained; accepted: the PyTorch model",
+                    subject=subject.name,
+                )
+            )
         if "train" not in subject.task.splits or subject.task.kind == "weights":
             raise TaskError(
                 say(
@@ -70,6 +78,7 @@ class Training:
         self.count = min(self.settings.samples or len(self.data), len(self.data))
         self.run.per_epoch = len(self._batches(self.count))
         self.run.steps = self.run.per_epoch * self.settings.epochs
+        self.run.cancel = cancel
         self.stepper = Stepper(self.run, self.schedule, self.objective)
         self.curve: list[Epoch] = []
         self.before: dict[str, Figure] = {}
@@ -96,6 +105,7 @@ class Training:
             except Cancelled:
                 pass
             self.schedule.finish(run)
+            yield from self._noted()
             if run.best_state is None or not self.complete:
                 self._last()
 
@@ -119,7 +129,9 @@ class Training:
                 break
             batches = self._batches(self.count)
             if not first:
+                self.schedule.before_epoch(run)
                 run.hold.refit(all=True)
+                yield from self._noted()
                 loss = 0.0
             for at in range(first, len(batches)):
                 if self.cancel is not None and self.cancel():
@@ -192,7 +204,7 @@ class Training:
         return self.run.seconds / done * (self.run.steps - done) if done else 0.0
 
     def _rate(self) -> float:
-        return self.settings.rate * self.settings.factor(max(self.run.step - 1, 0), self.run.steps)
+        return self.settings.rate * self.settings.factor(*self.schedule.clock(self.run))
 
     def _batches(self, count: int) -> list[list[int]]:
         """The samples of each step of this epoch, in an order that the seed and the epoch alone decide."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..core.recipe import Recipe
 from ..core.report import Figure
 from ..core.training import Note
 from ..models.device import place
-from ..models.removal import remove
+from ..models.removal import remove, select
 from ..models.sites import attach, detach
 from ..models.subject import Subject
 from ..models.task import to_device
@@ -28,8 +29,8 @@ from .start import start
 
 class Run:
     """subject, recipe: what training started from, untouched. module: what is trained, on ``device``. hold: its masks and roundings.
-    optimizer. epoch, step: from 1 while they last; steps, per_epoch: in all. memory: a schedule's own values, kept in checkpoints. best: figures of the
-    best epoch so far."""
+    optimizer. epoch, step: from 1 while they last; steps, per_epoch: in all. memory: a schedule's own values, kept in checkpoints; scratch: what
+    it can find again, until units go. cancel: asked by what takes long. best: figures of the best epoch so far."""
 
     def __init__(
         self, subject: Subject, recipe: Recipe, begin: Recipe, settings: Settings, device: torch.device
@@ -48,6 +49,9 @@ class Run:
         self.original = sum(layer.numel for layer in subject.layers)
         self.names = [layer.name for layer in subject.layers]
         self.memory: dict[str, Any] = {}
+        self.scratch: dict[str, Any] = {}
+        self.cancel: Callable[[], bool] | None = None
+        self._alike: Subject | None = None if self.plan.structural else subject  # of the same shapes: its units are the same
         self.notes: list[Note] = []
         self.epoch = self.step = self.steps = self.per_epoch = 0
         self.seconds = 0.0
@@ -100,12 +104,23 @@ class Run:
         detach(self.module, self._attached)
         now = Subject(self.module, self.subject.task, self.subject.name)
         now.task = self.subject.task  # of agreement: with the first original
-        self._attached = []
+        known = self._alike.__dict__ if self._alike is not None else {}
+        now.__dict__.update({name: known[name] for name in ("_plain_layers", "structure", "depth") if name in known})
+        self._attached, self._alike = [], now
         return now
+
+    @contextmanager
+    def bare(self) -> Iterator[Subject]:
+        """Within the block: the model as it is now, as a subject."""
+        try:
+            yield self.subject_now()
+        finally:
+            self.attach()
 
     def resolve(self, recipe: Recipe) -> Plan:
         """What a recipe means for the weights as they are now; of targets, those that are still there."""
-        return resolve(self.subject_now(), recipe)
+        with self.bare() as now:
+            return resolve(now, recipe)
 
     def prune(self, recipe: Recipe, *, hold: bool = True) -> Plan:
         """Apply the prune rules of ``recipe`` to the weights as they are now: masks, and units that are removed for good.
@@ -122,15 +137,19 @@ class Run:
         return plan
 
     def drop(self, dropped: Mapping[str, Mapping[int, Tensor]]) -> None:
-        """Remove units for good."""
+        """Remove units for good; what is held of the rest stays held."""
         self.hold.restore()
+        masks = {name: select(mask, dict(dropped.get(name, {}))) for name, mask in self.hold.masks.items()}
         detach(self.module, self._attached)
         self._attached = []
         remove(self.module, {name: dict(dims) for name, dims in dropped.items()})
         self.attach()
         self.optimizer = optimizer_of(self.module, self.settings)
         self.best = self.best_state = None
-        self.hold = self._hold({})
+        there = dict(self.module.named_parameters(remove_duplicate=False))
+        self.hold = self._hold({name: mask for name, mask in masks.items() if name in there})
+        self.hold.refit(all=True)
+        self._alike, self.scratch = None, {}
 
     def attach(self) -> None:
         """Put the rounding of activations back, where something took it off."""

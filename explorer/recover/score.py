@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.report import Figure
 from ..evaluate.data import SplitData
@@ -30,8 +30,12 @@ class Scorer:
             nullcontext  # of a device that others use, too: one for each batch
         )
 
-    @torch.no_grad()
     def __call__(self, module: nn.Module) -> dict[str, Figure]:
+        return self.judge.metrics.figures(self.columns(module), self.data.split)
+
+    @torch.no_grad()
+    def columns(self, module: nn.Module) -> dict[str, Tensor]:
+        """One value a sample of what the metrics are made from."""
         self.passes += 1
         training = {name: one.training for name, one in module.named_modules()}
         module.eval()
@@ -55,8 +59,7 @@ class Scorer:
         finally:
             for name, one in module.named_modules():
                 one.training = training[name]
-        columns = {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}
-        return self.judge.metrics.figures(columns, self.data.split)
+        return {key: torch.cat([one[key] for one in pieces]) for key in pieces[0]}
 
     def better(self, new: dict[str, Figure], old: dict[str, Figure] | None) -> bool:
         """Whether the main metric is better; where it is equal, the loss."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .sweep import Sweep, Target
+from ..evaluate.sweep import Sweep, Target
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,9 +7,9 @@ from typing import Any
 
 from ..core.errors import Cancelled
 from ..core.recipe import Recipe
+from ..evaluate.error_search import Search
+from ..evaluate.error_trace import SAMPLES, ErrorPruning, Terms, Trial
 from ..models.subject import Subject
-from .error_search import Search
-from .error_trace import SAMPLES, ErrorPruning, Terms, Trial
 
 __all__ = ["ErrorPruning", "Terms", "Trial", "prune_by_error", "prune_by_error_steps"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
+from ..evaluate.compare import TOLERANCE, Progress, compare
+from ..evaluate.sweep import BITS, SPARSITIES, able, protected, sweep_of, targets_of
 from ..models.subject import Subject
-from .compare import TOLERANCE, Progress, compare
 from .curve_table import frame, layer_row
 from .shares import share_of_group, share_of_layer
-from .sweep import BITS, SPARSITIES, able, protected, sweep_of, targets_of
 
 if TYPE_CHECKING:
     import pandas as pd

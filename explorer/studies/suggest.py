@@ -12,10 +12,10 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.costs import counts
+from ..evaluate.sweep import Sweep, Target
 from ..models.subject import Subject
 from .curve_table import targets_in
 from .curves import Move, Step, first, path, worst
-from .sweep import Sweep, Target
 from .trials import Trials
 
 if TYPE_CHECKING:

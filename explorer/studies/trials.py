@@ -12,9 +12,9 @@ from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.costs import counts
 from ..evaluate.evaluator import evaluate
+from ..evaluate.sweep import Sweep, Target
 from ..models.subject import Subject
 from .curves import Move
-from .sweep import Sweep, Target
 
 
 class Trials:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from explorer.evaluate.sweep import Sweep
 from explorer.figures.palette import LIGHT
 from explorer.figures.sensitivity import Words, multiples, overlay
 from explorer.studies.curve_table import frame
 from explorer.studies.ranking import curves, gains, ranking
-from explorer.studies.sweep import Sweep
 
 
 def table(lower: bool = False, interval: bool = True) -> pd.DataFrame:

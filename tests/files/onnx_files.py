@@ -13,11 +13,18 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+import explorer
+from explorer.models.subject import Subject
+
 
 class Conv(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.norm, self.up = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ConvTranspose2d(4, 3, 2, 2)
+        self.conv1, self.norm, self.up = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ConvTranspose2d(4, 3, 2, 2),
+        )
         self.fc = nn.Linear(3 * 16 * 16, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +38,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(12, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.rnn(x)[0][:, -1])
+        return self.head(self.rnn(x)[0].mean(1))
 
 
 class Attending(nn.Module):
@@ -52,6 +59,7 @@ class Attending(nn.Module):
         return self.head((x + self.down(self.up(x).relu())).mean(1))
 
 
+HALF = explorer.Recipe().prune("*", sparsity=0.5)
 NETS: dict[str, Any] = {
     "mlp": lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), "cnn": Conv, "rnn": lambda: Recurrent(nn.RNN),
     "lstm": lambda: Recurrent(nn.LSTM), "gru": lambda: Recurrent(nn.GRU), "transformer": Attending,
@@ -74,16 +82,26 @@ def inputs(kind: str, n: int = 40) -> Tensor:
     return torch.randn(n, *shape, generator=made)
 
 
-def exported(kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True, dynamo: bool = False) -> onnx.ModelProto:
+def exported(
+    kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True, dynamo: bool = False
+) -> onnx.ModelProto:
     """By torch's older exporter, which writes every opset to 20; or by the newer one."""
-    module, x, buffer = net(kind), inputs(kind, 3), io.BytesIO()
+    return written(net(kind), inputs(kind, 3), opset, dynamic, fold, dynamo)
+
+
+def written(
+    module: nn.Module, x: Tensor, opset: int, dynamic: bool = True, fold: bool = True, dynamo: bool = False
+) -> onnx.ModelProto:
+    """A module as ONNX, its input x, its output y."""
+    buffer = io.BytesIO()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         if dynamo:
             shapes = ({0: torch.export.Dim("batch", min=1)},) if dynamic else None
-            made = torch.onnx.export(module, (x,), dynamo=True, opset_version=opset, input_names=["x"], dynamic_shapes=shapes, verbose=False)
-            return made.model_proto
+            return torch.onnx.export(
+                module, (x,), dynamo=True, opset_version=opset, input_names=["x"], dynamic_shapes=shapes, verbose=False
+            ).model_proto
         torch.onnx.export(
             module, (x,), buffer, dynamo=False, opset_version=opset, input_names=["x"], output_names=["y"], do_constant_folding=fold,
             dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}} if dynamic else None,
@@ -93,7 +111,10 @@ def exported(kind: str, opset: int = 17, dynamic: bool = True, fold: bool = True
 
 def constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same with every initializer in a Constant node."""
-    held = [helper.make_node("Constant", [], [one.name], f"c{i}", value=one) for i, one in enumerate(model.graph.initializer)]
+    held = [
+        helper.make_node("Constant", [], [one.name], f"c{i}", value=one)
+        for i, one in enumerate(model.graph.initializer)
+    ]
     nodes = [*held, *model.graph.node]
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -118,7 +139,9 @@ def halved(model: onnx.ModelProto, inputs_too: bool = True) -> onnx.ModelProto:
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t") and attribute.t.data_type == TensorProto.FLOAT:
-                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype("float16"), attribute.t.name))
+                attribute.t.CopyFrom(
+                    numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype("float16"), attribute.t.name)
+                )
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.FLOAT16
     for value in [*model.graph.input, *model.graph.output]:
@@ -137,3 +160,22 @@ def external(model: onnx.ModelProto, path: Path, location: str = "weights.bin") 
 def saved(model: onnx.ModelProto, path: Path) -> Path:
     path.write_bytes(model.SerializeToString())
     return path
+
+
+def subject_of(path: Path, kind: str, n: int = 40) -> Subject:
+    return explorer.load(path, explorer.Task.agreement(inputs(kind, n), train=inputs(kind, n)))
+
+
+def torch_of(kind: str, n: int = 40) -> Subject:
+    return Subject(net(kind), explorer.Task.agreement(inputs(kind, n)))
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max() / max(1.0, float(a.abs().max())))
+
+
+@torch.no_grad()
+def same_answers(subject: Subject, kind: str, tolerance: float = 1e-5) -> None:
+    for n in (1, 5):
+        x = inputs(kind, n)
+        assert gap(net(kind)(x), subject.module(x)) <= tolerance

@@ -16,7 +16,7 @@ from explorer.core.errors import LoadError
 from explorer.files.child import probe
 from explorer.files.limits import OWN, STRANGERS, Limits, parse_json
 from explorer.files.load import load_upload, open_model
-from tests.files import hostile
+from tests.files import hostile, hostile_onnx
 from tests.files.hostile_headers import HEADERS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -114,7 +114,7 @@ def test_tensors_larger_than_their_bytes(tmp_path: Path) -> None:
 def _whole(kind: str, honest: bytes) -> bytes:
     tensors = {"a.weight": torch.randn(20, 30), "a.bias": torch.randn(20)}
     return {"safetensors": lambda: save(tensors), "zip": lambda: hostile.torch_zip(tensors), "legacy": lambda: hostile.torch_legacy(tensors),
-            "pt2": lambda: honest, "export": lambda: hostile.zipped({"out/model.safetensors": save(tensors)})}[kind]()  # fmt: skip
+            "pt2": lambda: honest, "export": lambda: hostile.zipped({"out/model.safetensors": save(tensors)}), "onnx": lambda: hostile_onnx.model().SerializeToString()}[kind]()  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy", "pt2", "export"])
@@ -144,7 +144,7 @@ def _damaged(draw: st.DrawFn, wholes: dict[str, bytes]) -> bytes:
     if draw(st.booleans()):
         start = draw(
             st.sampled_from(
-                [b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04", b"\x10" + bytes(7) + b"{", b"\x89HDF\r\n", b"\x93NUMPY"]
+                [b"", b"PK\x03\x04", b"\x80\x02", b"\x80\x04", b"\x10" + bytes(7) + b"{", b"\x89HDF\r\n", b"\x93NUMPY", b"\x08\x08\x12\x01"]
             )
         )
         return start + draw(st.binary(max_size=300))
@@ -156,7 +156,7 @@ def _damaged(draw: st.DrawFn, wholes: dict[str, bytes]) -> bytes:
     return bytes(data)
 
 
-KINDS = ("safetensors", "zip", "legacy", "pt2", "export")
+KINDS = ("safetensors", "zip", "legacy", "pt2", "export", "onnx")
 
 
 def _fuzz(cases: int, honest: bytes, tmp_path: Path) -> None:

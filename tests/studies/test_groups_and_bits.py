@@ -15,13 +15,13 @@ from explorer.core.errors import RecipeError, UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.macs import count
+from explorer.evaluate.sweep import Sweep
 from explorer.models.subject import Subject
 from explorer.studies.curve_table import curve_names, frame, targets_in
 from explorer.studies.ranking import curves
 from explorer.studies.sensitivity import sensitivity
 from explorer.studies.shares import share_of_group, share_of_layer
 from explorer.studies.suggest import suggest
-from explorer.studies.sweep import Sweep
 from tests.contract.nets import MLP, HardView, few, tiny
 
 

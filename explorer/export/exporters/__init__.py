@@ -43,6 +43,10 @@ class Exporter(ABC):
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:
         """Load what was written, run it beside ``module`` on real inputs: max|a - b| / max(1, max|a|)."""
 
+    def accepted(self, module: nn.Module) -> float:
+        """How far the file may be from this module."""
+        return self.tolerance
+
     @abstractmethod
     def loaded(self, folder: Path) -> nn.Module:
         """The written file as a module on the CPU, called as the original is.

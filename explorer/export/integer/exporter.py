@@ -77,6 +77,8 @@ class IntegerOnnx(Exporter):
         floats = [layer.name for layer in subject.layers if layer.name in left and layer.name not in stored]
         bare = [layer for layer in plan.inputs if layer not in rounded]
         notes = []
+        if self.own:
+            notes.append(say("{file}: weights are integers, activations stay floats, in the graph that the model came as", file=self.filename))
         if floats:
             notes.append(say("{file}: stored as floats: {layers}", file=self.filename, layers=", ".join(floats)))
         if bare:

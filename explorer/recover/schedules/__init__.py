@@ -30,6 +30,13 @@ class Schedule:
     def begin(self, run: Run) -> None:
         """Before training (not after a resume). Raises what says that this schedule cannot do it."""
 
+    def before_epoch(self, run: Run) -> None:
+        """Before the first step of an epoch."""
+
+    def clock(self, run: Run) -> tuple[int, int]:
+        """(step, from 0; of how many): where the learning-rate schedule stands."""
+        return max(run.step - 1, 0), run.steps
+
     def penalty(self, run: Run) -> Tensor | None:
         """A scalar to add to the loss of every batch, or None."""
         return None

@@ -14,8 +14,8 @@ import explorer
 from explorer.analysis.criteria import registry
 from explorer.core.recipe import Recipe
 from explorer.core.rules import Keep
+from explorer.evaluate.compare import Progress
 from explorer.models.subject import Subject
-from explorer.studies.compare import Progress
 from explorer.studies.sensitivity import sensitivity_steps
 
 from ..i18n import _, help_for

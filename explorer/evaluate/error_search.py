@@ -10,10 +10,10 @@ from ..compress.resolve import resolve
 from ..core.errors import RecipeError, UnsupportedError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..evaluate.scan import Estimate
 from ..models.subject import Subject
 from .compare import compare
 from .error_trace import ErrorPruning, Terms, Trial
+from .scan import Estimate
 from .sweep import Sweep, Target, protected, targets_of
 
 ROUND = 0.1  # of the units that remain, at most so many go between two scorings of all

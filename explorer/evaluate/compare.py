@@ -10,11 +10,11 @@ from ..compress.resolve import resolve
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..evaluate.engine import engine
-from ..evaluate.evaluator import PRECISIONS
-from ..evaluate.scan import Estimate, scan_of
 from ..models.device import pick
 from ..models.subject import Subject
+from .engine import engine
+from .evaluator import PRECISIONS
+from .scan import Estimate, scan_of
 
 TOLERANCE = 0.005  # an adaptive scan stops a point when its change is known to +- this
 
