@@ -13,6 +13,7 @@ if str(ROOT) not in sys.path:
 
 from explorer.ui import options  # noqa: E402  (the folder must be importable from any working directory)
 from explorer.ui.netron import netron_routes  # noqa: E402
+from explorer.ui.owner import middleware  # noqa: E402
 
 options.apply(sys.argv[1:])
-app = st.App(ROOT / "explorer" / "ui" / "main.py", routes=netron_routes())
+app = st.App(ROOT / "explorer" / "ui" / "main.py", routes=netron_routes(), middleware=middleware())

@@ -123,7 +123,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     ]
     failed = request.session.testsfailed
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        home = tmp_path_factory.mktemp("home")  # where its jobs lie, and nobody's of this machine
+        environment = os.environ | {"EXPLORER_HOME": str(home)}
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         end = time.monotonic() + START_SECONDS
         while not healthy(url):

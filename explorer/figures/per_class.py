@@ -10,8 +10,12 @@ from ..core.report import ClassScore
 from .palette import Palette, calm
 
 
-def per_class(scores: Mapping[str, ClassScore], palette: Palette, before: str = "before", after: str = "after") -> go.Figure:
-    """One row a class in the order given; the line is red where recall fell, green where it rose."""
+def per_class(
+    scores: Mapping[str, ClassScore], palette: Palette, before: str = "before", after: str = "after",
+    third: tuple[str, Mapping[str, ClassScore]] | None = None,
+) -> go.Figure:  # fmt: skip
+    """One row a class in the order given; the line is red where recall fell, green where it rose. third: a name and one more state's
+    recall, drawn as open circles."""
     names = list(scores)
     figure = go.Figure()
     for name, score in scores.items():
@@ -25,8 +29,16 @@ def per_class(scores: Mapping[str, ClassScore], palette: Palette, before: str = 
             marker={"color": colour, "size": 9}, customdata=[score.support for score in scores.values()],
             hovertemplate="%{y}: %{x:.1%}, n = %{customdata}<extra>" + label + "</extra>",
         )  # fmt: skip
+    if third is not None:
+        label, more = third
+        figure.add_scatter(
+            x=[more[name].recall for name in names], y=names, mode="markers", name=label,
+            marker={"color": palette.cut, "size": 10, "symbol": "circle-open", "line": {"width": 2}},
+            hovertemplate="%{y}: %{x:.1%}<extra>" + label + "</extra>",
+        )  # fmt: skip
     calm(figure, palette, max(180, 26 * len(names) + 50))
     low = min((min(s.recall, s.recall_before) for s in scores.values()), default=0)
+    low = min([low, *(one.recall for one in third[1].values())] if third is not None else [low])
     figure.update_xaxes(tickformat=".0%", range=[max(-0.02, low - 0.05), 1.02])
     figure.update_yaxes(autorange="reversed", tickfont={"color": palette.ink})
     return figure

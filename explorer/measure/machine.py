@@ -46,7 +46,9 @@ def _best(run: Callable[[], object], device: torch.device) -> float:
     """Least seconds of a run."""
     best, end = float("inf"), time.perf_counter() + SECONDS
     run()
-    while best == float("inf") or time.perf_counter() < end:  # once at least: the warm-up may take all the time on a busy machine
+    while (
+        best == float("inf") or time.perf_counter() < end
+    ):  # once at least: the warm-up may take all the time on a busy machine
         wait(device)
         start = time.perf_counter()
         run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..compress.codes import Table
+from ..compress.codes import Codes, Table
 from ..compress.plan import Plan
 from ..core.explanation import Explanation, Surprise
 from ..core.message import say
@@ -22,7 +22,7 @@ def surprises(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surpr
     yield from _zeros(subject, plan, seen)
     yield from _tables(plan, seen)
     yield from _indices(subject, plan, seen)
-    yield from _graph(seen)
+    yield from _graph(subject, plan, seen)
     yield from _floats(seen)
     yield from _tables_in_floats(plan, seen)
     yield from _between(subject, plan, seen)
@@ -121,16 +121,11 @@ def _indices(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surpri
             )
 
 
-def _graph(seen: Explanation) -> Iterator[Surprise]:
+def _graph(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise]:
     """Small models: the file is mostly its graph."""
     for one in seen.files:
         if one.format.startswith("onnx") and one.bytes and not one.problem:
-            weights = (
-                {"onnx": 32, "onnx-int8": 8, "onnx-int4": 4}.get(one.format, 32)
-                / 32
-                * seen.counted_before.total
-                * kept(seen)
-            )
+            weights = _stored(subject, plan, seen, one.format)
             if one.bytes > 2 * weights:
                 yield Surprise(
                     "graph-larger-than-weights",
@@ -139,9 +134,27 @@ def _graph(seen: Explanation) -> Iterator[Surprise]:
                         "no quantization makes smaller.",
                         file=one.file,
                         bytes=one.bytes,
-                        weights=round(weights),
+                        weights=weights,
                     ),
                 )
+
+
+def _stored(subject: Subject, plan: Plan, seen: Explanation, format: str) -> int:
+    """Bytes of weights, biases and buffers in an ONNX file, without scales."""
+    total: float = seen.counted.rest
+    for name, layer in counts(subject, plan).layers.items():
+        codes = plan.codes.get(name)
+        if format == "onnx" or _own_tables(codes):
+            width = 4.0
+        else:
+            width = 1.0 if format == "onnx-int8" or (codes is not None and codes.bits > 4) else 0.5
+        total += layer.remaining * width
+    return round(total)
+
+
+def _own_tables(codes: Codes | None) -> bool:
+    """Whether slices of a tensor have codebooks of their own."""
+    return isinstance(codes, Table) and codes.scheme == "codebook" and codes.slices.count > 1
 
 
 def _floats(seen: Explanation) -> Iterator[Surprise]:
@@ -153,11 +166,7 @@ def _floats(seen: Explanation) -> Iterator[Surprise]:
 
 def _tables_in_floats(plan: Plan, seen: Explanation) -> Iterator[Surprise]:
     """Codebooks that differ between the slices of a tensor, which no ONNX operator looks up."""
-    layers = [
-        name
-        for name, codes in plan.codes.items()
-        if isinstance(codes, Table) and codes.scheme == "codebook" and codes.slices.axis is not None
-    ]
+    layers = [name for name, codes in plan.codes.items() if _own_tables(codes)]
     files = [one.file for one in seen.files if one.format in ("onnx-int8", "onnx-int4") and not one.problem]
     if layers and files:
         yield Surprise(

@@ -23,7 +23,7 @@ def _four_bits(seen: Explanation) -> Iterator[Surprise]:
     """4-bit weights that cost time."""
     for batch in batches(seen):
         plain, four = _plain(seen, batch), seen.latency("compressed", "onnx-int4", batch)
-        if plain and four and four.median > plain.median * (1 + SAME):
+        if plain and four and four.median > plain.median * (1 + SAME) and not _overlap(four, plain):
             yield Surprise(
                 "int4-not-faster",
                 say(
@@ -134,8 +134,10 @@ def kept(seen: Explanation) -> float:
 
 
 def batches(seen: Explanation) -> list[int]:
+    """Batch sizes that were timed, ascending."""
     return sorted({one.batch for one in seen.latencies})
 
 
 def spoken(seconds: float) -> str:
+    """Seconds as people read them."""
     return f"{1e6 * seconds:.0f} µs" if seconds < 1e-3 else f"{1e3 * seconds:.2f} ms"

@@ -16,6 +16,7 @@ from ..core.recipe import Recipe
 from ..core.training import Event
 from ..models.samples import load, samples
 from ..models.subject import Subject
+from .distillation import Distillation
 from .loop import Training
 from .objective import Objective
 from .recalibrate import recalibrate
@@ -64,10 +65,11 @@ class Order:
         """The work itself; what can be refused is refused here. file: its checkpoint."""
         if self.what == "recalibration":
             return Recalibration(self, cancel, progress)
-        return Training(
-            self.subject, self.recipe, self.settings, schedule=self._schedule(), objective=self._objective(),
-            device=self.device, cancel=cancel, checkpoint=file, user=user,
-        )  # fmt: skip
+        return Training(self.subject, self.recipe, self.settings, cancel=cancel, checkpoint=file, user=user, **self.how())
+
+    def how(self) -> dict[str, Any]:
+        """The remaining arguments of a :class:`Training`."""
+        return {"schedule": self._schedule(), "objective": self._objective(), "device": self.device}
 
     def _schedule(self) -> Schedule:
         chosen = registry[str(self.schedule["name"])]
@@ -75,7 +77,7 @@ class Order:
         return chosen(**{name: value for name, value in self.schedule.items() if name in known})
 
     def _objective(self) -> Objective:
-        return Objective()
+        return Distillation(self.subject, **self.distil) if self.distil else Objective()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; the subject by its name and content."""

@@ -70,3 +70,13 @@ def half_width(name: str, low: float | None, high: float | None) -> str:
 def times(before: float, after: float) -> str:
     """1,066 kB -> 76 kB: "13.9×"."""
     return f"{before / after:.1f}×" if after else "∞"
+
+
+def duration(seconds: float) -> str:
+    """75.2 -> "1 min 15 s"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.ui import style
+from explorer.ui import state, style
 from explorer.ui.i18n import _
 from explorer.ui.pages import pages
 
@@ -14,8 +14,9 @@ st.set_page_config(page_title="Compression Explorer", page_icon=str(Path(__file_
 style.inject()
 
 # Each page keeps a fixed URL path whatever the language; only pages that exist are shown.
-entries = [
-    st.Page(page.render, title=_(page.TITLE), icon=page.ICON, url_path=page.PATH, default=index == 0)
+entries = {
+    page.PATH: st.Page(page.render, title=_(page.TITLE), icon=page.ICON, url_path=page.PATH, default=index == 0)
     for index, page in enumerate(pages())
-]
-st.navigation(entries, position="top" if len(entries) > 1 else "hidden").run()
+}
+state.arrive(entries)
+st.navigation(list(entries.values()), position="hidden").run()  # the pages' own heads link to each other

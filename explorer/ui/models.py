@@ -50,6 +50,20 @@ def keep(subject: Subject) -> str:
     return name
 
 
+def keep_once(subject: Subject) -> str:
+    """As :func:`keep`; a subject that is kept already stays under its name."""
+    own: dict[str, Subject] = st.session_state.setdefault(OWN, {})
+    return next((name for name, one in own.items() if one is subject), None) or keep(subject)
+
+
+def of_digest(name: str, digest: str) -> Subject:
+    """The subject with these weights that this session may open. Raises :class:`LoadError`."""
+    for one in (name, *choices()):
+        if one in choices() and (found := open_subject(one)).digest == digest:
+            return found
+    raise LoadError(say("{name}: not open in this session; accepted: to open the file again, then to go on", name=name))
+
+
 def open_subject(name: str) -> Subject:
     """A session's own subject, a registered one or a sample, which is loaded once a process. Afterwards its objects are left
     out of garbage collection, which would otherwise walk all of torch at every collection and hold up everybody's drags."""

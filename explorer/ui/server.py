@@ -46,11 +46,12 @@ def open_app(*subjects: Subject, port: int | None = None, browser: bool = True) 
 
     from . import models
     from .netron import netron_routes
+    from .owner import middleware
 
     for subject in subjects:
         models.register(subject)
     arguments, sys.argv = sys.argv, [""]  # the caller's own options are none of the app's
     try:
-        st.App(HERE / "main.py", routes=netron_routes()).run(config=settings(port, browser))
+        st.App(HERE / "main.py", routes=netron_routes(), middleware=middleware()).run(config=settings(port, browser))
     finally:
         sys.argv = arguments

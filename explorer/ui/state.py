@@ -7,7 +7,9 @@ import binascii
 import secrets
 import weakref
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import streamlit as st
 
@@ -19,6 +21,7 @@ from ..core.message import say
 from .edits import Settings
 from .history import History
 
+KEPT = ("model", "device")  # choices that hold on every page
 MAX_LINK = 200_000  # characters of an unpacked recipe in a link
 
 
@@ -102,6 +105,29 @@ def workspace(model: str) -> Workspace:
     """The session's workspace of a model, made on first use."""
     spaces: dict[str, Workspace] = st.session_state.setdefault("workspaces", {})
     return spaces.setdefault(model, Workspace(model))
+
+
+def arrive(pages: Mapping[str, Any]) -> None:
+    """At the start of every run: where the pages are, and what must not be forgotten on one that does not show its widget."""
+    st.session_state["pages"] = dict(pages)
+    if "go-model" in st.session_state:  # a widget's state may only be set before it is drawn
+        st.session_state["model"] = st.session_state.pop("go-model")
+    for key in KEPT:
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]
+
+
+def page(path: str) -> Any:
+    """A page to link or switch to."""
+    return st.session_state["pages"][path]
+
+
+def show(model: str, recipe: Recipe | None = None) -> None:
+    """Make a model the one that is looked at; with a recipe, as a step of its workspace."""
+    st.session_state["go-model"] = model
+    space = workspace(model)
+    if recipe is not None:
+        space.replace(space.history.push(recipe))
 
 
 def pack(recipe: Recipe) -> str:

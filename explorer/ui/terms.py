@@ -56,6 +56,8 @@ TERMS: dict[str, str] = {
     "error-based pruning": "Units are left out one at a time of the model without those gone before, on training samples; the cheapest goes as long as it costs less than the allowance, and all are measured again. The cost is that of really removing the unit (the oracle of Molchanov et al. 2017, arXiv 1611.06440; Mozer, Smolensky 1989, Skeletonization).",
     "one-shot": "Pruning in one step, without training in between (Frankle, Carbin 2019, arXiv 1803.03635).",
     "gradual": "Pruning in small steps while training, fast at first: s(t) = s₁ + (s₀ − s₁)(1 − t/T)³ (Zhu, Gupta 2017, arXiv 1710.01878).",
+    "recalibration": "BatchNorm's running statistics and the biases are estimated anew on training inputs, so that the pruned model's activations have the original's means again (Li et al. 2020, EagleEye, arXiv 2007.02491; Nagel et al. 2019, arXiv 1906.04721).",
+    "distillation": "The pruned model learns from the original's answers: loss = (1 − α) · task + α T² KL(softmax(teacher / T) ‖ softmax(student / T)) (Hinton et al. 2015, arXiv 1503.02531).",
     "fine-tuning": "Training the pruned model further with its zeros held, so that it recovers (Han et al. 2015, arXiv 1506.02626).",
     "knowledge distillation": "Training the small model on the large one's softened answers, softmax(z / T) (Hinton et al. 2015, arXiv 1503.02531).",
     # quantization

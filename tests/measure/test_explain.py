@@ -201,6 +201,12 @@ def test_codebooks_of_channels_and_products_of_activations_stay_floats(small, de
     said = codes(small, book, (), (eight,))
     assert "0.weight" in said["codebooks-in-floats"] and "2.weight" not in said["codebooks-in-floats"]
     assert "codebooks-in-floats" not in codes(small, book, (), (PLAIN,)) and "attention-in-floats" not in said
+    assert "graph-larger-than-weights" not in codes(
+        small, book, (), (eight,)
+    )  # 1,000 bytes: 128 * 4 + 64 + 20 * 4, and a little
+    apart = replace(book, rules=book.rules[1:])
+    assert f"about {128 + 64 + 20 * 4} " not in str(codes(small, book, (), (replace(eight, bytes=2000),)))
+    assert f"about {128 + 64 + 20 * 4}:" in codes(small, apart, (), (eight,))["graph-larger-than-weights"]
 
     class Attending(nn.Module):
         def __init__(self) -> None:

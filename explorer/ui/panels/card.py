@@ -7,6 +7,7 @@ import streamlit as st
 from explorer.models.subject import Subject
 
 from .. import format as fmt
+from .. import models
 from ..i18n import _, help_for, translated
 
 
@@ -15,6 +16,8 @@ def render(subject: Subject) -> None:
     card = subject.card
     with st.popover(_("About"), icon=":material/info:", width="content"):
         st.markdown(f"**{subject.name}**")
+        if subject.parent is not None:
+            _origin(subject)
         if card.get("summary"):
             st.write(help_for("card", subject.name, str(card["summary"])))
         if card.get("source"):
@@ -30,11 +33,26 @@ def render(subject: Subject) -> None:
                 text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
                 st.markdown(f"**{label}** · {text}")
         scores = card.get("scores") or {}
-        if scores:
+        if scores and subject.parent is None:
             st.caption(_("Scores, measured when it was trained; n is the number of samples"))
             st.dataframe({split: {k: v for k, v in values.items()} for split, values in scores.items()})
         st.caption(_("What can be removed, and what cannot"))
         st.dataframe(rows(subject), hide_index=True)
+
+
+def _origin(subject: Subject) -> None:
+    """How a subject came from its parent, and the way back to it."""
+    parent, entry = subject.parent, subject.history[-1]
+    assert parent is not None
+    seen = entry.after.get(entry.metric)
+    said = [entry.what, _("{epochs} epochs", epochs=entry.epochs), fmt.duration(entry.seconds), _("{evaluations} evaluations", evaluations=entry.evaluations)]
+    if seen is not None and entry.metric in entry.damaged:
+        said.append(f"{entry.metric} {fmt.metric(entry.metric, entry.damaged[entry.metric].value)} → {fmt.metric(entry.metric, seen.value)} ({seen.split}, n = {seen.n:,})")
+    st.caption(_("From {parent}", parent=parent.name) + ": " + " · ".join(said))
+    if st.button(_("Open {parent}", parent=parent.name), icon=":material/undo:", key="open-parent"):
+        name = parent.name if parent.name in models.choices() else models.keep_once(parent)
+        st.session_state["go-model"] = name
+        st.rerun()
 
 
 def tier(subject: Subject) -> str:

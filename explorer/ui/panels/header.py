@@ -15,7 +15,7 @@ from .. import models
 from ..history import History
 from ..i18n import _, language, set_language, translated
 from ..state import Workspace
-from . import card, open_file
+from . import card, nav, open_file
 
 LANGUAGES = {"en": "English", "zh_CN": "简体中文"}
 
@@ -32,6 +32,7 @@ def render(space: Workspace, subject: Subject) -> None:
             width=180,
         )
         open_file.button()
+        nav.link("recover")
         parameters = sum(p.numel() for p in subject.module.parameters())
         about = _("{n} parameters", n=fmt.count(parameters)) + " · " + _samples(subject)
         about += f" · {st.session_state.get('device') or devices()[0]}"

@@ -78,7 +78,8 @@ def _size(counts: Counts, before: Counts) -> Card:
     if smaller > 1.0005:
         size_note = [("x-better", _("{times} smaller", times=f"{smaller:.{1 if smaller >= 1.1 else 3}f}×")), ("", _("of {size}", size=fmt.size(before.bytes)))]
     else:
-        size_note = [("", _("dense, fp32"))]
+        dense = counts.sizes["dense"]
+        size_note = [("", _("dense, fp32") if counts.bytes == dense else _("of {size}", size=fmt.size(dense)))]
     return Card("size", _("Size"), fmt.size(counts.bytes), kind_name("counted"), tuple(size_note))
 
 
@@ -106,7 +107,7 @@ def _sparsity(counts: Counts) -> Card:
 def counted(counts: Counts, before: Counts, why: str) -> tuple[str, str]:
     """(cards, line below) of a model that cannot be run: what is counted, and why nothing is measured."""
     made = [_size(counts, before), _sparsity(counts)]
-    return _board(made, 0, True), f'<div class="x-strip" aria-live="polite"><span>{escape(why)}</span></div>'
+    return board(made, 0, True), f'<div class="x-strip" aria-live="polite"><span>{escape(why)}</span></div>'
 
 
 def hurt(report: Report, limit: int = 3) -> list[tuple[str, float]]:
@@ -122,10 +123,11 @@ def _points(change: float) -> str:
 
 def render(report: Report, original: Report) -> str:
     """The five cards as HTML."""
-    return _board(cards(report, original), report.n, report.complete)
+    return board(cards(report, original), report.n, report.complete)
 
 
-def _board(made: list[Card], n: int, complete: bool) -> str:
+def board(made: list[Card], n: int, complete: bool) -> str:
+    """Cards as HTML, over n samples."""
     return '<div class="x-board" role="group" aria-label="{label}" data-n="{n}" data-complete="{complete}">{cards}</div>'.format(
         label=escape(_("Scoreboard")), n=n, complete=str(complete).lower(), cards="".join(map(_card, made))
     )

@@ -114,7 +114,8 @@ def _curves(space: Workspace, subject: Subject, job: Job, table: pd.DataFrame, a
         )
         return
     key = f"scan-figure-{view}-{space.model}-{space.generation}"
-    drawn = (len(job.found), view, space.generation, style.is_dark(), _("sparsity"))
+    # by this table's progress: the job may be further by now
+    drawn = (at.done, at.settled, view, space.generation, style.is_dark(), _("sparsity"))
     kept = st.session_state.get("scan-drawn")
     if kept is None or kept[0] is not job or kept[1] != drawn:
         draw = multiples if view == "multiples" else overlay

@@ -1,0 +1,66 @@
+"""A training's course: the metric with its interval and the loss, epoch by epoch; below, sparsity and learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from ..core.training import Epoch, Step
+from .palette import Palette, calm
+
+
+def training(
+    curve: Sequence[Epoch], steps: Sequence[Step], palette: Palette, names: tuple[str, str, str, str], original: float | None = None,
+    percent: bool = True,
+) -> go.Figure:  # fmt: skip
+    """names: of the metric, the loss, sparsity, learning rate, as on screen. original: the metric before anything was done, a dotted line.
+
+    All run over steps of the optimizer. percent: the metric is a fraction. Intervals are 95 %, where an epoch's figure has one.
+    """
+    metric, loss, sparsity, rate = names
+    figure = make_subplots(
+        rows=2, cols=2, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.12, horizontal_spacing=0.09,
+        subplot_titles=(metric, loss, sparsity, rate),
+    )  # fmt: skip
+    at, seen = [one.step for one in curve], [one.figure for one in curve]
+    bars = None
+    if seen and all(one.low is not None and one.high is not None for one in seen):
+        bars = {
+            "type": "data", "array": [(one.high or 0.0) - one.value for one in seen],
+            "arrayminus": [one.value - (one.low or 0.0) for one in seen], "thickness": 1, "width": 3,
+        }  # fmt: skip
+    best = [palette.better if one.best else palette.kept for one in curve]
+    figure.add_scatter(
+        x=at, y=[one.value for one in seen], mode="lines+markers", name=metric, error_y=bars, row=1, col=1,
+        line={"color": palette.kept, "width": 2}, marker={"size": 7, "color": best}, customdata=[[one.epoch, one.figure.n] for one in curve],
+        hovertemplate=f"%{{customdata[0]}}: %{{y:{'.2%' if percent else '.4g'}}}, n = %{{customdata[1]}}<extra></extra>",
+    )  # fmt: skip
+    if original is not None:
+        figure.add_hline(y=original, line={"color": palette.faint, "width": 1.5, "dash": "dot"}, row=1, col=1)
+    if steps:
+        figure.add_scatter(
+            x=[one.step for one in steps], y=[one.loss for one in steps], mode="lines", name=loss, row=1, col=2,
+            line={"color": palette.cut, "width": 1}, opacity=0.45, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+        )  # fmt: skip
+    means = [one for one in curve if one.loss is not None]
+    figure.add_scatter(
+        x=[one.step for one in means], y=[one.loss for one in means], mode="lines+markers", row=1, col=2,
+        line={"color": palette.cut, "width": 2}, marker={"size": 6}, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+    )  # fmt: skip
+    along = steps or curve
+    for column, field, form in ((1, "sparsity", ".1%"), (2, "lr", ".2e")):
+        figure.add_scatter(
+            x=[one.step for one in along], y=[getattr(one, field) for one in along], mode="lines", row=2, col=column,
+            line={"color": palette.quantized, "width": 1.5}, hovertemplate=f"%{{x}}: %{{y:{form}}}<extra></extra>",
+        )  # fmt: skip
+    calm(figure, palette, 360)
+    figure.update_layout(margin={"t": 26})
+    figure.update_annotations(font={"size": 12, "color": palette.faint}, x=None)
+    for index, title in enumerate(figure.layout.annotations[:4]):
+        title.update(x=0.0 if index % 2 == 0 else 0.545, xanchor="left", font={"size": 12, "color": palette.ink})
+    figure.update_yaxes(tickformat=".1%" if percent else ".3g", row=1, col=1)
+    figure.update_yaxes(tickformat=".0%", row=2, col=1, rangemode="tozero")
+    figure.update_yaxes(tickformat=".0e", row=2, col=2, rangemode="tozero")
+    return figure

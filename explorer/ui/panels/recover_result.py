@@ -1,0 +1,123 @@
+"""Before, damaged, recovered, side by side; what it cost; and the button that takes the model over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+import explorer
+from explorer.core.recipe import Recipe
+from explorer.core.report import Figure
+from explorer.evaluate.costs import counts
+from explorer.figures.per_class import per_class
+from explorer.models.subject import Subject
+from explorer.recover.jobs import CANCELLED, DONE, Job, jobs
+
+from .. import format as fmt
+from .. import models, state, style
+from ..i18n import _
+from ..owner import owner
+from ..state import Workspace
+from .scoreboard import Card, kind_name, metric_name, split_name
+from .scoreboard import board as cards
+
+
+def board(subject: Subject, recipe: Recipe, job: Job | None) -> None:
+    """Five cards: the three states' main metric, the size, the cost."""
+    if "validation" not in subject.task.splits:
+        return
+    how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
+    original = explorer.evaluate(subject, Recipe(), **how)
+    damaged = explorer.evaluate(subject, recipe, **how) if recipe.rules else original
+    metric, before = original.main, original.figure(original.main)
+    made = [_card("original", _("Original"), metric, before, None, subject)]
+    made.append(
+        _card("damaged", _("Damaged"), metric, damaged.figure(metric), before if recipe.rules else None, subject)
+    )
+    after = _after(job)
+    if after is None:
+        made.append(Card("recovered", _("Recovered"), "–", kind_name("measured"), (("", _("not yet")),)))
+    else:
+        made.append(_card("recovered", _("Recovered"), metric, after, before, subject))
+    size = counts(subject, explorer.resolve(subject, recipe)).bytes
+    if job is not None and job.result is not None:
+        size = counts(job.result, explorer.resolve(job.result, job.result.recipe)).bytes
+    whole = counts(subject, explorer.resolve(subject, Recipe())).bytes
+    made.append(
+        Card(
+            "size",
+            _("Size"),
+            fmt.size(size),
+            kind_name("counted"),
+            (("", _("{times} smaller", times=fmt.times(whole, size))),),
+        )
+    )
+    made.append(_cost(job))
+    st.html(cards(made, original.n, original.complete))
+
+
+def _after(job: Job | None) -> Figure | None:
+    if job is None:
+        return None
+    if job.result is not None:
+        entry = job.result.history[-1]
+        return entry.after.get(entry.metric)
+    best = [one for one in job.curve if one.best and one.epoch]
+    return best[-1].figure if best else None
+
+
+def _card(term: str, name: str, metric: str, seen: Figure, before: Figure | None, subject: Subject) -> Card:
+    half = fmt.half_width(metric, seen.low, seen.high)  # of the value, not of the change
+    where = f"{split_name(seen.split or 'validation')}, n = {seen.n:,}"
+    if before is None:
+        note = [("", f"{metric_name(metric)} {half} · {where}")]
+    else:
+        change = seen.value - before.value
+        worse = change > 0 if metric in subject.task.lower_is_better else change < 0
+        note = [
+            ("" if change == 0 else "x-worse" if worse else "x-better", fmt.change(metric, change)),
+            ("", f"· {where}"),
+        ]
+    return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), tuple(note))
+
+
+def _cost(job: Job | None) -> Card:
+    if job is None or job.result is None:
+        return Card("cost", _("Cost"), "–", kind_name("measured"), (("", _("of the recovery")),))
+    entry = job.result.history[-1]
+    note = _("{evaluations} evaluations", evaluations=entry.evaluations)
+    if entry.epochs:
+        note = _("{epochs} epochs", epochs=entry.epochs) + " · " + note
+    return Card("cost", _("Cost"), fmt.duration(entry.seconds), kind_name("measured"), (("", note),))
+
+
+def render(space: Workspace, subject: Subject, job: Job | None) -> None:
+    """Recall by class in the three states, and the way back to Explore."""
+    if job is None or job.state not in (DONE, CANCELLED):
+        return
+    if job.result is None:
+        if st.button(_("Open the result"), icon=":material/folder_open:", key=f"open-{job.id}"):
+            jobs().reopen(owner(), job.id, models.of_digest(str(job.told["subject"]), str(job.told["digest"])))
+            st.rerun()
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(_("Use this model"), icon=":material/check:", type="primary", key=f"use-{job.id}"):
+            state.show(models.keep_once(job.result), job.result.recipe)
+            st.switch_page(state.page("explore"))
+        st.caption(_("It becomes the model in Explore; the original stays one click away."))
+    recipe = Recipe.from_json(str(job.told["recipe"]))
+    how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
+    damaged = explorer.evaluate(subject, recipe, **how).per_class if job.told["digest"] == subject.digest else {}
+    if damaged:
+        recovered = explorer.evaluate(job.result, Recipe(), **how).per_class
+        scores = {name: _joined(damaged[name], recovered[name].recall) for name in damaged}
+        st.caption(_("Recall per class. Grey: original, ring: damaged, blue: recovered."))
+        figure = per_class(scores, style.colours(), _("original"), _("recovered"), (_("damaged"), damaged))
+        st.plotly_chart(figure, key=f"classes-{job.id}", config={"displayModeBar": False})
+
+
+def _joined(score, recall: float):  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    return replace(score, recall=recall)

@@ -1,0 +1,117 @@
+"""A job as it goes: how far, how long still, the curves; cancel, go on."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explorer.core.errors import ExplorerError
+from explorer.core.training import Epoch
+from explorer.figures.training import training
+from explorer.recover.jobs import FAILED, INTERRUPTED, RUNNING, WAITING, Job, jobs
+
+from .. import format as fmt
+from .. import models, style
+from ..i18n import _, translated
+from ..owner import owner
+from .scoreboard import metric_name
+
+TICK = 1.0  # seconds between two drawings
+
+
+def render(job: Job | None) -> None:
+    """The chosen job; while it runs, a timer draws it again and leaves the rest of the page alone."""
+    if job is None:
+        st.caption(
+            _("Pruning without retraining shows only the damage. Start at the left; what comes back is drawn here.")
+        )
+        return
+    st.fragment(_draw, run_every=None if job.over else TICK)(job, job.over)
+
+
+def _draw(job: Job, was_over: bool) -> None:
+    if job.over and not was_over:
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if not job.over:
+            st.progress(min(1.0, job.done / max(1, job.total)), progress(job))
+            st.button(
+                _("Cancel"),
+                icon=":material/stop:",
+                key=f"cancel-{job.id}",
+                on_click=jobs().cancel,
+                args=(owner(), job.id),
+            )
+        else:
+            st.markdown(f"**{kind(job)}** · {state_name(job)}")
+    if job.error:
+        st.error(translated(job.error), icon=":material/error:")
+    if job.state in (INTERRUPTED, FAILED):
+        _go_on(job)
+    if job.curve and str(job.told["what"]) != "recalibration":
+        _curves(job)
+    for note in job.notes[-6:]:
+        st.caption(translated(note.text))
+
+
+def _curves(job: Job) -> None:
+    curve: list[Epoch] = list(job.curve)
+    metric = curve[0].metric
+    original = job.result.history[-1].before.get(metric) if job.result is not None and job.result.history else None
+    names = (
+        _("{metric}, validation, n = {n}", metric=metric_name(metric), n=f"{curve[0].figure.n:,}"), _("Loss, training"), _("Sparsity"),
+        _("Learning rate"),
+    )  # fmt: skip
+    figure = training(
+        curve,
+        list(job.steps),
+        style.colours(),
+        names,
+        original.value if original is not None else None,
+        percent=fmt.is_fraction(metric),
+    )
+    st.plotly_chart(figure, key=f"curves-{job.id}", config={"displayModeBar": False})
+
+
+def progress(job: Job) -> str:
+    """How far it is, in words."""
+    if job.state == WAITING:
+        return _("waiting for the device")
+    left = "" if job.left is None else " · " + _("{left} left", left=fmt.duration(job.left))
+    if not job.curve:
+        return _("{done} of {total}", done=f"{job.done:,}", total=f"{job.total:,}") + left
+    epoch = job.steps[-1].epoch if job.steps else 1
+    return (
+        _(
+            "epoch {epoch} of {epochs}, step {done} of {total}",
+            epoch=epoch,
+            epochs=job.curve[0].epochs,
+            done=f"{job.done:,}",
+            total=f"{job.total:,}",
+        )
+        + left
+    )
+
+
+def kind(job: Job) -> str:
+    """What a job does, on screen."""
+    return {"fine-tuning": _("Fine-tuning"), "distillation": _("Distillation"), "recalibration": _("Recalibration")}[
+        str(job.told["what"])
+    ]
+
+
+def state_name(job: Job) -> str:
+    """How a job stands, on screen."""
+    return {
+        WAITING: _("waiting"), RUNNING: _("running"), "done": _("done"), "cancelled": _("cancelled; the best so far is kept"),
+        FAILED: _("failed"), INTERRUPTED: _("interrupted"),
+    }[job.state]  # fmt: skip
+
+
+def _go_on(job: Job) -> None:
+    if st.button(_("Go on"), icon=":material/play_arrow:", key=f"resume-{job.id}"):
+        try:
+            jobs().resume(owner(), job.id, models.of_digest(str(job.told["subject"]), str(job.told["digest"])))
+        except ExplorerError as error:
+            st.error(translated(error), icon=":material/error:")
+        else:
+            st.rerun()
