@@ -59,6 +59,7 @@ ON_THE_CPU = {
     "test_cli.py::test_compare_says_what_differs": "a file is read to the CPU, and nothing is computed",
     "test_cli.py::test_inspect_of_a_large_file_streams_it": "a file is read to the CPU, and nothing is computed",
     "ui/test_open_file.py::test_a_path_of_this_machine_is_mapped_and_opened_once": "a file is read to the CPU, and nothing is computed",
+    "ui/test_open_file.py::test_folders_of_uploads_are_said_nowhere": "a file is read to the CPU, and nothing is computed",
     "ui/test_open_file.py::test_names_are_never_paths": "a file is read to the CPU, and nothing is computed",
     "ui/test_open_file.py::test_the_card_says_what_can_be_removed_and_why_not": "a file is read to the CPU, and nothing is computed",
     "ui/test_open_file.py::test_the_folder_is_gone_and_the_model_stays": "a file is read to the CPU, and nothing is computed",

@@ -36,6 +36,7 @@ from .refused import refuse_kind
 from .state import State, state_of
 from .weights import weights_only
 
+HASHED = 256 << 20  # bytes of a file up to which its digest is worth the reading
 FORMATS = {
     kinds.EXPORT: "export", kinds.SAFETENSORS: "safetensors", kinds.PT2: "torch.export", kinds.CHECKPOINT: "torch.save",
     kinds.PACKED: "packed export",
@@ -249,7 +250,8 @@ def _of_folder(folder: Path, within: Limits) -> Opened:
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file's bytes, or of a folder's weights, in hex."""
-    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    weights = (".safetensors", ".bin", ".onnx", ".packed")
+    files = sorted(f for f in path.iterdir() if f.suffix in weights) if path.is_dir() else [path]
     state = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
@@ -259,7 +261,7 @@ def digest_of(path: Path) -> str:
 
 
 def card_of(path: Path, found: Opened) -> dict[str, Any]:
-    """What the screen says about a file: source, format, size, notes."""
+    """What the screen says about a file: source, format, size, digest (of one that is read in a second), notes."""
     size = sum(f.stat().st_size for f in path.iterdir() if f.is_file()) if path.is_dir() else path.stat().st_size
     return {
         "source": path.name,
@@ -268,5 +270,6 @@ def card_of(path: Path, found: Opened) -> dict[str, Any]:
         "forward": found.forward,
         "graph": found.kind == kinds.ONNX,
         "notes": found.notes,
+        "digest": digest_of(path) if size <= HASHED else "",
         **found.card,
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 
-from .data import Source
+from .data import PICTURES, Source
 from .mapping import Mapping
 from .tokens import Reader
 
@@ -40,10 +42,26 @@ def propose(source: Source, reader: Reader | None = None) -> Mapping:
         target = None if kind in ("language_model", "agreement") else target
         return Mapping(inputs, target, kind, dtype="int64", length=_usual_length(first, reader))
     pixels = source.kind == "images" or first.dtype == np.uint8 and first.ndim >= 3
-    shape = (3, 32, 32) if source.kind == "images" else (1, *first.shape[1:]) if pixels and first.ndim == 3 else ()
+    shape = (
+        _picture(first[0])
+        if source.kind == "images" and inputs
+        else (1, *first.shape[1:])
+        if pixels and first.ndim == 3
+        else ()
+    )
     written_in = bool(inputs) and inputs[0] in texts
     integers = written_in or first.dtype.kind in "iu" and not pixels and source.kind == "arrays"
     return Mapping(inputs, target, kind, shape, "int64" if integers else "float32", 1 / 255 if pixels else 1.0)
+
+
+def _picture(data: bytes) -> tuple[int, int, int]:
+    """(channels, height, width) of the first picture; large ones are made smaller."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=PICTURES) as picture:
+        grey, (width, height) = picture.mode in ("1", "L", "LA", "I;16", "I", "F"), picture.size
+    share = min(1.0, 224 / max(width, height))
+    return 1 if grey else 3, max(1, round(height * share)), max(1, round(width * share))
 
 
 def _usual_length(column: np.ndarray, reader: Reader) -> int:

@@ -64,6 +64,14 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
                 value=figure.value,
             )
         )
+    elif report.main == "perplexity" and (size := _vocabulary(subject)) is not None and figure.value >= size:
+        hints.append(
+            say(
+                "perplexity {value:.4g} over {size} tokens: no better than guessing. Another tokenizer, or another language?",
+                value=figure.value,
+                size=size,
+            )
+        )
     if isinstance(inputs, Tensor) and inputs.is_floating_point() and high - low > 60:
         hints.append(
             say(
@@ -73,6 +81,13 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
             )
         )
     return Sanity(report.main, figure, balance, low, high, tuple(hints))
+
+
+def _vocabulary(subject: Subject) -> int | None:
+    """Tokens that the model tells apart: the width of its outputs."""
+    with torch.no_grad():
+        outputs = subject.task.forward(subject.copy(), subject.example(1))
+    return outputs.shape[-1] if isinstance(outputs, Tensor) else None
 
 
 def _of_classes(accuracy: float, counts: list[int]) -> list[Message]:

@@ -12,16 +12,16 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from explorer.core.errors import ExplorerError
+from explorer.core.message import Message
 from explorer.files.data import Source, read_upload
 from explorer.files.limits import shared
-from explorer.files.load import digest_of, load, load_upload
+from explorer.files.load import HASHED, load, load_upload
 from explorer.files.prefill import count_weights
 from explorer.models.subject import Subject
 
 T = TypeVar("T")
 MODELS = 4  # a session keeps this many of its own; the oldest goes
 QUOTA = 512 << 20  # bytes of files that a session may have open where strangers share the server
-HASHED = 256 << 20  # bytes of a file of this machine up to which its digest is worth the reading
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_")
 
 
@@ -74,10 +74,9 @@ def at_path(text: str, place: str = "open", progress: Callable[[int, int], None]
 def _mapped(path: Path, progress: Callable[[int, int], None] | None) -> Received:
     try:
         found = load(path)
-        small = found.card["bytes"] <= HASHED
-        if not small:
+        if found.card["bytes"] > HASHED:
             count_weights(found, path, progress)
-        return Received(path.name, digest_of(path) if small else "", found)
+        return Received(path.name, found.card["digest"], found)
     except ExplorerError as error:
         return Received(path.name, "", error=error)
 
@@ -103,16 +102,19 @@ def receive(name: str, content: bytes, read: Callable[[Path], T]) -> Received:
 
 def _without(error: ExplorerError, folder: str) -> ExplorerError:
     """The error without the folder's name, which says nothing to anybody."""
-    said = error.message
-    values = getattr(said, "values", None)
-    if isinstance(values, dict) and isinstance(values.get("path"), (Path, str)):
-        from explorer.core.message import Message
+    if folder not in str(error):
+        return error
+    made = type(error)(_shorter(error.message, folder))
+    made.lines = getattr(error, "lines", "")  # type: ignore[attr-defined]
+    return made
 
-        short = str(values["path"]).replace(f"{folder}/", "").replace(f"{folder}\\", "")
-        made = type(error)(Message(said.template, values | {"path": short}))  # type: ignore[attr-defined]
-        made.lines = getattr(error, "lines", "")  # type: ignore[attr-defined]
-        return made
-    return error
+
+def _shorter(value: Any, folder: str) -> Any:
+    if isinstance(value, Message):
+        return Message(value.template, {key: _shorter(one, folder) for key, one in value.values.items()})
+    if isinstance(value, (Path, str)):
+        return str(value).replace(f"{folder}/", "").replace(f"{folder}\\", "")
+    return value
 
 
 def trim(own: dict[str, Subject], shown: str) -> None:

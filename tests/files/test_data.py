@@ -122,6 +122,7 @@ def test_pictures_in_class_folders_are_scaled_and_normalized(tmp_path: Path) -> 
     )
     source = read_data(tmp_path / "d.zip", OWN)
     assert source.n == 4 and "readme.txt" in source.notes[0]
+    assert propose(source).shape == (3, 8, 6)  # of the first picture
     mapping = replace(propose(source), shape=(3, 4, 4), mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 1.0))
     inputs, (targets, classes) = inputs_of(source, mapping), targets_of(source, mapping)
     assert classes == ("other", "red") and inputs.shape == (4, 3, 4, 4)

@@ -12,6 +12,7 @@ import torch
 import explorer
 from explorer.core.errors import TaskError
 from explorer.files.data import Source
+from explorer.files.sanity import check
 
 pytest.importorskip("transformers", reason="transformers is not installed: pip install transformers")
 
@@ -116,6 +117,7 @@ def test_gpt2_is_judged_by_the_next_token(tmp_path: Path, device: str, no_networ
         assert explorer.evaluate(subject, device=device).metrics["cross_entropy"] == pytest.approx(
             total / tokens, rel=1e-5
         )
+    assert "no better than guessing" in check(subject, device).hints[0]  # its weights are random
     assert {(g.kind, g.units) for g in subject.groups} == {("width", 16), ("head", 4), ("neuron", 64)} and len(
         subject.groups
     ) == 5

@@ -55,6 +55,13 @@ def test_the_folder_is_gone_and_the_model_stays(tmp_path: Path, monkeypatch: pyt
     assert str(broken.error).startswith("data.npz: ") and str(tmp_path) not in str(broken.error)
 
 
+def test_folders_of_uploads_are_said_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    deep = hostile.zipped({"m/config.json": b"[" * 200 + b"]" * 200, "m/model.safetensors": b"x"})
+    refused = uploads.receive("my.zip", deep, load_upload)
+    assert "my.zip" in str(refused.error) and "nested too deeply" in str(refused.error) and str(tmp_path) not in str(refused.error)
+
+
 def test_a_session_keeps_its_own_models_and_not_too_many(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     first, second = {}, {}
     monkeypatch.setattr(models, "st", SimpleNamespace(session_state=first))

@@ -26,6 +26,8 @@ def render(subject: Subject) -> None:
                 st.caption(f"SHA-256 {card['digest']}")
             for note in card.get("notes", ()):
                 st.caption(translated(note))
+        parameters = sum(p.numel() for p in subject.module.parameters())
+        st.markdown(_("{n} parameters in {layers} layers", n=fmt.count(parameters), layers=len(subject.layers)))
         st.markdown(f"**{_('Evaluation')}** · {tier(subject)}")
         for key, label in (("architecture", _("Architecture")), ("data", _("Data")), ("licence", _("Licence")), ("training", _("Training"))):
             if card.get(key):

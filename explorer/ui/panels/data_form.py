@@ -97,8 +97,8 @@ def looks(subject: Subject) -> bool:
     try:
         n = min(EXAMPLES, len(subject.task.dataset("validation")))
         shown = [show(subject, "validation", i) for i in range(n)]
-        classes = subject.task.kind == "classification"
-        pieces = [tile(s, [("", label(subject, s.target) if classes else "")], "", subject.task.labels) for s in shown]
+        told = subject.task.kind in ("classification", "regression")
+        pieces = [tile(s, [("", label(subject, s.target) if told else "")], "", subject.task.labels) for s in shown]
         shape = _shape(subject.task.dataset("validation")[0][0])
         st.caption(_("The first {n} of the validation split as the model sees them, each {shape}", n=n, shape=shape))
         st.html(f'<div class="x-tiles">{"".join(pieces)}</div>')
@@ -111,7 +111,7 @@ def looks(subject: Subject) -> bool:
         _("The original: **{metric} {value}**, measured on {n} samples of {split}", metric=metric_name(found.metric), value=fmt.metric(found.metric, figure.value), n=figure.n, split=figure.split or "")
     )
     if found.balance:
-        st.caption(_("Samples by class") + ": " + ", ".join(f"{name} {count}" for name, count in list(found.balance.items())[:30]))
+        st.caption(_("Samples by class") + ": " + " · ".join(f"{name}: {count}" for name, count in list(found.balance.items())[:30]))
     for hint in found.hints:
         st.warning(translated(hint), icon=":material/help:")
     return True

@@ -17,6 +17,8 @@ def choose(key: str) -> uploads.Received | None:
     if shared():
         st.caption(_("Up to {size} a file, and {quota} for all that a session has open; the oldest goes first.", size=limit, quota=f"{uploads.QUOTA >> 20} MB"))
         path = ""
+    elif st.context.ip_address is not None:  # somebody at another machine, to whom a path here is nothing
+        path = ""
     else:
         st.caption(_("Up to {size} by upload. A larger file, or a folder with shards, by its path: it is mapped, and not copied.", size=limit))
         path = st.text_input(_("or its path on this machine"), key=f"{key}-path", placeholder="/models/model.safetensors")
