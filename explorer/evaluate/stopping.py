@@ -13,7 +13,7 @@ from .intervals import Within
 
 FIRST_LOOK = 512  # samples
 STEP = 512  # further looks are at multiples of this, so that points share them
-ERRORS = (0.01, 0.04)  # of the two looks; together the 5 % of a 95 % interval
+ERRORS = (0.01, 0.03)  # of the two looks; what is left of 5 % is for the second one's size, which the first has chosen
 SLACK = 1.05  # more samples than the first look says
 NEARLY = 0.9  # of all samples: then all of them
 

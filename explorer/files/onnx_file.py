@@ -23,7 +23,7 @@ from .limits import STRANGERS, Limits, check_size
 from .onnx_gate import gate, nodes
 from .onnx_lift import lift
 from .onnx_weights import Finder, Found, safe
-from .protobuf import Walk
+from .protobuf import LARGEST, Walk
 
 SECONDS = 60  # of one run on a shared server
 MEMORY = 2 << 30  # bytes of a run's values there
@@ -60,7 +60,7 @@ def _only(where: Path, found: list[Any]) -> Any:
 
 
 def _read(path: Path, within: Limits) -> OnnxModule:
-    check_size(path, within.file)
+    check_size(path, min(within.file, LARGEST))
     return module_of(path.read_bytes(), tensors.beside(path.parent), path, within)
 
 
@@ -82,7 +82,7 @@ def _of_zip(path: Path, within: Limits) -> OnnxModule:
                 bytearray(archive.read(f"{folder}/{location}" if folder else location)), dtype=torch.uint8
             )
 
-        return module_of(archive.read(name), read, path, within)
+        return module_of(archive.read(name, LARGEST), read, path, within)
 
 
 def module_of(data: bytes, read: tensors.Bytes, path: Path, within: Limits) -> OnnxModule:

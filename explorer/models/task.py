@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,8 +16,10 @@ from ..core.errors import TaskError, cause, near
 from ..core.message import say
 from ..core.report import LOWER_IS_BETTER
 from .device import place
+from .onnx_module import OnnxModule
 
 Score = Callable[[Any, Any], Mapping[str, Any]]
+SINGLE = ("classification", "regression", "language_model")
 DISPLAYS = ("image", "sequence", "text", "table")
 
 
@@ -34,6 +37,22 @@ def call(module: nn.Module, inputs: Any) -> Any:
     if isinstance(outputs, Mapping) and isinstance(outputs.get("logits"), Tensor):
         return outputs["logits"]
     return outputs
+
+
+def call_first(module: nn.Module, inputs: Any) -> Any:
+    """As :func:`call`; of several outputs the first."""
+    found = call(module, inputs)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def judged(task: Task, module: nn.Module) -> Task:
+    """The task, with the first output judged where a graph of a file has several and the task asks for one."""
+    several = isinstance(module, OnnxModule) and task.kind in SINGLE and len(module.graph.outputs) > 1
+    if not several or task.forward is not call:
+        return task
+    made = copy.copy(task)
+    object.__setattr__(made, "forward", call_first)
+    return made
 
 
 def to_device(value: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Any:
@@ -191,9 +210,10 @@ class Task:
         return made
 
     def bound(self, module: nn.Module) -> Task:
-        """The task for one model: for agreement, with the original's own outputs as targets."""
+        """The task for one model: for agreement, with the original's own outputs as targets; of several outputs of a file's graph
+        the first is judged."""
         if self.kind != "agreement":
-            return self
+            return judged(self, module)
         from .agreement import answered
 
         return answered(self, module)

@@ -158,6 +158,9 @@ def test_several_inputs_and_outputs(tmp_path: Path) -> None:
     y, z = subject.module(data[0]["a"][None], data[0]["b"][None])
     assert torch.equal(z, y.relu()) and gap(data[0]["a"] @ torch.from_numpy(weight) + data[0]["b"], y[0]) <= 1e-6
     assert explorer.evaluate(subject).metrics["agreement"] == 1
+    labelled = [(one, int(subject.module(**{k: v[None] for k, v in one.items()})[0].argmax())) for one in data]
+    classes = explorer.Subject(subject.module, explorer.Task.classification(validation=labelled))  # of the first output
+    assert explorer.evaluate(classes).metrics["accuracy"] == 1 and explorer.evaluate(classes).macs == 9
     assert explorer.export(subject, HALF, tmp_path / "out", formats=["onnx"]).checks["model.onnx"] <= 1e-6
 
 
