@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 BINS = 1 << 16
 SIGN, SHIFT, REST = np.uint32(0x7FFFFFFF), np.uint32(16), np.uint32(0xFFFF)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count(words: np.ndarray, counts: np.ndarray) -> None:  # pragma: no cover (compiled)
     whole = words.size // 4 * 4
     # neighbours are often equal: two tables keep an addition from waiting for the last one
@@ -24,7 +25,7 @@ def _count(words: np.ndarray, counts: np.ndarray) -> None:  # pragma: no cover (
         counts[0, words[i]] += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_leading(words: np.ndarray, counts: np.ndarray) -> int:  # pragma: no cover (compiled)
     zeros = 0
     whole = words.size // 2 * 2
@@ -39,7 +40,7 @@ def _count_leading(words: np.ndarray, counts: np.ndarray) -> int:  # pragma: no 
     return zeros
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _count_inside(words: np.ndarray, key: np.uint32, counts: np.ndarray) -> None:  # pragma: no cover (compiled)
     for i in range(words.size):
         size = words[i] & SIGN

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from .compiled import compiled
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Difference:
         return min(1.0, max(-1.0, self.both / size)) if size > 0 else math.nan
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _differ(a: np.ndarray, b: np.ndarray) -> tuple:  # type: ignore[type-arg]  # pragma: no cover (compiled)
     largest = gap = first = second = both = 0.0
     changed = zeros_a = zeros_b = 0

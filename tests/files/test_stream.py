@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 import explorer
 from explorer.analysis.patterns import COUNTED
@@ -14,6 +14,7 @@ from explorer.core.errors import Cancelled, LoadError, RecipeError
 from explorer.files import sources
 from explorer.files.sources import checkpoint
 from explorer.files.stream import tallies
+from tests.files.hostile_headers import HEADERS
 from tests.files.streams import DTYPES, sharded, small_pieces, weights
 
 
@@ -128,3 +129,27 @@ def test_pieces_are_few_and_small_however_large_the_file(tmp_path: Path, monkeyp
     )
     list(tallies(checkpoint(tmp_path / "a.safetensors")))
     assert max(read) * 4 <= sources.BLOCK and sum(read) == 300_030  # every entry once
+
+
+NAMES = ("dunder name", "empty atom", "a tensor that is a module", "over a method", "a level over a method", "no tensors")  # nothing is built
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_headers_that_state_the_impossible(case: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(HEADERS[case])
+    for look in (explorer.file_statistics, lambda one: explorer.compare_files(one, one)):
+        if case in NAMES:
+            look(path)
+        else:
+            with pytest.raises(LoadError, match=r"a\.safetensors"):
+                look(path)
+
+
+def test_files_cut_short_at_every_percent(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    data = save({"a.weight": torch.randn(20, 30), "b": torch.zeros(9, dtype=torch.bfloat16)})
+    for percent in range(100):
+        path.write_bytes(data[: len(data) * percent // 100])
+        with pytest.raises(LoadError, match=r"a\.safetensors"):
+            explorer.file_statistics(path)

@@ -1,0 +1,18 @@
+"""Functions compiled by numba, without Python's lock while they run, kept on disk where that can be written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """The function in machine code, made at its first call with new types."""
+    try:
+        return njit(nogil=True, cache=True)(function)  # type: ignore[return-value]
+    except RuntimeError:  # neither beside the source nor in the user's folder: compiled once a process
+        return njit(nogil=True)(function)  # type: ignore[return-value]
