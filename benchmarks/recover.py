@@ -52,9 +52,16 @@ def weights(sparsity: float, **more: Any) -> Callable[[Subject], Recipe]:
     return lambda _: Recipe().prune("*", sparsity=sparsity, **more)
 
 
-def shared(bits: int) -> Callable[[Subject], Recipe]:
-    """What is pruned already, and codebooks."""
-    return lambda subject: Recipe(subject.recipe.rules).quantize("*", bits=bits, quantizer="kmeans-linear")
+def shared(bits: int, **finer: int) -> Callable[[Subject], Recipe]:
+    """What is pruned already, and codebooks; finer: layers with other bits."""
+
+    def recipe(subject: Subject) -> Recipe:
+        made = Recipe(subject.recipe.rules).quantize("*", bits=bits, quantizer="kmeans-linear")
+        for name, more in finer.items():
+            made = made.quantize(name, bits=more, quantizer="kmeans-linear")
+        return made
+
+    return recipe
 
 
 def units(*targets: str, **more: Any) -> Callable[[Subject], Recipe]:
@@ -63,23 +70,24 @@ def units(*targets: str, **more: Any) -> Callable[[Subject], Recipe]:
 
 
 ONE_CYCLE: dict[str, Any] = {"lr_schedule": "one-cycle"}
+LONG: dict[str, Any] = {"lr": 2e-3, "weight_decay": 0.01, **ONE_CYCLE}
 AIMS = {
     "mlp-40x": Aim(
         "fashion-mlp",
         (
-            ("prune 80 %", weights(0.8, scope="global"), {"epochs": 3, "lr": 1e-3}),
-            ("prune 90 %", weights(0.9, scope="global"), {"epochs": 4, "lr": 1e-3}),
-            ("prune 94 %", weights(0.94, scope="global"), {"epochs": 8, "lr": 1e-3}),
-            ("16 levels", shared(4), {"epochs": 5, "lr": 2e-4}),
+            ("prune 70 %", weights(0.7, scope="global"), {"epochs": 5, **LONG}),
+            ("prune 85 %", weights(0.85, scope="global"), {"epochs": 5, **LONG}),
+            ("prune 92 %", weights(0.92, scope="global"), {"epochs": 10, **LONG}),
+            ("16 levels", shared(4, fc2=5, fc3=6), {"epochs": 5, "lr": 3e-4}),
         ),
         lost=0.0, smaller=40.0,
     ),
     "lenet5-40x": Aim(
         "fashion-lenet5",
         (
-            ("prune 85 %", weights(0.85, scope="global"), {"epochs": 2, "lr": 1e-3}),
-            ("prune 94 %", weights(0.94, scope="global"), {"epochs": 4, "lr": 1e-3}),
-            ("16 levels", shared(4), {"epochs": 2, "lr": 2e-4}),
+            ("prune 80 %", weights(0.8, scope="global"), {"epochs": 3, **LONG}),
+            ("prune 93 %", weights(0.93, scope="global"), {"epochs": 8, **LONG}),
+            ("16 levels", shared(4, conv1=6, conv2=5, fc2=6), {"epochs": 3, "lr": 3e-4}),
         ),
         lost=0.0, smaller=40.0,
     ),
@@ -90,7 +98,7 @@ AIMS = {
     ),
     "resnet-half": Aim("fashion-resnet", (("half the channels", units("*"), {"epochs": 6, "lr": 5e-3, **ONE_CYCLE}),), lost=0.01),
     "vowels-half": Aim("vowels-lstm", (("half the hidden units", units("lstm"), {"epochs": 40, "batch": 18, "lr": 3e-3}),), lost=0.01),
-    "surnames-half": Aim("surnames-gru", (("half the hidden units", units("gru"), {"epochs": 6, "batch": 64, "lr": 2e-3}),), lost=0.01),
+    "surnames-half": Aim("surnames-gru", (("half the hidden units", units("gru"), {"epochs": 12, "batch": 64, "lr": 3e-3, "weight_decay": 0.01, **ONE_CYCLE}),), lost=0.01),
     "moby-half": Aim("moby-lstm", (("half the hidden units", units("lstm"), {"epochs": 3, "batch": 64, "lr": 3e-3}),), lost=0.10),
     "vit-half": Aim(
         "fashion-vit",

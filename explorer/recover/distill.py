@@ -36,7 +36,7 @@ def distill(
     features: Sequence[str] | Mapping[str, str] = (),
     beta: float = 1.0,
     compare: bool = True,
-    schedule: str | Schedule = "one-shot",
+    schedule: str | Mapping[str, Any] | Schedule = "one-shot",
     device: str | torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
     cancel: Callable[[], bool] | None = None,

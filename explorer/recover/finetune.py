@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ def finetune(
     recipe: Recipe | None = None,
     settings: Settings | None = None,
     *,
-    schedule: str | Schedule = "one-shot",
+    schedule: str | Mapping[str, Any] | Schedule = "one-shot",
     device: str | torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -39,7 +39,7 @@ def finetune(
     ``validation``; its ``recipe`` says which of its zeros are pruned and which levels it lies on, and changes nothing.
 
     settings: :class:`Settings`; changes: some of these by name, as ``epochs=5, lr=1e-3, seed=1``. schedule: when what is pruned, a name of ``schedules()`` or
-    one of these with settings of its own. ``progress(done, total)`` in steps; ``events(event)`` is told every Step, Epoch and Note;
+    one of these with settings of its own ({"name": "gradual", "until": 0.5}). ``progress(done, total)`` in steps; ``events(event)`` is told every Step, Epoch and Note;
     ``cancel()`` ends it with the best state so far. checkpoint: a file to go on from after a crash; removed at the end. Raises
     :class:`TaskError` (no train split, no loss), :class:`SettingsError`, :class:`RecipeError`, and while training :class:`TrainingError`.
     """

@@ -31,11 +31,21 @@ class Hold:
     ) -> None:
         self.module = module
         self.parameters = dict(module.named_parameters(remove_duplicate=False))
-        self.masks: dict[str, Tensor] = {}
+        self.masks = {}
         self.roundings = dict(roundings or {})
         self._latent: dict[str, Tensor] = {}  # the weights behind the rounding, while the module holds rounded ones
         self._handles: list[Any] = []
         self.set(masks)
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """{FQN: bool, False where it is held at zero}."""
+        return self._masks
+
+    @masks.setter
+    def masks(self, masks: Mapping[str, Tensor]) -> None:
+        self._masks = dict(masks)
+        self._cut = {name: ~mask for name, mask in self._masks.items()}  # filled in every step
 
     @torch.no_grad()
     def set(self, masks: Mapping[str, Tensor]) -> None:
@@ -49,8 +59,8 @@ class Hold:
     @torch.no_grad()
     def zero(self) -> None:
         """Put the zeros back."""
-        for name, mask in self.masks.items():
-            self.parameters[name].data.masked_fill_(~mask, 0.0)
+        for name, cut in self._cut.items():
+            self.parameters[name].data.masked_fill_(cut, 0.0)
 
     @torch.no_grad()
     def round(self) -> None:
@@ -85,10 +95,10 @@ class Hold:
             parameter = self.parameters[name]
             if parameter.grad is not None:
                 rounding.turn(parameter.grad, parameter.detach(), self.masks.get(name))
-        for name, mask in self.masks.items():
+        for name, cut in self._cut.items():
             grad = self.parameters[name].grad
             if grad is not None:
-                grad.masked_fill_(~mask, 0.0)
+                grad.masked_fill_(cut, 0.0)
 
     @torch.no_grad()
     def after_step(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Training:
         recipe: Recipe | None = None,
         settings: Settings | None = None,
         *,
-        schedule: str | Schedule = "one-shot",
+        schedule: str | Mapping[str, Any] | Schedule = "one-shot",
         objective: Objective | None = None,
         device: str | torch.device | None = None,
         cancel: Cancel = None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from ..models.removal import remove, select
 from ..models.sites import attach, detach
 from ..models.subject import Subject
 from ..models.task import to_device
-from .hold import Hold, masks_of
+from .hold import Hold
 from .optimizers import optimizer_of
 from .score import Scorer
 from .settings import Settings
@@ -51,7 +50,8 @@ class Run:
         self.memory: dict[str, Any] = {}
         self.scratch: dict[str, Any] = {}
         self.cancel: Callable[[], bool] | None = None
-        self._alike: Subject | None = None if self.plan.structural else subject  # of the same shapes: its units are the same
+        # of the same shapes, so its units are the same
+        self._alike: Subject | None = None if self.plan.structural else subject
         self.notes: list[Note] = []
         self.epoch = self.step = self.steps = self.per_epoch = 0
         self.seconds = 0.0
@@ -121,20 +121,6 @@ class Run:
         """What a recipe means for the weights as they are now; of targets, those that are still there."""
         with self.bare() as now:
             return resolve(now, recipe)
-
-    def prune(self, recipe: Recipe, *, hold: bool = True) -> Plan:
-        """Apply the prune rules of ``recipe`` to the weights as they are now: masks, and units that are removed for good.
-
-        With units gone the module is another one: the optimizer starts afresh, and the best so far is no longer comparable.
-        """
-        plan = self.resolve(recipe)
-        bare = replace(plan, layers={name: replace(one, codes=None, inputs=None) for name, one in plan.layers.items()})
-        if plan.dropped:
-            dropped = {name: {dim: index.cpu() for dim, index in dims.items()} for name, dims in plan.dropped.items()}
-            self.drop(dropped)
-            self.removed.append(dropped)
-        self.set_masks(masks_of(dict(self.module.named_parameters(remove_duplicate=False)), bare), hold=hold)
-        return plan
 
     def drop(self, dropped: Mapping[str, Mapping[int, Tensor]]) -> None:
         """Remove units for good; what is held of the rest stays held."""

@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from ..compress.build import build
 from ..compress.codes import Codes
-from ..compress.fit import fit_weight
 from ..compress.plan import Plan
 from ..compress.quantizers import registry as quantizers
 from ..compress.resolve import resolve
 from ..core.recipe import Recipe
 from ..core.rules import ACTIVATION_QUANTIZE, EQUALIZE, FOLD, WEIGHT_PRUNE, WEIGHT_QUANTIZE, Quantize, Rule
 from ..core.targets import effective
-from ..models.layers import TRANSPOSED
 from ..models.subject import Subject
 from .hold import masks_of
 from .rounding import Codebook, Rounding, StraightThrough
@@ -44,11 +42,7 @@ def start(subject: Subject, recipe: Recipe) -> Start:
     holds, _ = effective(recipe.rules, subject.layers, subject.name)
     folded = any(FOLD in kinds or EQUALIZE in kinds for kinds in holds.values())
     rules = rules_of(subject, recipe, plan)
-    roundings = {
-        name: _rounding(subject, name, rule, parameters[name], plan.codes[name])
-        for name, rule in rules.items()
-        if name in parameters
-    }
+    roundings = {name: _rounding(rule, plan.codes[name]) for name, rule in rules.items() if name in parameters}
     return Start(plan, module, masks_of(parameters, plan), roundings, plan.roundings(), folded)
 
 
@@ -59,16 +53,17 @@ def rules_of(subject: Subject, recipe: Recipe, plan: Plan) -> dict[str, Quantize
     return {name: rule for name, rule in found.items() if isinstance(rule, Quantize)}
 
 
-def _rounding(subject: Subject, name: str, rule: Quantize, weight: Tensor, codes: Codes) -> Rounding:
-    kind = subject.layer(name).kind
-    axis = 1 if isinstance(subject.module.get_submodule(name.rpartition(".")[0]), TRANSPOSED) else 0
+def _rounding(rule: Quantize, codes: Codes) -> Rounding:
+    quantizer, slices = quantizers[rule.quantizer](), codes.slices
 
     def fit(weight: Tensor) -> Codes:
-        return fit_weight(name, kind, weight, axis, rule)
+        # units may have gone on the way; whether it is finite is seen by the loss
+        mine = slices if slices.axis is None else replace(slices, shape=tuple(weight.shape))
+        return quantizer.fit(weight, rule.bits, rule.scheme, mine)
 
     if codes.scheme == "codebook":
         return Codebook(None, fit)
-    return StraightThrough(None, fit, cheap=not quantizers[rule.quantizer].searches)
+    return StraightThrough(None, fit, cheap=not quantizer.searches)
 
 
 def carried(subject: Subject, recipe: Recipe, plan: Plan, module: nn.Module) -> Recipe:

@@ -15,7 +15,7 @@ from explorer.core.errors import ExplorerError
 from explorer.core.message import Message
 from explorer.files.data import Source, read_upload
 from explorer.files.limits import shared
-from explorer.files.load import HASHED, load, load_upload
+from explorer.files.load import load, load_upload
 from explorer.files.prefill import count_weights
 from explorer.models.subject import Subject
 
@@ -74,7 +74,7 @@ def at_path(text: str, place: str = "open", progress: Callable[[int, int], None]
 def _mapped(path: Path, progress: Callable[[int, int], None] | None) -> Received:
     try:
         found = load(path)
-        if found.card["bytes"] > HASHED:
+        if not found.card["digest"]:  # too large to be read for it
             count_weights(found, path, progress)
         return Received(path.name, found.card["digest"], found)
     except ExplorerError as error:

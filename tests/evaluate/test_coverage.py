@@ -76,7 +76,7 @@ def test_two_looks_cover(pool: int) -> None:
 @pytest.mark.parametrize("looks", [[32, 128], [64, 256]])
 @pytest.mark.parametrize("pool", [0, 2000])
 def test_looks_and_stopping_cover(looks: list[int], stop: float | None, pool: int) -> None:
-    found = covered(1000, 10_000, looks, SETTINGS, stop, pool)
+    found = covered(600, 10_000, looks, SETTINGS, stop, pool)
     assert min(found.values()) >= 0.94, found
 
 
@@ -112,7 +112,7 @@ def test_an_adaptive_scans_two_looks_cover() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", [0, 2000, 10_000])
 def test_an_adaptive_scans_two_looks_cover_often(pool: int) -> None:
-    found = adaptive(1500, 10_000, 0.005, pool)
+    found = adaptive(700, 10_000, 0.005, pool)
     assert min(held for held, _ in found.values()) >= 0.94, found
 
 

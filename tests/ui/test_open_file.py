@@ -178,7 +178,7 @@ def test_a_path_of_this_machine_is_mapped_and_opened_once(tmp_path: Path, monkey
     save_file({"fc.weight": torch.randn(5, 4)}, path)
     assert uploads.at_path(str(path)).value.weight("fc.weight").shape == (5, 4)
     assert "no such file" in str(uploads.at_path(str(tmp_path / "b.safetensors")).error)
-    monkeypatch.setattr(uploads, "HASHED", 10)
+    monkeypatch.setattr("explorer.files.load.HASHED", 10)
     told: list[int] = []
     large = uploads.at_path(str(path), "third", lambda done, total: told.append(done))
     assert large.error is None and large.digest == ""

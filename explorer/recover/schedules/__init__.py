@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from ...core.errors import SettingsError, near
+from ...core.message import say
 from ...core.recipe import Recipe
 from ...core.registry import Registry
 
@@ -24,7 +27,7 @@ class Schedule:
     title: ClassVar[str]
 
     def start(self, recipe: Recipe) -> Recipe:
-        """The recipe that training begins with; the whole recipe by default. What is left out comes later, by ``run.prune``."""
+        """The recipe that training begins with; the whole recipe by default. The schedule cuts the rest later."""
         return recipe
 
     def begin(self, run: Run) -> None:
@@ -73,6 +76,19 @@ def schedules() -> tuple[str, ...]:
     return tuple(registry)
 
 
-def schedule_of(chosen: str | Schedule) -> Schedule:
-    """A schedule by its name, with its defaults, or as it is."""
-    return chosen if isinstance(chosen, Schedule) else registry[chosen]()
+def schedule_of(chosen: str | Mapping[str, Any] | Schedule) -> Schedule:
+    """A schedule by its name, with its defaults; from what :meth:`Schedule.to_dict` gives, {"name": "gradual", "until": 0.5}; or as it is.
+
+    Raises :class:`SettingsError` for a setting that it does not have, or that cannot mean anything.
+    """
+    if isinstance(chosen, Schedule):
+        return chosen
+    if isinstance(chosen, str):
+        return registry[chosen]()
+    given = dict(chosen)
+    made: Any = registry[str(given.pop("name", ""))]
+    known = [one.name for one in fields(made)]
+    for key in given:
+        if key not in known:
+            raise SettingsError(say("no setting {name!r}; {hint}", name=key, hint=near(str(key), known)))
+    return made(**given)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import explorer
+from explorer.core.errors import SettingsError
 from explorer.core.recipe import Recipe
 from explorer.core.training import Step
 from explorer.recover.finetune import train
@@ -83,7 +84,9 @@ def test_its_settings_are_plain_values_and_its_help_names_a_source(name: str) ->
     assert told.pop("name") == name
     assert all(value is None or isinstance(value, (int, float, str, bool)) for value in told.values())
     assert "Source" in registry.help(name) and registry[name].title
-    assert registry[name](**told) == schedule_of(name)  # type: ignore[arg-type]
+    assert schedule_of({"name": name, **told}) == schedule_of(name)
+    with pytest.raises(SettingsError, match="no setting 'speed'"):
+        schedule_of({"name": name, "speed": 3})
 
 
 def test_without_a_step_the_whole_recipe_is_cut_all_the_same(device: str) -> None:
