@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -82,11 +82,21 @@ def part(value: Any, index: slice | Tensor) -> Any:
     return value[index]
 
 
+def _looked_up(name: str, data: Any) -> Any:
+    """Batches as samples; anything else as it is."""
+    if hasattr(data, "__getitem__") or not isinstance(data, Iterable):
+        return data
+    from .batches import Batches
+
+    return Batches(data, name)
+
+
 @dataclass(frozen=True, init=False, eq=False)
 class Task:
     """Splits and how to judge outputs on them.
 
-    Each split is map-style: ``len(ds)`` and ``ds[i] -> (inputs, target)``; inputs is a tensor, a tuple or a dict.
+    Each split is map-style: ``len(ds)`` and ``ds[i] -> (inputs, target)``; inputs is a tensor, a tuple or a dict. A generator of
+    batches or a DataLoader is read once and kept; the sample is the first dim of all its tensors.
     ``score(outputs, targets) -> {"metric": Tensor[N]}``: one value a sample; a (numerator, denominator) pair of
     Tensor[N] makes a ratio of sums. ``loss(outputs, targets) -> scalar Tensor``. Only "validation" and a score
     are required. Raises :class:`TaskError`.
@@ -129,7 +139,7 @@ class Task:
         for what, one in dict(score=score, loss=loss, forward=forward, collate=collate, decode=decode, encode=encode).items():
             if one is not None and not callable(one):
                 raise TaskError(say("{what}={one!r}; accepted: a function", what=what, one=one))
-        given = {name: data for name, data in splits.items() if data is not None}
+        given = {name: _looked_up(name, data) for name, data in splits.items() if data is not None}
         if "validation" not in given and kind != "weights":
             raise TaskError(
                 say('a task needs the split "validation"; given: {given}', given=", ".join(given) or say("none"))
@@ -138,7 +148,7 @@ class Task:
             if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
                 raise TaskError(
                     say(
-                        "split {name!r} is {type}; accepted: map-style, with len() and [i]",
+                        "split {name!r} is {type}; accepted: map-style, with len() and [i], or batches of (inputs, targets)",
                         name=name,
                         type=type(data).__name__,
                     )

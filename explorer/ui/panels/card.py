@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import streamlit as st
 
+from explorer.core.errors import ExplorerError
+from explorer.core.recipe import Recipe
+from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from .. import format as fmt
 from .. import models
 from ..i18n import _, help_for, translated
+from ..state import user
+from . import status
 
 
 def render(subject: Subject) -> None:
@@ -65,7 +72,12 @@ def tier(subject: Subject) -> str:
         "classification": _("classes"), "regression": _("numbers"), "language_model": _("next token"),
         "agreement": _("agreement with the original's own outputs"),
     }  # fmt: skip
-    return _("every forward pass, on {splits}", splits=", ".join(subject.task.splits)) + " · " + names.get(subject.task.kind, _("a score of your own"))
+    said = [_("every forward pass, on {splits}", splits=", ".join(subject.task.splits)), names.get(subject.task.kind, _("a score of your own"))]
+    with suppress(ExplorerError):  # said on the page
+        machine = glance(subject, Recipe(), device=st.session_state.get("device"), user=user()).machine
+        if machine:
+            said.append(status.tier_name(machine["tier"]) + (f" ({translated(machine['reason'])})" if machine["reason"] else ""))
+    return " · ".join(said)
 
 
 def rows(subject: Subject) -> dict[str, list]:
