@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 from browser import ADVICE, CHROMIUM_ARGS, find_browser  # noqa: E402
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # two workers on two cores: threads of both would only be in each other's way
+if "PYTEST_XDIST_WORKER" in os.environ:  # three workers on two cores (browsers wait much): threads of theirs would only be in the way
     torch.set_num_threads(1)
 
 START_SECONDS = 90  # a cold start imports torch on a slow disk

@@ -49,7 +49,7 @@ ON_THE_CPU = {
     "recover/schedules/test_rigl.py::test_a_move_keeps_the_number_of_weights": "counts entries of masks",
     "recover/schedules/test_schedules_contract.py::test_the_same_seed_gives_the_same_model_also_after_a_crash": "promised on the CPU",
     "recover/test_resume.py": "to the last bit the same is promised on the CPU",
-    "recover/test_training.py::test_the_same_seed_gives_the_same_model_and_another_one_another": "promised on the CPU",
+    "recover/test_loop.py::test_the_same_seed_gives_the_same_model_and_another_one_another": "promised on the CPU",
     "sample_models/test_sample_data.py": "data sets are read to the CPU",
     "sample_models/test_sample_models.py::test_card_is_complete": "counts the parameters of what is built on the CPU",
     "sample_models/test_sample_models.py::test_table_is_in_order_and_read_only": "nothing is built",

@@ -250,12 +250,14 @@ class Jobs:
             self._end(job, FAILED)
 
     def _end(self, job: Job, state: str) -> None:
-        job.state, job.ended, job.left = state, time.time(), None
-        self._write(job)
+        job.ended, job.left = time.time(), None
+        self._write(job, state)
+        job.state = state  # last: who sees that it is over finds it so on disk, too
 
-    def _write(self, job: Job) -> None:
+    def _write(self, job: Job, state: str = "") -> None:
+        over = {"state": state, "process": None} if state else {}
         with suppress(OSError):  # a full disk costs the job its memory of itself, not its result
-            self.store.write(job.id, job.record())
+            self.store.write(job.id, job.record() | over)
 
     def _clean(self, owner: str) -> None:
         for job in [one for one in self.mine(owner) if one.over][KEPT:]:

@@ -67,6 +67,7 @@ def test_streaming_takes_the_same_memory_for_any_file(large: Path, tmp_path: Pat
     assert growth(STREAMED, large, tmp_path) < 100e6
 
 
+@pytest.mark.slow
 def test_a_mapped_model_is_pruned_and_saved_in_the_memory_of_one_copy(large: Path, tmp_path: Path) -> None:
     """The mapped pages of the file count, though the system may take them back; beside them there are masks of a bit, and one layer."""
     assert growth(MASKED, large, tmp_path) < 1.15 * large.stat().st_size + 80e6

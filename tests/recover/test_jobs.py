@@ -226,6 +226,7 @@ while True:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
 def test_a_killed_server_s_job_goes_on_to_the_same_figures(tmp_path: Path, device: str) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # sums would differ in their last bits
     with subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path), device], env=environment, stdout=subprocess.PIPE, text=True
     ) as child:

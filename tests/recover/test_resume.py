@@ -70,7 +70,7 @@ def test_kill_nine_in_an_epoch(tmp_path: Path) -> None:
         "    if isinstance(event, Step) and event.step == 9:\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}  # other sums else
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, timeout=120)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
     again = train(begin(file, RECIPE))

@@ -40,6 +40,7 @@ class App:
     def ready(self) -> App:
         """Every sample was seen, and the page is not being drawn."""
         expect(self.page.locator(".x-board")).to_have_attribute("data-complete", "true", timeout=SLOW)
+        expect(self.slider).to_have_count(1, timeout=SLOW)  # for a moment the layer before stands there, too
         expect(self.slider).to_be_visible(timeout=SLOW)
         expect(self.page.locator('[data-testid="stApp"]')).to_have_attribute("data-test-script-state", "notRunning", timeout=SLOW)
         return self

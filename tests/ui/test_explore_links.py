@@ -101,6 +101,7 @@ def test_a_bad_recipe_is_refused_beside_the_field_and_the_state_stays(app: App) 
     assert app.recipe == HALF
 
 
+@pytest.mark.slow
 def test_two_sessions_do_not_disturb_each_other(app: App, browser: Browser, server: str) -> None:
     app.open(MLP, recipe=HALF)
     context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-US")

@@ -22,7 +22,7 @@ from playwright.sync_api import expect  # noqa: E402
 from tests.ui.driver import LENET, MLP, SLOW, App  # noqa: E402
 
 SHOTS = Path(__file__).resolve().parents[2] / "test-results"
-QUICK = ("bikes-mlp", "vowels-rnn", "vowels-lstm", "surnames-gru")
+QUICK = ("bikes-mlp", "vowels-rnn")
 REST = tuple(name for name in explorer.samples() if name not in QUICK)
 
 

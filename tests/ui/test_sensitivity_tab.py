@@ -113,6 +113,7 @@ def test_the_curves_are_the_packages_and_a_click_sets_a_step(app: App) -> None:
     app.healthy()
 
 
+@pytest.mark.slow
 def test_a_suggestion_is_one_step_and_meets_its_goal(app: App) -> None:
     locked = Recipe().keep("head")
     open_tab(app, "bikes-mlp", locked)
