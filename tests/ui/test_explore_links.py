@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import explorer
 from explorer.core.recipe import Recipe
+from explorer.core.targets import effective
 from explorer.ui.state import pack
 
 if TYPE_CHECKING:
@@ -113,3 +115,21 @@ def test_two_sessions_do_not_disturb_each_other(app: App, browser: Browser, serv
     other.shows(LENET)
     assert number(other.card("sparsity").inner_text()) > 0
     context.close()
+
+
+@pytest.mark.slow
+def test_one_layers_settings_for_all_like_it_and_away_again(app: App) -> None:
+    app.open(MLP, recipe=HALF.quantize(FC1, bits=3))
+    own = explorer.evaluate(explorer.load(MLP), HALF).counts.layers[FC1].sparsity
+    with app.step():
+        app.press("Same for all like this")
+    report = app.shows(MLP)
+    for name in (FC1, "fc2.weight", "fc3.weight"):
+        masked = explorer.resolve(explorer.load(MLP), app.recipe).cut_fraction(name)
+        assert masked == pytest.approx(own, abs=0.001) and report.counts.layers[name].bits == 3
+    with app.step():
+        app.press("Clear layer")
+    holds = effective(app.recipe.rules, explorer.load(MLP).layers)[0]
+    assert not holds[FC1] and holds["fc2.weight"]
+    app.shows(MLP)
+    expect(app.page.get_by_role("button", name="Clear layer", exact=True)).to_be_disabled()
