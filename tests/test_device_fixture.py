@@ -41,6 +41,7 @@ ON_THE_CPU = {
     "files/test_prefill.py": "a file is read to the CPU, and nothing is computed",
     "files/test_stream.py": "a file is read to the CPU, and nothing is computed",
     "models/test_agreement.py::test_inputs_that_are_no_data_set": "refused before anything is computed",
+    "models/test_batches.py::test_what_is_no_batch_is_named": "refused before anything is computed",
     "models/test_ledger.py": "numbers of units are bookkeeping, and never leave the CPU",
     "models/test_stack.py::test_reversing_packed_data_is_its_own_inverse": "torch keeps batch sizes on the CPU",
     "models/test_subject.py::test_samples_are_shared": "a sample is loaded to the CPU",

@@ -71,7 +71,7 @@ def test_named_inputs_and_several_outputs_in_batches(device: str) -> None:
         ([], "split 'validation' is empty"),
     ],
 )
-def test_what_is_no_batch_is_named(given: list[Any], said: str, device: str) -> None:
+def test_what_is_no_batch_is_named(given: list[Any], said: str) -> None:
     with pytest.raises(TaskError, match=said):
         Task.classification(validation=iter(given))
 
