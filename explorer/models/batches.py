@@ -78,6 +78,14 @@ def _size(batch: Any, number: int, split: str) -> int:
             )
         )
     sizes = {len(one) if one.ndim else -1 for one in _tensors(batch)}
+    if not sizes:
+        raise TaskError(
+            say(
+                "split {split!r}: batch {number} holds no tensors; accepted: (inputs, targets) of tensors, or map-style data",
+                split=split,
+                number=number,
+            )
+        )
     if len(sizes) != 1 or -1 in sizes:
         raise TaskError(
             say(
