@@ -96,6 +96,7 @@ def test_a_file_that_is_no_recipe(content: bytes, tmp_path: Path) -> None:
     assert result.exit_code == 2 and "broken.json" in result.stderr and result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_as_a_process_with_a_terminal_that_is_not_utf8(recipe: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
     out = tmp_path / "模型 out"

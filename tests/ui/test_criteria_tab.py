@@ -48,6 +48,7 @@ def test_another_criterion_shows_its_scores_cuts_by_them_and_changes_the_accurac
     app.healthy()
 
 
+@pytest.mark.slow
 def test_a_duel_runs_while_the_page_answers(app: App) -> None:
     app.open(MLP, layer="fc2.weight")
     panel = app.tab("Criteria")

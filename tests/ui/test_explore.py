@@ -71,6 +71,7 @@ def test_a_drag_moves_the_metric_before_release_and_settles_after(app: App) -> N
     assert app.page.evaluate("window.longest") < 1000  # they stay while the rest is evaluated; Streamlit mounts them anew for some frames
 
 
+@pytest.mark.slow
 def test_the_handle_stays_where_it_was_released(app: App) -> None:
     app.open(MLP, layer="fc2.weight")
     app.drag(90)
@@ -170,6 +171,7 @@ def test_blocks_go_whole_and_what_their_residual_carries_remains(app: App) -> No
         app.healthy()
 
 
+@pytest.mark.slow
 def test_a_cut_of_all_layers_moves_every_column(app: App) -> None:
     app.open(MLP)
     app.choose("Applies to", "all layers")
@@ -247,6 +249,7 @@ def test_soft_mode_attenuates_by_a_second_handle(app: App) -> None:
     assert app.recipe.rules[0].mode == "shrink"
 
 
+@pytest.mark.slow
 def test_a_pattern_turns_the_handle_off_and_says_why(app: App) -> None:
     app.open(MLP)
     with app.step():

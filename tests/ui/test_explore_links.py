@@ -30,6 +30,7 @@ def app(page: Page, server: str) -> App:
     return App(page, server)
 
 
+@pytest.mark.slow
 def test_a_link_brings_the_state_to_another_browser(app: App, browser: Browser, server: str) -> None:
     app.open(MLP)
     app.select("fc2.weight")

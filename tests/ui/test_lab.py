@@ -59,6 +59,7 @@ def test_a_cell_is_taken_while_the_map_fills_and_the_handle_answers(app: App) ->
     app.healthy()
 
 
+@pytest.mark.slow
 def test_the_filled_map_says_what_the_package_computes(app: App) -> None:
     app.open(MLP, layer="fc2.weight", recipe=Recipe().prune("fc1.weight", sparsity=0.5))
     panel = app.tab("Sparsity × bits")
@@ -107,6 +108,7 @@ def test_what_correcting_biases_gains_or_loses_is_said(app: App) -> None:
     app.healthy()
 
 
+@pytest.mark.slow
 def test_sizes_on_screen_are_those_of_the_exported_files(app: App, tmp_path: Path) -> None:
     recipe = Recipe().prune("*", sparsity=0.5).quantize("rnn", bits=5)
     app.open(RNN, recipe=recipe)

@@ -51,6 +51,7 @@ def visit(app: App, model: str) -> None:
     app.healthy()
 
 
+@pytest.mark.slow
 def test_models_are_switched_on_the_page(app: App) -> None:
     app.open("bikes-mlp")
     for model in QUICK:
@@ -129,6 +130,7 @@ def test_board_strip_and_histogram_are_within_the_first_screenful(browser: Brows
     context.close()
 
 
+@pytest.mark.slow
 def test_the_board_does_not_flicker_while_the_handle_moves(app: App) -> None:
     app.open(MLP)
     app.page.evaluate(

@@ -124,6 +124,7 @@ def test_two_sessions_do_not_see_each_others_graphs(app: App, browser: Browser, 
     context.close()
 
 
+@pytest.mark.slow
 def test_the_table_of_layers_can_be_taken_away(app: App) -> None:
     app.open(MLP, recipe=CUT)
     panel = app.tab("Layers")
@@ -137,6 +138,7 @@ def test_the_table_of_layers_can_be_taken_away(app: App) -> None:
         assert float(row["sparsity"]) == pytest.approx(one.sparsity) and int(row["bits"]) == one.bits
 
 
+@pytest.mark.slow
 def test_weights_are_drawn_with_their_mask(app: App) -> None:
     app.open(MLP, layer="fc3.weight", recipe=CUT)
     panel = app.tab("Weights")
