@@ -40,9 +40,11 @@ class App:
     def ready(self) -> App:
         """Every sample was seen, and the page is not being drawn."""
         expect(self.page.locator(".x-board")).to_have_attribute("data-complete", "true", timeout=SLOW)
-        expect(self.slider).to_have_count(1, timeout=SLOW)  # for a moment the layer before stands there, too
-        expect(self.slider).to_be_visible(timeout=SLOW)
-        expect(self.page.locator('[data-testid="stApp"]')).to_have_attribute("data-test-script-state", "notRunning", timeout=SLOW)
+        drawn = self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
+        expect(drawn).to_have_count(1, timeout=SLOW)
+        expect(self.slider).to_have_count(1, timeout=SLOW)  # until it is drawn, the layer before may stand there, too
+        expect(self.slider.first).to_be_visible(timeout=SLOW)
+        expect(drawn).to_have_count(1, timeout=SLOW)
         return self
 
     # What stands there
