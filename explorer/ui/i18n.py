@@ -59,3 +59,9 @@ def help_for(kind: str, name: str, fallback: str) -> str:
     english = TERMS.get(name, fallback) if kind == "term" else fallback
     found = _catalogue(language()).pgettext(kind, name)
     return english if found == name else found
+
+
+def label_for(kind: str, name: str) -> str:
+    """The label of a setting by its Python name: the catalogue's under that name, else the name in words."""
+    found = _catalogue(language()).pgettext(kind, name)
+    return name.replace("_", " ") if found == name else found
