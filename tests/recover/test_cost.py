@@ -85,11 +85,11 @@ def test_the_report_of_a_recovered_model_says_what_it_all_took(counted: list[str
     assert more is not None and (more.epochs, more.energy, more.energy_source) == (3, None, "")
 
 
-def test_a_bundle_tells_how_its_model_was_recovered(counted: list[str], tmp_path: Path) -> None:
-    subject = small()
-    first = explorer.recalibrate(subject, RECIPE, device="cpu")
-    found = finetune(first, first.recipe, **QUICK, optimizer="sgd", augment=_same, device="cpu")
-    explorer.export(found, found.recipe, tmp_path / "out", formats=["safetensors"], device="cpu")
+def test_a_bundle_tells_how_its_model_was_recovered(counted: list[str], tmp_path: Path, device: str) -> None:
+    subject = small(device)
+    first = explorer.recalibrate(subject, RECIPE, device=device)
+    found = finetune(first, first.recipe, **QUICK, optimizer="sgd", augment=_same, device=device)
+    explorer.export(found, found.recipe, tmp_path / "out", formats=["safetensors"], device=device)
     text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     entries = found.history
     assert (
@@ -107,7 +107,7 @@ def test_a_bundle_tells_how_its_model_was_recovered(counted: list[str], tmp_path
         assert all(f"   {line}" in text for line in f"recipe = {one.recipe.to_python()}".splitlines())
     assert (
         "epochs=3" not in text
-        and "batch=16, optimizer='sgd', lr=0.02, seed=0, augment={'name': '_same'}, on cpu." in text
+        and "batch=16, optimizer='sgd', lr=0.02, seed=0, augment={{'name': '_same'}}, on {counted[0]}." in text
     )
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["cost"]["epochs"] == 3 and [one["parent"] for one in report["history"]] == [
@@ -115,7 +115,7 @@ def test_a_bundle_tells_how_its_model_was_recovered(counted: list[str], tmp_path
         "small-recalibrated",
     ]
     assert all("history" not in one for one in (*report["splits"].values(), *report["original"].values()))
-    explorer.export(subject, Recipe(), tmp_path / "plain", formats=["safetensors"], device="cpu")
+    explorer.export(subject, Recipe(), tmp_path / "plain", formats=["safetensors"], device=device)
     assert "## Recovered" not in (tmp_path / "plain" / "README.md").read_text(encoding="utf-8")
 
 
