@@ -50,12 +50,12 @@ def test_each_image_is_one_of_its_shifts_mirrored_or_not(device: str) -> None:
     assert ShiftFlip()(images).shape == images.shape
 
 
-def test_what_it_cannot_do_is_said() -> None:
+def test_what_it_cannot_do_is_said(device: str) -> None:
     for bad in ({"pixels": -1}, {"pixels": 1.5}, {"flip": 1}):
         with pytest.raises(SettingsError, match=next(iter(bad))):
             ShiftFlip(**bad)
     with pytest.raises(TrainingError, match=r"takes images \(B, C, H, W\), not \(16, 2, 12\)"):
-        finetune(small(), Recipe(), epochs=1, batch=16, augment=ShiftFlip(), device="cpu")
+        finetune(small(device), Recipe(), epochs=1, batch=16, augment=ShiftFlip(), device=device)
 
 
 def noisy(inputs: Tensor) -> Tensor:
