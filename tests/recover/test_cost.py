@@ -105,10 +105,7 @@ def test_a_bundle_tells_how_its_model_was_recovered(counted: list[str], tmp_path
         )
         assert one.digest in text and all(f"- {note.text}" in text for note in one.notes)
         assert all(f"   {line}" in text for line in f"recipe = {one.recipe.to_python()}".splitlines())
-    assert (
-        "epochs=3" not in text
-        and "batch=16, optimizer='sgd', lr=0.02, seed=0, augment={{'name': '_same'}}, on {counted[0]}." in text
-    )
+    assert f"batch=16, optimizer='sgd', lr=0.02, seed=0, augment={{'name': '_same'}}, on {counted[0]}." in text
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["cost"]["epochs"] == 3 and [one["parent"] for one in report["history"]] == [
         "small",
