@@ -14,11 +14,11 @@ from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 import explorer
 from explorer.compress.build import effective_weights
-from explorer.evaluate.tiers import runner_for
+from explorer.evaluate.engine import engine
 from explorer.models.replica import Replica
 from explorer.models.subject import Subject
 from explorer.models.trial import tensors
-from tests.contract.nets import SAMPLES, CharLM, sample
+from tests.contract.nets import SAMPLES, CharLM, few, sample, tuned
 
 
 class Own(nn.Linear):
@@ -152,31 +152,31 @@ def test_samples(name: str, device: str) -> None:
     assert torch.equal(*found)
 
 
-def test_every_way_of_replay(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    """By a graph, by the order of calls and in full, also where activations are rounded."""
-    for name, small, tier in (("fashion-vit", False, "graph"), ("surnames-gru", True, "order of calls")):
-        whole = sample(name, device)
-        task = whole.task
-        if small:  # called in a way of its own
-            task = explorer.Task(
-                splits={"train": task.dataset("train"), "validation": task.dataset("validation")},
-                forward=lambda module, x: module(x), score=lambda out, y: {"hit": (out.argmax(-1) == y).float()},
-            )  # fmt: skip
-        recipe = explorer.Recipe().prune("*", sparsity=0.7).quantize(whole.layers[-1].name, bits=6, what="activation")
-        seen = []
-        for large in (1 << 40, 0):
-            monkeypatch.setattr("explorer.models.replica.LARGE", large)
-            subject = Subject(whole.module, task, name)
-            replica = Replica(subject.module, device)
-            assert (replica.layered is not None) == (large == 0)
-            assert runner_for(subject, replica, subject.example(2), subject.example(3)).tier == tier
-            reports = [
-                explorer.evaluate(subject, r, device=device)
-                for r in (recipe, recipe.prune(whole.layers[-1].name, sparsity=0.2))
-            ]
-            seen.append([dict(report.metrics) for report in reports])
-            assert reports[0].metrics != explorer.evaluate(subject, explorer.Recipe(), device=device).metrics
-        assert seen[0] == seen[1]
+@pytest.mark.parametrize("tier", ["graph", "order of calls"])
+def test_replay(tier: str, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Evaluations, which begin at what changed, also where activations are rounded."""
+    whole = few("vowels-lstm", 48, device)
+    task, last = whole.task, whole.layers[-1].name
+    if tier != "graph":  # the task calls the module in a way of its own
+        splits = {name: task.dataset(name) for name in ("train", "validation")}
+        score = lambda out, y: {"hit": (out.argmax(-1) == y).float(), "top": out.amax(-1)}  # noqa: E731
+        task = explorer.Task(splits=splits, forward=lambda module, x: module(x), score=score)
+    recipe = explorer.Recipe().prune("*", sparsity=0.7)
+    recipes = [
+        explorer.Recipe(),
+        recipe,
+        recipe.prune(last, sparsity=0.2),
+        recipe.quantize(last, bits=3, what="activation"),
+    ]
+    seen = []
+    for large in (1 << 40, 0):
+        monkeypatch.setattr("explorer.models.replica.LARGE", large)
+        monkeypatch.setattr("explorer.models.replica.PIECE", 0)
+        subject = tuned(Subject(whole.module, task, "few"), batch=16)
+        run = engine(subject, torch.device(device))
+        assert (run.replica.layered is not None) == (large == 0) and run.runner.tier == tier
+        seen.append([dict(explorer.evaluate(subject, one, device=device).metrics) for one in recipes])
+    assert seen[0] == seen[1] and len({tuple(one.values()) for one in seen[0]}) == len(recipes)
 
 
 class Made(Mapping[str, Tensor]):
