@@ -66,8 +66,10 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Jobs
     return start
 
 
-def done(jobs: Jobs, subject: Subject, recipe: Recipe = RECIPE, what: str = "fine-tuning", owner: str = ANN) -> Job:
-    job = jobs.submit(owner, Order(what, subject, recipe, Settings(epochs=1, samples=64, batch=32)))
+def done(jobs: Jobs, subject: Subject | None, device: str, recipe: Recipe = RECIPE) -> Job:
+    """Ann's job, when it has ended."""
+    assert subject is not None
+    job = jobs.submit(ANN, Order("fine-tuning", subject, recipe, Settings(epochs=1, samples=64, batch=32), device=device))
     while not job.over:
         job._stop.wait(0.01)
     assert job.result is not None, job.error
@@ -88,11 +90,11 @@ def shown(name: str) -> tuple[str, Recipe]:
     return workspace(name).layer, workspace(name).history.present
 
 
-def test_a_recovered_model_comes_back_after_a_reload_and_after_a_restart(visit: Visit, server: Callable[[], Jobs]) -> None:
+def test_a_recovered_model_comes_back_after_a_reload_and_after_a_restart(visit: Visit, server: Callable[[], Jobs], device: str) -> None:
     jobs = server()
     visit(ANN)
-    first = done(jobs, explorer.load(MODEL))
-    second = done(jobs, first.result, what="recalibration")  # type: ignore[arg-type]
+    first = done(jobs, explorer.load(MODEL), device)
+    second = done(jobs, first.result, device)
     assert first.result is not None and second.result is not None
     address = use(second.result)
     assert address["job"] == second.id and address["model"] == second.result.name
@@ -108,10 +110,10 @@ def test_a_recovered_model_comes_back_after_a_reload_and_after_a_restart(visit: 
         assert dict(st.query_params) == address
 
 
-def test_nobody_else_opens_it(visit: Visit, server: Callable[[], Jobs]) -> None:
+def test_nobody_else_opens_it(visit: Visit, server: Callable[[], Jobs], device: str) -> None:
     jobs = server()
     visit(ANN)
-    address = use(done(jobs, explorer.load(MODEL)).result)  # type: ignore[arg-type]
+    address = use(done(jobs, explorer.load(MODEL), device).result)  # type: ignore[arg-type]
     for query in (address, address | {"job": "0" * 16}, address | {"job": ".."}):
         name = visit(BOB, query)
         assert name == models.default() and shown(name) == ("", Recipe())  # the recipe is another model's
@@ -128,7 +130,7 @@ def test_one_that_was_recovered_from_a_file_waits_for_it(visit: Visit, server: C
     jobs = server()
     visit(ANN)
     start = small(device)
-    job = done(jobs, start, Recipe().prune("*", sparsity=0.5))
+    job = done(jobs, start, device, Recipe().prune("*", sparsity=0.5))
     assert job.result is not None
     address = use(job.result)
     assert visit(ANN, address) == job.result.name  # the job has the file's model in memory

@@ -7,14 +7,10 @@ from dataclasses import fields
 import pytest
 from streamlit.testing.v1 import AppTest
 
-import explorer
 from explorer.recover.schedules import registry, schedule_of
 from explorer.recover.settings import Settings
 from explorer.ui.catalogue import read
 from explorer.ui.panels.schedule_form import about, step_of
-
-MODEL = "bikes-mlp"
-
 
 def script() -> None:
     import streamlit as st
@@ -75,7 +71,6 @@ def test_choices_reach_the_order(app: AppTest) -> None:
     assert app.session_state["found"].schedule["at_once"] is None
     app.number_input(key="schedule-error-based-at_once").set_value(2).run()
     assert app.session_state["found"].schedule["at_once"] == 2
-    assert explorer.load(MODEL).task.loss is not None
 
 
 def test_help_of_a_setting_and_its_step() -> None:
