@@ -12,13 +12,14 @@ from explorer.recover.settings import Settings
 from explorer.ui.catalogue import read
 from explorer.ui.panels.schedule_form import about, step_of
 
+
 def script() -> None:
     import streamlit as st
 
-    import explorer
+    from explorer.ui import models
     from explorer.ui.panels import recover_settings
 
-    st.session_state["found"] = recover_settings.render(explorer.load("bikes-mlp"), None, 3)
+    st.session_state["found"] = recover_settings.render(models.open_subject("bikes-mlp"), None, 3)
 
 
 @pytest.fixture
