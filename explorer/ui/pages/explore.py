@@ -23,10 +23,10 @@ def render() -> None:
     space.stale = False
     subject = models.open_subject(name)
     with subject.steady():  # its weights are those of this run's beginning
-        _render(name, unknown, space, subject)
+        _render(space, subject)
 
 
-def _render(name: str, unknown: str, space: state.Workspace, subject: Subject) -> None:
+def _render(space: state.Workspace, subject: Subject) -> None:
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
     ready.prepare(subject, space.history.present)
