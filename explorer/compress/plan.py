@@ -156,11 +156,12 @@ class Plan:
             below = ~mine.stays
         if not below.numel():
             return 0.0
-        alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
-        counted = (
-            below[alive_mask] if below.numel() else below
-        )  # divided in float64, so that 0.9 of a layer is shown as 0.9
-        return int(counted.sum()) / counted.numel() if counted.numel() else 0.0
+        dropped = self.dropped.get(name, {})
+        if not dropped:  # divided in float64, so that 0.9 of a layer is shown as 0.9
+            return int(torch.count_nonzero(below)) / below.numel()
+        living = alive(tuple(below.shape), dropped).to(below.device)
+        left = int(torch.count_nonzero(living))
+        return int(torch.count_nonzero(below & living)) / left if left else 0.0
 
     @property
     def codes(self) -> dict[str, Codes]:

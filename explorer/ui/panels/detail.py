@@ -1,4 +1,4 @@
-"""The selected layer: histogram with its handle, controls beside it. Runs as a fragment, so that a drag redraws only this."""
+"""The selected layer: histogram with its handle, controls beside it. Fragments, so that a drag redraws the histogram and the board alone."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Board:
         cards, strip = cls._last()
         return cls(st.html(cards), st.html(strip))
 
-    def show(self, report: Report, original: Report, gap: float | None = None) -> None:
-        """A report; kept, so that the next run of the page starts from it and nothing flickers."""
+    def show(self, report: Report, original: Counts, gap: float | None = None) -> None:
+        """A report beside what the original consists of; kept, so that the next run of the page starts from it and nothing flickers."""
         st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, gap=gap))
         self.complete = report.complete
         self.again()
@@ -68,6 +68,21 @@ class Board:
 
 @st.fragment
 def render(space: Workspace, subject: Subject, board: Board) -> None:
+    """The histogram and the controls beside it. What a drag draws again is a fragment within: the controls show what is committed,
+    and to draw their dozens of widgets would cost more than the answer."""
+    if space.stale:  # a control made a step: undo, link, overview and tabs show it too
+        st.rerun()
+    layer = subject.layer(space.layer)
+    plot, beside = st.columns([13, 6], gap="medium")
+    with plot:
+        _heading(space, subject, layer)
+        _drag(space, subject, board)
+    with beside:
+        controls.render(controls.Scene(space, subject, layer, controls.current(space, subject, layer)))
+
+
+@st.fragment
+def _drag(space: Workspace, subject: Subject, board: Board) -> None:
     """Answer an event of the handle, or draw the present state."""
     layer = subject.layer(space.layer)
     event = _event(space)
@@ -83,7 +98,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         _apply(space, subject, layer, event)
     else:
         space.live = None
-    if space.stale:  # one step was made: undo, link, overview and tabs show it too
+    if space.stale:  # one step was made
         st.rerun()
     recipe = space.live or space.history.present
     if space.live is None:  # a bar would move the handle from under the pointer
@@ -103,17 +118,10 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     report, problem = _look(subject, recipe, board, problem, space.live is not None, resting)
     settings = controls.current(space, subject, layer)
     counts = report.counts if report is not None else counts_of(subject, plan)
-    plot, beside = st.columns([13, 6], gap="medium")
-    with plot:
-        _heading(space, subject, layer)
-        problem = (
-            _plot(space, subject, layer, settings, recipe, plan, counts, space.live is not None and not board.complete)
-            or problem
-        )
-        if problem:
-            st.error(translated(problem), icon=":material/error:")
-    with beside:
-        controls.render(controls.Scene(space, subject, layer, settings))
+    more = space.live is not None and not board.complete
+    problem = _plot(space, subject, layer, settings, recipe, plan, counts, more) or problem
+    if problem:
+        st.error(translated(problem), icon=":material/error:")
 
 
 def _event(space: Workspace) -> dict[str, Any] | None:
@@ -211,18 +219,16 @@ def _look(
     """What is known at once; while the hand rests, what a thread has seen in the meantime."""
     device, who = st.session_state.get("device"), user()
     precision = "fast" if dragging else "full"  # what settles is float32
+    original = counts_of(subject, explorer.resolve(subject, Recipe()))
     if subject.task.kind == "weights":
-        original = explorer.resolve(subject, Recipe())
-        board.count(
-            counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why
-        )
+        board.count(counts_of(subject, explorer.resolve(subject, recipe)), original, subject.task.why)
         return None, problem
     try:
         sharper = sharpen.begin(subject, recipe, precision) if dragging and resting else None
         found: Report | None = sharper.latest if sharper is not None else None
         report = found or glance(subject, recipe, device=device, precision=precision, user=who)
         gap = known_gap(subject, explorer.resolve(subject, recipe))
-        board.show(report, glance(subject, device=device, precision=precision, user=who), gap)
+        board.show(report, original, gap)
     except ExplorerError as error:
         board.again()
         return None, error.message
