@@ -88,8 +88,10 @@ class LayerPlan:
 
     def before_quantization(self, weight: Tensor) -> Tensor:
         """Mask, scale or shrink a weight of the original shape, and rescale what is left."""
-        if self.stays is not None:
-            weight = weight * self.stays
+        if isinstance(self.mask, BitMask):
+            weight = self.mask.times(weight)
+        elif self.mask is not None:
+            weight = weight * self.mask
         if self.gain is not None:
             weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:

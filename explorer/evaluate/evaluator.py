@@ -212,6 +212,7 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         lower_is_better=subject.task.lower_is_better,
         timing=work.timing,
         machine=_machine(run, plan, split, work),
+        history=subject.history,
         lazy={
             "counts": lambda: counts(subject, plan),
             "changed": lambda: metrics.changed(before, after, data.order[:n]),
