@@ -8,6 +8,7 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.files.noise import WARNING
+from explorer.models.subject import Subject
 from explorer.ui import models, state
 from explorer.ui.i18n import _, translated
 from explorer.ui.panels import detail, header, overview, own_file, ready, settle, tabs
@@ -21,6 +22,11 @@ def render() -> None:
     space = state.workspace(name)
     space.stale = False
     subject = models.open_subject(name)
+    with subject.steady():  # its weights are those of this run's beginning
+        _render(name, unknown, space, subject)
+
+
+def _render(name: str, unknown: str, space: state.Workspace, subject: Subject) -> None:
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
     ready.prepare(subject, space.history.present)
