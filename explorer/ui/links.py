@@ -40,7 +40,7 @@ def write(space: Workspace) -> None:
     recipe = space.history.present
     packed = pack(recipe) if recipe.rules or recipe.name else ""
     wanted = {"model": space.model, **_address(space.model), "layer": space.layer, "r": packed}
-    wanted = {key: value for key, value in wanted.items() if value or key in ("model", "layer")}
+    wanted = {key: value for key, value in wanted.items() if value}
     if {key: st.query_params.get(key) for key in KEYS} != {key: wanted.get(key) for key in KEYS}:
         st.query_params.from_dict(wanted)
 
