@@ -10,6 +10,7 @@ import torch
 from ..core.errors import cause
 from ..core.message import say
 from ..models.onnx_module import NO_GRADIENTS, opaque
+from ..models.replica import LARGE, weight_bytes
 from ..models.structure import Cut
 from ..models.subject import Subject
 from ..models.task import to_device
@@ -116,7 +117,8 @@ def _probe(subject: Subject) -> Probe:
         return Probe(why_no_data(subject))
     if opaque(subject.module) is not None:
         return Probe(NO_GRADIENTS)
-    last = any(type(child) in IMAGES for child in subject.module.modules())
+    images = any(type(child) in IMAGES for child in subject.module.modules())
+    last = images and weight_bytes(subject.module) <= LARGE  # it costs a copy of these weights
     found = _seen(subject, last)
     return _seen(subject, False) if found.problem is not None and last else found
 
