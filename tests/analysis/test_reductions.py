@@ -22,23 +22,21 @@ from tests.contract.nets import classification, exact, wide
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(300, 1100), (70_000, 1), (1, 66_000), (7, 3)])
 def test_moments_and_products_are_those_of_torch(
-    shape: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    shape: tuple[int, int], dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
+    dtype = dtype if dtype == torch.float32 else wide(device)
+    close = 1e-6 if dtype == torch.float32 else 1e-12
     x, y = (torch.randn(shape).relu().to(dtype) for _ in range(2))
-    wide_x = x.double()
-    expected = torch.stack([wide_x.sum(0), wide_x.abs().sum(0), wide_x.square().sum(0), (wide_x != 0).double().sum(0)])
+    first = x.double()
+    expected = torch.stack([first.sum(0), first.abs().sum(0), first.square().sum(0), (first != 0).double().sum(0)])
     four = [one.reshape(1, 2 - shape[0] % 2, -1, shape[1]) for one in (x, y)]
-    for threads in (1, 99):  # compiled where there is enough to do, and torch's own
+    for threads in (1, 99):  # on a CPU: compiled where there is enough to do, and torch's own
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        found = reductions.moments(x)
-        assert found.dtype == torch.float64 and difference(expected, found) < (
-            1e-6 if dtype == torch.float32 else 1e-12
-        )
-        total = reductions.products(*four)
-        assert difference((four[0].double() * four[1].double()).sum((0, 2)), total.double()) < (
-            1e-6 if dtype == torch.float32 else 1e-12
-        )
+        found = reductions.moments(x.to(device))
+        assert found.dtype == torch.float64 and difference(expected, found) < close
+        total = reductions.products(*(one.to(device) for one in four))
+        assert difference((four[0].double() * four[1].double()).sum((0, 2)), total.cpu().double()) < close
 
 
 @pytest.mark.parametrize("affine", [True, False])
@@ -72,7 +70,7 @@ class Views(nn.Module):
         return self.head(h.view(len(h), -1) if self.view else h.flatten(1))
 
 
-def test_a_forward_that_takes_views_keeps_the_usual_layout() -> None:
+def test_a_forward_that_takes_views_keeps_the_usual_layout(device: str) -> None:
     torch.manual_seed(2)
     module = Views(True)
     task = classification((3, 8, 8), 5)
@@ -81,7 +79,7 @@ def test_a_forward_that_takes_views_keeps_the_usual_layout() -> None:
     other.load_state_dict(module.state_dict())
     free = Subject(other, task, name="flat")
     assert not probe(plain).last and probe(plain).problem is None and probe(free).last
-    one, two = gather(plain, Look(32, device="cpu")), gather(free, Look(32, device="cpu"))
+    one, two = gather(plain, Look(32, device=device)), gather(free, Look(32, device=device))
     assert module.conv.weight.is_contiguous() and module.conv.weight.grad is None
     for table in ("gradient", "inputs", "squared"):
         a, b = getattr(one, table), getattr(two, table)
@@ -101,13 +99,13 @@ class Several(nn.Module):
         return self.out(self.q(h) * self.k(h).sigmoid() + self.v(h * 0.5))
 
 
-def test_what_several_products_read_is_summed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_several_products_read_is_summed_once(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Subject(Several(), classification((6,), 6, n=30), name="several")
     probe(subject)
     counted: list[str] = []
     original = module.sums
     monkeypatch.setattr(module, "sums", lambda tap, ndim: counted.append(tap.name) or original(tap, ndim))
-    seen = gather(subject, Look(30, device="cpu"))
+    seen = gather(subject, Look(30, device=device))
     assert counted == ["first.weight", "q.weight", "v.weight", "out.weight"]
     x = torch.stack([subject.task.dataset("train")[i][0] for i in range(30)])
     whole = subject.module.first(x).detach().square().sum(0).sqrt().double()  # type: ignore[operator,union-attr]
@@ -115,8 +113,8 @@ def test_what_several_products_read_is_summed_once(monkeypatch: pytest.MonkeyPat
         assert difference(seen.inputs[f"{name}.weight"][0, 0], factor * whole) < 1e-6
 
 
-def test_a_watch_keeps_no_gradient_that_is_not_asked_for() -> None:
-    layer = nn.Linear(3, 2)
+def test_a_watch_keeps_no_gradient_that_is_not_asked_for(device: str) -> None:
+    layer = nn.Linear(3, 2).to(device)
     with Watch({id(layer.weight): "w"}, gradients=()) as watch:
-        layer(torch.randn(4, 3)).sum().backward()
+        layer(torch.randn(4, 3, device=device)).sum().backward()
     assert watch.of("w")[0].gradient is None
