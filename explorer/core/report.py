@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
 from .errors import ExplorerError, near
+from .kept import kept_property
 from .message import say
 from .recipe import Recipe
 from .training import Cost, Entry, cost
@@ -214,7 +214,7 @@ class Report:
             raise ExplorerError(say("no change of {name!r}; {hint}", name=name, hint=near(name, self.changes)))
         return self.changes[name]
 
-    @cached_property
+    @kept_property
     def counts(self) -> Counts:
         """Per layer and in all: entries, non-zeros, bits, bytes, MACs."""
         return self.lazy["counts"]()  # type: ignore[no-any-return]
@@ -249,17 +249,22 @@ class Report:
         """Sum over tensors of the smallest representation, without file headers."""
         return self.counts.bytes
 
-    @cached_property
+    @kept_property
     def changed(self) -> tuple[Change, ...]:
         """Samples whose prediction differs from the original's, the largest change first where there are no classes."""
         return tuple(self.lazy["changed"]())
 
-    @cached_property
+    @kept_property
+    def flips(self) -> tuple[int, int]:
+        """(samples that are now wrong, now right) of those in :attr:`changed`, counted alone; (0, 0) without right answers."""
+        return self.lazy["flips"]()  # type: ignore[no-any-return]
+
+    @kept_property
     def per_class(self) -> Mapping[str, ClassScore]:
         """Scores by class; empty for tasks without classes."""
         return self.lazy["per_class"]()  # type: ignore[no-any-return]
 
-    @cached_property
+    @kept_property
     def confusion(self) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
         """Confusion matrices (before, after), rows = target, columns = prediction; empty without classes."""
         return self.lazy["confusion"]()  # type: ignore[no-any-return]
@@ -279,15 +284,9 @@ class Report:
             "metrics": {name: asdict(figure) for name, figure in self.figures.items()},
             "changes": {name: asdict(figure) for name, figure in self.changes.items()},
             "counted": {
-                "sparsity": counts.sparsity,
-                "zeros_left": counts.zeros_left,
-                "parameters": counts.parameters,
-                "nonzero": counts.nonzero,
-                "bytes": counts.bytes,
+                **{name: getattr(counts, name) for name in ("sparsity", "zeros_left", "parameters", "nonzero", "bytes")},
                 "sizes": dict(counts.sizes),
-                "macs": counts.macs,
-                "macs_if_zeros_skipped": counts.macs_if_zeros_skipped,
-                "macs_reason": counts.macs_reason,
+                **{name: getattr(counts, name) for name in ("macs", "macs_if_zeros_skipped", "macs_reason")},
                 "layers": layers,
             },
             "per_class": {name: asdict(score) for name, score in self.per_class.items()},

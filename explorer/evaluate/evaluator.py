@@ -216,6 +216,7 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         lazy={
             "counts": lambda: counts(subject, plan),
             "changed": lambda: metrics.changed(before, after, data.order[:n]),
+            "flips": lambda: metrics.flips(before, after),
             "per_class": lambda: metrics.per_class(before, after, subject.task.classes),
             "confusion": lambda: metrics.confusion(before, after),
         },

@@ -8,7 +8,8 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.files.noise import WARNING
-from explorer.ui import models, state
+from explorer.models.subject import Subject
+from explorer.ui import links, models, state
 from explorer.ui.i18n import _, translated
 from explorer.ui.panels import detail, header, overview, own_file, ready, settle, tabs
 
@@ -17,10 +18,15 @@ TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
 
 def render() -> None:
     """The whole workspace, top to bottom."""
-    name, unknown = state.read_link(models.choices(), models.default())
+    name = links.read()
     space = state.workspace(name)
     space.stale = False
     subject = models.open_subject(name)
+    with subject.steady():  # its weights are those of this run's beginning
+        _render(space, subject)
+
+
+def _render(space: state.Workspace, subject: Subject) -> None:
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
     ready.prepare(subject, space.history.present)
@@ -30,8 +36,7 @@ def render() -> None:
         space.replace(space.history.undo() if space.history.past else type(space.history)())
         space.message = error.message
     header.render(space, subject)
-    if unknown and name == models.default() and not space.history.past:
-        st.warning(_("No model {name}; showing {default}.", name=unknown, default=models.default()), icon=":material/warning:")
+    links.say_waiting(space)
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=translated(space.message)), icon=":material/error:")
     if subject.card.get("noise"):
@@ -43,5 +48,5 @@ def render() -> None:
     overview.render(space, subject, counts_of(subject, plan), plan.protected)
     detail.render(space, subject, board)
     tabs.render(space, subject)
-    state.write_link(space)
+    links.write(space)
     settle.render(space, subject, board)

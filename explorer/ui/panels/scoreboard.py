@@ -59,16 +59,16 @@ def _metric(report: Report, name: str) -> Card:
     return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), tuple(note))
 
 
-def cards(report: Report, original: Report) -> list[Card]:
-    """The five cards of a report."""
+def cards(report: Report, original: Counts) -> list[Card]:
+    """The five cards of a report. original: what the original consists of."""
     second = "loss" if "loss" in report.figures and report.main != "loss" else None
     other = [name for name in report.figures if name != report.main]
     chosen = second or (other[0] if other else None)
     return [
         _metric(report, report.main),
         *([_metric(report, chosen)] if chosen else []),
-        _size(report.counts, original.counts),
-        _macs(report.counts, original.counts),
+        _size(report.counts, original),
+        _macs(report.counts, original),
         _sparsity(report.counts),
     ]
 
@@ -121,7 +121,7 @@ def _points(change: float) -> str:
     return f"{points:.1f}" if points < 9.95 else f"{points:.0f}"
 
 
-def render(report: Report, original: Report) -> str:
+def render(report: Report, original: Counts) -> str:
     """The five cards as HTML."""
     return board(cards(report, original), report.n, report.complete)
 
@@ -158,10 +158,9 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None,
         if worst:
             names = ", ".join(f"{escape(name)} <span class='x-worse'>−{_points(change)}</span>" for name, change in worst)
             pieces.append(f"<span>{escape(_('Hurt most (recall, points)'))}: {names}</span>")
-        wrong = [change for change in report.changed if change.kind == "now wrong"] if report.task == "classification" else []
-        right = [change for change in report.changed if change.kind == "now right"] if report.task == "classification" else []
+        wrong, right = report.flips if report.task == "classification" else (0, 0)
         if wrong or right:
-            text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=f"{len(wrong):,}", right=f"{len(right):,}", n=f"{report.n:,}")
+            text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=f"{wrong:,}", right=f"{right:,}", n=f"{report.n:,}")
             pieces.append(f"<span>{escape(text)}</span>")
     if gap is not None:
         said = _("removal verified: difference from masking {gap}", gap=f"{gap:.0e}" if gap else "0")
