@@ -62,10 +62,10 @@ def arrays(path: Path, n: int = 60) -> Path:
     return path
 
 
-def test_what_a_forward_takes() -> None:
-    assert wanted(Words()) == (Wanted("ids"), Wanted("mask"), Wanted("meta", needed=False))
-    assert wanted(nn.Sequential(nn.Linear(2, 2))) == (Wanted("input"),)
-    assert [one.needed for one in wanted(nn.LSTM(2, 2))] == [True, False]
+def test_what_a_forward_takes(device: str) -> None:
+    assert wanted(Words().to(device)) == (Wanted("ids"), Wanted("mask"), Wanted("meta", needed=False))
+    assert wanted(nn.Sequential(nn.Linear(2, 2)).to(device)) == (Wanted("input"),)
+    assert [one.needed for one in wanted(nn.LSTM(2, 2).to(device))] == [True, False]
 
     class Anything(nn.Module):
         def forward(self, *args: Tensor, **more: Tensor) -> None: ...
@@ -211,7 +211,7 @@ st.session_state["figures"] = dict(explorer.evaluate(subject).metrics)
 """
 
 
-def test_an_onnx_file_of_three_inputs_through_the_form(tmp_path: Path) -> None:
+def test_an_onnx_file_of_three_inputs_through_the_form(tmp_path: Path, device: str) -> None:
     from streamlit.testing.v1 import AppTest
 
     module = onnx_of_two(tmp_path / "m.onnx")
@@ -230,8 +230,8 @@ def test_an_onnx_file_of_three_inputs_through_the_form(tmp_path: Path) -> None:
     fails(page)
     assert any("ids 7, mask 7, meta 2" in one.value for one in page.caption)
     task = task_of(read_data(tmp_path / "d.npz", OWN), page.session_state["mapping"])
-    one = explorer.Subject(module, task)
-    assert page.session_state["figures"] == pytest.approx(dict(explorer.evaluate(one).metrics), rel=1e-4)
+    one = explorer.Subject(module.to(device), task)
+    assert page.session_state["figures"] == pytest.approx(dict(explorer.evaluate(one, device=device).metrics), rel=1e-4)
     first = one.task.dataset("validation")[0][0]["meta"]
     assert any(np.allclose(first.numpy(), row / 10, atol=1e-6) for row in data["meta"])
 
