@@ -8,6 +8,7 @@ import explorer
 from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.files.noise import WARNING
+from explorer.models.subject import Subject
 from explorer.ui import models, state
 from explorer.ui.i18n import _, translated
 from explorer.ui.panels import detail, header, overview, own_file, ready, settle, tabs
@@ -20,17 +21,35 @@ def render() -> None:
     name, unknown = state.read_link(models.choices(), models.default())
     space = state.workspace(name)
     space.stale = False
-    subject = models.open_subject(name)
+    # Bars and messages come and go in a place of their own: what stands below keeps its position, and is not built anew.
+    head, notices = st.container(), st.container(key="notices")
+    board = detail.Board.draw(name)
+    with notices:
+        subject = models.open_subject(name)
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
-    ready.prepare(subject, space.history.present)
+    with notices:
+        ready.prepare(subject, space.history.present)
     try:
         explorer.resolve(subject, space.history.present)
     except ExplorerError as error:
         space.replace(space.history.undo() if space.history.past else type(space.history)())
         space.message = error.message
-    header.render(space, subject)
-    if unknown and name == models.default() and not space.history.past:
+    with head:
+        header.render(space, subject)
+    with notices:
+        _notices(space, subject, unknown if name == models.default() else "")
+    plan = explorer.resolve(subject, space.history.present)
+    overview.render(space, subject, counts_of(subject, plan), plan.protected)
+    detail.render(space, subject, board)
+    tabs.render(space, subject)
+    state.write_link(space)
+    settle.render(space, subject, board)
+
+
+def _notices(space: state.Workspace, subject: Subject, unknown: str) -> None:
+    """What must be said before anything is read off the page."""
+    if unknown and not space.history.past:
         st.warning(_("No model {name}; showing {default}.", name=unknown, default=models.default()), icon=":material/warning:")
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=translated(space.message)), icon=":material/error:")
@@ -38,10 +57,3 @@ def render() -> None:
         st.warning(translated(WARNING) + ".", icon=":material/warning:")
     if subject.task.kind == "weights" and not subject.card.get("forward", True):
         st.caption(own_file.missing())
-    board = detail.Board.draw()
-    plan = explorer.resolve(subject, space.history.present)
-    overview.render(space, subject, counts_of(subject, plan), plan.protected)
-    detail.render(space, subject, board)
-    tabs.render(space, subject)
-    state.write_link(space)
-    settle.render(space, subject, board)

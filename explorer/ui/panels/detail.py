@@ -38,8 +38,11 @@ class Board:
     complete: bool = False  # whether it shows every sample
 
     @classmethod
-    def draw(cls) -> Board:
-        """What was shown last, or what stands there until the first figures are in. Never empty, not for one frame."""
+    def draw(cls, model: str) -> Board:
+        """What was shown last of this model, or what stands there until its first figures are in. Never empty, not for one frame."""
+        if st.session_state.get("board-of") != model:
+            st.session_state.pop("board", None)
+        st.session_state["board-of"] = model
         cards, strip = cls._last()
         return cls(st.html(cards), st.html(strip))
 
@@ -70,13 +73,14 @@ class Board:
 def render(space: Workspace, subject: Subject, board: Board) -> None:
     """Answer an event of the handle, or draw the present state."""
     layer = subject.layer(space.layer)
+    busy = st.container(key="busy")  # for bars: what stands below keeps its place while one comes and goes
     event = _event(space)
     resting = event is not None and bool(event.get("rest"))
     if event is not None and not resting:
         sharpen.stop()
     settings = controls.current(space, subject, layer)
     place = str(layer.group) if settings.granularity == "unit" else layer.name
-    with suppress(ExplorerError):  # said below, where the recipe is resolved
+    with busy, suppress(ExplorerError):  # said below, where the recipe is resolved
         ready.scored(subject, settings.criterion, "unit" if settings.granularity == "unit" else "weight", [place])
     drawn = clipping.identity(space, layer) if space.activations else handle.identity(space, layer, settings)
     if event is not None and event.get("id") == drawn:
@@ -87,7 +91,8 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         st.rerun()
     recipe = space.live or space.history.present
     if space.live is None:  # a bar would move the handle from under the pointer
-        ready.levels(subject, recipe)
+        with busy:
+            ready.levels(subject, recipe)
     problem = ""
     try:
         plan = explorer.resolve(subject, recipe)

@@ -34,19 +34,12 @@ def render(space: Workspace, subject: Subject) -> None:
         open_file.button()
         nav.link("recover")
         parameters = sum(p.numel() for p in subject.module.parameters())
-        about = _("{n} parameters", n=fmt.count(parameters)) + " · " + _samples(subject)
-        about += f" · {st.session_state.get('device') or devices()[0]}"
+        about = _("{n} parameters", n=fmt.count(parameters)) + f" · {st.session_state.get('device') or devices()[0]}"
         st.html(f'<div class="x-title"><span>{about}</span></div>')
         _steps(space)
         _recipe(space, subject)
         card.render(subject)
         _settings()
-
-
-def _samples(subject: Subject) -> str:
-    if subject.task.kind == "weights":
-        return _("weights only")
-    return _("validation split, {n} samples", n=f"{len(subject.task.dataset('validation')):,}")
 
 
 def _steps(space: Workspace) -> None:
