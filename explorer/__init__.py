@@ -58,6 +58,7 @@ _PUBLIC = {
     "hold": "explorer.recover.hold",
     "schedules": "explorer.recover.schedules",
     "Settings": "explorer.recover.settings",
+    "ShiftFlip": "explorer.recover.augment",
     "Training": "explorer.recover.loop",
     "ExplorerError": "explorer.core.errors",
     "RecipeError": "explorer.core.errors",
@@ -89,6 +90,7 @@ __all__ = [
     "Report",
     "Settings",
     "SettingsError",
+    "ShiftFlip",
     "Subject",
     "Suggestion",
     "Task",
@@ -187,6 +189,7 @@ if TYPE_CHECKING:
     from .models.samples import samples
     from .models.subject import Subject
     from .models.task import Task
+    from .recover.augment import ShiftFlip
     from .recover.distill import distill
     from .recover.distillation import Distillation
     from .recover.finetune import finetune

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from ..core.kept import kept_property
 from .patterns import WIDE, values
 
 # of one tally's entries with these leading magnitude bits, how often each rest occurs
@@ -33,7 +33,7 @@ class Tally:
         """Whether a pattern is one value, so that every answer is exact without a second look."""
         return self.dtype not in WIDE
 
-    @cached_property
+    @kept_property
     def total(self) -> int:
         """Entries."""
         return int(self.counts.sum())
@@ -43,7 +43,7 @@ class Tally:
         """The fraction of zeros."""
         return self.zeros / self.total if self.total else 0.0
 
-    @cached_property
+    @kept_property
     def _magnitudes(self) -> tuple[np.ndarray, np.ndarray]:
         """(float32 bits of |value|, or of the least |value| of a bin, ascending; entries). NaN lies above infinity."""
         if self.exact:
@@ -53,17 +53,17 @@ class Tally:
         found, where = np.unique(keys, return_inverse=True)
         return found, np.bincount(where, self.counts, len(found)).astype(np.int64)
 
-    @cached_property
+    @kept_property
     def _up_to(self) -> np.ndarray:
         return np.cumsum(self._magnitudes[1])
 
-    @cached_property
+    @kept_property
     def not_finite(self) -> int:
         """Entries that are NaN or infinite."""
         keys, counts = self._magnitudes
         return int(counts[keys >= 0x7F800000].sum())
 
-    @cached_property
+    @kept_property
     def largest(self) -> float:
         """The largest finite |value|; of a wide format the end of its bin, less than 1/128 above it."""
         keys, counts = self._magnitudes

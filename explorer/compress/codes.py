@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ..core.kept import kept_property
 from .slices import Slices
 
 SHOWN = 256  # levels that can be listed
@@ -58,7 +58,7 @@ class Codes(ABC):
     def overhead(self) -> int:
         """Bytes of scales, zero points and codebooks."""
 
-    @cached_property
+    @kept_property
     def digest(self) -> str:
         """Content hash."""
         state = hashlib.blake2b(type(self).__name__.encode(), digest_size=12)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from ..core.kept import kept_property
 from ..models.norms import norms_of
 from ..models.quantized import FakeQuantize
-from ..models.removal import alive, select
+from ..models.removal import select
 from .bitmask import BitMask
 from .codes import Codes, Uniform
 from .lazy import Lazy
@@ -48,7 +48,7 @@ class LayerPlan:
     dropped: Mapping[int, Tensor] = field(default_factory=dict)
     inputs: Uniform | None = None
 
-    @cached_property
+    @kept_property
     def digest(self) -> str:
         """Content hash of what happens to the weight (not to its activation)."""
         state = hashlib.blake2b(digest_size=12)
@@ -88,8 +88,10 @@ class LayerPlan:
 
     def before_quantization(self, weight: Tensor) -> Tensor:
         """Mask, scale or shrink a weight of the original shape, and rescale what is left."""
-        if self.stays is not None:
-            weight = weight * self.stays
+        if isinstance(self.mask, BitMask):
+            weight = self.mask.times(weight)
+        elif self.mask is not None:
+            weight = weight * self.mask
         if self.gain is not None:
             weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:
@@ -138,7 +140,7 @@ class Plan:
         pruned = {name: layer for name, layer in self.layers.items() if layer.mask is not None}
         return Lazy(pruned, lambda name: pruned[name].stays)  # type: ignore[arg-type, return-value]
 
-    @cached_property
+    @kept_property
     def norms(self) -> dict[str, Tensor]:
         """{FQN of a norm: indices of removed units}: the masked run takes its statistics over the others. Modules that go whole
         stand there, too: it holds what they answer at zero."""
@@ -149,25 +151,20 @@ class Plan:
         mine = self.layers.get(name)
         if mine is None:
             return 0.0
-        below = torch.zeros(0)
-        if mine.gain is not None:
-            below = mine.gain < 1
-        elif mine.stays is not None:
-            below = ~mine.stays
-        if not below.numel():
+        stays = mine.gain >= 1 if mine.gain is not None else mine.stays
+        if stays is None:
             return 0.0
-        alive_mask = alive(tuple(below.shape), self.dropped.get(name, {})).to(below.device)
-        counted = (
-            below[alive_mask] if below.numel() else below
-        )  # divided in float64, so that 0.9 of a layer is shown as 0.9
-        return int(counted.sum()) / counted.numel() if counted.numel() else 0.0
+        if name in self.dropped:
+            stays = select(stays, dict(self.dropped[name]))
+        n = stays.numel()  # divided in float64, so that 0.9 of a layer is shown as 0.9
+        return (n - int(torch.count_nonzero(stays))) / n if n else 0.0
 
     @property
     def codes(self) -> dict[str, Codes]:
         """{layer: how its weight is rounded}, in the shapes after removal, of quantized layers."""
         return {name: layer.codes for name, layer in self.layers.items() if layer.codes is not None}
 
-    @cached_property
+    @kept_property
     def inputs(self) -> dict[str, Uniform]:
         """{layer: how the activation that its weight multiplies is rounded}, with calibrated scale and zero point."""
         return {name: layer.inputs for name, layer in self.layers.items() if layer.inputs is not None}
@@ -192,7 +189,7 @@ class Plan:
         bare = {name: replace(one, inputs=None) for name, one in self.layers.items()}
         return replace(self, layers={name: one for name, one in bare.items() if one.changes_weight})
 
-    @cached_property
+    @kept_property
     def state(self) -> Mapping[str, str]:
         """{FQN of a parameter, or of a module that runs differently: digest of how}; what is not there is the original.
 
@@ -204,7 +201,7 @@ class Plan:
             found[name] = found.get(name, "") + hashlib.blake2b(content, digest_size=12).hexdigest()
         return found
 
-    @cached_property
+    @kept_property
     def digest(self) -> str:
         """Content hash: two recipes that come to the same plan share every cached result."""
         state = hashlib.blake2b(digest_size=12)

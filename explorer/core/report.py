@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal
 
 from .errors import ExplorerError, near
+from .kept import kept_property
 from .message import say
 from .recipe import Recipe
+from .training import Cost, Entry, cost
 
 Kind = Literal["measured", "counted", "estimated"]
 ChangeKind = Literal["now wrong", "now right", "wrong differently", "changed"]
@@ -157,7 +158,7 @@ class Report:
 
     timing: seconds of this evaluation: "queue" (waiting for others), "prefix" (chunks that ran from the input on), "suffix"
     (chunks that ran from kept values). machine: how it was computed: tier, and the reason where it is not the best one, layout,
-    batch, bytes of kept values and their budget.
+    batch, bytes of kept values and their budget. history: how the subject came from its original; empty for an original.
     """
 
     subject: str
@@ -175,6 +176,7 @@ class Report:
     timing: Mapping[str, float] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     lazy: Mapping[str, Callable[[], Any]] = field(default_factory=dict, repr=False)
+    history: tuple[Entry, ...] = field(default=(), repr=False)
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -185,6 +187,11 @@ class Report:
     def main(self) -> str:
         """Name of the main metric."""
         return next(iter(self.figures))
+
+    @property
+    def cost(self) -> Cost | None:
+        """What recovering the subject took, over its history; None without one."""
+        return cost(self.history)
 
     @property
     def complete(self) -> bool:
@@ -198,9 +205,8 @@ class Report:
         if name in ("sparsity", "parameters", "nonzero", "bytes", "macs"):
             value = getattr(self, name)
             return Figure(float("nan") if value is None else value, "counted")
-        raise ExplorerError(
-            say("no figure {name!r}; {hint}", name=name, hint=near(name, [*self.figures, "sparsity", "bytes", "macs"]))
-        )
+        hint = near(name, [*self.figures, "sparsity", "bytes", "macs"])
+        raise ExplorerError(say("no figure {name!r}; {hint}", name=name, hint=hint))
 
     def change(self, name: str) -> Figure:
         """Compressed minus original on the same samples and in the same precision, with its paired interval."""
@@ -208,7 +214,7 @@ class Report:
             raise ExplorerError(say("no change of {name!r}; {hint}", name=name, hint=near(name, self.changes)))
         return self.changes[name]
 
-    @cached_property
+    @kept_property
     def counts(self) -> Counts:
         """Per layer and in all: entries, non-zeros, bits, bytes, MACs."""
         return self.lazy["counts"]()  # type: ignore[no-any-return]
@@ -243,17 +249,22 @@ class Report:
         """Sum over tensors of the smallest representation, without file headers."""
         return self.counts.bytes
 
-    @cached_property
+    @kept_property
     def changed(self) -> tuple[Change, ...]:
         """Samples whose prediction differs from the original's, the largest change first where there are no classes."""
         return tuple(self.lazy["changed"]())
 
-    @cached_property
+    @kept_property
+    def flips(self) -> tuple[int, int]:
+        """(samples that are now wrong, now right) of those in :attr:`changed`, counted alone; (0, 0) without right answers."""
+        return self.lazy["flips"]()  # type: ignore[no-any-return]
+
+    @kept_property
     def per_class(self) -> Mapping[str, ClassScore]:
         """Scores by class; empty for tasks without classes."""
         return self.lazy["per_class"]()  # type: ignore[no-any-return]
 
-    @cached_property
+    @kept_property
     def confusion(self) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
         """Confusion matrices (before, after), rows = target, columns = prediction; empty without classes."""
         return self.lazy["confusion"]()  # type: ignore[no-any-return]
@@ -264,34 +275,22 @@ class Report:
 
     def _plain(self) -> dict[str, Any]:
         counts = self.counts
-        layers = {
-            name: asdict(layer) | {"sparsity": layer.sparsity, "zeros_left": layer.zeros_left}
-            for name, layer in counts.layers.items()
-        }
+        seen = {name: {"sparsity": one.sparsity, "zeros_left": one.zeros_left} for name, one in counts.layers.items()}
+        layers = {name: asdict(layer) | seen[name] for name, layer in counts.layers.items()}
         return {
             "subject": self.subject,
             "recipe": self.recipe.digest,
-            "plan": self.plan,
-            "task": self.task,
-            "split": self.split,
-            "n": self.n,
-            "total": self.total,
-            "precision": self.precision,
-            "device": self.device,
+            **{name: getattr(self, name) for name in ("plan", "task", "split", "n", "total", "precision", "device")},
             "metrics": {name: asdict(figure) for name, figure in self.figures.items()},
             "changes": {name: asdict(figure) for name, figure in self.changes.items()},
             "counted": {
-                "sparsity": counts.sparsity,
-                "zeros_left": counts.zeros_left,
-                "parameters": counts.parameters,
-                "nonzero": counts.nonzero,
-                "bytes": counts.bytes,
+                **{name: getattr(counts, name) for name in ("sparsity", "zeros_left", "parameters", "nonzero", "bytes")},
                 "sizes": dict(counts.sizes),
-                "macs": counts.macs,
-                "macs_if_zeros_skipped": counts.macs_if_zeros_skipped,
-                "macs_reason": counts.macs_reason,
+                **{name: getattr(counts, name) for name in ("macs", "macs_if_zeros_skipped", "macs_reason")},
                 "layers": layers,
             },
             "per_class": {name: asdict(score) for name, score in self.per_class.items()},
             "changed": [asdict(change) for change in self.changed],
+            "cost": asdict(self.cost) if self.cost is not None else None,
+            "history": [one.to_dict() for one in self.history],
         }

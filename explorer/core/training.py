@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from .recipe import Recipe
-from .report import Figure
+
+if TYPE_CHECKING:
+    from .report import Figure
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Entry:
     what: "fine-tuning", "distillation", "recalibration" or "taken back". recipe: as applied to the parent. parent: its name, digest: its
     content. settings: plain values, enough to do it again. evaluations: passes over the validation split. before: the parent's
     figures on validation, damaged: with the recipe applied, after: at the end. curve: the epochs; notes: decisions. complete: False
-    where it was cancelled and this is the best by then. energy: joules, where they were measured.
+    where it was cancelled and this is the best by then. energy: joules, where a counter measured them, as energy_source says.
     """
 
     what: str
@@ -94,3 +97,39 @@ class Entry:
     complete: bool = True
     device: str = ""
     energy: float | None = None
+    energy_source: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(replace(self, recipe=Recipe())) | {
+            "recipe": json.loads(self.recipe.to_json()),
+            "settings": dict(self.settings),
+            "curve": [asdict(one) for one in self.curve],
+            "notes": [asdict(one) | {"text": str(one.text)} for one in self.notes],
+        }
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took to come from the first original to a subject, measured, summed over its history. evaluations: passes over the validation split. energy: joules,
+    None unless every step of the history measured them; energy_source: by what."""
+
+    epochs: int
+    steps: int
+    seconds: float
+    evaluations: int
+    energy: float | None = None
+    energy_source: str = ""
+
+
+def cost(history: Sequence[Entry]) -> Cost | None:
+    """The sum over a history; None without one."""
+    if not history:
+        return None
+    known = [one.energy for one in history if one.energy is not None]
+    every = len(known) == len(history)
+    return Cost(
+        sum(one.epochs for one in history), sum(one.steps for one in history), sum(one.seconds for one in history),
+        sum(one.evaluations for one in history), sum(known) if every else None,
+        "; ".join(dict.fromkeys(one.energy_source for one in history)) if every else "",
+    )  # fmt: skip

@@ -212,9 +212,11 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         lower_is_better=subject.task.lower_is_better,
         timing=work.timing,
         machine=_machine(run, plan, split, work),
+        history=subject.history,
         lazy={
             "counts": lambda: counts(subject, plan),
             "changed": lambda: metrics.changed(before, after, data.order[:n]),
+            "flips": lambda: metrics.flips(before, after),
             "per_class": lambda: metrics.per_class(before, after, subject.task.classes),
             "confusion": lambda: metrics.confusion(before, after),
         },

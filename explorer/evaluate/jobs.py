@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..compress.apply import effective_weights
+from ..compress.lazy import Lazy
 from ..compress.plan import Plan
 from ..core.errors import Cancelled
 from ..core.message import say
@@ -46,7 +47,10 @@ def lend(replica: Replica, job: Job, but: frozenset[str] = frozenset()) -> Abstr
     def rest(found: Mapping[str, T]) -> dict[str, T]:
         return {name: one for name, one in found.items() if name not in but}
 
-    return replica.weights(rest(job.weights), rest(job.plan.norms), rest(job.plan.roundings()))
+    weights = Lazy(
+        [name for name in job.weights if name not in but], job.weights.__getitem__
+    )  # looked up by the replica
+    return replica.weights(weights, rest(job.plan.norms), rest(job.plan.roundings()))
 
 
 class Jobs:
@@ -79,9 +83,11 @@ class Jobs:
             found = self._runners[plain] = Runner(self.replica, self.subject.task, found.unsafe)
         return found
 
-    def weights(self, plan: Plan) -> dict[str, Tensor]:
-        """{layer: effective weight} in the replica's dtype and layout, kept by content."""
+    def weights(self, plan: Plan) -> Mapping[str, Tensor]:
+        """{layer: effective weight} in the replica's dtype and layout, kept by content; of large models made when it is looked up."""
         found, replica = effective_weights(self.subject, plan), self.replica
+        if replica.layered is not None:
+            return found
         if replica.dtype is None and not replica.channels_last and replica.device.type == "cpu":
             return dict(found)
         memo, settings = self.subject.memo, (str(replica.device), replica.dtype, replica.channels_last)

@@ -27,6 +27,7 @@ class Request:
     number: int = field(default_factory=lambda: next(_numbers))
     started: bool = False
     superseded: bool = False
+    woken: threading.Event = field(default_factory=threading.Event, repr=False)  # to look again whether it is its turn
     waited: float = 0.0  # seconds spent in the queue
 
     @property
@@ -41,7 +42,7 @@ class DeviceQueue:
     """One chunk at a time: more would only take cores and memory from each other."""
 
     def __init__(self) -> None:
-        self._free = threading.Condition()
+        self._lock = threading.Lock()
         self._busy: int | None = None  # the thread that computes
         self._waiting: list[Request] = []
         self._served: dict[Hashable, int] = {}
@@ -53,17 +54,17 @@ class DeviceQueue:
         background nothing is superseded."""
         mine = Request(user, preview, background)
         user = None if background else user
-        with self._free:
+        with self._lock:
             older = self._newest.get(user) if user is not None else None
             if user is not None:
                 self._newest[user] = mine
             if older is not None:
                 older.superseded = True
-                self._free.notify_all()
+                older.woken.set()
         try:
             yield mine
         finally:
-            with self._free:
+            with self._lock:
                 if self._newest.get(user) is mine:
                     del self._newest[user]
 
@@ -75,26 +76,42 @@ class DeviceQueue:
             yield
             return
         began = time.perf_counter()
-        with self._free:
+        with self._lock:
             self._waiting.append(request)
-            try:
-                while not request.superseded and (self._busy is not None or self._next() is not request):
-                    self._free.wait()
-            finally:
+        try:
+            while not self._taken(request, me):
+                request.woken.wait()
+        except BaseException:  # superseded, or interrupted: nobody may wait behind it
+            with self._lock:
                 self._waiting.remove(request)
-            if request.superseded:
-                self._free.notify_all()
-                raise Cancelled(say("superseded by a newer request of the same user"))
-            self._busy = me
-            request.started = True
-            self._served[request.user] = next(_numbers)
+                self._wake()
+            raise
         request.waited += time.perf_counter() - began
         try:
             yield
         finally:
-            with self._free:
+            with self._lock:
                 self._busy = None
-                self._free.notify_all()
+                self._wake()
+
+    def _taken(self, request: Request, me: int) -> bool:
+        """Take the device if it is this request's turn."""
+        with self._lock:
+            request.woken.clear()
+            if not request.superseded and (self._busy is not None or self._next() is not request):
+                return False
+            if request.superseded:
+                raise Cancelled(say("superseded by a newer request of the same user"))
+            self._waiting.remove(request)
+            self._busy = me
+            request.started = True
+            self._served[request.user] = next(_numbers)
+            return True
+
+    def _wake(self) -> None:
+        """Tell the next one alone: thirty that all look would keep Python's lock from the one that computes."""
+        if self._busy is None and self._waiting:
+            self._next().woken.set()
 
     def _next(self) -> Request:
         return min(self._waiting, key=lambda one: (one.rank, self._served.get(one.user, -1), one.number))
@@ -106,11 +123,12 @@ class DeviceQueue:
 
     def leave(self, user: Hashable) -> None:
         """A user is gone."""
-        with self._free:
+        with self._lock:
             self._served.pop(user, None)
             if user in self._newest:
-                self._newest.pop(user).superseded = True
-                self._free.notify_all()
+                gone = self._newest.pop(user)
+                gone.superseded = True
+                gone.woken.set()
 
 
 _queues: dict[str, DeviceQueue] = {}

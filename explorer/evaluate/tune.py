@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ..core.message import say
 from ..models.device import threads
-from ..models.replica import Replica, to_channels_last
+from ..models.replica import LARGE, Replica, to_channels_last, weight_bytes
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
 
 SECONDS = 1.2  # that a model may be measured for
+TOO_LONG = 10.0  # seconds for eight samples above which nothing else is tried
 SAMPLES = 256
 BATCHES = (64, 32, 128, 256)
 ON_DEVICE = (512, 256, 1024, 2048)
@@ -94,13 +95,20 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     end = time.perf_counter() + SECONDS
     plain = (None, False)
     runs: dict[Any, Callable[[int], float]] = {}
+    first = 0.0  # seconds a sample of the plain one's first run
     reason = say("slower than float32 on this machine")
     for dtype, last in (plain, (None, True), (HALF, False), (HALF, True)):
         if last and not images:
             continue
+        if device.type == "cpu" and (dtype, last) != plain and weight_bytes(subject.module) > LARGE:
+            reason = say("a second copy of weights of this size is not made")
+            continue
         try:
             runs[dtype, last] = _candidate(subject, device, collated, dtype, last)
-            runs[dtype, last](8)
+            took = runs[dtype, last](8)
+            first = first or took
+            if first * min(8, n) > TOO_LONG:
+                break
         except (
             Exception
         ) as error:  # an operation without a kernel for it; a plain one that fails says so when it is evaluated
@@ -108,6 +116,9 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
             reason = say("not possible: {type}", type=type(error).__name__) if dtype is HALF else reason
     if plain not in runs:
         return {"full": Tuning(reason=reason), "fast": Tuning(reason=reason)}
+    if first * min(8, n) > TOO_LONG:
+        only = Tuning(batch=8, rate=1 / first, reason=say("the model takes too long to be measured in other ways"))
+        return {"full": only, "fast": only}
     best: dict[Any, float] = {}
 
     def rounds(keys: list[Any], times: int) -> None:

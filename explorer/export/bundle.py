@@ -217,12 +217,18 @@ def _companions(
     splits = {split: after.to_dict() for split, (_, after) in reports.items()}
     if "test" in splits:  # which test samples flipped is an invitation to tune on them
         splits["test"].pop("changed")
+    originals = {split: before.to_dict() for split, (before, _) in reports.items()}
+    cost, history = [(one["cost"], one["history"]) for one in originals.values()][-1]
+    for one in (*splits.values(), *originals.values()):  # said once
+        del one["cost"], one["history"]
     report = {
         "format": "compression-explorer-report",
         "version": 1,
         "weights": subject.digest,
         "splits": splits,
-        "original": {split: before.to_dict() for split, (before, _) in reports.items()},
+        "original": originals,
+        "cost": cost,
+        "history": history,
         "checks": dict(checks),
         "agreements": {name: one.to_dict() for name, one in agreements.items()},
         "bytes_on_disk": measured,

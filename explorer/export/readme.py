@@ -13,6 +13,7 @@ from ..core.report import Figure, Report
 from ..models.samples import samples
 from ..models.subject import Subject
 from .agreement import Agreement
+from .lineage import lineage
 
 LIBRARIES = ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -150,6 +151,7 @@ def readme(
     lines += _agreed(agreements)
     if notes:
         lines += ["## Please note", "", *(f"- {note}" for note in notes), ""]
+    lines += lineage(subject)
     lines += ["## Load it", ""]
     for title, code in used.items():
         lines += [f"{title}:", "", "```python", code, "```", ""]

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..core.explanation import Energy
+from ..models.joules import library as library
 from .timing import quartiles
 
 SOURCE = "NVML total energy counter, idle power subtracted"
 IDLE, BUSY, REPEATS = 1.0, 2.0, 5  # seconds, seconds, times
-
-
-def library() -> ModuleType | None:
-    """NVML's Python module, started; None where there is no driver, no GPU or no module."""
-    try:
-        import pynvml  # type: ignore[import-not-found,import-untyped]
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-        return pynvml if pynvml.nvmlDeviceGetCount() else None
-    except pynvml.NVMLError:
-        return None
 
 
 def measure(

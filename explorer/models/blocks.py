@@ -59,10 +59,11 @@ def find_blocks(subject: Subject) -> Depth:
     """Branches whose removal was tried on real inputs, in float64, and equals leaving them out of the sum."""
     from .groups import _leaf
     from .onnx_module import NO_UNITS, opaque
+    from .trial import too_large
     from .trial_blocks import why_not
 
-    if opaque(subject.module) is not None:
-        return Depth({}, {layer.name: NO_UNITS for layer in subject._plain_layers})
+    if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject.module)) is not None:
+        return Depth({}, {layer.name: why for layer in subject._plain_layers})
 
     refused: dict[str, str] = {}
     with torch.inference_mode(False):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from ..core.errors import UnsupportedError, cause
 from ..core.message import say
 from .device import place
+from .layered import PIECE, Layered
 from .norms import over_survivors
 from .sites import rounded
+
+LARGE = 1 << 30  # bytes of weights from which on changed ones are made layer by layer, each when it is about to run
 
 
 def share(module: nn.Module) -> nn.Module:
@@ -45,7 +49,9 @@ def to_channels_last(tensor: Tensor) -> Tensor:
     """[N, C, H, W] with strides that say so also where C is 1, which ``contiguous`` leaves as they are: kernels go by them."""
     if tensor.stride() == torch.empty(tensor.shape, device="meta", memory_format=torch.channels_last).stride():
         return tensor
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last).copy_(tensor)
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last).copy_(
+        tensor
+    )
 
 
 class FairLock:
@@ -84,17 +90,29 @@ class Replica:
     """Runs a module with some of its weights replaced, without touching the original.
 
     One thread at a time: ``weights`` holds a lock. device and dtype other than the original's cost one copy of the
-    weights, shared by everybody who uses this replica; channels_last one of the weights of convolutions.
+    weights, shared by everybody who uses this replica; channels_last one of the weights of convolutions. Changed weights of a
+    module of more than ``large`` bytes are looked up when the layer that holds them runs, and let go behind it.
     """
 
     def __init__(
-        self, module: nn.Module, device: torch.device | str = "cpu", dtype: torch.dtype | None = None, channels_last: bool = False
+        self,
+        module: nn.Module,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+        large: int | None = None,
     ) -> None:
         self.device, self.dtype, self.channels_last = torch.device(device), dtype, channels_last
         self.module = share(module)._apply(self.convert)
         self._parameters = dict(self.module.named_parameters()) | dict(self.module.named_buffers())
         self._base = {name: parameter.data for name, parameter in self._parameters.items()}
         self.lock = FairLock()
+        self.layered = (
+            Layered(self.module, self._parameters)
+            if weight_bytes(module) > (LARGE if large is None else large)
+            else None
+        )
+        self.piece = PIECE if large is None else min(PIECE, large)
 
     def convert(self, tensor: Tensor) -> Tensor:
         """A weight in this replica's device, dtype and layout."""
@@ -121,13 +139,33 @@ class Replica:
         ``Parameter.data`` is swapped rather than the attribute, so that recurrent modules, which keep a list of
         their weights, see the change too.
         """
+        turns = {name: partial(self._made, replaced, name) for name in replaced if self._takes_turns(name)}
         with self.lock:
             try:
-                for name, tensor in replaced.items():
-                    self._parameters[name].data = self.convert(tensor)
+                for name in replaced:
+                    if name not in turns:
+                        self._parameters[name].data = self._made(replaced, name)
                 roundings = {name: one.to(self.device) for name, one in (inputs or {}).items()}
-                with over_survivors(self.module, norms or {}), rounded(self.module, roundings):
+                with over_survivors(self.module, norms or {}), rounded(self.module, roundings), self._lent(turns):
                     yield self.module
             finally:
                 for name in replaced:
                     self._parameters[name].data = self._base[name]
+
+    def _made(self, replaced: Mapping[str, Tensor], name: str) -> Tensor:
+        return self.convert(replaced[name])
+
+    def _takes_turns(self, name: str) -> bool:
+        """Whether a weight is there for its layer alone: norms, which are small, are read by hooks, too."""
+        base = self._base.get(name)
+        if self.layered is None or base is None or base.ndim < 2 or name in self.layered.fixed:
+            return False
+        return base.numel() * base.element_size() >= self.piece
+
+    def _lent(self, turns: Mapping[str, Callable[[], Tensor]]) -> AbstractContextManager[None]:
+        return nullcontext() if self.layered is None else self.layered.lent(turns)
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Bytes of a module's parameters."""
+    return sum(p.numel() * p.element_size() for p in module.parameters())

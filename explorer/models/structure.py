@@ -69,10 +69,10 @@ def find_structure(subject: Subject) -> Structure:
 
     from . import equal_heads, groups
     from .onnx_module import NO_UNITS, opaque
-    from .trial import why_not
+    from .trial import too_large, why_not
 
-    if opaque(subject.module) is not None:
-        return Structure({}, {layer.name: NO_UNITS for layer in subject._plain_layers})
+    if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject.module)) is not None:
+        return Structure({}, {layer.name: why for layer in subject._plain_layers})
 
     with torch.inference_mode(False):  # whatever mode the caller is in
         try:

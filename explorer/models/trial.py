@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Run = Callable[[nn.Module], Any]
 TOLERANCE = 1e-5
+SHARE = 1 / 3  # of this machine's memory that a trial may take
 EXACT = 1e-9  # in float64, where an exact removal differs by rounding alone
 
 
@@ -69,6 +70,21 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
+def too_large(module: nn.Module, memory: int | None = None) -> Message | None:
+    """Why no removal can be tried on a module of this size; None where it can. memory: bytes of this machine."""
+    import psutil
+
+    memory = memory or int(psutil.virtual_memory().total)
+    needed = 16 * sum(p.numel() for p in module.parameters())  # two copies in float64
+    if needed <= SHARE * memory:
+        return None
+    return say(
+        "trying a removal takes two copies in float64, {needed:.1f} GB, more than a third of this machine's {memory:.1f} GB; weights can be pruned and quantized",
+        needed=needed / 1e9,
+        memory=memory / 1e9,
+    )
+
+
 def why_not(subject: Subject, cut: Cut, runs: Sequence[Run] = ()) -> Message | None:
     """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason.
 
@@ -79,7 +95,9 @@ def why_not(subject: Subject, cut: Cut, runs: Sequence[Run] = ()) -> Message | N
     if not runs:
         inputs = to_device(subject.example(2), "cpu", torch.float64)
         runs = [lambda module: subject.task.forward(module, inputs)]
-    return _try(subject, cut, torch.arange(0, cut.group.units, 2), runs) or _try(subject, cut, torch.arange(1, cut.group.units, 2), runs)
+    return _try(subject, cut, torch.arange(0, cut.group.units, 2), runs) or _try(
+        subject, cut, torch.arange(1, cut.group.units, 2), runs
+    )
 
 
 def _running(module: nn.Module, names: list[str]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-def key_of(run: Run, schedule: Mapping[str, Any], objective: Objective) -> str:
+def key_of(run: Run, schedule: Mapping[str, Any], objective: Objective, augment: Any = None) -> str:
     """Content hash of what decides how a training ends; where it computes and how often it reports does not."""
     settings = {
         name: value for name, value in run.settings.to_dict().items() if name not in ("log_every", "checkpoint_seconds")
@@ -33,7 +33,7 @@ def key_of(run: Run, schedule: Mapping[str, Any], objective: Objective) -> str:
     told = {
         "version": VERSION, "subject": run.subject.digest, "recipe": run.recipe.digest, "settings": settings, "schedule": schedule,
         "objective": [objective.what, objective.to_dict()], "train": len(run.subject.task.dataset("train")),
-    }  # fmt: skip
+    } | ({} if augment is None else {"augment": augment})  # fmt: skip
     return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
@@ -41,9 +41,10 @@ def save(file: Path, training: Training, loss: float, first: int) -> None:
     """Write the state after a step, all or nothing. loss: summed so far in this epoch; first: its next batch, 0 for a new epoch."""
     run = training.run
     run.hold.restore()
+    training.meter.stop()
     held = {
         "version": VERSION, "key": training.key(), "epoch": run.epoch + (first == 0), "step": run.step, "first": first, "loss": loss,
-        "seconds": run.seconds, "micro": training.stepper.micro, "passes": run.scorer.passes, "removed": run.removed,
+        "seconds": run.seconds, "energy": training.meter.joules, "micro": training.stepper.micro, "passes": run.scorer.passes, "removed": run.removed,
         "module": run.module.state_dict(), "optimizer": run.optimizer.state_dict(), "scaler": training.stepper.scaler.state_dict(),
         "masks": run.hold.masks, "roundings": {name: one.state() for name, one in run.hold.roundings.items()},
         "memory": run.memory, "best_state": run.best_state, "best": _plain(run.best),
@@ -101,6 +102,7 @@ def load(file: Path, training: Training) -> tuple[float, int]:
     )
     run.memory, run.best_state, run.best = held["memory"], held["best_state"], _figures(held["best"])
     run.scorer.passes = held["passes"]
+    training.meter.earlier = held.get("energy")
     run.notes = [Note(**one) for one in held["notes"]]
     training.before, training.damaged = _figures(held["before"]) or {}, _figures(held["damaged"]) or {}
     training.curve = [Epoch(**{**one, "figures": _figures(one["figures"])}) for one in held["curve"]]

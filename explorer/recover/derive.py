@@ -112,12 +112,14 @@ def result(training: Training, name: str | None = None) -> Subject:
     settings: dict[str, Any] = run.settings.to_dict() | {
         "schedule": training.schedule.to_dict(),
         "objective": training.objective.to_dict(),
+        **({} if training.augment is None else {"augment": training.augment}),
     }
     after: Any = run.best if run.best is not None else {}
     entry = Entry(
         training.objective.what, run.recipe, run.subject.name, run.subject.digest, settings, run.settings.seed,
         epochs=max((one.epoch for one in training.curve), default=0), steps=run.step, seconds=run.seconds, evaluations=run.scorer.passes,
         before=training.before, damaged=training.damaged, after=after, metric=next(iter(after), ""), curve=tuple(training.curve),
-        notes=tuple(run.notes), complete=training.complete, device=str(run.device),
+        notes=tuple(run.notes), complete=training.complete, device=str(run.device), energy=training.meter.joules,
+        energy_source=training.meter.source,
     )  # fmt: skip
     return child(run.subject, module, carried(run.subject, run.recipe, run.plan, module), entry, name)

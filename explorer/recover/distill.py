@@ -15,6 +15,7 @@ from ..core.recipe import Recipe
 from ..core.training import Event, Note
 from ..models.device import pick, place
 from ..models.subject import Subject
+from .augment import Augment
 from .distillation import TEMPERATURE, Distillation
 from .finetune import merged, train
 from .loop import Training
@@ -37,6 +38,7 @@ def distill(
     beta: float = 1.0,
     compare: bool = True,
     schedule: str | Mapping[str, Any] | Schedule = "one-shot",
+    augment: Augment | None = None,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -75,7 +77,7 @@ def distill(
         features=features,
         beta=beta,
     )
-    more: dict[str, Any] = dict(schedule=schedule, device=device, cancel=cancel)
+    more: dict[str, Any] = dict(schedule=schedule, augment=augment, device=device, cancel=cancel)
     training = Training(start, recipe, chosen, objective=objective, checkpoint=checkpoint, **more)
     rival = Training(start, recipe, chosen, **more) if compare and start.task.loss is not None else None
     total = training.run.steps * (2 if rival else 1)

@@ -13,6 +13,7 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.training import Event, Step
 from ..models.subject import Subject
+from .augment import Augment
 from .loop import Training
 from .schedules import Schedule
 from .settings import Settings
@@ -24,6 +25,7 @@ def finetune(
     settings: Settings | None = None,
     *,
     schedule: str | Mapping[str, Any] | Schedule = "one-shot",
+    augment: Augment | None = None,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -39,13 +41,15 @@ def finetune(
     ``validation``; its ``recipe`` says which of its zeros are pruned and which levels it lies on, and changes nothing.
 
     settings: :class:`Settings`; changes: some of these by name, as ``epochs=5, lr=1e-3, seed=1``. schedule: when what is pruned, a name of ``schedules()`` or
-    one of these with settings of its own ({"name": "gradual", "until": 0.5}). ``progress(done, total)`` in steps; ``events(event)`` is told every Step, Epoch and Note;
+    one of these with settings of its own ({"name": "gradual", "until": 0.5}). augment: a function that changes a batch's
+    inputs, labels staying right, as :class:`explorer.ShiftFlip`. ``progress(done, total)`` in steps; ``events(event)`` is told every Step, Epoch and Note;
     ``cancel()`` ends it with the best state so far. checkpoint: a file to go on from after a crash; removed at the end. Raises
     :class:`TaskError` (no train split, no loss), :class:`SettingsError`, :class:`RecipeError`, and while training :class:`TrainingError`.
     """
     return train(
         Training(
-            subject, recipe, merged(settings, changes), schedule=schedule, device=device, cancel=cancel, checkpoint=checkpoint
+            subject, recipe, merged(settings, changes), schedule=schedule, augment=augment, device=device, cancel=cancel,
+            checkpoint=checkpoint,
         ),
         progress=progress, events=events, name=name,
     )  # fmt: skip

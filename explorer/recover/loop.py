@@ -18,9 +18,11 @@ from ..core.report import Figure
 from ..core.training import Epoch, Event, Note, Step
 from ..evaluate.queue import queue_of
 from ..models.device import pick, place
+from ..models.joules import Meter, counter
 from ..models.onnx_module import opaque
 from ..models.subject import Subject
 from . import checkpoint
+from .augment import Augment, described
 from .objective import Objective
 from .run import Run
 from .schedules import Schedule, schedule_of
@@ -47,6 +49,7 @@ class Training:
         *,
         schedule: str | Mapping[str, Any] | Schedule = "one-shot",
         objective: Objective | None = None,
+        augment: Augment | None = None,
         device: str | torch.device | None = None,
         cancel: Cancel = None,
         checkpoint: str | Path | None = None,
@@ -79,7 +82,9 @@ class Training:
         self.run.per_epoch = len(self._batches(self.count))
         self.run.steps = self.run.per_epoch * self.settings.epochs
         self.run.cancel = cancel
-        self.stepper = Stepper(self.run, self.schedule, self.objective)
+        self.stepper = Stepper(self.run, self.schedule, self.objective, augment)
+        self.augment = described(augment)
+        self.meter = Meter(counter(where))
         self.curve: list[Epoch] = []
         self.before: dict[str, Figure] = {}
         self.damaged: dict[str, Figure] = {}
@@ -90,13 +95,14 @@ class Training:
         self.objective.begin(self.run)
 
     def key(self) -> str:
-        """What this training is: equal for equal subject, recipe, settings, schedule and objective."""
-        return checkpoint.key_of(self.run, self.schedule.to_dict(), self.objective)
+        """What this training is: equal for equal subject, recipe, settings, schedule, objective and augmentation."""
+        return checkpoint.key_of(self.run, self.schedule.to_dict(), self.objective, self.augment)
 
     def events(self) -> Iterator[Event]:
         """Train; ends early where ``cancel()`` says so. Raises :class:`TrainingError` (a loss that is no number, a batch that does not
         fit) and what the user's forward, loss and score raise, as one message."""
         run, began, queue = self.run, time.perf_counter(), queue_of(self.run.device)
+        self.meter.start()
         with queue.request(self.user, False, background=True) as request:
             self._turn = run.scorer.turn = lambda: queue.turn(request)
             try:
@@ -104,6 +110,8 @@ class Training:
                 self.complete = True
             except Cancelled:
                 pass
+            finally:
+                self.meter.stop()
             self.schedule.finish(run)
             yield from self._noted()
             if run.best_state is None or not self.complete:
@@ -142,6 +150,7 @@ class Training:
                     run.step += 1
                     value = self.stepper(batches[at], self._rate())
                     run.seconds = time.perf_counter() - began
+                self.meter.tick()
                 loss += value * len(batches[at])
                 yield from self._noted()
                 if run.step % settings.log_every == 0 or at + 1 == len(batches):
@@ -216,7 +225,8 @@ class Training:
         )
         batches = [chosen[one].tolist() for one in order.split(self.settings.batch)]
         if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm cannot normalize over one sample
-            batches[-2] += batches.pop()
+            alone = batches.pop()
+            batches[-1] += alone
         return batches
 
     def subject(self, name: str | None = None) -> Subject:

@@ -19,6 +19,7 @@ from ..core.recipe import Recipe
 from ..core.training import Entry, Note
 from ..models.chains import chains
 from ..models.device import exact, pick, place
+from ..models.joules import Meter, counter
 from ..models.layers import CONVOLUTIONS, TRANSPOSED
 from ..models.removal import select
 from ..models.sites import attach, detach
@@ -62,15 +63,20 @@ def recalibrate(
                 say("steps={steps}; accepted: {accepted}", steps=tuple(steps), accepted=", ".join(STEPS))
             )
     began, recipe = time.perf_counter(), recipe if recipe is not None else Recipe()
-    work = _Work(subject, recipe, pick(device), samples, progress, cancel, len(steps))
+    where = pick(device)
+    meter = Meter(counter(where))
+    meter.start()
+    work = _Work(subject, recipe, where, samples, progress, cancel, len(steps))
     notes = [note for step in steps for note in work.step(step)]
     after = work.after
     detach(work.module, work.attached)
     first = next(subject.module.parameters(), torch.empty(0))
     module = work.module._apply(lambda tensor: place(tensor, first.device)).eval()
+    meter.stop()
     entry = Entry(
         "recalibration", recipe, subject.name, subject.digest, {"steps": list(steps), "samples": work.count}, seconds=time.perf_counter() - began,
         evaluations=work.scorer.passes, before=work.before, damaged=work.damaged, after=after, metric=next(iter(after)), notes=tuple(notes), device=str(work.device),
+        energy=meter.joules, energy_source=meter.source,
     )  # fmt: skip
     return child(subject, module, carried(subject, recipe, work.plan, module), entry, name)
 
@@ -98,7 +104,8 @@ class _Work:
         self.count = len(indices)
         self.batches = [indices[at : at + BATCH] for at in range(0, len(indices), BATCH)]
         if len(self.batches) > 1 and len(self.batches[-1]) == 1:
-            self.batches[-2] += self.batches.pop()
+            alone = self.batches.pop()
+            self.batches[-1] += alone
         self.done, self.total = 0, len(self.batches) * (3 * steps + 1)
         self.before = self.scorer(self.original)
         self.damaged = self.scorer(self.module) if self.plan.state else dict(self.before)

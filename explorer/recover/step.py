@@ -12,6 +12,7 @@ from ..core.errors import ExplorerError, TrainingError
 from ..core.message import say
 from ..models.device import exact
 from ..models.task import to_device
+from .augment import Augment
 from .objective import Objective, refuse, scalar
 from .optimizers import clip_of
 from .run import Run
@@ -23,9 +24,9 @@ BATCH_NORMS = nn.modules.batchnorm._BatchNorm
 class Stepper:
     """Takes steps. micro: samples that fit the device at once; it becomes smaller where they do not. scaler: of gradients in float16."""
 
-    def __init__(self, run: Run, schedule: Schedule, objective: Objective) -> None:
-        self.run, self.schedule, self.objective = run, schedule, objective
-        self.micro = run.settings.batch
+    def __init__(self, run: Run, schedule: Schedule, objective: Objective, augment: Augment | None = None) -> None:
+        self.run, self.schedule, self.objective, self.augment = run, schedule, objective, augment
+        self.micro = run.settings.batch + 1  # the last batch may have taken in one that was left over
         self.clip = clip_of(run.module, run.settings)
         self.half: torch.dtype | None = None
         if run.settings.precision == "mixed":
@@ -99,6 +100,8 @@ class Stepper:
             inputs, targets = run.subject.task.batch("train", part)
             inputs, targets = to_device(inputs, run.device), to_device(targets, run.device)
             try:
+                if self.augment is not None:
+                    inputs = self.augment(inputs)
                 half = torch.autocast(run.device.type, dtype=self.half) if self.half else nullcontext()
                 with half:
                     loss = scalar(self.objective(run, inputs, targets, part), run.subject.name)

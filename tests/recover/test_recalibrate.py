@@ -12,10 +12,11 @@ from explorer.core.errors import Cancelled, RecipeError, SettingsError
 from explorer.core.recipe import Recipe
 from explorer.models.subject import Subject
 from explorer.models.task import Task
+from explorer.recover import recalibrate as recalibrating
 from explorer.recover.finetune import finetune
 from explorer.recover.recalibrate import recalibrate
 from tests.contract.nets import classification
-from tests.recover.small import learnable, small
+from tests.recover.small import RECIPE, learnable, small
 
 
 class Normed(nn.Module):
@@ -125,3 +126,9 @@ def test_what_it_needs_is_said(device: str) -> None:
         recalibrate(subject, Recipe(), steps=("gates",), device=device)
     with pytest.raises(Cancelled, match="nothing was changed"):
         recalibrate(subject, Recipe(), device=device, cancel=lambda: True)
+
+
+def test_every_sample_is_seen_once_also_where_one_was_left_over(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recalibrating, "BATCH", 16)
+    work = recalibrating._Work(small(device), RECIPE, torch.device(device), 97, None, None, 2)
+    assert sorted(one for batch in work.batches for one in batch) == list(range(97)) and len(work.batches[-1]) == 17

@@ -69,6 +69,10 @@ class Metrics(ABC):
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         """Samples whose answer differs; ``indices`` [N]: positions in the split."""
 
+    def flips(self, before: Columns, after: Columns) -> tuple[int, int]:
+        """(right before and wrong now, wrong before and right now), for tasks with right answers; of all samples, at a glance."""
+        return 0, 0
+
     def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
         """Scores by class, for tasks that have classes."""
         return {}

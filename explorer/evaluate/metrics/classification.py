@@ -131,12 +131,17 @@ class Classification(Metrics):
         return out
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
+        where = (before["prediction"] != after["prediction"]).nonzero().flatten()
+        rows = (one[where.to(one.device)].tolist() for one in (indices, before["prediction"], after["prediction"], after["target"]))
         out = []
-        for i in (before["prediction"] != after["prediction"]).nonzero().flatten().tolist():
-            was, now, target = int(before["prediction"][i]), int(after["prediction"][i]), int(after["target"][i])
+        for index, was, now, target in zip(*rows, strict=True):
             kind: ChangeKind = "now right" if now == target else "now wrong" if was == target else "wrong differently"
-            out.append(Change(int(indices[i]), kind, was, now, target))
+            out.append(Change(index, kind, was, now, target))
         return sorted(out, key=lambda change: change.index)
+
+    def flips(self, before: Columns, after: Columns) -> tuple[int, int]:
+        was, now = self._right(before), self._right(after)
+        return int((was & ~now).sum()), int((now & ~was).sum())
 
     def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
         (p0, r0, f0, _), (p1, r1, f1, support) = scores(self._matrix(before)), scores(self._matrix(after))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 import explorer
@@ -26,6 +28,11 @@ def render() -> None:
     board = detail.Board.draw(name)
     with notices:
         subject = models.open_subject(name)
+    with subject.steady():  # its weights are those of this run's beginning
+        _render(unknown if name == models.default() else "", space, subject, head, notices, board)
+
+
+def _render(unknown: str, space: state.Workspace, subject: Subject, head: Any, notices: Any, board: detail.Board) -> None:
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
     with notices:
@@ -38,7 +45,7 @@ def render() -> None:
     with head:
         header.render(space, subject)
     with notices:
-        _notices(space, subject, unknown if name == models.default() else "")
+        _notices(space, subject, unknown)
     plan = explorer.resolve(subject, space.history.present)
     overview.render(space, subject, counts_of(subject, plan), plan.protected)
     detail.render(space, subject, board)

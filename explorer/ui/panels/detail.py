@@ -1,4 +1,4 @@
-"""The selected layer: histogram with its handle, controls beside it. Runs as a fragment, so that a drag redraws only this."""
+"""The selected layer: histogram with its handle, controls beside it. Each is a fragment of its own: a drag redraws the histogram alone."""
 
 from __future__ import annotations
 
@@ -69,11 +69,28 @@ class Board:
         return st.session_state.get("board") or (scoreboard.skeleton(), scoreboard.strip(None))
 
 
-@st.fragment
 def render(space: Workspace, subject: Subject, board: Board) -> None:
-    """Answer an event of the handle, or draw the present state."""
-    layer = subject.layer(space.layer)
+    """All of it. The histogram is drawn first, since what it cannot show the others must not offer."""
     busy = st.container(key="busy")  # for bars: what stands below keeps its place while one comes and goes
+    plot, beside = st.columns([13, 6], gap="medium")
+    with plot:
+        head = st.container()
+        _drag(space, subject, board, busy)
+    with head:
+        _heading(space, subject)
+    with beside:
+        _controls(space, subject)
+
+
+@st.fragment
+def _drag(space: Workspace, subject: Subject, board: Board, busy: Any) -> None:
+    """Answer an event of the handle, or draw the present state."""
+    with subject.steady():
+        _answer(space, subject, board, busy)
+
+
+def _answer(space: Workspace, subject: Subject, board: Board, busy: Any) -> None:
+    layer = subject.layer(space.layer)
     event = _event(space)
     resting = event is not None and bool(event.get("rest"))
     if event is not None and not resting:
@@ -108,17 +125,19 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     report, problem = _look(subject, recipe, board, problem, space.live is not None, resting)
     settings = controls.current(space, subject, layer)
     counts = report.counts if report is not None else counts_of(subject, plan)
-    plot, beside = st.columns([13, 6], gap="medium")
-    with plot:
-        _heading(space, subject, layer)
-        problem = (
-            _plot(space, subject, layer, settings, recipe, plan, counts, space.live is not None and not board.complete)
-            or problem
-        )
-        if problem:
-            st.error(translated(problem), icon=":material/error:")
-    with beside:
-        controls.render(controls.Scene(space, subject, layer, settings))
+    more = space.live is not None and not board.complete
+    problem = _plot(space, subject, layer, settings, recipe, plan, counts, more) or problem
+    if problem:
+        st.error(translated(problem), icon=":material/error:")
+
+
+@st.fragment
+def _controls(space: Workspace, subject: Subject) -> None:
+    """What is beside the histogram; a change there is a step, which the whole page shows."""
+    if space.stale:
+        st.rerun()
+    layer = subject.layer(space.layer)
+    controls.render(controls.Scene(space, subject, layer, controls.current(space, subject, layer)))
 
 
 def _event(space: Workspace) -> dict[str, Any] | None:
@@ -172,7 +191,12 @@ def _plot(
     return problem
 
 
-def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
+@st.fragment
+def _heading(space: Workspace, subject: Subject) -> None:
+    """What the layer is, and what of it the histogram shows."""
+    if space.stale:
+        st.rerun()
+    layer = subject.layer(space.layer)
     shape = " × ".join(map(str, layer.shape))
     text = f"{shape} · " + _("{n} weights", n=f"{layer.numel:,}")
     group = next((g for g in subject.groups if g.name == layer.group), None)
@@ -202,12 +226,14 @@ def _heading(space: Workspace, subject: Subject, layer: Layer) -> None:
             _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
             label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
         )  # fmt: skip
-        space.log_counts = st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content")
+        st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content", on_change=lambda: _switch(space))
 
 
 def _switch(space: Workspace) -> None:
+    """The histogram, another fragment, is drawn in another way."""
     space.activations = bool(st.session_state.get(f"what-{space.generation}"))
-    space.live = None
+    space.log_counts = bool(st.session_state.get(f"log-{space.generation}"))
+    space.live, space.stale = None, True
 
 
 def _look(

@@ -162,10 +162,9 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None,
         if worst:
             names = ", ".join(f"{escape(name)} <span class='x-worse'>−{_points(change)}</span>" for name, change in worst)
             pieces.append(f"<span>{escape(_('Hurt most (recall, points)'))}: {names}</span>")
-        wrong = [change for change in report.changed if change.kind == "now wrong"] if report.task == "classification" else []
-        right = [change for change in report.changed if change.kind == "now right"] if report.task == "classification" else []
+        wrong, right = report.flips if report.task == "classification" else (0, 0)
         if wrong or right:
-            text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=f"{len(wrong):,}", right=f"{len(right):,}", n=f"{report.n:,}")
+            text = _("of {n} answers {wrong} now wrong, {right} now right", wrong=f"{wrong:,}", right=f"{right:,}", n=f"{report.n:,}")
             pieces.append(f"<span>{escape(text)}</span>")
     if gap is not None:
         said = _("removal verified: difference from masking {gap}", gap=f"{gap:.0e}" if gap else "0")
