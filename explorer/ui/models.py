@@ -78,7 +78,7 @@ def open_subject(name: str) -> Subject:
         subject: Subject = _registered[name] if name in _registered else explorer.load(name)
         with _lock:
             if name not in _opened:
-                _ = subject.layers
+                len(subject.layers)  # found now, once
                 _opened.add(name)
                 gc.collect()
                 gc.freeze()
