@@ -137,8 +137,15 @@ def memory(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
-async def soak(url: str, pid: int, given: argparse.Namespace) -> tuple[Seen, list[float]]:
-    """All sessions; memory at the start, in the middle and at the end."""
+def seconds(pid: int) -> float:
+    """CPU seconds of a process so far: what a move costs the server, however busy the machine is otherwise."""
+    import psutil
+
+    return float(sum(psutil.Process(pid).cpu_times()[:2]))
+
+
+async def soak(url: str, pid: int, given: argparse.Namespace) -> tuple[Seen, list[float], float]:
+    """All sessions; memory at the start, in the middle and at the end; CPU seconds from start to end."""
     seen, go = Seen(), asyncio.Event()
     models = given.samples.split(",")
     sessions = [Session(url, models[i % len(models)], seen, i) for i in range(given.sessions)]
@@ -150,7 +157,7 @@ async def soak(url: str, pid: int, given: argparse.Namespace) -> tuple[Seen, lis
     while not all(session.handle for session in sessions) and time.monotonic() < end:
         await asyncio.sleep(0.2)
     await asyncio.sleep(3)  # the originals settle
-    megabytes = [memory(pid)]
+    megabytes, spent = [memory(pid)], seconds(pid)
     go.set()
     await asyncio.sleep(given.seconds / 2)
     megabytes.append(memory(pid))
@@ -158,7 +165,7 @@ async def soak(url: str, pid: int, given: argparse.Namespace) -> tuple[Seen, lis
         if isinstance(result, BaseException):
             seen.errors.append(f"{type(result).__name__}: {result}")
     megabytes.append(memory(pid))
-    return seen, megabytes
+    return seen, megabytes, seconds(pid) - spent
 
 
 def main() -> None:
@@ -177,7 +184,7 @@ def main() -> None:
             if process.poll() is not None:
                 sys.exit("the app did not start")
             time.sleep(0.2)
-        seen, megabytes = asyncio.run(soak(f"ws://127.0.0.1:{port}", process.pid, given))
+        seen, megabytes, spent = asyncio.run(soak(f"ws://127.0.0.1:{port}", process.pid, given))
     finally:
         process.terminate()
         process.wait(15)
@@ -189,6 +196,7 @@ def main() -> None:
 
     aim = 300 if torch.cuda.is_available() else 1000  # the app takes the fastest device: 40 sessions on a GPU, 30 on 2 cores
     print(f"first answer ms: median {statistics.median(times):.0f}, p95 {p95:.0f} (aim {aim}), max {times[-1]:.0f}; load {os.getloadavg()[0]:.1f}")
+    print(f"server CPU ms a move: {1000 * spent / max(1, len(seen.times)):.1f}")
     print(f"server MB: start {megabytes[0]:.0f}, middle {megabytes[1]:.0f}, end {megabytes[2]:.0f} (aim 1500)")
 
 

@@ -26,6 +26,12 @@ LIGHT = Palette("#3b6fd4", "#d4714a", "#7a4fc0", "#16803c", "#c0392b", "#1a2233"
 DARK = Palette("#7aa2f7", "#e58a66", "#b48cf2", "#5fbf8a", "#f2836f", "#e6e9ef", "#9aa3b2", "#2a2f3a", "#171b22")
 
 
+def tinted(colour: str, opacity: float) -> str:
+    """A palette's colour, so translucent."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {opacity})"
+
+
 def calm(figure: go.Figure, palette: Palette, height: int) -> go.Figure:
     """The layout that every figure shares."""
     figure.update_layout(

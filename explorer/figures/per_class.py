@@ -18,10 +18,13 @@ def per_class(
     recall, drawn as open circles."""
     names = list(scores)
     figure = go.Figure()
-    for name, score in scores.items():
-        colour = palette.worse if score.recall < score.recall_before else palette.better
+    fell = {name: score.recall < score.recall_before for name, score in scores.items()}
+    for worse, colour in ((True, palette.worse), (False, palette.better)):  # a trace each, since making one takes milliseconds
+        mine = [name for name in names if fell[name] == worse]
         figure.add_scatter(
-            x=[score.recall_before, score.recall], y=[name, name], mode="lines", line={"color": colour, "width": 3}, hoverinfo="skip"
+            x=[x for name in mine for x in (scores[name].recall_before, scores[name].recall, None)],
+            y=[y for name in mine for y in (name, name, None)],
+            mode="lines", line={"color": colour, "width": 3}, hoverinfo="skip",
         )  # fmt: skip
     for label, field, colour in ((before, "recall_before", palette.faint), (after, "recall", palette.kept)):
         figure.add_scatter(
@@ -40,5 +43,5 @@ def per_class(
     low = min((min(s.recall, s.recall_before) for s in scores.values()), default=0)
     low = min([low, *(one.recall for one in third[1].values())] if third is not None else [low])
     figure.update_xaxes(tickformat=".0%", range=[max(-0.02, low - 0.05), 1.02])
-    figure.update_yaxes(autorange="reversed", tickfont={"color": palette.ink})
+    figure.update_yaxes(autorange="reversed", categoryorder="array", categoryarray=names, tickfont={"color": palette.ink})
     return figure

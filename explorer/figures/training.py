@@ -8,16 +8,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..core.training import Epoch, Step
-from .palette import Palette, calm
+from .palette import Palette, calm, tinted
 
 
 def training(
     curve: Sequence[Epoch], steps: Sequence[Step], palette: Palette, names: tuple[str, str, str, str], original: float | None = None,
-    percent: bool = True,
+    percent: bool = True, total: int | None = None,
 ) -> go.Figure:  # fmt: skip
     """names: of the metric, the loss, sparsity, learning rate, as on screen. original: the metric before anything was done, a dotted line.
 
-    All run over steps of the optimizer. percent: the metric is a fraction. Intervals are 95 %, where an epoch's figure has one.
+    All run over steps of the optimizer; total: how many there will be, while it goes on. percent: the metric is a fraction. The band
+    is the 95 % interval, where every epoch's figure has one; a green point was the best so far.
     """
     metric, loss, sparsity, rate = names
     figure = make_subplots(
@@ -25,16 +26,16 @@ def training(
         subplot_titles=(metric, loss, sparsity, rate),
     )  # fmt: skip
     at, seen = [one.step for one in curve], [one.figure for one in curve]
-    bars = None
     if seen and all(one.low is not None and one.high is not None for one in seen):
-        bars = {
-            "type": "data", "array": [(one.high or 0.0) - one.value for one in seen],
-            "arrayminus": [one.value - (one.low or 0.0) for one in seen], "thickness": 1, "width": 3,
-        }  # fmt: skip
+        for edge, fill in (("high", None), ("low", "tonexty")):
+            figure.add_scatter(
+                x=at, y=[getattr(one, edge) for one in seen], mode="lines", line={"width": 0}, hoverinfo="skip", fill=fill,
+                fillcolor=tinted(palette.kept, 0.18), name="95 %", row=1, col=1,
+            )  # fmt: skip
     best = [palette.better if one.best else palette.kept for one in curve]
     figure.add_scatter(
-        x=at, y=[one.value for one in seen], mode="lines+markers", name=metric, error_y=bars, row=1, col=1,
-        line={"color": palette.kept, "width": 2}, marker={"size": 7, "color": best}, customdata=[[one.epoch, one.figure.n] for one in curve],
+        x=at, y=[one.value for one in seen], mode="lines+markers", name=metric, row=1, col=1,
+        line={"color": palette.kept, "width": 2}, marker={"size": 7 if len(at) <= 40 else 5, "color": best}, customdata=[[one.epoch, one.figure.n] for one in curve],
         hovertemplate=f"%{{customdata[0]}}: %{{y:{'.2%' if percent else '.4g'}}}, n = %{{customdata[1]}}<extra></extra>",
     )  # fmt: skip
     if original is not None:
@@ -47,7 +48,7 @@ def training(
     means = [one for one in curve if one.loss is not None]
     figure.add_scatter(
         x=[one.step for one in means], y=[one.loss for one in means], mode="lines+markers", row=1, col=2,
-        line={"color": palette.cut, "width": 2}, marker={"size": 6}, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+        line={"color": palette.cut, "width": 2}, marker={"size": 6 if len(at) <= 40 else 4}, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
     )  # fmt: skip
     along = steps or curve
     for column, field, form in ((1, "sparsity", ".1%"), (2, "lr", ".2e")):
@@ -60,7 +61,9 @@ def training(
     figure.update_annotations(font={"size": 12, "color": palette.faint}, x=None)
     for index, title in enumerate(figure.layout.annotations[:4]):
         title.update(x=0.0 if index % 2 == 0 else 0.545, xanchor="left", font={"size": 12, "color": palette.ink})
-    figure.update_yaxes(tickformat=".1%" if percent else ".3g", row=1, col=1)
+    if total:
+        figure.update_xaxes(range=[-0.02 * total, 1.02 * total])
+    figure.update_yaxes(tickformat=".0%" if percent else ".3g", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=2, col=1, rangemode="tozero")
     figure.update_yaxes(tickformat=".0e", row=2, col=2, rangemode="tozero")
     return figure

@@ -26,7 +26,9 @@ def within(
     """
     settings = settings if settings is not None else Settings()
     settings = settings.but(batch=batch_of(settings.batch, len(subject.task.splits.get("train", ()))))
-    training = Training(subject, recipe, settings.but(epochs=1, patience=None), **how)
+    training = Training(
+        subject, recipe, settings.but(epochs=MOST, patience=None), **how
+    )  # one epoch is too few for some schedules
     run, count = training.run, training.count
     training.schedule.begin(run)
     run.epoch = 1

@@ -19,14 +19,8 @@ from .orders import Order, Work
 from .store import BOARD, CHECKPOINT, Store, alive, hidden, home, process
 from .tensorboard import needed, writer
 
-WAITING, RUNNING, DONE, CANCELLED, FAILED, INTERRUPTED = (
-    "waiting",
-    "running",
-    "done",
-    "cancelled",
-    "failed",
-    "interrupted",
-)
+WAITING, RUNNING, DONE = "waiting", "running", "done"
+CANCELLED, FAILED, INTERRUPTED = "cancelled", "failed", "interrupted"
 OVER = (DONE, CANCELLED, FAILED, INTERRUPTED)
 STEPS = 2_000  # points of a curve that are kept
 EACH = 3  # jobs of one owner that wait or run
@@ -52,11 +46,13 @@ class Job:
     left: float | None = None
     error: Any = None
     result: Subject | None = None
+    made: str = ""  # the result's digest, by which a later job's parent is found again
     created: float = field(default_factory=time.time)
     ended: float | None = None
     board: bool = False  # also written as TensorBoard event files
     _stop: threading.Event = field(default_factory=threading.Event)
     _work: Work | None = None  # while it waits
+    _opening: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def over(self) -> bool:
@@ -86,7 +82,8 @@ class Job:
         return {
             "key": self.key, "owners": sorted(hidden(one) if len(one) != 64 else one for one in self.owners), "order": dict(self.told),
             "state": self.state, "created": self.created, "ended": self.ended, "done": self.done, "total": self.total,
-            "error": str(self.error) if self.error else "", "board": self.board, "process": None if self.over else process(),
+            "error": str(self.error) if self.error else "", "board": self.board, "made": self.made,
+            "process": None if self.over else process(),
         }  # fmt: skip
 
 
@@ -142,9 +139,7 @@ class Jobs:
         job = self.get(owner, name)
         if job is None or job.over:
             return
-        if len(job.owners) > 1:
-            job.owners -= {owner, hidden(owner)}
-            self._write(job)
+        if self._left(job, owner):
             return
         job._stop.set()
         with self._lock:
@@ -154,12 +149,20 @@ class Jobs:
                     self._end(job, CANCELLED)
 
     def remove(self, owner: str, name: str) -> None:
-        """Forget a job that is over, with its files."""
+        """Forget a job that is over; its files go with its last owner."""
         job = self.get(owner, name)
-        if job is not None and job.over:
+        if job is not None and job.over and not self._left(job, owner):
             with self._lock:
                 self._jobs.pop(job.id, None)
             self.store.remove(job.id)
+
+    def _left(self, job: Job, owner: str) -> bool:
+        """Whether somebody else still wants it: then it is no longer this owner's."""
+        others = job.owners - {owner, hidden(owner)}
+        if others:
+            job.owners = others
+            self._write(job)
+        return bool(others)
 
     def resume(self, owner: str, name: str, subject: Subject) -> Job:
         """Go on with a job that a crash, a restart or its owner broke off. subject: the one that it began with.
@@ -179,19 +182,24 @@ class Jobs:
         job = self.get(owner, name)
         if job is None:
             raise TrainingError(say("no job of yours by that name can go on"))
-        if job.result is None:
-            job.order = Order.from_dict(job.told, subject)
-            ends = job.order.what != "recalibration"
-            if ends and not (self.store.folder(job.id) / CHECKPOINT).exists():
-                raise TrainingError(
-                    say("the job was broken off before there was anything to keep; accepted: to start it again")
-                )
-            job.curve, job.notes = [], []
-            work = job.order.work(self.store.folder(job.id) / CHECKPOINT, lambda: ends, job.moved, None)
-            for event in work.events():
-                job.tell(event)
-            job.result = work.subject()
+        with job._opening:  # two tabs may ask at once
+            if job.result is None:
+                self._reopen(job, subject)
+        assert job.result is not None
         return job.result
+
+    def _reopen(self, job: Job, subject: Subject) -> None:
+        job.order = Order.from_dict(job.told, subject)
+        ends = job.order.what != "recalibration"
+        if not job.over or (ends and not (self.store.folder(job.id) / CHECKPOINT).exists()):
+            raise TrainingError(
+                say("the job was broken off before there was anything to keep; accepted: to start it again")
+            )
+        job.curve, job.notes = [], []
+        work = job.order.work(self.store.folder(job.id) / CHECKPOINT, lambda: ends, job.moved, None)
+        for event in work.events():
+            job.tell(event)
+        job.result = work.subject()
 
     def _work(self, job: Job) -> Work:
         assert job.order is not None
@@ -238,6 +246,7 @@ class Jobs:
                     if isinstance(event, Epoch):
                         self._write(job)
             job.result = work.subject()
+            job.made = job.result.digest
             job.done = job.done if job._stop.is_set() else job.total
             self._end(job, CANCELLED if job._stop.is_set() else DONE)
         except Cancelled:
@@ -269,13 +278,10 @@ def _found(name: str, record: Mapping[str, Any]) -> Job:
     job = Job(
         name, record["order"], set(record["owners"]), record["key"], created=record["created"], board=record["board"]
     )
+    job.made = record.get("made", "")
     job.state = record["state"] if record["state"] in OVER or alive(record["process"]) else INTERRUPTED
-    job.done, job.total, job.ended, job.error = (
-        record["done"],
-        record["total"],
-        record["ended"],
-        record["error"] or None,
-    )
+    job.done, job.total, job.ended = record["done"], record["total"], record["ended"]
+    job.error = record["error"] or None
     return job
 
 

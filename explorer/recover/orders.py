@@ -65,7 +65,9 @@ class Order:
         """The work itself; what can be refused is refused here. file: its checkpoint."""
         if self.what == "recalibration":
             return Recalibration(self, cancel, progress)
-        return Training(self.subject, self.recipe, self.settings, cancel=cancel, checkpoint=file, user=user, **self.how())
+        return Training(
+            self.subject, self.recipe, self.settings, cancel=cancel, checkpoint=file, user=user, **self.how()
+        )
 
     def how(self) -> dict[str, Any]:
         """The remaining arguments of a :class:`Training`."""

@@ -7,6 +7,7 @@ python -m explorer.ui.catalogue --missing  # list what is missing, fuzzy or wron
 from __future__ import annotations
 
 import ast
+import dataclasses
 import difflib
 import io
 import re
@@ -79,10 +80,17 @@ def helps() -> Iterator[Entry]:
     for kind, registry in registries().items():
         for name in registry:
             yield Entry(name, kind, registry.help(name), kind)
+            for setting in settings(registry[name]) if kind == "schedule" else ():
+                yield Entry(setting, "setting", setting.replace("_", " "), "schedule")
     for name, text in TERMS.items():
         yield Entry(name, "term", text, "explorer/ui/terms.py")
     for name in sample_models.SAMPLES:
         yield Entry(name, "card", str(sample_models.card(name)["summary"]), "sample_models/cards")
+
+
+def settings(made: object) -> list[str]:
+    """Names of what can be set, of a dataclass."""
+    return [one.name for one in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
 
 
 def registries() -> dict:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gettext
+import threading
 from functools import cache
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.core.errors import ExplorerError
 from explorer.core.message import Message
@@ -21,8 +23,21 @@ def _catalogue(code: str) -> gettext.NullTranslations:
     return gettext.translation(DOMAIN, FOLDER, [code], fallback=True) if code != "en" else gettext.NullTranslations()
 
 
+_here = threading.local()  # .known: (what tells runs apart, the language); a page asks hundreds of times
+
+
 def language() -> str:
     """The session's language: chosen, else the browser's, else English."""
+    run = get_script_run_ctx(suppress_warning=True)
+    if run is None:
+        return _chosen()
+    known = getattr(_here, "known", None)
+    if known is None or known[0] is not run.cursors:  # each run has cursors of its own
+        _here.known = known = (run.cursors, _chosen())
+    return str(known[1])
+
+
+def _chosen() -> str:
     try:
         if "language" not in st.session_state:
             st.session_state["language"] = "zh_CN" if (st.context.locale or "").lower().startswith("zh") else "en"
@@ -35,6 +50,7 @@ def set_language(code: str) -> None:
     """Choose the session's language."""
     if code in LANGUAGES:
         st.session_state["language"] = code
+        _here.known = None
 
 
 def _(text: str, /, **values: object) -> str:
@@ -59,3 +75,9 @@ def help_for(kind: str, name: str, fallback: str) -> str:
     english = TERMS.get(name, fallback) if kind == "term" else fallback
     found = _catalogue(language()).pgettext(kind, name)
     return english if found == name else found
+
+
+def label_for(kind: str, name: str) -> str:
+    """The label of a setting by its Python name: the catalogue's under that name, else the name in words."""
+    found = _catalogue(language()).pgettext(kind, name)
+    return name.replace("_", " ") if found == name else found

@@ -58,12 +58,19 @@ def keep_once(subject: Subject) -> str:
     return next((name for name, one in own.items() if one is subject), None) or keep(subject)
 
 
-def of_digest(name: str, digest: str) -> Subject:
-    """The subject with these weights that this session may open. Raises :class:`LoadError`."""
-    for one in (name, *choices()):
-        if one in choices() and (found := open_subject(one)).digest == digest:
-            return found
-    raise LoadError(say("{name}: not open in this session; accepted: to open the file again, then to go on", name=name))
+def name_of(subject: Subject) -> str:
+    """The name by which this session finds a subject, kept as its own where it is none that everybody has."""
+    for name, one in _registered.items():
+        if one is subject:
+            return name
+    if subject.name in explorer.samples() and explorer.load(subject.name) is subject:
+        return subject.name
+    return keep_once(subject)
+
+
+def own() -> list[Subject]:
+    """The session's own subjects and the registered ones."""
+    return [*st.session_state.get(OWN, {}).values(), *_registered.values()]
 
 
 def open_subject(name: str) -> Subject:

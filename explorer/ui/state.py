@@ -153,33 +153,3 @@ def unpack(text: str) -> Recipe:
     if not unpacker.eof:
         raise RecipeError(say("the link's recipe was cut short"))
     return Recipe.from_json(content)
-
-
-def write_link(space: Workspace) -> None:
-    """Put the session's state into the URL, where it can be shared and survives a reload."""
-    wanted = {"model": space.model, "layer": space.layer}
-    if space.history.present.rules or space.history.present.name:
-        wanted["r"] = pack(space.history.present)
-    if {key: st.query_params.get(key) for key in ("model", "layer", "r")} != {
-        key: wanted.get(key) for key in ("model", "layer", "r")
-    }:
-        st.query_params.from_dict(wanted)
-
-
-def read_link(models: tuple[str, ...], default: str) -> tuple[str, str]:
-    """Once a session: adopt model, layer and recipe of the URL. Returns (model, the unknown one that was asked for or "")."""
-    if "model" in st.session_state:
-        return st.session_state["model"], st.session_state.get("unknown-model", "")
-    name = st.query_params.get("model", default)
-    message = ""
-    if name not in models:
-        message, name = f"{name!r}", default
-    st.session_state["model"], st.session_state["unknown-model"] = name, message
-    space = workspace(name)
-    space.layer = st.query_params.get("layer", "")
-    if "r" in st.query_params:
-        try:
-            space.replace(History(unpack(st.query_params["r"])))
-        except RecipeError as error:
-            space.message = error.message
-    return name, message

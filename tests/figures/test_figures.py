@@ -21,14 +21,17 @@ from explorer.studies.duel import Point
 
 def test_recall_by_class_is_red_where_it_fell_and_green_where_it_rose() -> None:
     scores = {
-        "a": ClassScore("a", 10, 1.0, 0.5, 0.6, 1.0, 0.9, 0.9),
         "b": ClassScore("b", 20, 1.0, 0.8, 0.9, 1.0, 0.7, 0.8),
+        "a": ClassScore("a", 10, 1.0, 0.5, 0.6, 1.0, 0.9, 0.9),
+        "c": ClassScore("c", 10, 1.0, 0.4, 0.6, 1.0, 0.5, 0.9),
     }
     figure = per_class(scores, LIGHT)
     lines, before, after = figure.data[:2], figure.data[2], figure.data[3]
     assert [line.line.color for line in lines] == [LIGHT.worse, LIGHT.better]
-    assert list(before.x) == [0.9, 0.7] and list(after.x) == [0.5, 0.8]
-    assert list(after.customdata) == [10, 20]
+    assert list(lines[0].y) == ["a", "a", None, "c", "c", None] and list(lines[0].x) == [0.9, 0.5, None, 0.5, 0.4, None]
+    assert list(lines[1].y) == ["b", "b", None] and list(figure.layout.yaxis.categoryarray) == ["b", "a", "c"]
+    assert list(before.x) == [0.7, 0.9, 0.5] and list(after.x) == [0.8, 0.5, 0.4]
+    assert list(after.customdata) == [20, 10, 10]
 
 
 def test_a_confusion_matrix_is_shaded_by_row() -> None:

@@ -77,6 +77,9 @@ def test_identical_jobs_run_once_and_both_owners_see_it(
     elsewhere = made.submit(BOB, order(device))  # equal weights, but who knows whether its data are equal, too
     assert over(elsewhere) is not first
     made.remove(BOB, elsewhere.id)
+    made.remove(BOB, first.id)  # still Ann's
+    assert first not in made.mine(BOB) and made.get(ANN, first.id) is first and made.store.bytes(first.id)
+    made.submit(BOB, order(device, subject))
     assert {one.id for one in made.mine(ANN)} == {first.id} and {one.id for one in made.mine(BOB)} == {
         first.id,
         other.id,

@@ -19,7 +19,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import expect  # noqa: E402
 
-from tests.ui.driver import MLP, SLOW, App, number  # noqa: E402
+from tests.ui.driver import LENET, MLP, SLOW, App, number  # noqa: E402
 
 LSTM = "vowels-lstm"
 DAMAGE = Recipe().prune("*", sparsity=0.9, scope="global")
@@ -53,17 +53,24 @@ def recover(app: App, model: str, epochs: int) -> None:
     expect(app.page.get_by_role("button", name="Cancel")).to_be_visible(timeout=SLOW)
 
 
-def test_a_damaged_model_is_recovered_taken_over_and_exported(app: App, tmp_path: Path) -> None:
+def test_a_damaged_model_is_recovered_taken_over_and_exported(app: App, other: App, tmp_path: Path) -> None:
     recover(app, LSTM, 12)
     report = explorer.evaluate(explorer.load(LSTM), DAMAGE)
     assert number(app.card("damaged").inner_text()) == pytest.approx(100 * report.metrics["accuracy"], abs=0.06)
-    expect(app.page.locator(".js-plotly-plot")).to_be_visible(timeout=SLOW)  # watched while it goes on
+    expect(app.page.locator(".js-plotly-plot").first).to_be_visible(timeout=SLOW)  # watched while it goes on
     expect(app.page.get_by_role("button", name="Use this model")).to_be_visible(timeout=SLOW)
     seen = number(app.card("recovered").inner_text())
     assert seen > 100 * report.metrics["accuracy"] + 20
     app.page.get_by_role("button", name="Use this model").click()
     app.ready()
     assert number(app.card("accuracy").inner_text()) == seen and app.card("sparsity").inner_text() == "90.0 %"
+    app.page.reload()  # and it is still there, for its owner alone
+    app.ready()
+    assert number(app.card("accuracy").inner_text()) == seen and app.card("sparsity").inner_text() == "90.0 %"
+    other.page.goto(app.page.url)
+    other.ready()
+    expect(other.page.get_by_text("it was recovered in another browser")).to_be_visible()
+    other.shows(LENET, Recipe())
     panel = app.tab("Export")
     panel.get_by_role("button", name="Export", exact=False).last.click()
     button = panel.get_by_role("button", name="Download all as zip")
@@ -76,8 +83,7 @@ def test_a_damaged_model_is_recovered_taken_over_and_exported(app: App, tmp_path
     zeros = sum(int((p == 0).sum()) for name, p in module.named_parameters() if p.ndim > 1)
     total = sum(p.numel() for p in module.parameters() if p.ndim > 1)
     assert zeros / total == pytest.approx(0.9, abs=0.001)
-    app.page.get_by_role("button", name="About").click()
-    app.page.get_by_role("button", name=f"Open {LSTM}").click()  # the parent is one click away
+    app.press(LSTM)  # the parent is one click away
     app.shows(LSTM, DAMAGE)
     app.healthy()
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ from ._goals import (
 if TYPE_CHECKING:
     from ..run import Run
 
-NORMS = ("l1", "l2", "group")
+Norm = Literal["l1", "l2", "group"]
+NORMS: tuple[str, ...] = get_args(Norm)
 
 
 @registry.register("penalty")
@@ -54,7 +55,7 @@ class Penalty(Schedule):
 
     title = "sparsity-constrained (penalty)"
 
-    norm: str = "l1"
+    norm: Norm = "l1"
     strength: float = 1e-5
     until: float = 0.6
 

@@ -11,7 +11,7 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.files.noise import WARNING
 from explorer.models.subject import Subject
-from explorer.ui import models, state
+from explorer.ui import links, models, state
 from explorer.ui.i18n import _, translated
 from explorer.ui.panels import detail, header, overview, own_file, ready, settle, tabs
 
@@ -20,7 +20,7 @@ TITLE, ICON, PATH, ORDER = "Explore", ":material/tune:", "explore", 0
 
 def render() -> None:
     """The whole workspace, top to bottom."""
-    name, unknown = state.read_link(models.choices(), models.default())
+    name = links.read()
     space = state.workspace(name)
     space.stale = False
     # Bars and messages come and go in a place of their own: what stands below keeps its position, and is not built anew.
@@ -29,10 +29,10 @@ def render() -> None:
     with notices:
         subject = models.open_subject(name)
     with subject.steady():  # its weights are those of this run's beginning
-        _render(unknown if name == models.default() else "", space, subject, head, notices, board)
+        _render(space, subject, head, notices, board)
 
 
-def _render(unknown: str, space: state.Workspace, subject: Subject, head: Any, notices: Any, board: detail.Board) -> None:
+def _render(space: state.Workspace, subject: Subject, head: Any, notices: Any, board: detail.Board) -> None:
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
     with notices:
@@ -45,19 +45,18 @@ def _render(unknown: str, space: state.Workspace, subject: Subject, head: Any, n
     with head:
         header.render(space, subject)
     with notices:
-        _notices(space, subject, unknown)
+        _notices(space, subject)
     plan = explorer.resolve(subject, space.history.present)
     overview.render(space, subject, counts_of(subject, plan), plan.protected)
     detail.render(space, subject, board)
     tabs.render(space, subject)
-    state.write_link(space)
+    links.write(space)
     settle.render(space, subject, board)
 
 
-def _notices(space: state.Workspace, subject: Subject, unknown: str) -> None:
+def _notices(space: state.Workspace, subject: Subject) -> None:
     """What must be said before anything is read off the page."""
-    if unknown and not space.history.past:
-        st.warning(_("No model {name}; showing {default}.", name=unknown, default=models.default()), icon=":material/warning:")
+    links.say_waiting(space)
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=translated(space.message)), icon=":material/error:")
     if subject.card.get("noise"):

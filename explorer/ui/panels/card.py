@@ -14,8 +14,9 @@ from explorer.models.subject import Subject
 from .. import format as fmt
 from .. import models
 from ..i18n import _, help_for, translated
-from ..state import user
+from ..state import show, user, workspace
 from . import status
+from .scoreboard import metric_name, split_name
 
 
 def render(subject: Subject) -> None:
@@ -50,17 +51,35 @@ def render(subject: Subject) -> None:
 
 
 def _origin(subject: Subject) -> None:
-    """How a subject came from its parent, and the way back to it."""
+    """How a subject came from its parent, and at what cost."""
     parent, entry = subject.parent, subject.history[-1]
     assert parent is not None
     seen = entry.after.get(entry.metric)
-    said = [entry.what, _("{epochs} epochs", epochs=entry.epochs), fmt.duration(entry.seconds), _("{evaluations} evaluations", evaluations=entry.evaluations)]
+    said = [what(entry.what), *([_("{epochs} epochs", epochs=entry.epochs)] if entry.epochs else []), fmt.duration(entry.seconds)]
+    said.append(_("{evaluations} evaluations", evaluations=entry.evaluations))
+    if entry.energy is not None:
+        said.append(f"{fmt.significant(entry.energy)} J")
     if seen is not None and entry.metric in entry.damaged:
-        said.append(f"{entry.metric} {fmt.metric(entry.metric, entry.damaged[entry.metric].value)} → {fmt.metric(entry.metric, seen.value)} ({seen.split}, n = {seen.n:,})")
+        before = entry.damaged[entry.metric].value
+        said.append(f"{metric_name(entry.metric)} {fmt.metric(entry.metric, before)} → {fmt.metric(entry.metric, seen.value)} ({split_name(seen.split or 'validation')}, n = {seen.n:,})")
     st.caption(_("From {parent}", parent=parent.name) + ": " + " · ".join(said))
-    if st.button(_("Open {parent}", parent=parent.name), icon=":material/undo:", key="open-parent"):
-        name = parent.name if parent.name in models.choices() else models.keep_once(parent)
-        st.session_state["go-model"] = name
+
+
+def what(done: str) -> str:
+    """How a model was recovered, on screen."""
+    names = {"fine-tuning": _("Fine-tuning"), "distillation": _("Distillation"), "recalibration": _("Recalibration"), "taken back": _("trained elsewhere")}
+    return names.get(done, done)
+
+
+def parent(subject: Subject) -> None:
+    """Of a recovered model: the button that goes back to the one that it came from, as damaged as it was."""
+    if subject.parent is None or not subject.history:
+        return
+    entry = subject.history[-1]
+    if st.button(subject.parent.name, icon=":material/undo:", key="open-parent", help=_("Back to {parent}, from which this model was recovered", parent=subject.parent.name)):
+        name = models.name_of(subject.parent)
+        fresh = not workspace(name).history.past and not workspace(name).history.present.rules
+        show(name, entry.recipe if fresh else None)
         st.rerun()
 
 

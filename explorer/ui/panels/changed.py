@@ -34,8 +34,10 @@ def render(space: Workspace, subject: Subject) -> None:
             _flipped(subject, report)
     else:
         _flipped(subject, report)
-    with st.expander(_("Try one: see both models' answers"), icon=":material/experiment:", key="try-open"):
-        try_one.render(space, subject, report)
+    more = st.expander(_("Try one: see both models' answers"), icon=":material/experiment:", key="try-open", on_change="rerun")
+    if more.open:  # both models are run on it
+        with more:
+            try_one.render(space, subject, report)
 
 
 def _classes(report: Report, palette: style.Palette) -> None:

@@ -46,8 +46,8 @@ class Board:
         cards, strip = cls._last()
         return cls(st.html(cards), st.html(strip))
 
-    def show(self, report: Report, original: Report, gap: float | None = None) -> None:
-        """A report; kept, so that the next run of the page starts from it and nothing flickers."""
+    def show(self, report: Report, original: Counts, gap: float | None = None) -> None:
+        """A report beside what the original consists of; kept, so that the next run of the page starts from it and nothing flickers."""
         st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, gap=gap))
         self.complete = report.complete
         self.again()
@@ -242,18 +242,16 @@ def _look(
     """What is known at once; while the hand rests, what a thread has seen in the meantime."""
     device, who = st.session_state.get("device"), user()
     precision = "fast" if dragging else "full"  # what settles is float32
+    original = counts_of(subject, explorer.resolve(subject, Recipe()))
     if subject.task.kind == "weights":
-        original = explorer.resolve(subject, Recipe())
-        board.count(
-            counts_of(subject, explorer.resolve(subject, recipe)), counts_of(subject, original), subject.task.why
-        )
+        board.count(counts_of(subject, explorer.resolve(subject, recipe)), original, subject.task.why)
         return None, problem
     try:
         sharper = sharpen.begin(subject, recipe, precision) if dragging and resting else None
         found: Report | None = sharper.latest if sharper is not None else None
         report = found or glance(subject, recipe, device=device, precision=precision, user=who)
         gap = known_gap(subject, explorer.resolve(subject, recipe))
-        board.show(report, glance(subject, device=device, precision=precision, user=who), gap)
+        board.show(report, original, gap)
     except ExplorerError as error:
         board.again()
         return None, error.message

@@ -13,7 +13,7 @@ from explorer.models.subject import Subject
 from explorer.models.task import Task
 
 from .. import format as fmt
-from .. import models, uploads
+from .. import links, models, uploads
 from ..i18n import _, translated
 from . import data_form, noise_form, own_file
 
@@ -57,7 +57,7 @@ def _open(subject: Subject, digest: str) -> None:
     subject.card["digest"] = digest
     name = models.keep(subject)
     uploads.trim(st.session_state[models.OWN], name)
-    st.session_state["model"] = name
+    st.session_state["model"] = links.opened(name)
 
 
 def _summary(subject: Subject, received: uploads.Received) -> None:

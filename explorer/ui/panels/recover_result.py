@@ -8,51 +8,52 @@ import streamlit as st
 
 import explorer
 from explorer.core.recipe import Recipe
-from explorer.core.report import Figure
+from explorer.core.report import Figure, Report
 from explorer.evaluate.costs import counts
 from explorer.figures.per_class import per_class
 from explorer.models.subject import Subject
-from explorer.recover.jobs import CANCELLED, DONE, Job, jobs
+from explorer.recover.jobs import CANCELLED, DONE, Job
 
 from .. import format as fmt
-from .. import models, state, style
+from .. import models, recovered, state, style
 from ..i18n import _
-from ..owner import owner
 from ..state import Workspace
 from .scoreboard import Card, kind_name, metric_name, split_name
 from .scoreboard import board as cards
 
+TICK = 1.0  # seconds between two drawings
 
-def board(subject: Subject, recipe: Recipe, job: Job | None) -> None:
-    """Five cards: the three states' main metric, the size, the cost."""
+
+def board(subject: Subject, recipe: Recipe, job: Job | None) -> float | None:
+    """Five cards: the three states' main metric, the size, the cost; drawn again while a job runs. Returns the original's metric."""
     if "validation" not in subject.task.splits:
-        return
+        return None
     how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
     original = explorer.evaluate(subject, Recipe(), **how)
     damaged = explorer.evaluate(subject, recipe, **how) if recipe.rules else original
+    st.fragment(_board, run_every=None if job is None or job.over else TICK)(subject, original, damaged, job)
+    return original.figure(original.main).value
+
+
+def _board(subject: Subject, original: Report, damaged: Report, job: Job | None) -> None:
     metric, before = original.main, original.figure(original.main)
     made = [_card("original", _("Original"), metric, before, None, subject)]
     made.append(
-        _card("damaged", _("Damaged"), metric, damaged.figure(metric), before if recipe.rules else None, subject)
+        _card(
+            "damaged", _("Damaged"), metric, damaged.figure(metric), before if damaged.recipe.rules else None, subject
+        )
     )
     after = _after(job)
     if after is None:
         made.append(Card("recovered", _("Recovered"), "–", kind_name("measured"), (("", _("not yet")),)))
     else:
-        made.append(_card("recovered", _("Recovered"), metric, after, before, subject))
-    size = counts(subject, explorer.resolve(subject, recipe)).bytes
+        so_far = _("best so far") if job is not None and job.result is None else ""
+        made.append(_card("recovered", _("Recovered"), metric, after, before, subject, so_far))
+    whole, size = (counts(subject, explorer.resolve(subject, one.recipe)).bytes for one in (original, damaged))
     if job is not None and job.result is not None:
         size = counts(job.result, explorer.resolve(job.result, job.result.recipe)).bytes
-    whole = counts(subject, explorer.resolve(subject, Recipe())).bytes
-    made.append(
-        Card(
-            "size",
-            _("Size"),
-            fmt.size(size),
-            kind_name("counted"),
-            (("", _("{times} smaller", times=fmt.times(whole, size))),),
-        )
-    )
+    smaller = _("{times} smaller", times=fmt.times(whole, size)) if size < whole else _("as it was")
+    made.append(Card("size", _("Size"), fmt.size(size), kind_name("counted"), (("", smaller),)))
     made.append(_cost(job))
     st.html(cards(made, original.n, original.complete))
 
@@ -67,9 +68,11 @@ def _after(job: Job | None) -> Figure | None:
     return best[-1].figure if best else None
 
 
-def _card(term: str, name: str, metric: str, seen: Figure, before: Figure | None, subject: Subject) -> Card:
+def _card(
+    term: str, name: str, metric: str, seen: Figure, before: Figure | None, subject: Subject, where: str = ""
+) -> Card:
     half = fmt.half_width(metric, seen.low, seen.high)  # of the value, not of the change
-    where = f"{split_name(seen.split or 'validation')}, n = {seen.n:,}"
+    where = where or f"{split_name(seen.split or 'validation')}, n = {seen.n:,}"
     if before is None:
         note = [("", f"{metric_name(metric)} {half} · {where}")]
     else:
@@ -83,13 +86,25 @@ def _card(term: str, name: str, metric: str, seen: Figure, before: Figure | None
 
 
 def _cost(job: Job | None) -> Card:
-    if job is None or job.result is None:
+    """Time, epochs, passes over the validation split, and energy where it was measured; so far, while it goes on."""
+    if job is None or (job.result is None and not job.curve):
         return Card("cost", _("Cost"), "–", kind_name("measured"), (("", _("of the recovery")),))
+    if job.result is None:
+        last = job.curve[-1]
+        seconds = job.steps[-1].seconds if job.steps else last.seconds
+        return Card(
+            "cost",
+            _("Cost"),
+            fmt.duration(seconds),
+            kind_name("measured"),
+            (("", _("{epochs} epochs", epochs=last.epoch)),),
+        )
     entry = job.result.history[-1]
-    note = _("{evaluations} evaluations", evaluations=entry.evaluations)
-    if entry.epochs:
-        note = _("{epochs} epochs", epochs=entry.epochs) + " · " + note
-    return Card("cost", _("Cost"), fmt.duration(entry.seconds), kind_name("measured"), (("", note),))
+    note = [_("{epochs} epochs", epochs=entry.epochs)] if entry.epochs else []
+    note.append(_("{evaluations} evaluations", evaluations=entry.evaluations))
+    if entry.energy is not None:
+        note.append(f"{fmt.significant(entry.energy)} J")
+    return Card("cost", _("Cost"), fmt.duration(entry.seconds), kind_name("measured"), (("", " · ".join(note)),))
 
 
 def render(space: Workspace, subject: Subject, job: Job | None) -> None:
@@ -98,7 +113,8 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
         return
     if job.result is None:
         if st.button(_("Open the result"), icon=":material/folder_open:", key=f"open-{job.id}"):
-            jobs().reopen(owner(), job.id, models.of_digest(str(job.told["subject"]), str(job.told["digest"])))
+            with st.spinner(_("Opening {model} …", model=str(job.told["subject"]))):
+                recovered.result(job)
             st.rerun()
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -110,8 +126,8 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
     how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
     damaged = explorer.evaluate(subject, recipe, **how).per_class if job.told["digest"] == subject.digest else {}
     if damaged:
-        recovered = explorer.evaluate(job.result, Recipe(), **how).per_class
-        scores = {name: _joined(damaged[name], recovered[name].recall) for name in damaged}
+        after = explorer.evaluate(job.result, Recipe(), **how).per_class
+        scores = {name: _joined(damaged[name], after[name].recall) for name in damaged}
         st.caption(_("Recall per class. Grey: original, ring: damaged, blue: recovered."))
         figure = per_class(scores, style.colours(), _("original"), _("recovered"), (_("damaged"), damaged))
         st.plotly_chart(figure, key=f"classes-{job.id}", config={"displayModeBar": False})

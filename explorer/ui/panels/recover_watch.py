@@ -10,25 +10,27 @@ from explorer.figures.training import training
 from explorer.recover.jobs import FAILED, INTERRUPTED, RUNNING, WAITING, Job, jobs
 
 from .. import format as fmt
-from .. import models, style
+from .. import recovered, style
 from ..i18n import _, translated
 from ..owner import owner
+from .card import what
 from .scoreboard import metric_name
 
 TICK = 1.0  # seconds between two drawings
 
 
-def render(job: Job | None) -> None:
-    """The chosen job; while it runs, a timer draws it again and leaves the rest of the page alone."""
+def render(job: Job | None, original: float | None) -> None:
+    """The chosen job; while it runs, a timer draws it again and leaves the rest of the page alone. original: the metric of the
+    model that was there before, to compare with."""
     if job is None:
         st.caption(
             _("Pruning without retraining shows only the damage. Start at the left; what comes back is drawn here.")
         )
         return
-    st.fragment(_draw, run_every=None if job.over else TICK)(job, job.over)
+    st.fragment(_draw, run_every=None if job.over else TICK)(job, job.over, original)
 
 
-def _draw(job: Job, was_over: bool) -> None:
+def _draw(job: Job, was_over: bool, original: float | None) -> None:
     if job.over and not was_over:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -48,15 +50,14 @@ def _draw(job: Job, was_over: bool) -> None:
     if job.state in (INTERRUPTED, FAILED):
         _go_on(job)
     if job.curve and str(job.told["what"]) != "recalibration":
-        _curves(job)
+        _curves(job, original)
     for note in job.notes[-6:]:
         st.caption(translated(note.text))
 
 
-def _curves(job: Job) -> None:
+def _curves(job: Job, original: float | None) -> None:
     curve: list[Epoch] = list(job.curve)
     metric = curve[0].metric
-    original = job.result.history[-1].before.get(metric) if job.result is not None and job.result.history else None
     names = (
         _("{metric}, validation, n = {n}", metric=metric_name(metric), n=f"{curve[0].figure.n:,}"), _("Loss, training"), _("Sparsity"),
         _("Learning rate"),
@@ -66,10 +67,17 @@ def _curves(job: Job) -> None:
         list(job.steps),
         style.colours(),
         names,
-        original.value if original is not None else None,
-        percent=fmt.is_fraction(metric),
+        original,
+        fmt.is_fraction(metric),
+        None if job.over else job.total,
     )
     st.plotly_chart(figure, key=f"curves-{job.id}", config={"displayModeBar": False})
+    said = [
+        _("Green: the best so far."),
+        _("Band: 95 % interval.") if curve[0].figure.low is not None else "",
+        _("Dotted: the original.") if original is not None else "",
+    ]
+    st.caption(" ".join(filter(None, said)))
 
 
 def progress(job: Job) -> str:
@@ -94,9 +102,7 @@ def progress(job: Job) -> str:
 
 def kind(job: Job) -> str:
     """What a job does, on screen."""
-    return {"fine-tuning": _("Fine-tuning"), "distillation": _("Distillation"), "recalibration": _("Recalibration")}[
-        str(job.told["what"])
-    ]
+    return what(str(job.told["what"]))
 
 
 def state_name(job: Job) -> str:
@@ -110,7 +116,7 @@ def state_name(job: Job) -> str:
 def _go_on(job: Job) -> None:
     if st.button(_("Go on"), icon=":material/play_arrow:", key=f"resume-{job.id}"):
         try:
-            jobs().resume(owner(), job.id, models.of_digest(str(job.told["subject"]), str(job.told["digest"])))
+            jobs().resume(owner(), job.id, recovered.start(job))
         except ExplorerError as error:
             st.error(translated(error), icon=":material/error:")
         else:

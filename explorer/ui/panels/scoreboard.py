@@ -62,16 +62,16 @@ def _metric(report: Report, name: str) -> Card:
     return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), tuple(note))
 
 
-def cards(report: Report, original: Report) -> list[Card]:
-    """The five cards of a report."""
+def cards(report: Report, original: Counts) -> list[Card]:
+    """The five cards of a report. original: what the original consists of."""
     second = "loss" if "loss" in report.figures and report.main != "loss" else None
     other = [name for name in report.figures if name != report.main]
     chosen = second or (other[0] if other else None)
     return [
         _metric(report, report.main),
         *([_metric(report, chosen)] if chosen else []),
-        _size(report.counts, original.counts),
-        _macs(report.counts, original.counts),
+        _size(report.counts, original),
+        _macs(report.counts, original),
         _sparsity(report.counts),
     ]
 
@@ -125,7 +125,7 @@ def _points(change: float) -> str:
     return f"{points:.1f}" if points < 9.95 else f"{points:.0f}"
 
 
-def render(report: Report, original: Report) -> str:
+def render(report: Report, original: Counts) -> str:
     """The five cards as HTML."""
     return board(cards(report, original), report.n, report.complete)
 
