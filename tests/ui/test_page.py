@@ -77,7 +77,7 @@ def test_the_language_can_be_switched(app: App) -> None:
     before = list(app.figures().values())
     app.page.get_by_role("button", name="tune").click()
     app.page.get_by_role("radio", name="简体中文").click()
-    expect(app.page.get_by_role("tab", name="图", exact=False).first).to_be_visible()
+    expect(app.page.get_by_role("tab", name="网络")).to_be_visible()
     expect(app.page.locator(".x-board")).to_have_attribute("data-complete", "true", timeout=SLOW)
     expect(app.page.locator(".x-card").first).to_contain_text(re.compile("[\u4e00-\u9fff]"))
     assert list(app.figures().values()) == before
