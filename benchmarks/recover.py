@@ -77,8 +77,8 @@ def units(*targets: str, **more: Any) -> Callable[[Subject], Recipe]:
 
 ONE_CYCLE: dict[str, Any] = {"lr_schedule": "one-cycle"}
 LONG: dict[str, Any] = {"lr": 2e-3, "weight_decay": 0.01, **ONE_CYCLE}
-MOVED: dict[str, Any] = {"augment": ShiftFlip(1)}
-TAUGHT: dict[str, Any] = {"taught": True}  # by the original
+MOVED: dict[str, Any] = {"augment": ShiftFlip()}
+TAUGHT: dict[str, Any] = {"teacher": "fashion-resnet"}  # a better model of the same task, which has seen moved images
 AIMS = {
     "mlp-40x": Aim(
         "fashion-mlp",
@@ -93,7 +93,7 @@ AIMS = {
     "lenet5-40x": Aim(
         "fashion-lenet5",
         (
-            ("prune 80 %", weights(0.8, scope="global"), {"epochs": 4, **LONG, **MOVED, **TAUGHT}),
+            ("prune 80 %", weights(0.8, scope="global"), {"epochs": 3, **LONG, **MOVED, **TAUGHT}),
             ("prune 92 %", weights(0.92, scope="global"), {"epochs": 12, **LONG, **MOVED, **TAUGHT}),
             ("16 levels", shared(4, conv1=6, conv2=5, fc2=6), {"epochs": 3, "lr": 3e-4, **MOVED, **TAUGHT}),
         ),
@@ -148,8 +148,9 @@ def run(name: str, aim: Aim, device: str, margin: float) -> Outcome:
         recipe = recipe_of(original if again or len(aim.stages) == 1 else subject)
         if again:
             subject = recalibrate(subject, recipe, device=device)
-        elif more.pop("taught", False):
-            subject = distill(subject, recipe, teacher=original, compare=False, device=device, events=told, **more)
+        elif "teacher" in more:
+            teacher = load(more.pop("teacher"))
+            subject = distill(subject, recipe, teacher=teacher, compare=False, device=device, events=told, **more)
         else:
             subject = finetune(subject, recipe, device=device, events=told, **more)
         entry = subject.history[-1]
