@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from ..models.subject import Subject
 from ..models.unrolled import ready
 from . import per_sample
 from .look import Look, chunks, loss_of
-from .moments import Moments
+from .moments import Moments, sums
 from .probe import Probe, probe
 from .readers import readers_of
 from .taps import Tap, Watch
@@ -62,7 +62,7 @@ class _Pass:
 
     def __init__(self, subject: Subject, look: Look, known: Probe) -> None:
         self.subject, self.known, self.out = subject, known, Evidence()
-        self.module = ready(subject.module, look.where)
+        self.module = ready(subject.module, look.where, known.last and look.where.type == "cpu")
         self.parameters = dict(self.module.named_parameters())
         self.dtype = next((p.dtype for p in self.parameters.values() if p.is_floating_point()), None)
         self.names = {id(self.parameters[name]): name for name in known.watched}
@@ -73,6 +73,13 @@ class _Pass:
         ]
         for name in self.natural if torch.is_grad_enabled() else ():
             self.parameters[name].requires_grad_(True)
+        self.squares: dict[
+            tuple[Any, ...], tuple[Tap, Tensor]
+        ] = {}  # {(layer, shapes): (such a product, sums over all)}
+        self.outputs = {name for name in known.watched if name not in self.natural}
+        self.n = 0  # samples of this chunk
+        self.last: tuple[Tensor, Any, tuple[Tensor, int]] = torch.empty(0), None, (torch.empty(0), 0)
+        self.totals: dict[str, Tensor] = {}  # {layer: x dL_n/dx [N, inputs]}, of this chunk
         self.readers: dict[str, list[tuple[str, Tensor]]] = {}  # {layer: (group, inputs [units, k])}
         for cut in subject.structure.cuts.values():
             for name, index in readers_of(subject, cut, known):
@@ -80,6 +87,7 @@ class _Pass:
 
     def chunk(self, inputs: Any, targets: Any, n: int) -> None:
         """Forward, backward, and what follows from it."""
+        self.n = n
         try:
             loss, watch = self._run(inputs, targets)
         except ExplorerError:
@@ -92,16 +100,21 @@ class _Pass:
                     cause=cause(error, 200),
                 )
             ) from error
+        self.last = torch.empty(0), None, (torch.empty(0), 0)
         self.out.loss += loss * n
         self.out.n += n
-        reads: dict[str, Tensor] = {}
         for name in self.known.watched:
             taps = watch.of(name)
             if taps:
-                self._inputs(name, taps)
-                self._reads(name, taps, n, reads)
-                if name not in self.natural:
-                    self._gradients(name, [tap for tap in taps if tap.gradient is not None], n)
+                if not self._at_once(taps[0]):
+                    self._inputs(name, taps)
+                for tap in taps:
+                    if tap.back is not None:  # of a recurrent layer
+                        self._products(tap)
+                self._gradients(name, [tap for tap in taps if tap.gradient is not None])
+        reads: dict[str, Tensor] = {}
+        for name in list(self.totals):
+            self._reads(name, self.totals.pop(name), n, reads)
         for name in self.natural:
             parameter = self.parameters[name]
             if parameter.grad is not None:
@@ -115,7 +128,7 @@ class _Pass:
             )
 
     def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
-        with Watch(self.names, self.readers) as watch:
+        with Watch(self.names, self.readers, self.outputs, self._seen, self._returned) as watch:
             outputs = self.subject.task.forward(self.module, inputs)
         if not torch.is_grad_enabled():
             return 0.0, watch
@@ -135,25 +148,62 @@ class _Pass:
             return
         moments = self.out.moments.setdefault(name, Moments())
         for tap in taps if taps[0].kind != "linear" else [per_sample.joined(taps)]:
-            squares = moments.add(tap, len(shape), name in self.readers)
-            _add(self.out.inputs, name, per_sample.patch_squares(tap, squares, shape).cpu().double())
+            found, count = self._sums(tap, len(shape))
+            moments.add(found, count)
+            squares = found[2]
+            key = name, tuple(squares.shape), tap.output[1 - len(shape) :]
+            first, total = self.squares.get(key) or (replace(tap, inputs=torch.empty(0)), torch.zeros(()))
+            self.squares[key] = first, total + squares
 
-    def _reads(self, name: str, taps: list[Tap], n: int, reads: dict[str, Tensor]) -> None:
-        """x dL_n/dx [N, inputs] of what the layer read, given to the units that own it."""
-        taps = [tap for tap in taps if tap.back is not None]
-        if name not in self.readers or not taps:
-            return
-        batch = self.known.batch[name]
-        shape = self.parameters[name].shape
-        total = sum(per_sample.input_products(tap, len(shape), batch) for tap in taps)
-        assert isinstance(total, Tensor)
+    def _sums(self, tap: Tap, ndim: int) -> tuple[Tensor, int]:
+        """Once of what several products read, one after the other: queries, keys and values."""
+        x, (last, known, found) = tap.inputs, self.last
+        same = (
+            known is not None
+            and not x.is_inference()
+            and (last.data_ptr(), last.shape, last.stride(), last._version)
+            == (
+                x.data_ptr(),
+                x.shape,
+                x.stride(),
+                x._version,
+            )
+        )
+        if not same or known != (tap.kind, ndim):
+            found = sums(tap, ndim)
+            self.last = x, (tap.kind, ndim), found
+        return found
+
+    def _at_once(self, tap: Tap) -> bool:
+        """Whether a product is looked at as soon as it is there, and not with others of the same weight."""
+        return not tap.steps and (tap.kind != "linear" or self.known.calls[tap.name] == 1)
+
+    def _seen(self, tap: Tap) -> None:
+        if self._at_once(tap):
+            self._inputs(tap.name, [tap])
+
+    def _returned(self, tap: Tap) -> None:
+        if tap.back is not None:
+            self._products(tap)
+        if tap.gradient is not None and tap.kind == "linear" and self._at_once(tap):
+            self._gradients(tap.name, [tap])
+            tap.gradient = None
+
+    def _products(self, tap: Tap) -> None:
+        """x dL_n/dx [N, inputs] of what the layer read."""
+        found = per_sample.input_products(tap, self.parameters[tap.name].ndim, self.known.batch[tap.name])
+        tap.back = None
+        _add(self.totals, tap.name, found)
+
+    def _reads(self, name: str, total: Tensor, n: int, reads: dict[str, Tensor]) -> None:
+        """What the layer read, given to the units that own it."""
         for group, index in self.readers[name]:
             mine = n * total[:, index.flatten()].reshape(len(total), *index.shape).sum(2)
             reads[group] = reads[group] + mine if group in reads else mine
 
-    def _gradients(self, name: str, taps: list[Tap], n: int) -> None:
+    def _gradients(self, name: str, taps: list[Tap]) -> None:
         """Of linear layers and embeddings, by what they read and the gradient of what they said."""
-        weight, batch = self.parameters[name], self.known.batch[name]
+        weight, batch, n = self.parameters[name], self.known.batch[name], self.n
         if not taps:
             return
         if taps[0].kind == "embedding":
@@ -174,6 +224,8 @@ class _Pass:
         out.loss /= n
         out.gradient = {name: found / n for name, found in out.gradient.items()}
         out.squared = {name: found / n for name, found in out.squared.items()}
+        for (name, *_), (tap, total) in self.squares.items():
+            _add(out.inputs, name, per_sample.patch_squares(tap, total, self.parameters[name].shape))
         out.inputs = {name: found.sqrt() for name, found in out.inputs.items()}
         out.relevance = {group: (a / n, b / n) for group, (a, b) in out.relevance.items()}
         return out

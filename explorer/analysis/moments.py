@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..models.layout import channels_last
 from ..models.subject import Subject
+from .reductions import moments
 from .taps import Tap
 
 
@@ -22,36 +24,26 @@ class Moments:
     squares: Tensor = field(default_factory=lambda: torch.zeros(()))
     zeros: Tensor = field(default_factory=lambda: torch.zeros(()))
 
-    def add(self, tap: Tap, ndim: int, everything: bool) -> Tensor:
-        """What a product read; ndim: of its weight; everything: not its squares alone. Returns the sums of squares, [F] of a linear
-        layer, [C, *S] of a convolution."""
-        x = tap.inputs
-        if tap.kind == "linear":
-            x = x.reshape(-1, x.shape[-1])
-        else:
-            x = (x if x.ndim == ndim else x.unsqueeze(0)).flatten(2)  # [B, C, P]
-        room = x * x  # one room for all: what has to be allocated costs more than what is computed
-        squares = room.sum(0)
-        if everything:
-            found = torch.stack(
-                [
-                    _by_feature(x),
-                    _by_feature(torch.abs(x, out=room)),
-                    _by_feature(room.sign_()),
-                    _by_feature(squares[None]),
-                ]
-            )
-            count = x.numel() // found.shape[1]
-            found = found.cpu().double()  # summed there: not every device has float64
-            self.count += count
-            self.total, self.absolute = self.total + found[0], self.absolute + found[1]
-            self.squares, self.zeros = self.squares + found[3], self.zeros + count - found[2]
-        return squares if tap.kind == "linear" else squares.view(tap.inputs.shape[1 - ndim :])
+    def add(self, found: Tensor, count: int) -> None:
+        """found: as :func:`sums` gives it; count: how many values of each place it is of."""
+        size = found[0, 0].numel()
+        found = found.flatten(2).sum(2) if found.ndim > 2 else found
+        self.count += count * size
+        self.total, self.absolute = self.total + found[0], self.absolute + found[1]
+        self.squares, self.zeros = self.squares + found[2], self.zeros + count * size - found[3]
 
 
-def _by_feature(x: Tensor) -> Tensor:
-    """[F] of [N, F], [C] of [N, C, P]: sums. Contiguous entries first, which is the fast order."""
-    return (x.sum(2) if x.ndim == 3 else x).sum(0)
+def sums(tap: Tap, ndim: int) -> tuple[Tensor, int]:
+    """(float64 sums of x, |x|, x^2 and x != 0, [4, F] of what a linear layer reads, [4, C, *S] of a convolution; over how many values
+    each); ndim: of the weight."""
+    x = tap.inputs
+    if tap.kind == "linear":
+        x = x.reshape(-1, x.shape[-1])
+        return moments(x), len(x)
+    x = x if x.ndim == ndim else x.unsqueeze(0)
+    if channels_last(x):  # as it lies in memory
+        return moments(x.movedim(1, -1).reshape(len(x), -1)).view(4, *x.shape[2:], x.shape[1]).movedim(-1, 1), len(x)
+    return moments(x.flatten(1)).view(4, *x.shape[1:]), len(x)
 
 
 def of_units(subject: Subject, group: str, table: Mapping[str, Moments]) -> dict[str, Tensor]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from math import prod
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..models.layout import channels_last
+from .reductions import products
 from .taps import Tap
 
 ENTRIES = 1 << 22  # of per-sample gradients that are held at once
@@ -92,14 +95,17 @@ def joined(taps: Sequence[Tap]) -> Tap:
 
 def input_products(tap: Tap, ndim: int, batch: int | None) -> Tensor:
     """[N, features]: x dL/dx of a product's input, summed over positions; N = 1 where samples cannot be told apart."""
-    assert tap.back is not None
-    found = tap.inputs * tap.back
-    feature = found.ndim - 1 if tap.kind == "linear" else found.ndim - ndim + 1
-    rest = [d for d in range(found.ndim) if d not in (feature, batch)]
-    found = found.sum(rest) if rest else found
-    if batch is None:
-        return found.unsqueeze(0)
-    return found if batch < feature else found.T
+    x, back = tap.inputs, tap.back
+    assert back is not None
+    if tap.kind != "linear":
+        x, back = (one if one.ndim == ndim else one.unsqueeze(0) for one in (x, back))
+        if not channels_last(x):
+            found = (x * back).flatten(2).sum(2)
+            return found if batch is not None else found.sum(0, keepdim=True)
+        x, back = x.movedim(1, -1), back.movedim(1, -1)
+    samples = 1 if batch is None else x.shape[batch]
+    before = 1 if batch is None else prod(x.shape[:batch])
+    return products(*(one.reshape(before, samples, -1, x.shape[-1]) for one in (x, back)))
 
 
 def patch_squares(tap: Tap, total: Tensor, shape: Sequence[int]) -> Tensor:

@@ -10,12 +10,13 @@ import torch
 from ..core.errors import cause
 from ..core.message import say
 from ..models.onnx_module import NO_GRADIENTS, opaque
+from ..models.replica import LARGE, weight_bytes
 from ..models.structure import Cut
 from ..models.subject import Subject
 from ..models.task import to_device
-from ..models.unrolled import ready
+from ..models.unrolled import IMAGES, ready
 from .look import loss_of
-from .moments import Moments
+from .moments import Moments, sums
 from .taps import Watch
 
 CHUNKS = (64, 128, 256, 512, 1024)
@@ -27,8 +28,9 @@ SIZES = (8, 5)  # two batches: what differs between them counts samples
 class Probe:
     """problem: why nothing can be gathered, or None. watched: layers whose products are seen; unwatched: the others that
     gradients reach; dead: layers that no gradient reaches. kinds and groups, of watched layers: linear, conv, transposed, embedding. batch: {watched layer: the dim of its input that counts samples, or None}.
-    positions: {watched layer: products a sample, each with the whole weight}. moments: {watched
-    layer: of its inputs, on these few samples}, of all but embeddings. entries: how much products read, a sample."""
+    calls: {watched layer: products a pass}. positions: {watched layer: products a sample, each with the whole weight}. moments: {watched
+    layer: of its inputs, on these few samples}, of all but embeddings. entries: how much products read, a sample. last: whether
+    images may have their channels last in memory, which a forward that takes views of them may not allow."""
 
     problem: str | None = None
     watched: list[str] = field(default_factory=list)
@@ -37,10 +39,11 @@ class Probe:
     kinds: dict[str, str] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     batch: dict[str, int | None] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
     positions: dict[str, float] = field(default_factory=dict)
     moments: dict[str, Moments] = field(default_factory=dict)
-
     entries: float = 0.0
+    last: bool = False
 
     @property
     def chunk(self) -> int:
@@ -110,14 +113,21 @@ def why_unobserved(subject: Subject, layers: list[str], cut: Cut | None = None) 
 
 
 def _probe(subject: Subject) -> Probe:
-    layers = [layer.name for layer in subject._plain_layers]
     if why_no_data(subject):
         return Probe(why_no_data(subject))
     if opaque(subject.module) is not None:
         return Probe(NO_GRADIENTS)
+    images = any(type(child) in IMAGES for child in subject.module.modules())
+    last = images and weight_bytes(subject.module) <= LARGE  # it costs a copy of these weights
+    found = _seen(subject, last)
+    return _seen(subject, False) if found.problem is not None and last else found
+
+
+def _seen(subject: Subject, last: bool) -> Probe:
+    layers = [layer.name for layer in subject._plain_layers]
     with torch.inference_mode(False), torch.enable_grad():
         first = next(subject.module.parameters(), torch.empty(0))
-        module = ready(subject.module, first.device)
+        module = ready(subject.module, first.device, last)
         parameters = dict(module.named_parameters())
         names = {id(parameters[name]): name for name in layers}
         seen = []
@@ -143,7 +153,7 @@ def _probe(subject: Subject) -> Probe:
             except Exception as error:
                 return Probe(say("forward or backward fails on training samples: {cause}", cause=cause(error, 200)))
             seen.append(watch)
-    found = Probe()
+    found = Probe(last=last)
     for name in layers:
         pairs = [taps.of(name) for taps in seen]
         reached = parameters[name].grad is not None or subject.task.loss is None
@@ -159,10 +169,11 @@ def _probe(subject: Subject) -> Probe:
         dims = {_batch(tuple(a.inputs.shape), tuple(b.inputs.shape)) for a, b in zip(*pairs, strict=True)}
         found.batch[name] = dims.pop() if len(dims) == 1 else None
         weight = parameters[name]
+        found.calls[name] = len(pairs[0])
         found.entries += sum(tap.inputs.numel() for tap in pairs[0]) / SIZES[0]
         for tap in pairs[0]:
             if tap.kind != "embedding":
-                found.moments.setdefault(name, Moments()).add(tap, weight.ndim, True)
+                found.moments.setdefault(name, Moments()).add(*sums(tap, weight.ndim))
         found.positions[name] = sum(_positions(tap, weight.shape) for tap in pairs[0]) / SIZES[0]
     return found
 

@@ -34,7 +34,7 @@ def squared_gradients(subject: Subject, names: list[str], look: Look) -> dict[st
 def _by_batch(subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
     known, total, count = probe(subject), dict[str, Tensor](), 0
     with torch.inference_mode(False), torch.enable_grad(), exact(look.where):
-        module = ready(subject.module, look.where)
+        module = ready(subject.module, look.where, known.last and look.where.type == "cpu")
         parameters = dict(module.named_parameters())
         for inputs, targets, n in chunks(subject, look, CHUNK, parameters[names[0]].dtype):
             with Watch({id(parameters[name]): name for name in names}) as watch:

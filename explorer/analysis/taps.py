@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..models.steps import recurrence
 from .recurrence import run
+from .still import still
 
 CONVOLUTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 TRANSPOSED = {F.conv_transpose1d: 1, F.conv_transpose2d: 2, F.conv_transpose3d: 3}
@@ -46,11 +47,21 @@ class Tap:
 class Watch(TorchFunctionMode):
     """``with Watch({id(parameter): name}) as watch``: fills ``watch.calls``, in order. Outputs are made to require gradients where
     nothing before them does, so that the weights need not. back: names whose inputs' gradients are wanted. A module that
-    overwrites what another one read would fail in training too, and was refused by the probe."""
+    overwrites what another one read would fail in training too, and was refused by the probe. gradients: names of which the outputs'
+    gradients are wanted, None for all. seen(tap), returned(tap): called as soon as a product is there, and its
+    ``gradient`` or ``back``: what is done with them at once finds them in the cache, and they need not be kept. Not of the products of a recurrent layer."""
 
-    def __init__(self, names: Mapping[int, str], back: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        names: Mapping[int, str],
+        back: Collection[str] = (),
+        gradients: Collection[str] | None = None,
+        seen: Callable[[Tap], None] | None = None,
+        returned: Callable[[Tap], None] | None = None,
+    ) -> None:
         super().__init__()
-        self.names, self.back = names, back
+        self.names, self.back, self.gradients = names, back, gradients
+        self.seen, self.returned = seen, returned
         self.calls: list[Tap] = []
         self._by: dict[str, list[Tap]] = {}
 
@@ -62,6 +73,8 @@ class Watch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is recurrence:
             return self._recurrence(*args)
+        if func is F.batch_norm:
+            return still(*args, **kwargs)
         kind = KINDS.get(func) if callable(func) else None
         if kind is None:
             return func(*args, **kwargs)
@@ -78,7 +91,7 @@ class Watch(TorchFunctionMode):
         out = func(*args, **kwargs)
         tap = Tap(name, kind, read.detach(), tuple(out.shape))
         if follow:
-            read.register_hook(partial(_note, tap, "back"))
+            read.register_hook(partial(_note, tap, "back", self.returned))
         if kind in ("conv", "transposed"):
             _geometry(tap, func, args, kwargs, weight)
         elif kind == "embedding":
@@ -88,8 +101,11 @@ class Watch(TorchFunctionMode):
         if torch.is_grad_enabled():
             if not out.requires_grad:
                 out = out.detach().requires_grad_().clone()  # a copy, since a leaf may not be written to in place
-            out.register_hook(partial(_note, tap, "gradient"))
+            if self.gradients is None or name in self.gradients:
+                out.register_hook(partial(_note, tap, "gradient", self.returned))
         self._add(tap)
+        if self.seen is not None:
+            self.seen(tap)
         return out
 
     def _add(self, tap: Tap) -> None:
@@ -123,8 +139,10 @@ def single_steps(taps: Sequence[Tap]) -> list[tuple[Tensor, Tensor | None]]:
     return found
 
 
-def _note(tap: Tap, what: str, gradient: Tensor) -> None:
+def _note(tap: Tap, what: str, then: Callable[[Tap], None] | None, gradient: Tensor) -> None:
     setattr(tap, what, gradient)
+    if then is not None:
+        then(tap)
 
 
 def _geometry(tap: Tap, func: Any, args: Any, kwargs: Any, weight: Tensor) -> None:

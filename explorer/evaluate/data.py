@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from ..models.device import room
+from ..models.layout import laid_out
 from ..models.memo import nbytes
 from ..models.strata import labels, stratified_order
 from ..models.task import Task, part, to_device
-from .tune import laid_out
 
 Margins = Callable[[Any, Any], "np.ndarray | None"]
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..core.message import say
 from ..models.device import threads
-from ..models.replica import LARGE, Replica, to_channels_last, weight_bytes
+from ..models.layout import laid_out
+from ..models.replica import LARGE, Replica, weight_bytes
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
@@ -48,17 +48,6 @@ class Tuning:
 
 _known: dict[Any, dict[str, Tuning]] = {}
 _lock = threading.Lock()
-
-
-def laid_out(value: Any, last: bool) -> Any:
-    """Image tensors within collated inputs in the layout."""
-    if last and isinstance(value, Tensor) and value.ndim == 4:
-        return to_channels_last(value)
-    if isinstance(value, dict):
-        return {key: laid_out(one, last) for key, one in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(laid_out(one, last) for one in value)
-    return value
 
 
 def tuning(subject: Subject, device: torch.device) -> dict[str, Tuning]:

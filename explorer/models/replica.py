@@ -16,6 +16,7 @@ from ..core.errors import UnsupportedError, cause
 from ..core.message import say
 from .device import place
 from .layered import PIECE, Layered
+from .layout import to_channels_last
 from .norms import over_survivors
 from .sites import rounded
 
@@ -43,15 +44,6 @@ def share(module: nn.Module) -> nn.Module:
                 cause=cause(error, 120),
             )
         ) from error
-
-
-def to_channels_last(tensor: Tensor) -> Tensor:
-    """[N, C, H, W] with strides that say so also where C is 1, which ``contiguous`` leaves as they are: kernels go by them."""
-    if tensor.stride() == torch.empty(tensor.shape, device="meta", memory_format=torch.channels_last).stride():
-        return tensor
-    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device, memory_format=torch.channels_last).copy_(
-        tensor
-    )
 
 
 class FairLock:

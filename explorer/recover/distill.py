@@ -92,8 +92,7 @@ def distill(
         if events is not None:
             events(note)
         entry = found.history[-1]
-        passes = entry.evaluations + plain.history[-1].evaluations + 2
-        found.history = (*found.history[:-1], replace(entry, notes=(*entry.notes, note), evaluations=passes))
+        found.history = (*found.history[:-1], replace(entry, notes=(*entry.notes, note)))
     return found
 
 
@@ -101,7 +100,8 @@ def gain(distilled: Subject, plain: Subject, *, device: str | torch.device | Non
     """What distillation gained over plain fine-tuning, on validation.
 
     values: metric, distilled, plain, change (distilled less plain), low, high (paired 95 %, None where there is
-    none), better (bool), seconds of both.
+    none), better (bool), seconds of both; plain_evaluations (those of this comparison, too) and plain_energy, which
+    the history's entry of the distillation leaves out.
     """
     where = pick(device)
     scorer = Scorer(distilled, where)
@@ -117,6 +117,7 @@ def gain(distilled: Subject, plain: Subject, *, device: str | torch.device | Non
     values: dict[str, Any] = {
         "metric": metric, "distilled": after[metric].value, "plain": before[metric].value, "change": change.value, "low": change.low,
         "high": change.high, "better": better, "seconds": distilled.history[-1].seconds, "plain_seconds": plain.history[-1].seconds,
+        "plain_evaluations": plain.history[-1].evaluations + 2, "plain_energy": plain.history[-1].energy,
     }  # fmt: skip
     told = {key: values[key] for key in ("metric", "distilled", "plain", "change")}
     if better:

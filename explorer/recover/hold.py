@@ -111,8 +111,11 @@ class Hold:
 
     def check(self) -> None:
         """Raises :class:`VerificationError` where a weight that is held at zero is none."""
-        for name, mask in self.masks.items():
-            wrong = int(torch.count_nonzero(self.parameters[name].detach()[~mask]))
+        found = [
+            torch.count_nonzero(self.parameters[name].detach().masked_fill(mask, 0.0))
+            for name, mask in self.masks.items()
+        ]
+        for name, wrong in zip(self.masks, torch.stack(found).tolist() if found else (), strict=False):
             if wrong:
                 raise VerificationError(
                     say("{layer}: {wrong} weights that are pruned are not zero", layer=name, wrong=wrong)

@@ -83,6 +83,7 @@ class Stepper:
             run.optimizer.zero_grad()
             self.schedule.after_step(run)
             run.hold.refit()
+            run.hold.check()
         return value
 
     def _gradients(self, indices: list[int]) -> Tensor:

@@ -103,3 +103,20 @@ def test_who_leaves_is_not_served_any_more() -> None:
         with pytest.raises(Cancelled), queue.turn(mine):
             pass
     assert "gone" not in queue._served and not queue._newest
+
+
+def test_work_in_the_background_gives_way_to_everybody() -> None:
+    queue, order, threads = DeviceQueue(), [], []
+
+    def work(user: str, preview: bool, background: bool) -> None:
+        with queue.request(user, preview, background) as mine, queue.turn(mine):
+            order.append(user)
+
+    with queue.request("first", True) as request, queue.turn(request):
+        for i, how in enumerate((("training", False, True), ("evaluation", False, False), ("drag", True, False))):
+            threads.append(threading.Thread(target=work, args=how))
+            threads[-1].start()
+            until(lambda i=i: queue.waiting > i)  # type: ignore[misc]
+    for thread in threads:
+        thread.join(20)
+    assert order == ["drag", "evaluation", "training"]

@@ -51,6 +51,8 @@ def test_cut_weights_are_orange_and_gates_are_blocks() -> None:
     assert blue.zmax == 8.0 and float(np.nanmax(blue.z)) == 8.0
     assert list(figure.layout.yaxis.ticktext) == ["i", "f", "g", "o"]
     assert [shape.y0 for shape in figure.layout.shapes] == [1.5, 3.5, 5.5]
+    thinned = weights(values, cut, LIGHT, gates=("i", "f", "g", "o"), step=4)  # every fourth row and column of 32 x 8
+    assert (thinned.data[1].dx, thinned.data[1].dy) == (4, 4) and [shape.y0 for shape in thinned.layout.shapes] == [6, 14, 22]
 
 
 def test_a_roofline_bends_at_the_ridge_and_joins_what_moved() -> None:

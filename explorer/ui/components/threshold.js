@@ -211,7 +211,7 @@ export function mount(root, { onChange }) {
   const factorY = () => TOP + (1 - value.factor) * (base() - TOP);
   const say = () => {
     const s = share(), exact = !approximate && d.readout, about = exact ? "" : "≈ ";
-    const part = (label, text) => `<span>${label} <b>${text}</b></span>`;
+    const part = (label, text, more = "") => `<span>${label} <b>${text}</b>${more}</span>`;
     if (d.locked) { read.innerHTML = `<span class="why"></span>`; read.firstChild.textContent = d.locked; }
     else if (clip()) {
       const out = d.counts.reduce((sum, c, i) => { const v = d.lo + ((i + 0.5) * (d.hi - d.lo)) / d.counts.length; return sum + (v < value.low || v > value.high ? c : 0); }, 0);
@@ -227,7 +227,7 @@ export function mount(root, { onChange }) {
     if (d.levels) read.insertAdjacentHTML("beforeend", part(d.text.levels, d.levels.length) + (d.readout?.sqnr != null && Number.isFinite(d.readout.sqnr) ? part(d.text.error, `${d.readout.sqnr.toFixed(1)} dB SQNR`) : ""));
     if (!units() && !clip()) {
       const now = exact ? d.readout.bytes : size(d.size, soft() ? 0 : s);
-      read.insertAdjacentHTML("beforeend", part(d.text.size, `${about}${bytes(now)}`) + ` <span>${d.text.of} ${bytes(d.size.n * 4)}</span>`);
+      read.insertAdjacentHTML("beforeend", part(d.text.size, `${about}${bytes(now)}`, ` ${d.text.of} ${bytes(d.size.n * 4)}`));
     }
     if (clip()) {
       for (const [grip, v] of [[grips[0], value.low], [main, value.high]]) { grip.setAttribute("aria-valuenow", v.toPrecision(5)); grip.setAttribute("aria-valuetext", number(v)); }

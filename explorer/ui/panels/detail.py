@@ -38,8 +38,11 @@ class Board:
     complete: bool = False  # whether it shows every sample
 
     @classmethod
-    def draw(cls) -> Board:
-        """What was shown last, or what stands there until the first figures are in. Never empty, not for one frame."""
+    def draw(cls, model: str) -> Board:
+        """What was shown last of this model, or what stands there until its first figures are in. Never empty, not for one frame."""
+        if st.session_state.get("board-of") != model:
+            st.session_state.pop("board", None)
+        st.session_state["board-of"] = model
         cards, strip = cls._last()
         return cls(st.html(cards), st.html(strip))
 
@@ -68,10 +71,11 @@ class Board:
 
 def render(space: Workspace, subject: Subject, board: Board) -> None:
     """All of it. The histogram is drawn first, since what it cannot show the others must not offer."""
+    busy = st.container(key="busy")  # for bars: what stands below keeps its place while one comes and goes
     plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         head = st.container()
-        _drag(space, subject, board)
+        _drag(space, subject, board, busy)
     with head:
         _heading(space, subject)
     with beside:
@@ -79,13 +83,13 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
 
 
 @st.fragment
-def _drag(space: Workspace, subject: Subject, board: Board) -> None:
+def _drag(space: Workspace, subject: Subject, board: Board, busy: Any) -> None:
     """Answer an event of the handle, or draw the present state."""
     with subject.steady():
-        _answer(space, subject, board)
+        _answer(space, subject, board, busy)
 
 
-def _answer(space: Workspace, subject: Subject, board: Board) -> None:
+def _answer(space: Workspace, subject: Subject, board: Board, busy: Any) -> None:
     layer = subject.layer(space.layer)
     event = _event(space)
     resting = event is not None and bool(event.get("rest"))
@@ -93,7 +97,7 @@ def _answer(space: Workspace, subject: Subject, board: Board) -> None:
         sharpen.stop()
     settings = controls.current(space, subject, layer)
     place = str(layer.group) if settings.granularity == "unit" else layer.name
-    with suppress(ExplorerError):  # said below, where the recipe is resolved
+    with busy, suppress(ExplorerError):  # said below, where the recipe is resolved
         ready.scored(subject, settings.criterion, "unit" if settings.granularity == "unit" else "weight", [place])
     drawn = clipping.identity(space, layer) if space.activations else handle.identity(space, layer, settings)
     if event is not None and event.get("id") == drawn:
@@ -104,7 +108,8 @@ def _answer(space: Workspace, subject: Subject, board: Board) -> None:
         st.rerun()
     recipe = space.live or space.history.present
     if space.live is None:  # a bar would move the handle from under the pointer
-        ready.levels(subject, recipe)
+        with busy:
+            ready.levels(subject, recipe)
     problem = ""
     try:
         plan = explorer.resolve(subject, recipe)

@@ -1,0 +1,43 @@
+"""Sums over what a product reads, and over how that meets its gradient: on a CPU in one look at memory, which is what they cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LITTLE = 1 << 16  # entries that torch is done with before compiled code is called
+MANY = 4  # threads among which torch's own operations are faster than one that looks once
+
+
+def _compiled(x: Tensor) -> bool:
+    """Whether compiled code is what this is best added up by."""
+    small = x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.numel() < LITTLE
+    return not small and torch.get_num_threads() <= MANY
+
+
+def moments(x: Tensor) -> Tensor:
+    """float64 [4, F] of x [M, F]: sums of x, |x| and x^2 over rows, and how many are not zero."""
+    x = x.detach()
+    if _compiled(x):
+        from . import looks  # numba takes a moment to import
+
+        found = np.zeros((4, x.shape[1]))
+        looks.moments(x.contiguous().numpy(), found)
+        return torch.from_numpy(found)
+    room = x * x  # one room for all: what has to be allocated costs more than what is computed
+    squares = room.sum(0)
+    sums = [x.sum(0), torch.abs(x, out=room).sum(0), squares, room.sign_().sum(0)]
+    return torch.stack(sums).cpu().double()  # there: not every device has float64
+
+
+def products(x: Tensor, y: Tensor) -> Tensor:
+    """[N, F] of x, y [A, N, B, F]: sums of x y over A and B."""
+    x, y = x.detach(), y.detach()
+    if _compiled(x):
+        from . import looks
+
+        found = np.zeros((x.shape[1], x.shape[3]), torch.empty(0, dtype=x.dtype).numpy().dtype)
+        looks.products(x.contiguous().numpy(), y.contiguous().numpy(), found)
+        return torch.from_numpy(found)
+    return (x * y).sum((0, 2))
