@@ -58,6 +58,18 @@ def weights(sparsity: float, **more: Any) -> Callable[[Subject], Recipe]:
     return lambda _: Recipe().prune("*", sparsity=sparsity, **more)
 
 
+def layers(**sparsities: float) -> Callable[[Subject], Recipe]:
+    """The weakest weights of each layer by itself."""
+
+    def recipe(_: Subject) -> Recipe:
+        made = Recipe()
+        for name, sparsity in sparsities.items():
+            made = made.prune(name, sparsity=sparsity)
+        return made
+
+    return recipe
+
+
 def shared(bits: int, **finer: int) -> Callable[[Subject], Recipe]:
     """What is pruned already, and codebooks; finer: layers with other bits."""
 
@@ -78,7 +90,7 @@ def units(*targets: str, **more: Any) -> Callable[[Subject], Recipe]:
 ONE_CYCLE: dict[str, Any] = {"lr_schedule": "one-cycle"}
 LONG: dict[str, Any] = {"lr": 2e-3, "weight_decay": 0.01, **ONE_CYCLE}
 MOVED: dict[str, Any] = {"augment": ShiftFlip()}
-TAUGHT: dict[str, Any] = {"teacher": "fashion-resnet"}  # a better model of the same task, which has seen moved images
+TAUGHT: dict[str, Any] = {"alpha": 0.5}  # by the original
 AIMS = {
     "mlp-40x": Aim(
         "fashion-mlp",
@@ -93,8 +105,8 @@ AIMS = {
     "lenet5-40x": Aim(
         "fashion-lenet5",
         (
-            ("prune 80 %", weights(0.8, scope="global"), {"epochs": 3, **LONG, **MOVED, **TAUGHT}),
-            ("prune 92 %", weights(0.92, scope="global"), {"epochs": 12, **LONG, **MOVED, **TAUGHT}),
+            ("prune 79 %", layers(conv1=0.2, conv2=0.4, fc1=0.82, fc2=0.6), {"epochs": 4, **LONG, **MOVED, **TAUGHT}),
+            ("prune 92 %", layers(conv1=0.2, conv2=0.6, fc1=0.94, fc2=0.75), {"epochs": 12, **LONG, **MOVED, **TAUGHT}),
             ("16 levels", shared(4, conv1=6, conv2=5, fc2=6), {"epochs": 3, "lr": 3e-4, **MOVED, **TAUGHT}),
         ),
         lost=0.0, smaller=40.0,
@@ -148,9 +160,8 @@ def run(name: str, aim: Aim, device: str, margin: float) -> Outcome:
         recipe = recipe_of(original if again or len(aim.stages) == 1 else subject)
         if again:
             subject = recalibrate(subject, recipe, device=device)
-        elif "teacher" in more:
-            teacher = load(more.pop("teacher"))
-            subject = distill(subject, recipe, teacher=teacher, compare=False, device=device, events=told, **more)
+        elif "alpha" in more:
+            subject = distill(subject, recipe, teacher=original, compare=False, device=device, events=told, **more)
         else:
             subject = finetune(subject, recipe, device=device, events=told, **more)
         entry = subject.history[-1]
