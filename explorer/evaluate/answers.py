@@ -54,6 +54,8 @@ def picture(subject: Subject, inputs: Any) -> Any:
     task = subject.task
     if task.display in ("text", "table") and task.decode is not None:
         return task.decode(inputs)
+    if not isinstance(inputs, Tensor) and task.decode is not None:
+        inputs = task.decode(inputs)  # of several inputs the one that can be drawn
     if not isinstance(inputs, Tensor):
         return None
     array = inputs.detach().cpu().float().numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,21 +16,23 @@ from ..core.message import say
 from ..evaluate.data import stratified_order
 from ..models.task import Task
 from .data import PICTURES, Source
-from .texts import Inputs, Samples, count, indices, masked, next_tokens, pick, tagged, tags_task, text_of, utf8
+from .showing import shown
+from .texts import Inputs, Samples, count, indices, masked, next_tokens, pick, tagged, tags_task, utf8
 from .tokens import Reader
 
 KINDS = ("classification", "regression", "language_model", "tokens", "agreement")
-TYPES = {"float32": torch.float32, "int64": torch.int64}
+TYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 
 
 @dataclass(frozen=True)
 class Mapping:
     """inputs: columns; several of numbers are put side by side. target: a column, or None (agreement, and the next token).
 
-    kind: one of KINDS. shape: of one sample, () for as it is; of pictures (channels, height, width). dtype: float32 or int64.
+    kind: one of KINDS. shape: of one sample, () for as it is; of pictures (channels, height, width). dtype: float32, int64 or bool.
     scale, mean, std: x -> (x * scale - mean) / std; of pictures x runs from 0 to 255; mean and std may be one a channel.
     length: tokens of a text that the model sees; without a tokenizer they are its UTF-8 bytes, padded with 0.
-    validation, test: shares; seed: of the split.
+    validation, test: shares; seed: of the split. parts: of a model of several inputs, (name, mapping) each, of which columns, shape, dtype, scale
+    and length hold; ``inputs`` is empty then.
     """
 
     inputs: tuple[str, ...]
@@ -45,6 +47,7 @@ class Mapping:
     validation: float = 0.2
     test: float = 0.2
     seed: int = 0
+    parts: tuple[tuple[str, Mapping], ...] = ()
 
 
 def task_of(source: Source, mapping: Mapping, reader: Reader | None = None) -> Task:
@@ -66,7 +69,7 @@ def task_of(source: Source, mapping: Mapping, reader: Reader | None = None) -> T
         inputs, targets = _tags(source, mapping, reader)
     else:
         inputs = inputs_of(source, mapping, reader)
-    more = _shown(source, mapping, inputs, reader)
+    more = shown(source, mapping, inputs, reader)
     n = count(inputs)
     if mapping.kind == "agreement":
         order = stratified_order(None, n, mapping.seed)
@@ -102,28 +105,6 @@ def _tags(source: Source, mapping: Mapping, reader: Reader | None) -> tuple[Any,
     return tagged(_column(source, mapping.inputs[0]), _column(source, mapping.target), reader, mapping.length)
 
 
-def _shown(source: Source, mapping: Mapping, inputs: Any, reader: Reader | None) -> dict[str, Any]:
-    """How the screen shows a sample, and how typed text becomes one."""
-    if isinstance(inputs, dict):
-        assert reader is not None
-        return {
-            "display": "text",
-            "decode": reader.decode,
-            "encode": reader.encode if reader.tokenizer is not None else None,
-        }
-    if not inputs.is_floating_point() and inputs.ndim == 2:
-        written = _column(source, mapping.inputs[0]).dtype.kind in "USO"
-        if not written:
-            return {"display": "text", "decode": lambda ids: " ".join(map(str, ids.reshape(-1).tolist()))}
-        length = mapping.length
-        return {
-            "display": "text", "decode": lambda ids: text_of([int(i) % 256 for i in ids.reshape(-1).tolist()]),
-            "encode": lambda text: utf8(np.asarray([text]), length)[0],
-        }  # fmt: skip
-    display = _display(inputs, mapping)
-    return {"display": display, "labels": mapping.inputs if display == "table" and len(mapping.inputs) > 1 else None}
-
-
 def _parts(order: np.ndarray, mapping: Mapping) -> tuple[Tensor, Tensor, Tensor]:
     """(train, validation, test): indices; every prefix of the order is a fair sample."""
     n = len(order)
@@ -142,7 +123,10 @@ def _column(source: Source, name: str) -> np.ndarray:
 
 
 def inputs_of(source: Source, mapping: Mapping, reader: Reader | None = None) -> Any:
-    """[N, ...] as the model will see them; of a language model with a tokenizer {name: [N, T]}. Raises :class:`TaskError`."""
+    """[N, ...] as the model will see them; of a language model with a tokenizer, and of one of several inputs, {name: [N, ...]}.
+    Raises :class:`TaskError`."""
+    if mapping.parts:
+        return {name: _part(source, name, one) for name, one in mapping.parts}
     if not mapping.inputs:
         raise TaskError(
             say("no input column; accepted: one or more of {names}", names=", ".join(list(source.columns)[:20]))
@@ -178,8 +162,8 @@ def inputs_of(source: Source, mapping: Mapping, reader: Reader | None = None) ->
             raise TaskError(
                 say("a sample has shape {given}; it cannot become {shape}", given=array.shape[1:], shape=mapping.shape)
             ) from None
-    if mapping.dtype == "int64":
-        return torch.from_numpy(np.ascontiguousarray(array)).to(torch.int64)
+    if mapping.dtype != "float32":
+        return torch.from_numpy(np.ascontiguousarray(array)).to(TYPES[mapping.dtype])
     values = torch.tensor(array, dtype=torch.float32) * mapping.scale
     if not bool(torch.isfinite(values).all()):
         raise TaskError(
@@ -188,7 +172,16 @@ def inputs_of(source: Source, mapping: Mapping, reader: Reader | None = None) ->
                 count=int((~torch.isfinite(values.flatten(1)).all(1)).sum()),
             )
         )
+    if 0 in mapping.std:
+        raise TaskError(say("std={std}; accepted: numbers other than 0", std=mapping.std))
     return (values - _each(mapping.mean, values)) / _each(mapping.std, values)
+
+
+def _part(source: Source, name: str, mapping: Mapping) -> Tensor:
+    try:
+        return inputs_of(source, replace(mapping, parts=()))  # type: ignore[no-any-return]
+    except TaskError as error:
+        raise TaskError(say("input {name} of the model: {error}", name=name, error=error.message)) from None
 
 
 def _each(values: tuple[float, ...], like: Tensor) -> Tensor:
@@ -279,11 +272,3 @@ def targets_of(source: Source, mapping: Mapping, reader: Reader | None = None) -
         return torch.tensor([order[str(one)] for one in flat]), named
     names, index = np.unique(flat, return_inverse=True)
     return torch.from_numpy(index.astype("int64")), tuple(map(str, names))
-
-
-def _display(inputs: Tensor, mapping: Mapping) -> str | None:
-    if inputs.ndim == 4 and inputs.shape[1] in (1, 3) and inputs.is_floating_point():
-        return "image"
-    if inputs.is_floating_point():
-        return {2: "table", 3: "sequence"}.get(inputs.ndim)
-    return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,17 +43,23 @@ def propose(source: Source, reader: Reader | None = None) -> Mapping:
         kind = "agreement" if target is None and reader.head != "language_model" else reader.head
         target = None if kind in ("language_model", "agreement") else target
         return Mapping(inputs, target, kind, dtype="int64", length=_usual_length(first, reader))
+    return Mapping(inputs, target, kind, **looks_like(source, inputs, texts))
+
+
+def looks_like(source: Source, inputs: Sequence[str], texts: Sequence[str] | None = None) -> dict[str, Any]:
+    """shape, dtype and scale of input columns. texts: columns that hold texts."""
+    if not inputs:
+        return {"shape": (), "dtype": "float32", "scale": 1.0}
+    first = source.columns[inputs[0]]
     pixels = source.kind == "images" or first.dtype == np.uint8 and first.ndim >= 3
-    shape = (
-        _picture(first[0])
-        if source.kind == "images" and inputs
-        else (1, *first.shape[1:])
-        if pixels and first.ndim == 3
-        else ()
-    )
-    written_in = bool(inputs) and inputs[0] in texts
-    integers = written_in or first.dtype.kind in "iu" and not pixels and source.kind == "arrays"
-    return Mapping(inputs, target, kind, shape, "int64" if integers else "float32", 1 / 255 if pixels else 1.0)
+    shape: tuple[int, ...] = ()
+    if source.kind == "images":
+        shape = _picture(first[0])
+    elif pixels and first.ndim == 3:
+        shape = (1, *first.shape[1:])
+    written = first.dtype.kind in "USO" and source.kind != "images" if texts is None else inputs[0] in texts
+    integers = written or first.dtype.kind in "iu" and not pixels and source.kind == "arrays"
+    return {"shape": shape, "dtype": "int64" if integers else "float32", "scale": 1 / 255 if pixels else 1.0}
 
 
 def _picture(data: bytes) -> tuple[int, int, int]:

@@ -72,15 +72,24 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
                 size=size,
             )
         )
-    if isinstance(inputs, Tensor) and inputs.is_floating_point() and high - low > 60:
-        hints.append(
-            say(
-                "inputs run from {low:.4g} to {high:.4g}: is a scale such as 1/255, or a normalization, missing?",
-                low=low,
-                high=high,
-            )
-        )
+    if isinstance(inputs, Tensor):
+        hints += _of_range(inputs)
+    elif isinstance(inputs, Mapping):
+        for name, one in inputs.items():
+            hints += [say("input {name} of the model: {error}", name=name, error=hint) for hint in _of_range(one)]
     return Sanity(report.main, figure, balance, low, high, tuple(hints))
+
+
+def _of_range(inputs: Tensor) -> list[Message]:
+    if not isinstance(inputs, Tensor) or not inputs.is_floating_point() or float(inputs.max() - inputs.min()) <= 60:
+        return []
+    return [
+        say(
+            "inputs run from {low:.4g} to {high:.4g}: is a scale such as 1/255, or a normalization, missing?",
+            low=float(inputs.min()),
+            high=float(inputs.max()),
+        )
+    ]
 
 
 def _vocabulary(subject: Subject) -> int | None:

@@ -98,10 +98,11 @@ def indices(columns: Mapping[str, np.ndarray], reader: Reader) -> dict[str, Tens
 
 def next_tokens(inputs: Any, pad: int = 0) -> Tensor:
     """Of each position the index that follows: int64 [N, T]; where none does, it does not count."""
-    ids = inputs["input_ids"] if isinstance(inputs, Mapping) else inputs
+    ids = inputs.get("input_ids", next(iter(inputs.values()))) if isinstance(inputs, Mapping) else inputs
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
         raise TaskError(say("next tokens need indices [N, T]; accepted: texts, or a column of type int64"))
-    used = inputs["attention_mask"].bool() if isinstance(inputs, Mapping) else ids != pad
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    used = ids != pad if mask is None or mask.shape != ids.shape else mask.bool()
     targets = torch.full_like(ids, IGNORED)
     targets[:, :-1] = torch.where(used[:, 1:] & used[:, :-1], ids[:, 1:], IGNORED)
     if not bool((targets != IGNORED).any()):

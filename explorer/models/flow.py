@@ -173,7 +173,7 @@ class Flow(fx.Interpreter):
                             met = True
                     if not met and any(other_size[d] > 1 for d in dims):
                         self.ledger.block(mark, say("they are combined with values that stay"))
-                if not any(touches(done, dims) for done in out):
+                if not any(touches(done, dims) or torch.equal(done, mark) for done in out):  # a lone unit has no dims
                     out.append(mark)
         return out
 

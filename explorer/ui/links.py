@@ -1,4 +1,4 @@
-"""The address of what is looked at: a model, a layer, a recipe. It can be shared, and brings the state back after a reload.
+"""The address of what is looked at: a model, a layer, a recipe, a view below them. It can be shared, and brings the state back after a reload.
 
 A recovered model is named by its job, which its owner alone can open (``job=``); an opened file by its content (``file=``), since
 it is gone with the session that sent it: the rest of such a link waits until the same file is opened again.
@@ -18,7 +18,7 @@ from .history import History
 from .i18n import _, translated
 from .state import Workspace, pack, unpack, workspace
 
-KEYS = ("model", "job", "file", "layer", "r")
+KEYS = ("model", "job", "file", "layer", "r", "view")
 DIGITS = 16  # of a file's digest
 WAITS = "link-waits"  # in the session's state: a Waiting
 
@@ -40,7 +40,8 @@ def write(space: Workspace) -> None:
     recipe = space.history.present
     packed = pack(recipe) if recipe.rules or recipe.name else ""
     wanted = {"model": space.model, **_address(space.model), "layer": space.layer, "r": packed}
-    wanted = {key: value for key, value in wanted.items() if value or key in ("model", "layer")}
+    wanted["view"] = st.session_state.get("view", "")
+    wanted = {key: value for key, value in wanted.items() if value}
     if {key: st.query_params.get(key) for key in KEYS} != {key: wanted.get(key) for key in KEYS}:
         st.query_params.from_dict(wanted)
 
@@ -64,6 +65,7 @@ def read() -> str:
         return str(st.session_state["model"])
     asked = {key: st.query_params[key] for key in KEYS if key in st.query_params}
     name = asked.get("model", models.default())
+    st.session_state["view"] = asked.get("view", "")
     try:
         if "job" in asked:
             with st.spinner(_("Opening {model} …", model=name)):

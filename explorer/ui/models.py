@@ -12,6 +12,8 @@ from explorer.core.errors import LoadError
 from explorer.core.message import say
 from explorer.models.subject import Subject
 
+from .i18n import _
+
 OWN = "own-subjects"  # in the session's state: {name: Subject}
 _lock = threading.Lock()
 _opened: set[str] = set()
@@ -77,11 +79,14 @@ def open_subject(name: str) -> Subject:
     own: dict[str, Subject] = st.session_state.get(OWN, {})
     if name in own:
         return own[name]
-    subject: Subject = _registered[name] if name in _registered else explorer.load(name)
-    with _lock:
-        if name not in _opened:
-            _opened.add(name)
-            _ = subject.layers
-            gc.collect()
-            gc.freeze()
+    if name in _opened:
+        return _registered[name] if name in _registered else explorer.load(name)
+    with st.spinner(_("Opening {name}, and looking for what can be removed from it …", name=name), show_time=True):
+        subject: Subject = _registered[name] if name in _registered else explorer.load(name)
+        with _lock:
+            if name not in _opened:
+                len(subject.layers)  # found now, once
+                _opened.add(name)
+                gc.collect()
+                gc.freeze()
     return subject

@@ -53,8 +53,9 @@ CSS = """
 abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-offset: 3px; cursor: help; }
 .x-label { color: var(--x-faint); font-size: .88rem; white-space: nowrap; }
 .st-key-undo kbd, .st-key-redo kbd { display: none; }
-.x-head { display: flex; gap: .7rem; align-items: baseline; white-space: nowrap; overflow: hidden; }
-.x-head span { overflow: hidden; text-overflow: ellipsis; }
+.x-head { display: flex; gap: .7rem; align-items: center; white-space: nowrap; overflow: hidden; }
+.x-head span { overflow: hidden; text-overflow: ellipsis; flex: 0 9999 auto; min-width: 3rem; }
+.x-head b { display: flex; min-width: 0; } .x-head b i { font-style: normal; overflow: hidden; text-overflow: ellipsis; } .x-head b i + i { flex: none; }
 .x-head b { font-size: 1.02rem; color: var(--x-ink); } .x-head span { color: var(--x-faint); font-size: .85rem; }
 .x-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .6rem; }
 .x-tile { text-align: center; font-size: .76rem; color: var(--x-faint); min-width: 0; }
@@ -69,7 +70,8 @@ iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
 @media (max-width: 1300px) { .stElementContainer:has(.x-brand) { display: none; } }
 @media (max-width: 1100px) {
   .stMainBlockContainer { padding: .5rem 1rem 1.5rem; } .x-title { display: none; }
-  .st-key-undo p, .st-key-redo p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .st-key-model { max-width: 180px; }
+  .st-key-undo p, .st-key-redo p, .st-key-open-parent p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .x-label { font-size: .8rem; } .x-head { gap: .5rem; }
   .stButtonGroup button { padding: 0 .5rem; font-size: .82rem; min-height: 1.9rem; } .stButton button { padding: 0 .6rem; font-size: .85rem; }
   .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { font-size: .6rem; padding: 0 .25rem; }

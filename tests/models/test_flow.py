@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from explorer.models.groups import propose
+from explorer.models.flow import Flow
+from explorer.models.groups import look, propose
 from explorer.models.trial import why_not
 from tests.contract.nets import randomize, tiny
 
@@ -74,3 +75,32 @@ def test_what_the_flow_cannot_know_is_found_by_trying(how: str, device: str) -> 
     }
     subject = tiny(randomize(Net(forwards[how])), device=device)
     assert subject.groups == [] and len(subject.structure.refused["a.weight"]) > 20
+
+
+class Gained(nn.Module):
+    """A learned gain, which is one unit alone, and many residual sums behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain, self.parts, self.head = nn.Linear(1, 1), nn.ModuleList(nn.Linear(4, 4) for _ in range(16)), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :4] * self.gain(torch.ones(1, 1, dtype=x.dtype, device=x.device))
+        for part in self.parts:
+            x = x + part(x)
+        return self.head(x)
+
+
+def test_a_lone_unit_is_marked_once_however_many_sums_it_goes_through(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge, most = Flow.merge, 0
+
+    def counted(flow: Flow, *given: Any) -> Any:
+        nonlocal most
+        found = merge(flow, *given)
+        most = max(most, len(found))
+        assert most < 100, "marks double at every sum"
+        return found
+
+    monkeypatch.setattr(Flow, "merge", counted)
+    look(tiny(randomize(Gained()), device=device))
+    assert 1 <= most <= 3

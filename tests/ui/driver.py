@@ -24,6 +24,9 @@ SLOW = 60_000  # ms: a first look at a model loads it
 LENET, MLP = "fashion-lenet5", "fashion-mlp"  # the default; the one that is evaluated fastest
 
 
+VIEWS = {"Layers": "Network", "Weights": "Network", "Graph": "Network", "Criteria": "Studies", "Sensitivity": "Studies", "Sparsity × bits": "Studies"}
+
+
 class App:
     """The page Explore in one tab."""
 
@@ -151,7 +154,13 @@ class App:
         self.ready()
 
     def tab(self, name: str) -> Locator:
-        """Open a tab; its panel."""
+        """Open a tab, or a view within one; the tab's panel."""
+        if name in VIEWS:
+            panel = self.tab(VIEWS[name])
+            if panel.get_by_role("radiogroup", name="Show", exact=True).get_by_role("radio", name=name, exact=True).is_checked():
+                return panel
+            self.choose("Show", name)
+            return panel
         tab = self.page.get_by_role("tab", name=name, exact=True)
         tab.click()
         try:

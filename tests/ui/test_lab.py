@@ -112,7 +112,7 @@ def test_what_correcting_biases_gains_or_loses_is_said(app: App) -> None:
 def test_sizes_on_screen_are_those_of_the_exported_files(app: App, tmp_path: Path) -> None:
     recipe = Recipe().prune("*", sparsity=0.5).quantize("rnn", bits=5)
     app.open(RNN, recipe=recipe)
-    panel = app.tab("Why this size and speed")
+    panel = app.tab("Size and speed")
     panel.get_by_role("button", name="Measure").click()
     expect(panel).to_contain_text("What may surprise", timeout=LONG)
     formats = ("safetensors", "onnx", "onnx-int8", "onnx-int4", "packed")

@@ -71,21 +71,24 @@ def test_every_model_can_be_explored(app: App, model: str) -> None:
     visit(app.open(model), model)
 
 
-def test_the_language_can_be_switched(app: App) -> None:
-    app.open(MLP)
+def test_the_language_can_be_switched_and_a_linked_view_stays(app: App) -> None:
+    app.open(MLP, view="layers")
+    expect(app.page.get_by_role("radio", name="Layers", exact=True)).to_be_checked()
     app.drag(60)
     before = list(app.figures().values())
     app.page.get_by_role("button", name="tune").click()
     app.page.get_by_role("radio", name="简体中文").click()
-    expect(app.page.get_by_role("tab", name="图", exact=False).first).to_be_visible()
+    expect(app.page.get_by_role("tab", name="网络")).to_have_attribute("aria-selected", "true")
     expect(app.page.locator(".x-board")).to_have_attribute("data-complete", "true", timeout=SLOW)
     expect(app.page.locator(".x-card").first).to_contain_text(re.compile("[\u4e00-\u9fff]"))
     assert list(app.figures().values()) == before
     words = app.page.locator(".stMain").inner_text()
+    expect(app.page.get_by_role("combobox", name="排序依据")).to_have_value(re.compile("幅值"))
     for english in ("Accuracy", "Undo", "Reset", "Recipe", "this layer", "Export", "measured"):
         assert english not in words, english
     app.page.get_by_role("radio", name="English").click()
     expect(app.page.get_by_role("tab", name="Changed")).to_be_visible()
+    assert "view=layers" in app.page.url
 
 
 def test_a_chinese_browser_is_greeted_in_chinese(browser: Browser, server: str) -> None:

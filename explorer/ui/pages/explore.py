@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 import explorer
@@ -21,21 +23,39 @@ def render() -> None:
     name = links.read()
     space = state.workspace(name)
     space.stale = False
-    subject = models.open_subject(name)
+    # Bars and messages come and go in a place of their own: what stands below keeps its position, and is not built anew.
+    head, notices = st.container(), st.container(key="notices")
+    board = detail.Board.draw(name)
+    with notices:
+        subject = models.open_subject(name)
     with subject.steady():  # its weights are those of this run's beginning
-        _render(space, subject)
+        _render(space, subject, head, notices, board)
 
 
-def _render(space: state.Workspace, subject: Subject) -> None:
+def _render(space: state.Workspace, subject: Subject, head: Any, notices: Any, board: detail.Board) -> None:
     if space.layer not in {layer.name for layer in subject.layers}:
         space.layer = max(subject.layers, key=lambda layer: layer.numel).name
-    ready.prepare(subject, space.history.present)
+    with notices:
+        ready.prepare(subject, space.history.present)
     try:
         explorer.resolve(subject, space.history.present)
     except ExplorerError as error:
         space.replace(space.history.undo() if space.history.past else type(space.history)())
         space.message = error.message
-    header.render(space, subject)
+    with head:
+        header.render(space, subject)
+    with notices:
+        _notices(space, subject)
+    plan = explorer.resolve(subject, space.history.present)
+    overview.render(space, subject, counts_of(subject, plan), plan.protected)
+    detail.render(space, subject, board)
+    tabs.render(space, subject)
+    links.write(space)
+    settle.render(space, subject, board)
+
+
+def _notices(space: state.Workspace, subject: Subject) -> None:
+    """What must be said before anything is read off the page."""
     links.say_waiting(space)
     if space.message:
         st.error(_("That recipe was not used: {reason}", reason=translated(space.message)), icon=":material/error:")
@@ -43,10 +63,3 @@ def _render(space: state.Workspace, subject: Subject) -> None:
         st.warning(translated(WARNING) + ".", icon=":material/warning:")
     if subject.task.kind == "weights" and not subject.card.get("forward", True):
         st.caption(own_file.missing())
-    board = detail.Board.draw()
-    plan = explorer.resolve(subject, space.history.present)
-    overview.render(space, subject, counts_of(subject, plan), plan.protected)
-    detail.render(space, subject, board)
-    tabs.render(space, subject)
-    links.write(space)
-    settle.render(space, subject, board)

@@ -38,8 +38,11 @@ class Board:
     complete: bool = False  # whether it shows every sample
 
     @classmethod
-    def draw(cls) -> Board:
-        """What was shown last, or what stands there until the first figures are in. Never empty, not for one frame."""
+    def draw(cls, model: str) -> Board:
+        """What was shown last of this model, or what stands there until its first figures are in. Never empty, not for one frame."""
+        if st.session_state.get("board-of") != model:
+            st.session_state.pop("board", None)
+        st.session_state["board-of"] = model
         cards, strip = cls._last()
         return cls(st.html(cards), st.html(strip))
 
@@ -68,10 +71,11 @@ class Board:
 
 def render(space: Workspace, subject: Subject, board: Board) -> None:
     """All of it. The histogram is drawn first, since what it cannot show the others must not offer."""
+    busy = st.container(key="busy")  # for bars: what stands below keeps its place while one comes and goes
     plot, beside = st.columns([13, 6], gap="medium")
     with plot:
         head = st.container()
-        _drag(space, subject, board)
+        _drag(space, subject, board, busy)
     with head:
         _heading(space, subject)
     with beside:
@@ -79,13 +83,13 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
 
 
 @st.fragment
-def _drag(space: Workspace, subject: Subject, board: Board) -> None:
+def _drag(space: Workspace, subject: Subject, board: Board, busy: Any) -> None:
     """Answer an event of the handle, or draw the present state."""
     with subject.steady():
-        _answer(space, subject, board)
+        _answer(space, subject, board, busy)
 
 
-def _answer(space: Workspace, subject: Subject, board: Board) -> None:
+def _answer(space: Workspace, subject: Subject, board: Board, busy: Any) -> None:
     layer = subject.layer(space.layer)
     event = _event(space)
     resting = event is not None and bool(event.get("rest"))
@@ -93,7 +97,7 @@ def _answer(space: Workspace, subject: Subject, board: Board) -> None:
         sharpen.stop()
     settings = controls.current(space, subject, layer)
     place = str(layer.group) if settings.granularity == "unit" else layer.name
-    with suppress(ExplorerError):  # said below, where the recipe is resolved
+    with busy, suppress(ExplorerError):  # said below, where the recipe is resolved
         ready.scored(subject, settings.criterion, "unit" if settings.granularity == "unit" else "weight", [place])
     drawn = clipping.identity(space, layer) if space.activations else handle.identity(space, layer, settings)
     if event is not None and event.get("id") == drawn:
@@ -104,7 +108,8 @@ def _answer(space: Workspace, subject: Subject, board: Board) -> None:
         st.rerun()
     recipe = space.live or space.history.present
     if space.live is None:  # a bar would move the handle from under the pointer
-        ready.levels(subject, recipe)
+        with busy:
+            ready.levels(subject, recipe)
     problem = ""
     try:
         plan = explorer.resolve(subject, recipe)
@@ -173,7 +178,10 @@ def _plot(
 ) -> str:
     """The histogram of the weights, or of what they multiply; returns why there is none of these. more: samples are left, which a
     hand that rests may ask for."""
-    drawn = handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq)
+    try:
+        drawn = handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq)
+    except ExplorerError as error:  # weights that are NaN: nothing can be drawn of this layer, and the others can be reached
+        return translated(error)
     problem = ""
     if space.activations:
         try:
@@ -215,13 +223,20 @@ def _heading(space: Workspace, subject: Subject) -> None:
             else goes
         )
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
+        st.html(f'<div class="x-head">{_named(layer.name)}<span>{text}</span></div>')
         shown = {False: _("weights"), True: _("activations")}
-        st.segmented_control(
-            _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
-            label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
-        )  # fmt: skip
+        if subject.task.kind != "weights":  # which has no activations
+            st.segmented_control(
+                _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
+                label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
+            )  # fmt: skip
         st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content", on_change=lambda: _switch(space))
+
+
+def _named(name: str, tail: int = 34) -> str:
+    """A layer's name; of a long one the beginning gives way, since names differ in their ends."""
+    lead = len(name) - tail if len(name) > tail + 6 else 0
+    return f'<b title="{escape(name)}"><i>{escape(name[:lead])}</i><i>{escape(name[lead:])}</i></b>'
 
 
 def _switch(space: Workspace) -> None:

@@ -29,25 +29,21 @@ def render(space: Workspace, subject: Subject) -> None:
             list(models.choices()),
             key="model",
             label_visibility="collapsed",
-            width=180 if subject.parent is None else 240,
+            width=180 if subject.parent is None else 208,
         )
         open_file.button()
         nav.link("recover")
         card.parent(subject)
         parameters = sum(p.numel() for p in subject.module.parameters())
-        about = _("{n} parameters", n=fmt.count(parameters)) + " · " + _samples(subject)
-        about += f" · {st.session_state.get('device') or devices()[0]}"
-        st.html(f'<div class="x-title"><span>{about if subject.parent is None else ""}</span></div>')
+        about = _("{n} parameters", n=fmt.count(parameters)) + f" · {st.session_state.get('device') or devices()[0]}"
+        if subject.parent is None:
+            st.html(f'<div class="x-title"><span>{about}</span></div>')
+        else:
+            st.space("stretch")
         _steps(space)
         _recipe(space, subject)
         card.render(subject)
-        _settings()
-
-
-def _samples(subject: Subject) -> str:
-    if subject.task.kind == "weights":
-        return _("weights only")
-    return _("validation split, {n} samples", n=f"{len(subject.task.dataset('validation')):,}")
+        _settings(space)
 
 
 def _steps(space: Workspace) -> None:
@@ -63,6 +59,11 @@ def _steps(space: Workspace) -> None:
         disabled=not history.present.rules,
         on_click=lambda: space.replace(space.history.push(Recipe(name=space.history.present.name))),
     )
+
+
+def _speak(space: Workspace) -> None:
+    set_language(st.session_state["language-choice"])
+    space.generation += 1  # a list that is shown goes on showing the old language's word
 
 
 SHORTCUTS = {"undo": "Ctrl+Z", "redo": "Ctrl+Shift+Z"}
@@ -96,11 +97,11 @@ def _recipe(space: Workspace, subject: Subject) -> None:
 
 
 
-def _settings() -> None:
+def _settings(space: Workspace) -> None:
     with st.popover("", icon=":material/tune:", help=_("Device and language")):
         st.segmented_control(
             _("Language"), list(LANGUAGES), default=language(), format_func=LANGUAGES.__getitem__, key="language-choice",
-            required=True, on_change=lambda: set_language(st.session_state["language-choice"]),
+            required=True, on_change=lambda: _speak(space),
         )  # fmt: skip
         st.selectbox(_("Device"), devices(), key="device", help=_("Where models are evaluated; results agree within the stated precision."))
         if unused_gpu():

@@ -9,6 +9,7 @@ from explorer.core.errors import ExplorerError
 from explorer.files.limits import shared
 from explorer.files.mapping import task_of
 from explorer.files.noise import WARNING
+from explorer.files.parts import wanted
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 
@@ -93,7 +94,7 @@ def _task(found: Subject) -> Task | None:
     for note in source.notes:
         st.caption(translated(note))
     try:
-        return task_of(source, data_form.mapping(source, received.digest, reader), reader)
+        return task_of(source, data_form.mapping(source, received.digest, reader, wanted(found.module)), reader)
     except ExplorerError as error:
         st.error(translated(error), icon=":material/error:")
         return None

@@ -11,6 +11,8 @@ from .. import format as fmt
 from ..i18n import _, help_for
 from . import status
 
+FEW = 20  # samples of a class: of fewer, one answer moves its recall by many points
+
 
 @dataclass(frozen=True)
 class Card:
@@ -48,7 +50,8 @@ def _metric(report: Report, name: str) -> Card:
     shown: Figure = report.figure(name)
     moved = report.change(name)
     worse = moved.value > 0 if name in report.lower_is_better else moved.value < 0
-    css = "" if moved.value == 0 else "x-worse" if worse else "x-better"
+    noise = moved.low is not None and moved.high is not None and moved.low <= 0 <= moved.high  # neither better nor worse, as far as one knows
+    css = "" if moved.value == 0 or noise else "x-worse" if worse else "x-better"
     seen = _("n = {n}", n=f"{report.n:,}") if report.complete else _("{n} of {total}", n=f"{report.n:,}", total=f"{report.total:,}")
     if name == report.main:
         seen = f"{split_name(report.split)}, {seen}"
@@ -111,8 +114,9 @@ def counted(counts: Counts, before: Counts, why: str) -> tuple[str, str]:
 
 
 def hurt(report: Report, limit: int = 3) -> list[tuple[str, float]]:
-    """The classes whose recall fell most: (name, change), worst first; only real losses."""
-    moved = [(name, score.recall - score.recall_before) for name, score in report.per_class.items() if score.support]
+    """The classes whose recall fell most: (name, change), worst first; only real losses, and of few samples none."""
+    least = 1 if report.complete else FEW
+    moved = [(name, score.recall - score.recall_before) for name, score in report.per_class.items() if score.support >= least]
     return sorted((item for item in moved if item[1] < -0.0005), key=lambda item: item[1])[:limit]
 
 

@@ -29,11 +29,11 @@ def render(space: Workspace, subject: Subject) -> None:
         note += " " + _("Drawn: one row and column in {step}.", step=max(step, step_after))
     st.caption(f"**{space.layer}** · {note}")
     reach = float(np.abs(before).max()) or 1.0
-    pictures = ((_("Before"), before, cut, "before"), (_("After"), after, zero, "after"))
-    for column, (name, values, mask, key) in zip(st.columns(2), pictures, strict=True):
+    pictures = ((_("Before"), before, cut, step, "before"), (_("After"), after, zero, step_after, "after"))
+    for column, (name, values, mask, every, key) in zip(st.columns(2), pictures, strict=True):
         with column:
             st.markdown(f"**{name}** · {' × '.join(map(str, layer.shape if key == 'before' else _shape(subject, plan, layer.name)))}")
-            drawn = figure.weights(values, mask, palette, _("gates") if gates else _("outputs"), _("inputs"), gates, reach)
+            drawn = figure.weights(values, mask, palette, _("gates") if gates else _("outputs"), _("inputs"), gates, reach, every)
             st.plotly_chart(drawn, key=f"weights-{key}", config={"displayModeBar": False})
 
 
