@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -10,6 +12,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 T = TypeVar("T")
+ROOM = 256 << 20  # bytes of all results that are kept in this process
 PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
@@ -30,14 +33,20 @@ def nbytes(value: Any) -> int:
 
 
 class Memo:
-    """``memo.get(key, compute)``: the kept result, or ``compute()``'s, run by one caller while others wait."""
+    """``memo.get(key, compute)``: the kept result, or ``compute()``'s, run by one caller while others wait.
 
-    def __init__(self, budget: int = 256 << 20) -> None:
-        self.budget = budget
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+    budget: bytes of its own results. All memos of the process together hold ``ROOM`` bytes: what nobody has used for longest goes,
+    whose ever it is, so that a server's memory does not grow with the number of models that were looked at.
+    """
+
+    def __init__(self, budget: int | None = None) -> None:
+        self.budget = ROOM if budget is None else budget
+        self._kept: OrderedDict[Hashable, tuple[Any, int, int]] = OrderedDict()  # value, bytes, when it was last used
         self._busy: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
         self.used = 0
+        with _everybody:
+            _memos.add(self)
 
     def peek(self, key: Hashable) -> Any:
         """The kept result, or None."""
@@ -48,13 +57,12 @@ class Memo:
         """The kept result of ``key``; else compute it, once however many ask."""
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]  # type: ignore[no-any-return]
+                return self._used_now(key)  # type: ignore[no-any-return]
             mine = self._busy.setdefault(key, threading.Lock())
         with mine:
             with self._lock:
                 if key in self._kept:
-                    return self._kept[key][0]  # type: ignore[no-any-return]
+                    return self._used_now(key)  # type: ignore[no-any-return]
             try:
                 value = compute()
                 self.put(key, value)
@@ -63,13 +71,45 @@ class Memo:
                     self._busy.pop(key, None)
         return value
 
+    def _used_now(self, key: Hashable) -> Any:
+        value, size, _ = self._kept.pop(key)
+        self._kept[key] = (value, size, next(_clock))
+        return value
+
     def put(self, key: Hashable, value: Any) -> None:
         """Keep a result; the least recently used go when the budget is exceeded."""
         size = nbytes(value)
         with self._lock:
             if key in self._kept:
                 self.used -= self._kept.pop(key)[1]
-            self._kept[key] = (value, size)
+            self._kept[key] = (value, size, next(_clock))
             self.used += size
             while self.used > self.budget and len(self._kept) > 1:
                 self.used -= self._kept.popitem(last=False)[1][1]
+        _make_room()
+
+    def _oldest(self) -> int | None:
+        """When the first to go was last used; None where nothing can go: the newest stays, however large it is."""
+        with self._lock:
+            return next(iter(self._kept.values()))[2] if len(self._kept) > 1 else None
+
+    def _let_go(self) -> None:
+        with self._lock:
+            if len(self._kept) > 1:
+                self.used -= self._kept.popitem(last=False)[1][1]
+
+
+_memos: weakref.WeakSet[Memo] = weakref.WeakSet()
+_everybody = threading.Lock()
+_clock = itertools.count()
+
+
+def _make_room() -> None:
+    """Of all memos, the least recently used results go until they fit."""
+    with _everybody:
+        memos = list(_memos)
+        while sum(one.used for one in memos) > ROOM:
+            ages = [(age, i) for i, one in enumerate(memos) if (age := one._oldest()) is not None]
+            if not ages:
+                return
+            memos[min(ages)[1]]._let_go()

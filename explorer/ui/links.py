@@ -41,7 +41,7 @@ def write(space: Workspace) -> None:
     packed = pack(recipe) if recipe.rules or recipe.name else ""
     wanted = {"model": space.model, **_address(space.model), "layer": space.layer, "r": packed}
     wanted["view"] = st.session_state.get("view", "")
-    wanted = {key: value for key, value in wanted.items() if value or key in ("model", "layer")}
+    wanted = {key: value for key, value in wanted.items() if value}
     if {key: st.query_params.get(key) for key in KEYS} != {key: wanted.get(key) for key in KEYS}:
         st.query_params.from_dict(wanted)
 

@@ -34,6 +34,14 @@ def settings(port: int | None, browser: bool) -> dict[str, Any]:
     return found | ({"server.port": port} if port is not None else {})
 
 
+def without_pages_folder() -> None:
+    """Streamlit takes a folder named ``pages`` beside the main script for its older kind of pages, until the script has run once: who
+    comes to a fresh server by a link to /recover would be shown that file, run by itself, which is nothing."""
+    from streamlit.runtime.pages_manager import PagesManager
+
+    PagesManager.uses_pages_directory = False
+
+
 def open_app(*subjects: Subject, port: int | None = None, browser: bool = True) -> None:
     """Open the app in a browser with these subjects in its list of models, the first one shown; returns when it is stopped
     (Ctrl+C). The modules stay those of this process: nothing is copied or saved. Reachable from this machine alone.
@@ -50,6 +58,7 @@ def open_app(*subjects: Subject, port: int | None = None, browser: bool = True) 
 
     for subject in subjects:
         models.register(subject)
+    without_pages_folder()
     arguments, sys.argv = sys.argv, [""]  # the caller's own options are none of the app's
     try:
         st.App(HERE / "main.py", routes=netron_routes(), middleware=middleware()).run(config=settings(port, browser))

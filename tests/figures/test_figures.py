@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from explorer.core.explanation import Roofline, RooflinePoint
-from explorer.core.report import ClassScore
+from explorer.core.report import ClassScore, Figure
+from explorer.core.training import Epoch, Step
 from explorer.figures.confusion import confusion
 from explorer.figures.correlation import matrix, scatter
 from explorer.figures.duel import duel
@@ -15,6 +16,7 @@ from explorer.figures.gates import over_time, shares
 from explorer.figures.palette import DARK, LIGHT
 from explorer.figures.per_class import per_class
 from explorer.figures.roofline import roofline
+from explorer.figures.training import training
 from explorer.figures.weights import weights
 from explorer.studies.duel import Point
 
@@ -119,3 +121,20 @@ def test_gates_have_a_bar_a_tensor_and_a_line_each() -> None:
     steps = [("hh", gate, step, 0.1 * step) for step in range(3) for gate in ("reset", "new")]
     figure = over_time(pd.DataFrame(steps, columns=["layer", "gate", "step", "relevance"]), LIGHT, {})
     assert [line.name for line in figure.data] == ["reset", "new"] and list(figure.data[0].x) == [1, 2, 3]
+
+
+def test_a_trainings_course_has_its_band_its_best_and_its_end() -> None:
+    def epoch(at: int, value: float, best: bool, half: float | None) -> Epoch:
+        edges = (None, None) if half is None else (value - half, value + half)
+        seen = Figure(value, "measured", "validation", 100, *edges)
+        return Epoch(at, 3, 10 * at, None if at == 0 else 1.0 / at, {"accuracy": seen}, "accuracy", 0.5, 1e-3, 1.0, 1.0, best=best)
+
+    curve = [epoch(0, 0.4, True, 0.05), epoch(1, 0.8, True, 0.04), epoch(2, 0.7, False, 0.04)]
+    steps = [Step(1, 5, 30, 2.0, 1e-3, 0.5, 1.0, 1.0)]
+    figure = training(curve, steps, LIGHT, ("Accuracy", "Loss", "Sparsity", "Learning rate"), 0.9, True, 30)
+    high, low, course = figure.data[:3]
+    assert high.y == pytest.approx((0.45, 0.84, 0.74)) and low.y == pytest.approx((0.35, 0.76, 0.66)) and low.fill == "tonexty"
+    assert course.y == (0.4, 0.8, 0.7) and course.marker.color == (LIGHT.better, LIGHT.better, LIGHT.kept)
+    assert figure.layout.shapes[0].y0 == 0.9 and figure.layout.xaxis.range[1] > 30  # what is still to come is left free
+    plain = training([epoch(0, 0.4, True, None)], [], DARK, ("", "", "", ""))
+    assert "tonexty" not in {trace.fill for trace in plain.data} and not plain.layout.shapes

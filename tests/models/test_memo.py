@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import explorer.models.memo as memos
 from explorer.models.memo import Memo, nbytes
 
 
@@ -31,6 +33,27 @@ def test_least_recently_used_go_first(device: str) -> None:
     memo.get("b", lambda: pytest.fail("b is kept"))
     memo.get("d", lambda: torch.zeros(100, device=device))
     assert memo.peek("c") is None and memo.peek("b") is not None and memo.used == 800
+
+
+def test_all_memos_share_one_room_and_the_longest_unused_goes_first(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memos, "ROOM", 2000)
+    monkeypatch.setattr(memos, "_memos", weakref.WeakSet())  # those of other tests may live still
+    one, other = Memo(), Memo()
+    for key in "ab":
+        one.put(key, torch.zeros(100, device=device))
+        other.put(key, torch.zeros(100, device=device))
+    one.get("a", lambda: pytest.fail("it is kept"))
+    for key in "cd":
+        one.put(key, torch.zeros(100, device=device))
+    assert [other.peek(key) is None for key in "ab"] == [True, False]  # its newest stays
+    assert [one.peek(key) is None for key in "abcd"] == [False, False, False, False]
+    one.put("e", torch.zeros(100, device=device))
+    assert one.peek("b") is None and one.peek("a") is not None
+    assert one.used == 1600 and other.used == 400
+    del one
+    for key in "cdef":
+        other.put(key, torch.zeros(100, device=device))
+    assert other.used == 2000 and other.peek("b") is not None  # a memo that is gone takes no room
 
 
 def test_replacing_an_entry_does_not_count_it_twice(device: str) -> None:

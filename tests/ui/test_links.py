@@ -50,7 +50,7 @@ def visit(monkeypatch: pytest.MonkeyPatch) -> Visit:
         monkeypatch.setattr(st, "context", SimpleNamespace(cookies={NAME: browser}))
         return links.read()
 
-    monkeypatch.setattr(st, "spinner", lambda _text: nullcontext())
+    monkeypatch.setattr(st, "spinner", lambda _text, **_how: nullcontext())
     return begin
 
 

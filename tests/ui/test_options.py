@@ -112,3 +112,16 @@ def test_open_app_serves_a_subject_of_the_process(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(20)
+
+
+def test_a_fresh_server_takes_no_page_for_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamlit.runtime.pages_manager import PagesManager
+
+    main = str(ROOT / "explorer" / "ui" / "main.py")
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
+    PagesManager(main)
+    assert PagesManager.uses_pages_directory  # what Streamlit does by itself
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", None)
+    server.without_pages_folder()
+    PagesManager(main)
+    assert not PagesManager.uses_pages_directory

@@ -66,7 +66,7 @@ def test_choices_reach_the_order(app: AppTest) -> None:
     app.toggle(key="recover-distil").set_value(True).run()
     app.slider(key="recover-alpha").set_value(0.4).run()
     found = app.session_state["found"]
-    assert found.schedule["norm"] == "group" and found.distil == {"alpha": 0.4, "temperature": 3.0}
+    assert found.schedule["norm"] == "group" and found.distil == {"alpha": 0.4}  # a regression has no temperature
     assert (found.settings.optimizer, found.settings.lr, found.settings.momentum, found.settings.patience) == ("sgd", 1e-2, 0.8, 4)
     app.selectbox(key="recover-schedule").set_value("error-based").run()
     assert app.session_state["found"].schedule["at_once"] is None

@@ -76,7 +76,7 @@ def parent(subject: Subject) -> None:
     if subject.parent is None or not subject.history:
         return
     entry = subject.history[-1]
-    if st.button(subject.parent.name, icon=":material/undo:", key="open-parent", help=_("Back to {parent}, from which this model was recovered", parent=subject.parent.name)):
+    if st.button(subject.parent.name, icon=":material/arrow_back:", key="open-parent", help=_("Back to {parent}, from which this model was recovered", parent=subject.parent.name)):
         name = models.name_of(subject.parent)
         fresh = not workspace(name).history.past and not workspace(name).history.present.rules
         show(name, entry.recipe if fresh else None)

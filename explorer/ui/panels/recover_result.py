@@ -45,7 +45,15 @@ def _board(subject: Subject, original: Report, damaged: Report, job: Job | None)
     )
     after = _after(job)
     if after is None:
-        made.append(Card("recovered", _("Recovered"), "–", kind_name("measured"), (("", _("not yet")),)))
+        made.append(
+            Card(
+                "recovered",
+                _("Recovered"),
+                "–",
+                kind_name("measured"),
+                (("", _("not opened yet") if job is not None and job.over else _("not yet")),),
+            )
+        )
     else:
         so_far = _("best so far") if job is not None and job.result is None else ""
         made.append(_card("recovered", _("Recovered"), metric, after, before, subject, so_far))

@@ -11,7 +11,7 @@ from explorer.core.errors import ExplorerError
 from explorer.models.device import devices
 from explorer.models.subject import Subject
 from explorer.recover.budget import batch_of
-from explorer.recover.distillation import ALPHA, TEMPERATURE
+from explorer.recover.distillation import ALPHA, LOGITS, TEMPERATURE
 from explorer.recover.schedules import registry, schedule_of
 from explorer.recover.settings import LR_SCHEDULES, OPTIMIZERS, Settings
 from explorer.recover.tensorboard import available
@@ -75,6 +75,8 @@ def _teacher(subject: Subject) -> dict[str, Any]:
         alpha = 1.0
     else:
         alpha = st.slider(_("Share of the teacher's loss, α"), 0.0, 1.0, ALPHA, 0.05, key="recover-alpha")
+    if subject.task.kind not in LOGITS:  # outputs are compared as they are
+        return {"alpha": alpha}
     return {
         "alpha": alpha,
         "temperature": st.slider(_("Temperature T"), 1.0, 10.0, TEMPERATURE, 0.5, key="recover-temperature"),
@@ -120,7 +122,7 @@ def _training(subject: Subject, epochs: int) -> tuple[Settings, bool, bool]:
             _("Epochs without a better validation score after which it stops; empty: never."),
         )
         found["clip"] = _number(
-            _("Gradient clipping"),
+            _("Clipping"),
             "clip",
             None,
             _("Largest norm of the gradient; empty: 1 for recurrent models, none for others; 0: never."),

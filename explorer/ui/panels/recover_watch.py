@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+from pathlib import Path
+
 import streamlit as st
 
 from explorer.core.errors import ExplorerError
-from explorer.core.training import Epoch
+from explorer.core.training import Epoch, Note
 from explorer.figures.training import training
+from explorer.files.limits import shared
 from explorer.recover.jobs import FAILED, INTERRUPTED, RUNNING, WAITING, Job, jobs
+from explorer.recover.store import BOARD
 
 from .. import format as fmt
 from .. import recovered, style
@@ -17,6 +23,7 @@ from .card import what
 from .scoreboard import metric_name
 
 TICK = 1.0  # seconds between two drawings
+LAST = 6  # decisions that are told at once
 
 
 def render(job: Job | None, original: float | None) -> None:
@@ -51,8 +58,9 @@ def _draw(job: Job, was_over: bool, original: float | None) -> None:
         _go_on(job)
     if job.curve and str(job.told["what"]) != "recalibration":
         _curves(job, original)
-    for note in job.notes[-6:]:
-        st.caption(translated(note.text))
+    if job.board:
+        _board(job)
+    _notes(job)
 
 
 def _curves(job: Job, original: float | None) -> None:
@@ -78,6 +86,47 @@ def _curves(job: Job, original: float | None) -> None:
         _("Dotted: the original.") if original is not None else "",
     ]
     st.caption(" ".join(filter(None, said)))
+
+
+def _notes(job: Job) -> None:
+    """What was decided on the way: the last of it, and all when it is over."""
+    for note in job.notes[-LAST:]:
+        st.caption(" · ".join(filter(None, (*about(note), translated(note.text)))))
+    if job.over and len(job.notes) > LAST:
+        with st.expander(_("All {n} decisions", n=len(job.notes)), icon=":material/list:"):
+            epochs, whats = zip(*map(about, job.notes), strict=True)
+            table = {_("epoch"): epochs, _("what"): whats, _("decision"): [translated(note.text) for note in job.notes]}
+            st.dataframe(table, hide_index=True)
+
+
+def about(note: Note) -> tuple[str, str]:
+    """(epoch, the unit) that a decision is about, "" where it is about none."""
+    group, unit = note.values.get("group"), note.values.get("unit")
+    return (
+        _("epoch {epoch}", epoch=note.epoch) if note.epoch else "",
+        _("{group}, unit {unit}", group=group, unit=unit) if group is not None and unit is not None else "",
+    )
+
+
+def _board(job: Job) -> None:
+    """Where the event files are: at this machine by their folder, elsewhere as a download."""
+    folder = jobs().store.root / job.id / BOARD
+    if not shared() and st.context.ip_address is None:
+        st.code(f'tensorboard --logdir "{folder}"', language="bash")
+    elif job.over and folder.is_dir():
+        st.download_button(
+            _("TensorBoard files"), lambda: zipped(folder), f"tensorboard-{job.id}.zip", "application/zip", icon=":material/download:",
+            key=f"board-{job.id}", on_click="ignore",
+        )  # fmt: skip
+
+
+def zipped(folder: Path) -> bytes:
+    """A folder's files in one zip."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            archive.write(file, file.relative_to(folder).as_posix())
+    return out.getvalue()
 
 
 def progress(job: Job) -> str:

@@ -53,7 +53,7 @@ def _control(name: str, hint: Any, default: Any, key: str, said: str | None) -> 
     if kind is str:
         return st.text_input(label, default or "", key=key, help=said)
     whole = kind is int
-    step, form = (1, "%d") if whole else (step_of(default), "%g")
+    step, form = (1, "%d") if whole else (step_of(default), "%e" if default and abs(default) < 1e-3 else "%g")
     if not optional:
         return st.number_input(label, value=kind(default), step=step, format=form, key=key, help=said)
     if key not in st.session_state:

@@ -1,0 +1,51 @@
+"""What the page Recover says about a job: its decisions, its line in the list, its event files."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import streamlit as st
+
+from explorer.core.training import Note
+from explorer.recover.jobs import DONE, FAILED, Job
+from explorer.ui.panels import recover_list
+from explorer.ui.panels.recover_watch import about, zipped
+
+NOON = datetime(2026, 3, 1, 12, 0).astimezone().timestamp()
+
+
+def job(schedule: str = "one-shot", state: str = DONE) -> Job:
+    told = {"what": "fine-tuning", "subject": "bikes-mlp", "schedule": {"name": schedule}}
+    return Job("1", told, set(), "", state=state, created=NOON)
+
+
+@pytest.fixture(autouse=True)
+def visitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(st, "session_state", {"language": "en"})
+    monkeypatch.setattr(st, "context", SimpleNamespace(timezone="Asia/Shanghai"))
+
+
+def test_a_decision_names_its_unit() -> None:
+    assert about(Note(3, 40, "goes", {"group": "fc1", "unit": 7})) == ("epoch 3", "fc1, unit 7")
+    assert about(Note(0, 0, "norms", {"step": "norms"})) == ("", "")
+
+
+def test_a_job_in_a_line_is_on_the_visitors_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = datetime.fromtimestamp(NOON, recover_list.ZoneInfo("Asia/Shanghai"))
+    assert recover_list.said(job("gradual")) == f"{there:%Y-%m-%d %H:%M} · bikes-mlp · Fine-tuning, gradual (cubic) · done"
+    for unknown in (None, "No/Where", "../etc/passwd"):
+        monkeypatch.setattr(st, "context", SimpleNamespace(timezone=unknown))
+        assert recover_list.said(job(state=FAILED)) == "2026-03-01 12:00 · bikes-mlp · Fine-tuning · failed"
+
+
+def test_event_files_in_one_zip(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "events.1").write_bytes(b"1")
+    (tmp_path / "events.2").write_bytes(b"22")
+    with zipfile.ZipFile(io.BytesIO(zipped(tmp_path))) as archive:
+        assert {one.filename: one.file_size for one in archive.infolist()} == {"loss/events.1": 1, "events.2": 2}
