@@ -89,5 +89,5 @@ def test_heads_of_a_stated_size() -> None:
     fields = ("num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
     assert found is not None and [found[name] for name in fields] == [smaller[name] for name in fields] == [2, 1, 4, 10]
     assert (
-        fitting_config(whole, model.state_dict(), model, lambda module: run(module) * id(module)) is None
+        fitting_config(whole, model.state_dict(), model, lambda module: run(module) + (module is model)) is None
     )  # other answers
