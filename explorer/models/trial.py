@@ -70,13 +70,13 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
-def too_large(module: nn.Module, memory: int | None = None) -> Message | None:
-    """Why no removal can be tried on a module of this size; None where it can. memory: bytes of this machine."""
+def too_large(subject: Subject, memory: int | None = None) -> Message | None:
+    """Why no removal can be tried on a model of this size; None where it can. memory: bytes of this machine."""
     import psutil
 
     memory = memory or int(psutil.virtual_memory().total)
-    needed = 16 * sum(p.numel() for p in module.parameters())  # two copies in float64
-    if needed <= SHARE * memory:
+    needed = 16 * sum(p.numel() for p in subject.module.parameters())  # two copies in float64
+    if needed <= SHARE * memory or subject.task.kind == "weights":
         return None
     return say(
         "trying a removal takes two copies in float64, {needed:.1f} GB, more than a third of this machine's {memory:.1f} GB; weights can be pruned and quantized",

@@ -66,7 +66,7 @@ def test_what_a_config_cannot_say_is_left_out(tmp_path: Path, device: str) -> No
         )
 
 
-def test_heads_of_a_stated_size() -> None:
+def test_heads_of_a_stated_size(device: str) -> None:
     """Two of four heads and one of two keys and values, in a family whose config holds the size of a head."""
 
     def llama(**more: int) -> tuple[dict[str, Any], Any]:
@@ -83,7 +83,7 @@ def test_heads_of_a_stated_size() -> None:
     ids = torch.arange(10).view(2, 5)
 
     def run(module: Any) -> Any:
-        return module(input_ids=ids).logits
+        return module.to(device)(input_ids=ids.to(device)).logits
 
     found = fitting_config(whole, model.state_dict(), model, run)
     fields = ("num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size")
