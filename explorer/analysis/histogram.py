@@ -21,7 +21,8 @@ LARGE = 1 << 22  # entries from which on a weight is counted by its bits instead
 class Histogram:
     """counts over equal bins of [low, high]; quantiles: 513 of the *score*, ascending, for the fraction below a cut.
 
-    warp: the bins are equal in sign(s) |s|^warp; below 1 where most scores crowd near 0, as products with gradients do.
+    warp: the bins are equal in sign(s) |s|^warp; below 1 where most scores crowd near 0, as products with gradients do, and weights
+    beside huge ones.
     """
 
     low: float
@@ -46,6 +47,12 @@ def warp_of(scores: Tensor) -> float:
     return next((w for w in (1.0, 0.5, 0.25) if share >= 0.1 and w == 1 or share**w >= 0.2), 0.125)
 
 
+def _outliers(weights: Tensor, apart: float = 200.0) -> bool:
+    """Whether the largest weight is so far out that on an even scale all others would stand in a bin or two."""
+    size = weights.abs()
+    return float(size.max()) > apart * float(size.median()) > 0
+
+
 def quantiles(scores: Tensor, n: int = QUANTILES) -> tuple[float, ...]:
     """``n`` evenly spaced quantiles by sorting (``torch.quantile`` caps its size)."""
     ordered = scores.flatten().float().sort().values
@@ -68,7 +75,7 @@ def histogram(subject: Subject, layer: str, criterion: str = "l1", bins: int = 1
         low = -high if signed else float(shown.min())
         if high <= low:
             low, high = low - 0.5, high + 0.5
-        warp = 1.0 if signed else warp_of(shown)
+        warp = 1.0 if signed and not _outliers(shown) else warp_of(shown)
         ends = warped(torch.tensor([low, high], dtype=torch.float64), warp).tolist()
         counts = torch.histc(warped(shown.cpu(), warp).clamp(*ends), bins, *ends).long()
         return Histogram(low, high, tuple(counts.tolist()), quantiles(scores), scores.numel(), signed, warp)

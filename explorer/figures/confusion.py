@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from .palette import Palette, calm
+from .palette import Palette, calm, plain
 
 
 def confusion(
@@ -14,9 +14,10 @@ def confusion(
 ) -> go.Figure:
     """Counts, shaded by their share of the row."""
     shares = [[n / max(1, sum(row)) for n in row] for row in matrix]
+    shown = [plain(name) for name in names]
     figure = go.Figure(
         go.Heatmap(
-            z=shares, x=list(names), y=list(names), text=[[f"{n:,}" if n else "" for n in row] for row in matrix], texttemplate="%{text}",
+            z=shares, x=shown, y=shown, text=[[f"{n:,}" if n else "" for n in row] for row in matrix], texttemplate="%{text}",
             textfont={"size": 10}, colorscale=[[0, "rgba(0,0,0,0)"], [1, palette.kept]], zmin=0, zmax=1, showscale=False,
             customdata=[list(row) for row in matrix], xgap=1, ygap=1,
             hovertemplate=f"{target} %{{y}}<br>{prediction} %{{x}}<br>%{{customdata:,}} (%{{z:.1%}})<extra></extra>",

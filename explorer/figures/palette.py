@@ -32,6 +32,11 @@ def tinted(colour: str, opacity: float) -> str:
     return f"rgba({red}, {green}, {blue}, {opacity})"
 
 
+def plain(name: str) -> str:
+    """A name as it is: Plotly would read tags in it, and names come from strangers' files."""
+    return name.replace("<", "&lt;").replace(">", "&gt;")
+
+
 def calm(figure: go.Figure, palette: Palette, height: int) -> go.Figure:
     """The layout that every figure shares."""
     figure.update_layout(

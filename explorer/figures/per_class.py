@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 
 from ..core.report import ClassScore
-from .palette import Palette, calm
+from .palette import Palette, calm, plain
 
 
 def per_class(
@@ -16,6 +16,7 @@ def per_class(
 ) -> go.Figure:  # fmt: skip
     """One row a class in the order given; the line is red where recall fell, green where it rose. third: a name and one more state's
     recall, drawn as open circles."""
+    scores = {plain(name): score for name, score in scores.items()}
     names = list(scores)
     figure = go.Figure()
     fell = {name: score.recall < score.recall_before for name, score in scores.items()}
@@ -33,7 +34,7 @@ def per_class(
             hovertemplate="%{y}: %{x:.1%}, n = %{customdata}<extra>" + label + "</extra>",
         )  # fmt: skip
     if third is not None:
-        label, more = third
+        label, more = third[0], {plain(name): score for name, score in third[1].items()}
         figure.add_scatter(
             x=[more[name].recall for name in names], y=names, mode="markers", name=label,
             marker={"color": palette.cut, "size": 10, "symbol": "circle-open", "line": {"width": 2}},

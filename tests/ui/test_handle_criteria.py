@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
 import explorer
 from explorer.analysis.criteria import criteria
@@ -13,7 +15,7 @@ from explorer.core.recipe import Recipe
 from explorer.ui import edits
 from explorer.ui.edits import Settings
 from explorer.ui.panels import handle
-from tests.contract.nets import few
+from tests.contract.nets import few, tiny
 from tests.ui.test_handle import draw
 
 
@@ -74,3 +76,16 @@ def test_gates_are_shown_by_their_names_and_cut_by_number(device: str) -> None:
     assert draw(subject, layer.name, settings, made)["value"]["k"] == 1
     weakest = ["reset gate", "update gate", "new gate"].index(shown["units"][0])
     assert not explorer.resolve(subject, made).masks[layer.name].chunk(3)[weakest].any()
+
+
+def test_weights_beside_a_huge_one_can_still_be_told_apart(device: str) -> None:
+    """On an even scale 1,023 of 1,024 weights would stand in one bin, and one pixel would cut them all."""
+    torch.manual_seed(0)
+    net = nn.Linear(32, 32, bias=False)
+    with torch.no_grad():
+        net.weight[3, 3] = 1e6
+    subject = tiny(net, (32,), device=device)
+    found = histogram(subject, "weight")
+    assert found.signed and found.warp < 1 and sum(found.counts) == 1024 and max(found.counts) < 200
+    shown = draw(subject, "weight", Settings(), Recipe())
+    assert shown["view"] == "weights" and shown["hi"] == pytest.approx(1e6 ** shown["warp"]) == pytest.approx(-shown["lo"])

@@ -132,6 +132,10 @@ def test_a_person_opens_files_in_the_app(page: Page, server: str, files: Path) -
     page.get_by_role("button", name="Open it").click()
     expect(page.locator(".x-strip")).to_contain_text("weights.pth holds weights only", timeout=SLOW)
     app.ready()
+    app.layer("odd.weight").click()
+    expect(app.alerts).to_contain_text("odd.weight: its scores hold NaN", timeout=SLOW)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    app.select("fc1.weight")  # every other layer is there as before
     app.drag(80)
     expect(app.card("sparsity")).not_to_have_text("0.0 %")
     app.healthy()
@@ -215,7 +219,7 @@ def test_quantization_errors_of_all_widths(device: str) -> None:
 @pytest.mark.browser
 def test_a_checkpoint_by_its_path_dragged_rounded_and_compared(page: Page, server: str, files: Path) -> None:
     weights = {name: tensor.clone() for name, tensor in explorer.load("fashion-mlp").module.state_dict().items()}
-    save_file(weights, files / "a.safetensors")
+    save_file(weights | {"odd.weight": torch.full((3, 4), torch.nan)}, files / "a.safetensors")
     save_file({name: t * 1.5 if name == "fc1.weight" else t for name, t in weights.items()}, files / "b.safetensors")
     app = App(page, server).open("bikes-mlp")
     page.get_by_role("button", name="Open…").click()

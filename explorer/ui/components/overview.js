@@ -49,6 +49,17 @@ export function mount(root, { onSelect, onLock }) {
     box.classList.toggle("dark", dark(getComputedStyle(box).getPropertyValue("--st-background-color")));
     const narrow = (box.clientWidth - 8) / d.layers.length - 6 < LABEL;
     for (const cell of cells.values()) cell.root.classList.toggle("narrow", narrow);
+    if (cells.has(d.selected)) inside(cells.get(d.selected));
+  };
+  // A narrow column's label is wider than its column: it is moved until it stands within the strip.
+  const inside = (cell) => {
+    cell.name.style.left = "";
+    if (!cell.root.classList.contains("narrow")) return;
+    const range = document.createRange();
+    range.selectNodeContents(cell.name);
+    const label = range.getBoundingClientRect(), edge = box.getBoundingClientRect();
+    const by = Math.max(edge.left + 2 - label.left, Math.min(0, edge.right - 2 - label.right));
+    if (by) cell.name.style.left = `${by}px`;
   };
   const choose = (name, focus) => {
     const cell = cells.get(name);
@@ -68,6 +79,7 @@ export function mount(root, { onSelect, onLock }) {
     const root = cells.get(name)?.root;
     if (root && (root.offsetLeft < box.scrollLeft || root.offsetLeft + root.offsetWidth > box.scrollLeft + box.clientWidth))
       box.scrollLeft = root.offsetLeft - box.clientWidth / 2;
+    if (root) inside(cells.get(name));
   };
   const stop = new AbortController(), on = (target, type, run) => target.addEventListener(type, run, { signal: stop.signal });
   const build = () => {
@@ -86,7 +98,7 @@ export function mount(root, { onSelect, onLock }) {
       const tall = Math.max(6, (66 * Math.sqrt(layer.numel)) / most);
       bar.style.height = `${tall}px`;
       const cell = { root, layer, state: {}, fill: node("div", "fill", bar), soft: node("div", "soft", bar), rim: node("div", "rim", well) };
-      const name = node("div", "name", root);
+      const name = (cell.name = node("div", "name", root));
       name.textContent = layer.label;
       cell.text = node("div", "state", root);
       const lock = node("button", "lock", root);
@@ -97,6 +109,7 @@ export function mount(root, { onSelect, onLock }) {
       lock.setAttribute("aria-label", lock.title);
       root.classList.toggle("locked", layer.locked);
       lock.addEventListener("click", (e) => { e.stopPropagation(); onLock(layer.name); });
+      root.addEventListener("pointerenter", () => inside(cell));
       root.addEventListener("click", () => choose(layer.name, true));
       cells.set(layer.name, cell);
       show(cell, { sparsity: layer.sparsity, attenuated: layer.attenuated, bits: layer.bits });

@@ -102,6 +102,8 @@ export function mount(root, { onChange }) {
   let d = null, value = { t: 0, k: 0, factor: 0.5, low: 0, high: 0 }, side = 1, W = 700, H = 232, frame = 0, dragging = "", approximate = false;
   let held = 0; // px between the pointer and the middle of what it holds, so that nothing jumps when it is grabbed
 
+  let pointer = null; // the finger that drags: a second one changes nothing
+
   const units = () => d.view === "units";
   const clip = () => d.view === "clip"; // an activation between two bounds, which are dragged by themselves
   const signed = () => d.view === "weights";
@@ -109,7 +111,7 @@ export function mount(root, { onChange }) {
   const base = () => H - BOTTOM - (strip() ? STRIP : 0);
   const strip = () => d.view === "scores" && d.levels;
   const width = () => W - (soft() ? 30 : 0);
-  const top = () => (signed() ? d.hi : d.q[d.q.length - 1]);
+  const top = () => (signed() ? unwarp(d.hi) : d.q[d.q.length - 1]);
   const warp = (v) => Math.sign(v) * Math.abs(v) ** (d.warp || 1); // scores crowd near 0: lo and hi are warped, thresholds are not
   const unwarp = (u) => Math.sign(u) * Math.abs(u) ** (1 / (d.warp || 1));
   const x = (v) => ((warp(v) - d.lo) / (d.hi - d.lo || 1)) * width();
@@ -193,10 +195,10 @@ export function mount(root, { onChange }) {
     if (d.mode !== "scale" && d.mode !== "shrink") return "";
     const to = new Array(n).fill(0), step = (d.hi - d.lo) / n;
     for (let i = 0; i < n; i++) {
-      const v = d.lo + (i + 0.5) * step, inside = i >= left && i < right;
+      const v = unwarp(d.lo + (i + 0.5) * step), inside = i >= left && i < right;
       if (soft() && !inside) continue;
       const v2 = soft() ? v * value.factor : Math.sign(v) * Math.max(Math.abs(v) - value.t, 0);
-      to[clamp(Math.floor((v2 - d.lo) / step), 0, n - 1)] += d.counts[i];
+      to[clamp(Math.floor((warp(v2) - d.lo) / step), 0, n - 1)] += d.counts[i];
     }
     const most = Math.max(...d.counts, 1), room = base() - TOP, w = width() / n;
     let path = "", open = false;
@@ -257,7 +259,7 @@ export function mount(root, { onChange }) {
       const own = strip(), lo = own ? d.levels_lo : d.lo, hi = own ? d.levels_hi : d.hi, y = own ? H - 8 : base();
       if (own) make("line", { class: "strip", x1: 0, x2: width(), y1: y, y2: y }, marks);
       for (const level of d.levels) {
-        const at = ((level - lo) / (hi - lo || 1)) * width();
+        const at = own ? ((level - lo) / (hi - lo || 1)) * width() : x(level);
         if (at >= -1 && at <= width() + 1) make("line", { class: "level", x1: at, x2: at, y1: y - (own ? 9 : 0), y2: y + (own ? 0 : 7) }, marks);
       }
     }
@@ -300,10 +302,12 @@ export function mount(root, { onChange }) {
   };
   const factorAt = (event) => ({ factor: +(1 - (event.clientY - svg.getBoundingClientRect().top - held - TOP) / (base() - TOP)).toFixed(2) });
   const stop = new AbortController(), on = (target, type, run) => target.addEventListener(type, run, { signal: stop.signal });
+  const mine = (e) => dragging && e.pointerId === pointer;
   for (const grip of [...grips, factor]) {
     const read = grip === factor ? factorAt : atPointer;
     on(grip, "pointerdown", (e) => {
-      if (d.locked || e.button) return;
+      if (d.locked || e.button || dragging) return;
+      pointer = e.pointerId;
       dragging = grip === factor ? "factor" : "t";
       side = grip === grips[0] ? -1 : 1;
       const box = svg.getBoundingClientRect();
@@ -312,8 +316,8 @@ export function mount(root, { onChange }) {
       (grip === factor || clip() ? grip : main).focus({ preventScroll: true });
       e.preventDefault();
     });
-    on(grip, "pointermove", (e) => { if (dragging) set(read(e), false); });
-    on(grip, "pointerup", (e) => { if (dragging) { dragging = ""; set(read(e), true); } });
+    on(grip, "pointermove", (e) => { if (mine(e)) set(read(e), false); });
+    on(grip, "pointerup", (e) => { if (mine(e)) { dragging = ""; set(read(e), true); } });
     on(grip, "pointercancel", () => { if (dragging) { dragging = ""; set({}, true); } });
   }
   let keyed = false;

@@ -206,7 +206,10 @@ def _plot(
 ) -> str:
     """The histogram of the weights, or of what they multiply; returns why there is none of these. more: samples are left, which a
     hand that rests may ask for."""
-    drawn = handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq)
+    try:
+        drawn = handle.data(space, subject, layer, settings, recipe, plan, counts, space.seq)
+    except ExplorerError as error:  # weights that are NaN: nothing can be drawn of this layer, and the others can be reached
+        return translated(error)
     problem = ""
     if space.activations:
         try:
@@ -248,13 +251,20 @@ def _heading(space: Workspace, subject: Subject) -> None:
             else goes
         )
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.html(f'<div class="x-head"><b>{escape(layer.name)}</b><span>{text}</span></div>')
+        st.html(f'<div class="x-head">{_named(layer.name)}<span>{text}</span></div>')
         shown = {False: _("weights"), True: _("activations")}
-        st.segmented_control(
-            _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
-            label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
-        )  # fmt: skip
+        if subject.task.kind != "weights":  # which has no activations
+            st.segmented_control(
+                _("Histogram of"), [False, True], default=space.activations, format_func=shown.__getitem__, key=f"what-{space.generation}",
+                label_visibility="collapsed", required=True, width="content", on_change=lambda: _switch(space),
+            )  # fmt: skip
         st.toggle(_("log counts"), space.log_counts, key=f"log-{space.generation}", width="content", on_change=lambda: _switch(space))
+
+
+def _named(name: str, tail: int = 34) -> str:
+    """A layer's name; of a long one the beginning gives way, since names differ in their ends."""
+    lead = len(name) - tail if len(name) > tail + 6 else 0
+    return f'<b title="{escape(name)}"><i>{escape(name[:lead])}</i><i>{escape(name[lead:])}</i></b>'
 
 
 def _switch(space: Workspace) -> None:

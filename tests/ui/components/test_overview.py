@@ -151,3 +151,28 @@ def test_an_unmounted_strip_listens_no_more(plain: Page, mount: Mount) -> None:
     plain.evaluate("host.unmount()")
     plain.evaluate("window.dispatchEvent(new CustomEvent('explorer:drag', { detail: { layers: {} } }))")
     assert plain.locator(".ovw").count() == 0
+
+
+def test_in_narrow_columns_a_click_selects_and_the_label_stays_within_the_strip(plain: Page, mount: Mount) -> None:
+    data = layers(120)
+    for row in data["layers"]:
+        row["label"] = f"a_stage_of_a_network_with_a_very_long_name.{row['label']}.feed_forward_projection"
+    mount("overview", data)
+    third = plain.get_by_role("option").nth(2)
+    box = third.bounding_box()
+    assert box is not None and box["width"] < 30
+    plain.mouse.move(box["x"] + box["width"] - 4, box["y"] + 60)
+    plain.mouse.click(box["x"] + box["width"] - 4, box["y"] + 60)  # where the lock of a wide column is
+    plain.mouse.click(box["x"] + box["width"] - 4, box["y"] + 4)
+    assert events(plain) == [["select", name(2)]]
+    left = """(e) => { const r = document.createRange(); r.selectNodeContents(e.querySelector(".name"));
+        return r.getBoundingClientRect().left - e.closest(".ovw").getBoundingClientRect().left; }"""
+    assert third.evaluate(left) >= 0
+
+
+def test_a_locked_narrow_column_shows_its_lock(plain: Page, mount: Mount) -> None:
+    data = layers(120)
+    data["layers"][2]["locked"] = True
+    mount("overview", data)
+    assert plain.get_by_role("option").nth(2).locator(".lock").is_visible()
+    assert not plain.get_by_role("option").nth(3).locator(".lock").is_visible()

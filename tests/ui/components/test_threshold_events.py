@@ -211,3 +211,20 @@ def test_a_drag_tells_the_overview(plain: Page, mount: Mount, shown: Show) -> No
     plain.mouse.up()
     plain.evaluate("host.ack(9, { layers: { 'conv1.weight': { sparsity: 0.5 } } })")
     assert plain.evaluate("drags.at(-1)")["conv1.weight"]["sparsity"] == 0.5
+
+
+def test_a_second_finger_changes_nothing(plain: Page, mount: Mount, shown: Show) -> None:
+    mount("threshold", shown())
+    x, y = grab(plain)
+    plain.mouse.move(x + 60, y)
+    until(plain, "host.events.length > 0")
+    before = value(plain)
+    plain.locator('.grip[data-sign="-1"]').evaluate(
+        """(grip) => {
+            for (const [type, clientX] of [["pointerdown", 30], ["pointermove", 20], ["pointerup", 20]])
+                grip.dispatchEvent(new PointerEvent(type, { pointerId: 77, clientX, clientY: 80, bubbles: true }));
+        }"""
+    )
+    assert value(plain) == before and not any(event["final"] for event in events(plain))
+    plain.mouse.up()
+    until(plain, "host.events.at(-1)[1].final")
