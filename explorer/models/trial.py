@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from ..core.errors import cause
 from ..core.message import Message, say
 from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
+from .replica import share
 from .structure import Cut
 from .task import to_device
 
@@ -113,8 +113,8 @@ def _try(subject: Subject, cut: Cut, kept: Tensor, runs: Sequence[Run]) -> Messa
     dropped = gone([(cut, kept)])
     # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
     readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
-    masked = copy.deepcopy(subject.copy()).cpu().double()
-    removed = copy.deepcopy(masked)
+    masked = subject.copy().cpu().double()
+    removed = share(masked)
     running: list[str] = []
     try:
         mask_units(masked, gone([(readers, kept)]))
