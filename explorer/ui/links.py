@@ -48,8 +48,9 @@ def write(space: Workspace) -> None:
     wanted = {key: value for key, value in wanted.items() if value}
     if {key: st.query_params.get(key) for key in KEYS} != {key: wanted.get(key) for key in KEYS}:
         st.query_params.from_dict(wanted)
-    if wanted != st.session_state.get(WRITTEN, ({},))[0]:
         st.session_state[WRITTEN] = (wanted, time.monotonic())
+    elif wanted != st.session_state.get(WRITTEN, ({},))[0]:  # the browser was there first
+        st.session_state[WRITTEN] = (wanted, -LATE)
 
 
 def _address(name: str) -> dict[str, str]:
