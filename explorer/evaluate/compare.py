@@ -14,7 +14,7 @@ from ..models.device import pick
 from ..models.subject import Subject
 from .engine import engine
 from .evaluator import PRECISIONS
-from .scan import Estimate, scan_of
+from .scan import Estimate, Scan, scan_of
 
 TOLERANCE = 0.005  # an adaptive scan stops a point when its change is known to +- this
 
@@ -55,6 +55,28 @@ def compare(
     first of the split's stratified order, for every candidate. A scan that was cancelled, or left, goes on where it
     stopped when the same is asked again, unless ``resume`` is False. Raises as :func:`explorer.evaluate`.
     """
+    settings = {"split": split, "precision": precision, "device": device, "exact": exact, "tolerance": tolerance}
+    for _, now in watched(subject, candidates, base, samples=samples, resume=resume, cancel=cancel, user=user, **settings):
+        yield now()
+
+
+def watched(
+    subject: Subject,
+    candidates: Candidates,
+    base: Recipe | None = None,
+    *,
+    split: str = "validation",
+    precision: str = "full",
+    device: Any = None,
+    exact: bool = True,
+    tolerance: float = TOLERANCE,
+    samples: int | None = None,
+    resume: bool = True,
+    cancel: Callable[[], bool] | None = None,
+    user: Hashable = None,
+) -> Iterator[tuple[Scan, Callable[[], Progress]]]:
+    """As :func:`compare`: after every chunk the scan, and what says how far it is, which costs as much as a small chunk. It is to
+    be called before the next step."""
     if precision not in PRECISIONS:
         raise RecipeError(
             say(
@@ -82,6 +104,6 @@ def compare(
             steps = steps or scan.steps(work)
             if next(steps, None) is None:
                 break
-        yield now()
+        yield scan, now
     if plans:
-        yield now()
+        yield scan, now

@@ -18,6 +18,7 @@ from ..core.report import Figure
 from .chunk import Chunk
 from .engine import Engine
 from .intervals import Within
+from .jobs import Job
 from .metrics import Table
 from .runners import Run, Runner
 from .seen import Work
@@ -86,6 +87,7 @@ class Scan:
         self.metric = ""  # the main one's name, once something was seen
         self.evaluated = 0  # samples times plans: tests count them
         self._estimates: dict[tuple[str, int], Estimate] = {}
+        self._jobs: dict[tuple[str, int], Job] = {}
 
     @property
     def work_done(self) -> tuple[int, int]:
@@ -95,13 +97,17 @@ class Scan:
 
     def steps(self, work: Work) -> Iterator[int]:
         """Yields the number of samples seen after each chunk. Raises :class:`Cancelled`; call again to go on."""
-        while todo := [d for d in self.plans if d not in self.settled]:
-            start = self.columns[todo[0]].n
-            stop = self._next(start, todo)
-            behind = [self.base.digest] if self.columns[self.base.digest].n == start else []
-            self.run.fitting(partial(self._chunk, list(dict.fromkeys([*behind, *todo])), start, stop, work))
-            self.settled |= {digest for digest in todo if self._is_settled(digest)}
-            yield stop
+        try:
+            while todo := [d for d in self.plans if d not in self.settled]:
+                start = self.columns[todo[0]].n
+                stop = self._next(start, todo)
+                behind = [self.base.digest] if self.columns[self.base.digest].n == start else []
+                self.run.fitting(partial(self._chunk, list(dict.fromkeys([*behind, *todo])), start, stop, work))
+                self.settled |= {digest for digest in todo if self._is_settled(digest)}
+                self._jobs = {key: job for key, job in self._jobs.items() if key[0] not in self.settled}
+                yield stop
+        finally:
+            self._jobs.clear()  # they hold weights, and a scan that was left is kept
 
     def _next(self, start: int, todo: Sequence[str]) -> int:
         """Where the next chunk ends."""
@@ -148,11 +154,11 @@ class Scan:
     @torch.inference_mode()
     def _chunk(self, todo: list[str], start: int, stop: int, work: Work) -> None:
         """Columns of samples start .. stop of several plans."""
-        run, data, jobs, check = self.run, self.data, self.run.jobs, self.run.checked(work)
+        run, data = self.run, self.data
         chunk = Chunk(run, data, start, stop, work)
         for runner, mine in self._by_runner(todo).items():
-            base = jobs.between(self.base, self.base, runner, check)
-            made = {d: jobs.between(self.plans.get(d, self.base), self.base, runner, check) for d in mine}
+            base = self._job(self.base, runner, work)
+            made = {d: self._job(self.plans.get(d, self.base), runner, work) for d in mine}
             with chunk.named():
                 for first, last, batches in chunk.pieces(runner):
                     inputs, targets = data.chunk(first, last)
@@ -169,6 +175,14 @@ class Scan:
             self.columns[digest].parts.append(chunk.columns(digest))
             self.columns[digest].n = stop
             self.evaluated += stop - start
+
+    def _job(self, plan: Plan, runner: Runner, work: Work) -> Job:
+        """How a plan is run, settled once a scan, as long as it is not known to be unsafe."""
+        key = (plan.digest, id(runner))
+        found = self._jobs.get(key)
+        if found is None or found.runner.unsafe:
+            found = self._jobs[key] = self.run.jobs.between(plan, self.base, runner, self.run.checked(work))
+        return found
 
     def _by_runner(self, todo: Sequence[str]) -> dict[Runner, list[str]]:
         """The plans by what :func:`explorer.evaluate` would run them with, so that their figures are the same."""

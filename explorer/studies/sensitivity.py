@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..evaluate.compare import TOLERANCE, Progress, compare
+from ..evaluate.compare import TOLERANCE, Progress, compare, watched
 from ..evaluate.sweep import BITS, SPARSITIES, able, protected, sweep_of, targets_of
 from ..models.subject import Subject
 from .curve_table import frame, layer_row
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BITS", "SPARSITIES", "Progress", "compare", "sensitivity", "sensitivity_steps"]
 
+
+Table = Callable[[], "tuple[pd.DataFrame, Progress]"]
 
 SETTINGS = frozenset(inspect.signature(sweep_of).parameters)  # the others are those of :func:`compare`
 
@@ -32,6 +35,14 @@ def sensitivity_steps(
     **settings: Any,
 ) -> Iterator[tuple[pd.DataFrame, Progress]]:
     """As :func:`sensitivity`, by the same settings, after every chunk: (the table so far, how far it is)."""
+    for _, table in _steps(subject, recipe, targets=targets, **settings):
+        yield table()
+
+
+def _steps(
+    subject: Subject, recipe: Recipe | None = None, *, targets: Sequence[str] | str | None = None, **settings: Any
+) -> Iterator[tuple[tuple[int, int], Table]]:
+    """After every chunk (samples done, samples in all), and what makes the table so far."""
     base = recipe or Recipe()
     sweep = sweep_of(**{name: settings.pop(name) for name in list(settings) if name in SETTINGS})
     meant = targets_of(subject, sweep, targets)
@@ -45,14 +56,18 @@ def sensitivity_steps(
     shares = {t: share_of_group(subject, cuts[t.group]) if t.group else share_of_layer(subject, t.name) for t in fit}
     candidates: Mapping[Any, Recipe] = {(t, point): sweep.edit(base, t, point) for t in fit for point in sweep.points}
     about = {"recipe": base, "subject": subject.name, "split": settings.get("split", "validation"), "skipped": skipped}
-    for progress in compare(subject, candidates, base, **settings):
+    def table(now: Callable[[], Progress]) -> tuple[pd.DataFrame, Progress]:
+        progress = now()
         rows = [
             layer_row(target, layer, point, found, shares)
             for (target, point), found in progress.estimates.items()
             for layer in target.layers  # layers of one group are cut together: one curve
         ]
         lower = progress.metric in subject.task.lower_is_better
-        yield frame(rows, sweep, progress.metric, lower, **about), progress
+        return frame(rows, sweep, progress.metric, lower, **about), progress
+
+    for scan, now in watched(subject, candidates, base, **settings):
+        yield scan.work_done, partial(table, now)
 
 
 def sensitivity(
@@ -98,15 +113,15 @@ def sensitivity(
     work starts), :class:`EvaluationError`, :class:`Cancelled`; asked again, a cancelled scan goes on where it stopped, unless
     ``resume`` is False. Method: Li et al. 2017, arXiv 1608.08710, section 3.2.
     """
-    last = None
-    steps = sensitivity_steps(
+    last: Table | None = None
+    steps = _steps(
         subject, recipe, targets=targets, by=by, sparsities=sparsities, bits=bits, granularity=granularity, criterion=criterion,
         mode=mode, factor=factor, quantizer=quantizer, scheme=scheme, split=split, precision=precision, device=device, exact=exact, tolerance=tolerance,
         resume=resume, cancel=cancel, user=user,
     )  # fmt: skip
-    for table, state in steps:
-        last = table
+    for done, table in steps:
+        last = table  # made at the end, which is all that is asked for
         if progress is not None:
-            progress(state.done, state.total)
+            progress(*done)
     assert last is not None
-    return last
+    return last()[0]

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import explorer
+from explorer.compress.plan import Plan
 from explorer.core.errors import Cancelled, EvaluationError, RecipeError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.engine import engine
@@ -53,6 +56,22 @@ def test_what_comes_before_a_layer_runs_once_a_chunk(device: str) -> None:
     sensitivity(subject, sparsities=(0.2, 0.3, 0.4), exact=True, device=device)
     # fc.0: the base's columns, what lies in front of the others, and its own three; and so on
     assert seen == {"fc.0": (1 + 1 + 3) * 300, "fc.1": (1 + 1 + 6) * 300, "fc.2": (1 + 9) * 300}
+
+
+def test_how_a_plan_is_run_is_settled_once_a_scan_and_not_held_afterwards(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = tuned(tiny(MLP(), device=device, n=3000))
+    run = engine(subject, torch.device(device))
+    settled: list[str] = []
+    real = run.jobs.between
+
+    def between(plan: Plan, *more: Any) -> Any:
+        settled.append(plan.digest)
+        return real(plan, *more)
+
+    monkeypatch.setattr(run.jobs, "between", between)
+    chunks = [state for _, state in sensitivity_steps(subject, sparsities=(0.3, 0.6), exact=True, device=device)]
+    assert len(chunks) > 2 and len(settled) == len(set(settled)) == 7  # three layers at two sparsities, and the base
+    assert all(not scan._jobs for scan in run._scans.values())  # type: ignore[attr-defined]
 
 
 def test_candidates_may_be_any_recipes(device: str) -> None:

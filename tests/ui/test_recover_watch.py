@@ -11,10 +11,11 @@ from types import SimpleNamespace
 import pytest
 import streamlit as st
 
-from explorer.core.training import Note
-from explorer.recover.jobs import DONE, FAILED, Job
+from explorer.core.report import Figure
+from explorer.core.training import Epoch, Note, Step
+from explorer.recover.jobs import DONE, FAILED, RUNNING, WAITING, Job
 from explorer.ui.panels import recover_list
-from explorer.ui.panels.recover_watch import about, zipped
+from explorer.ui.panels.recover_watch import about, progress, zipped
 
 NOON = datetime(2026, 3, 1, 12, 0).astimezone().timestamp()
 
@@ -28,6 +29,19 @@ def job(schedule: str = "one-shot", state: str = DONE) -> Job:
 def visitor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(st, "session_state", {"language": "en"})
     monkeypatch.setattr(st, "context", SimpleNamespace(timezone="Asia/Shanghai"))
+
+
+def test_how_far_it_is_is_said_as_far_as_it_is_known() -> None:
+    going = job(state=WAITING)
+    assert progress(going) == "waiting for the device"
+    going.state = RUNNING
+    assert progress(going) == "running"
+    going.moved(3, 8)
+    assert progress(going) == "3 of 8"
+    going.tell(Epoch(0, 4, 0, None, {"r2": Figure(0.5, "measured")}, "r2", 0.9, 1e-3, 1.0, 0.0))
+    assert progress(going) == "epoch 1 of 4"
+    going.tell(Step(2, 1500, 4000, 1.0, 1e-3, 0.9, 30.0, 50.0))
+    assert progress(going) == "epoch 2 of 4, step 1,500 of 4,000 · 50 s left"
 
 
 def test_a_decision_names_its_unit() -> None:

@@ -19,6 +19,8 @@ from ..i18n import _, translated
 from ..owner import owner
 from .recover_watch import kind, state_name
 
+FIRST = 5  # jobs that are shown at once
+
 
 def chosen(mine: list[Job], subject: Subject, recipe: Recipe) -> Job | None:
     """The job that was picked, or else the newest one on this model and recipe."""
@@ -35,17 +37,25 @@ def render(mine: list[Job], shown: Job | None) -> None:
     if not mine:
         return
     st.markdown(f"**{_('My jobs')}**")
-    for job in mine:
-        with st.container(horizontal=True, vertical_alignment="center", key=f"job-row-{job.id}"):
-            mark = "**" if job is shown else ""
-            st.markdown(f"{mark}{said(job)}{mark}")
-            st.button(_("Show"), key=f"show-{job.id}", disabled=job is shown, on_click=_pick, args=(job,))
-            if job.over:
-                st.button(
-                    _("Remove"), icon=":material/delete:", key=f"remove-{job.id}", on_click=jobs().remove, args=(owner(), job.id)
-                )  # fmt: skip
+    for job in mine[:FIRST]:
+        _row(job, job is shown)
+    if older := mine[FIRST:]:
+        with st.expander(_("{n} older ones", n=len(older)), expanded=shown in older):
+            for job in older:
+                _row(job, job is shown)
     if refused := st.session_state.pop("recover-refused", None):
         st.error(translated(refused), icon=":material/error:")
+
+
+def _row(job: Job, shown: bool) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key=f"job-row-{job.id}"):
+        mark = "**" if shown else ""
+        st.markdown(f"{mark}{said(job)}{mark}")
+        st.button(_("Show"), key=f"show-{job.id}", disabled=shown, on_click=_pick, args=(job,))
+        if job.over:
+            st.button(
+                _("Remove"), icon=":material/delete:", key=f"remove-{job.id}", on_click=jobs().remove, args=(owner(), job.id)
+            )  # fmt: skip
 
 
 def said(job: Job) -> str:

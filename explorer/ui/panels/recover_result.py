@@ -51,7 +51,7 @@ def _board(subject: Subject, original: Report, damaged: Report, job: Job | None)
                 _("Recovered"),
                 "–",
                 kind_name("measured"),
-                (("", _("not opened yet") if job is not None and job.over else _("not yet")),),
+                (("", _("not opened yet") if job is not None and job.state in (DONE, CANCELLED) else _("not yet")),),
             )
         )
     else:

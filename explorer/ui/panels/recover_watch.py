@@ -130,23 +130,17 @@ def zipped(folder: Path) -> bytes:
 
 
 def progress(job: Job) -> str:
-    """How far it is, in words."""
+    """How far it is, in words; the time left is known from the first steps on."""
     if job.state == WAITING:
         return _("waiting for the device")
-    left = "" if job.left is None else " · " + _("{left} left", left=fmt.duration(job.left))
+    done, total = f"{job.done:,}", f"{job.total:,}"
     if not job.curve:
-        return _("{done} of {total}", done=f"{job.done:,}", total=f"{job.total:,}") + left
-    epoch = job.steps[-1].epoch if job.steps else 1
-    return (
-        _(
-            "epoch {epoch} of {epochs}, step {done} of {total}",
-            epoch=epoch,
-            epochs=job.curve[0].epochs,
-            done=f"{job.done:,}",
-            total=f"{job.total:,}",
-        )
-        + left
-    )
+        return _("{done} of {total}", done=done, total=total) if job.total else state_name(job)
+    epochs = job.curve[0].epochs
+    if not job.steps:
+        return _("epoch {epoch} of {epochs}", epoch=1, epochs=epochs)
+    said = _("epoch {epoch} of {epochs}, step {done} of {total}", epoch=job.steps[-1].epoch, epochs=epochs, done=done, total=total)
+    return said if job.left is None else said + " · " + _("{left} left", left=fmt.duration(job.left))
 
 
 def kind(job: Job) -> str:
