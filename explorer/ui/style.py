@@ -53,7 +53,7 @@ CSS = """
 abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-offset: 3px; cursor: help; }
 .x-label { color: var(--x-faint); font-size: .88rem; white-space: nowrap; }
 .st-key-undo kbd, .st-key-redo kbd { display: none; }
-.x-head { display: flex; gap: .7rem; align-items: baseline; white-space: nowrap; overflow: hidden; }
+.x-head { display: flex; gap: .7rem; align-items: center; white-space: nowrap; overflow: hidden; }
 .x-head span { overflow: hidden; text-overflow: ellipsis; flex: 0 9999 auto; min-width: 3rem; }
 .x-head b { display: flex; min-width: 0; } .x-head b i { font-style: normal; overflow: hidden; text-overflow: ellipsis; } .x-head b i + i { flex: none; }
 .x-head b { font-size: 1.02rem; color: var(--x-ink); } .x-head span { color: var(--x-faint); font-size: .85rem; }

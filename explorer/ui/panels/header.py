@@ -29,14 +29,17 @@ def render(space: Workspace, subject: Subject) -> None:
             list(models.choices()),
             key="model",
             label_visibility="collapsed",
-            width=180 if subject.parent is None else 240,
+            width=180 if subject.parent is None else 208,
         )
         open_file.button()
         nav.link("recover")
         card.parent(subject)
         parameters = sum(p.numel() for p in subject.module.parameters())
         about = _("{n} parameters", n=fmt.count(parameters)) + f" · {st.session_state.get('device') or devices()[0]}"
-        st.html(f'<div class="x-title"><span>{about if subject.parent is None else ""}</span></div>')
+        if subject.parent is None:
+            st.html(f'<div class="x-title"><span>{about}</span></div>')
+        else:
+            st.space("stretch")
         _steps(space)
         _recipe(space, subject)
         card.render(subject)
