@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.errors import cause
 from ..core.message import say
+from ..models.memory import beyond
 from ..models.subject import Subject
 from ..models.task import rebuilt, to_device
 from ..models.trial import tensors
@@ -29,6 +30,10 @@ def synaptic_flow(subject: Subject) -> dict[str, Tensor] | str:
 
 
 def _flow(subject: Subject) -> dict[str, Tensor] | str:
+    if subject.task.kind == "weights":
+        return say("an input of ones does not pass the model: {cause}", cause=subject.task.why)
+    if (room := beyond(24 * sum(p.numel() for p in subject.module.parameters()))) is not None:
+        return say("its weights, slopes and scores in float64 take {needed:.1f} GB, more than a third of this machine's {memory:.1f} GB", **room)
     with torch.inference_mode(False), torch.enable_grad():
         module = ready(subject.module, torch.device("cpu")).double()
         for tensor in [*module.parameters(), *module.buffers()]:

@@ -214,6 +214,27 @@ def _plain(config: Any, tensors: int, path: object) -> Any:
     return out
 
 
+@dataclass(frozen=True)
+class Skeleton:
+    """shapes: {name: shape} of every stored tensor. config: the library's, with its defaults."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    config: Any
+
+
+def skeleton(config: Mapping[str, Any]) -> Skeleton:
+    """What :func:`build` would make of a config that it has accepted, without memory."""
+    with _offline():
+        from transformers import CONFIG_MAPPING
+
+        family = str(config.get("model_type"))
+        cls, _ = _class(family, config, "config.json")
+        made = CONFIG_MAPPING[family].from_dict(_plain(config, SMALL, "config.json"))
+        with torch.device("meta"):
+            module = cls._from_config(made, attn_implementation="eager")
+    return Skeleton({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, made)
+
+
 def _measure(cls: Any, config: Any, tensors: Mapping[str, Tensor], path: object) -> None:
     """Built without memory first: no larger than what the file holds."""
     with torch.device("meta"):

@@ -26,7 +26,8 @@ from . import kinds
 from .archive import opened
 from .child import probe
 from .header import parse_header, read_header
-from .huggingface import read_huggingface
+from .hf_config import config_writer
+from .huggingface import config_text, read_huggingface
 from .index import INDEX, read_index
 from .limits import Limits, limits, no_paths, shared
 from .packed import read_packed
@@ -138,7 +139,7 @@ def open_model(path: Path, within: Limits) -> Opened:
             tensors, metadata = read_packed(path, within)
             return _of_export(metadata, tensors, path, kind)
         if kind == kinds.HUGGINGFACE and (found := read_huggingface(path, within)) is not None:
-            more = {"reader": found.reader, "files": found.files}
+            more = {"reader": found.reader, "files": found.files, "config": config_writer(config_text(found.files))}
             if found.module is not None:
                 return Opened(found.module, kind, True, found.notes, more)
             return _plain(state_of(found.tensors, path), path, kind, found.notes)

@@ -62,7 +62,7 @@ def find_blocks(subject: Subject) -> Depth:
     from .trial import too_large
     from .trial_blocks import why_not
 
-    if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject.module)) is not None:
+    if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject)) is not None:
         return Depth({}, {layer.name: why for layer in subject._plain_layers})
 
     refused: dict[str, str] = {}

@@ -71,7 +71,7 @@ def find_structure(subject: Subject) -> Structure:
     from .onnx_module import NO_UNITS, opaque
     from .trial import too_large, why_not
 
-    if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject.module)) is not None:
+    if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject)) is not None:
         return Structure({}, {layer.name: why for layer in subject._plain_layers})
 
     with torch.inference_mode(False):  # whatever mode the caller is in

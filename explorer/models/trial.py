@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..core.errors import cause
 from ..core.message import Message, say
+from .memory import beyond
 from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
 from .structure import Cut
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 Run = Callable[[nn.Module], Any]
 TOLERANCE = 1e-5
-SHARE = 1 / 3  # of this machine's memory that a trial may take
 EXACT = 1e-9  # in float64, where an exact removal differs by rounding alone
 
 
@@ -70,18 +70,14 @@ def mask_units(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None
             parameters[name].data = parameters[name].data * keep
 
 
-def too_large(module: nn.Module, memory: int | None = None) -> Message | None:
-    """Why no removal can be tried on a module of this size; None where it can. memory: bytes of this machine."""
-    import psutil
-
-    memory = memory or int(psutil.virtual_memory().total)
-    needed = 16 * sum(p.numel() for p in module.parameters())  # two copies in float64
-    if needed <= SHARE * memory:
+def too_large(subject: Subject) -> Message | None:
+    """Why no removal can be tried on a model of this size; None where it can."""
+    found = None if subject.task.kind == "weights" else beyond(16 * sum(p.numel() for p in subject.module.parameters()))
+    if found is None:
         return None
     return say(
         "trying a removal takes two copies in float64, {needed:.1f} GB, more than a third of this machine's {memory:.1f} GB; weights can be pruned and quantized",
-        needed=needed / 1e9,
-        memory=memory / 1e9,
+        **found,
     )
 
 

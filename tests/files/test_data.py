@@ -211,6 +211,25 @@ def test_hostile_data(case: str, suffix: str, canary: Path, tmp_path: Path) -> N
         read_data(path, STRANGERS)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".parquet", ".zip"])
+def test_data_cut_short_at_every_percent(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"data{suffix}"
+    if suffix == ".npz":
+        np.savez(path, x=np.ones((50, 3)), y=np.arange(50))
+    elif suffix == ".parquet":
+        pd.DataFrame({"x": np.arange(50), "y": ["a", "b"] * 25}).to_parquet(path)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for i in range(5):
+                archive.writestr(f"a/{i}.png", _png(np.zeros((8, 8), np.uint8)))
+    whole = path.read_bytes()
+    assert read_data(path, STRANGERS).n
+    for percent in range(100):
+        path.write_bytes(whole[: len(whole) * percent // 100])
+        with pytest.raises(LoadError, match="data"):
+            read_data(path, STRANGERS)
+
+
 def test_pictures_too_large_to_unpack(tmp_path: Path) -> None:
     picture = bytearray(_png(np.zeros((2, 2), np.uint8)))
     picture[16:24] = (50_000).to_bytes(4, "big") * 2  # IHDR's width and height

@@ -103,10 +103,6 @@ def test_hostile_weights(canary: Path, tmp_path: Path) -> None:
 
     folder = tmp_path / "in"
     model = tiny_hf.bert(folder)
-    whole = (folder / "model.safetensors").read_bytes()
-    for at in range(1, 100, 7):
-        (folder / "model.safetensors").write_bytes(whole[: len(whole) * at // 100])
-        refuse(folder, "safetensors")
     (folder / "model.safetensors").unlink()
     for evil in (
         hostile.torch_zip(dict(model.state_dict()) | {"evil": hostile.Runs(exec, hostile.CODE)}),
@@ -118,6 +114,25 @@ def test_hostile_weights(canary: Path, tmp_path: Path) -> None:
     for name in ("../model.safetensors", "/etc/passwd", "absent.safetensors", "pytorch_model.bin"):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}), encoding="utf-8")
         refuse(folder, "shard")
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("tokenizer.json", "tokenizer_config.json")]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "config.json", "in.zip", *SLOW])
+def test_files_cut_short_at_every_percent(name: str, canary: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    model = tiny_hf.bert(folder)
+    if name == "pytorch_model.bin":
+        (folder / "model.safetensors").unlink()
+        torch.save(model.state_dict(), folder / name)
+    path = tiny_hf.zipped(folder) if name == "in.zip" else folder / name
+    whole = path.read_bytes()
+    assert open_model(path if name == "in.zip" else folder, STRANGERS).forward
+    for percent in range(100):
+        path.write_bytes(whole[: len(whole) * percent // 100])
+        with pytest.raises(LoadError, match=r"\bin\b"):
+            open_model(path if name == "in.zip" else folder, STRANGERS)
 
 
 def test_links_and_members_that_lead_out(canary: Path, tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ def look(path):
 """
 RUN = """
 import explorer, torch
-from explorer.models import replica, trial
+from explorer.models import memory, replica
 from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import TensorDataset
 replica.LARGE = 1 << 20
-trial.SHARE = 0  # no unit's removal is tried, which takes two copies in float64
+memory.SHARE = 0  # no unit's removal is tried, which takes two copies in float64
 class Fit(nn.Module):
     def __init__(self, width, dtype):
         super().__init__()

@@ -30,7 +30,7 @@ class Safetensors(Exporter):
     tolerance = 1e-6
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
-        files, notes = beside.files_of(subject, plan)
+        files, notes = beside.files_of(subject, plan, module)
         if files:  # the folder is one of the library that the model came from, which needs no spec
             save_file(beside.library_tensors(module), folder / WEIGHTS, {"format": "pt"})
             return Written((WEIGHTS, *beside.write(files, folder)), notes)
@@ -42,15 +42,14 @@ class Safetensors(Exporter):
         stored, metadata = read(folder)
         if SPEC_KEY in metadata:
             return gap(module, load_exported(folder), calls(subject, module, SIZES), self.tolerance)
-        plain = beside.library_tensors(module) if beside.files_of(subject, plan)[0] else plain_tensors(module)
+        plain = beside.library_tensors(module) if beside.files_of(subject, plan, module)[0] else plain_tensors(module)
         return difference([*plain.values()], [stored.get(name, torch.empty(0)) for name in plain])
 
     def loaded(self, folder: Path) -> nn.Module:
         return load_exported(folder / WEIGHTS)
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
-        whole = [p.shape for p in module.parameters()] == [p.shape for p in subject.module.parameters()]
-        if beside.CONFIG in (subject.card.get("files") or {}) and whole:
+        if beside.kept(subject, module):
             return (
                 'import explorer\n\nsubject = explorer.load(".")  # the folder or its zip; needs transformers\n\n'
                 "# with that library itself:\nimport transformers\n\n"
