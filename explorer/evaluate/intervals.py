@@ -53,11 +53,9 @@ def newcombe(before: Tensor, after: Tensor, within: Within | None = None) -> tup
     Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10.
     """
     n = len(before)
-    both = int((before & after).sum())
-    lost = int((before & ~after).sum())
-    won = int((~before & after).sum())
+    first, second, both = (int(torch.count_nonzero(one)) for one in (after, before, before & after))
+    won, lost = first - both, second - both
     neither = n - both - lost - won
-    first, second = both + won, both + lost  # after, before
     (l1, u1), (l2, u2) = wilson(first, n, within), wilson(second, n, within)
     p1, p2 = first / n, second / n
     margins = first * (n - first) * second * (n - second)

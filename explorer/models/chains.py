@@ -15,7 +15,7 @@ from .calls import calls
 from .layers import CONVOLUTIONS
 from .task import to_device
 from .trace import trace
-from .trial import EXACT, difference
+from .trial import EXACT, difference, too_large
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -50,12 +50,15 @@ class Chain:
 
 
 def chains(subject: Subject) -> tuple[Chain, ...]:
-    """The chains of a subject, in order; none where it cannot be traced. Each was tried with random factors. Kept."""
+    """The chains of a subject, in order; none where it cannot be traced or is too large to be tried. Each was tried with random
+    factors. Kept."""
     return subject.memo.get(("chains", subject.version), lambda: _tried(subject, _find(subject)))
 
 
 def _find(subject: Subject) -> list[Chain]:
-    module = copy.deepcopy(subject.copy()).cpu()
+    if subject.task.kind == "weights" or too_large(subject) is not None:
+        return []
+    module = subject.copy().cpu()
     try:
         copied, graph = trace(
             module, calls(subject, module, (2,))[0], lambda m: type(m).__module__.startswith("torch.nn")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -33,6 +33,8 @@ def share(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
         # not detach(), which shares the count of writes: cuDNN lays out the weights of a copy, and the original's count would move
         memo[id(parameter)] = nn.Parameter(parameter.data, requires_grad=False)
+    for part in module.modules():  # a dozen tables of hooks a module, nearly all empty: most of the time that copying takes
+        memo |= {id(table): type(table)() for table in part.__dict__.values() if type(table) in (dict, OrderedDict) and not table}
     try:
         return copy.deepcopy(module, memo).eval()
     except Exception as error:  # a weight computed from others, a lock, an open file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ..core.message import Message, say
 from .memory import beyond
 from .norms import norms_of, over_survivors
 from .removal import alive, gone, remove
+from .replica import share
 from .structure import Cut
 from .task import to_device
 
@@ -109,8 +109,8 @@ def _try(subject: Subject, cut: Cut, kept: Tensor, runs: Sequence[Run]) -> Messa
     dropped = gone([(cut, kept)])
     # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
     readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
-    masked = copy.deepcopy(subject.copy()).cpu().double()
-    removed = copy.deepcopy(masked)
+    masked = subject.copy().cpu().double()
+    removed = share(masked)
     running: list[str] = []
     try:
         mask_units(masked, gone([(readers, kept)]))

@@ -14,6 +14,7 @@ from .blocks import Block
 from .calls import Call
 from .norms import norms_of, over_survivors
 from .removal import remove
+from .replica import share
 from .trial import EXACT, difference
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ class _Without(fx.Interpreter):
 def why_not(subject: Subject, block: Block, module: nn.Module, graph: fx.Graph, call: Call) -> str | None:
     """None if taking the branch out equals holding it at zero, and both equal the sum without it; else the reason."""
     exact = call.to("cpu", torch.float64)
-    masked = copy.deepcopy(subject.copy()).cpu().double()
-    removed = copy.deepcopy(masked)
+    masked = subject.copy().cpu().double()
+    removed = share(masked)
     try:
         remove(removed, block.dropped())
         with over_survivors(masked, norms_of(block.dropped())):

@@ -27,6 +27,16 @@ class History:
         """One step back, if there is one."""
         return History(self.past[-1], self.past[:-1], (self.present, *self.future)) if self.past else self
 
+    def towards(self, recipe: Recipe) -> History:
+        """Back or forward to where the recipe was present; a new step where it never was."""
+        for steps in (History.undo, History.redo):
+            found = self
+            while (after := steps(found)) is not found:
+                found = after
+                if found.present == recipe:
+                    return found
+        return self.push(recipe)
+
     def redo(self) -> History:
         """One step forward, if there is one."""
         return History(self.future[0], (*self.past, self.present), self.future[1:]) if self.future else self

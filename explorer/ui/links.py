@@ -6,12 +6,14 @@ it is gone with the session that sent it: the rest of such a link waits until th
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import streamlit as st
 
 from explorer.core.errors import ExplorerError, RecipeError
 from explorer.core.message import say
+from explorer.core.recipe import Recipe
 
 from . import models, recovered
 from .history import History
@@ -20,6 +22,8 @@ from .state import Workspace, pack, unpack, workspace
 
 KEYS = ("model", "job", "file", "layer", "r", "view")
 DIGITS = 16  # of a file's digest
+WRITTEN = "link-written"  # in the session's state: (what the address should be, since when)
+LATE = 2.0  # seconds after which no run can still carry the address from before the last change
 WAITS = "link-waits"  # in the session's state: a Waiting
 
 
@@ -44,6 +48,9 @@ def write(space: Workspace) -> None:
     wanted = {key: value for key, value in wanted.items() if value}
     if {key: st.query_params.get(key) for key in KEYS} != {key: wanted.get(key) for key in KEYS}:
         st.query_params.from_dict(wanted)
+        st.session_state[WRITTEN] = (wanted, time.monotonic())
+    elif wanted != st.session_state.get(WRITTEN, ({},))[0]:  # the browser was there first
+        st.session_state[WRITTEN] = (wanted, -LATE)
 
 
 def _address(name: str) -> dict[str, str]:
@@ -60,8 +67,10 @@ def _address(name: str) -> dict[str, str]:
 
 
 def read() -> str:
-    """Once a session: adopt model, layer and recipe of the URL. Returns the name of the model that is shown."""
+    """Once a session, and when the browser went back or forward: adopt model, layer and recipe of the URL. Returns the name of the
+    model that is shown."""
     if "model" in st.session_state:
+        _follow()
         return str(st.session_state["model"])
     asked = {key: st.query_params[key] for key in KEYS if key in st.query_params}
     name = asked.get("model", models.default())
@@ -82,6 +91,28 @@ def read() -> str:
     st.session_state["model"] = name
     _adopt(name, asked)
     return name
+
+
+def _follow() -> None:
+    """The address is no longer what was written there: the browser went back or forward, which undoes and redoes."""
+    asked = {key: st.query_params[key] for key in KEYS if key in st.query_params}
+    written, since = st.session_state.get(WRITTEN, (asked, 0.0))
+    name = asked.get("model", "")
+    if asked == written or time.monotonic() - since < LATE or name not in models.choices():
+        return
+    if _address(name) != {key: asked[key] for key in ("job", "file") if key in asked}:
+        return
+    try:
+        recipe = unpack(asked["r"]) if "r" in asked else Recipe()
+    except RecipeError:
+        return
+    st.session_state["model"], st.session_state["view"] = name, asked.get("view", "")
+    for key in [key for key in st.session_state if str(key) == "tabs" or str(key).startswith("views-")]:
+        del st.session_state[key]  # the view's controls follow the address
+    space = workspace(name)
+    if recipe != space.history.present:
+        space.replace(space.history.towards(recipe))
+    space.select(asked.get("layer", space.layer))
 
 
 def _adopt(name: str, asked: dict[str, str]) -> None:

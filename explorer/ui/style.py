@@ -32,8 +32,8 @@ CSS = """
 .x-title { display: flex; align-items: baseline; gap: .7rem; white-space: nowrap; overflow: hidden; }
 .x-title b { font-size: 1.25rem; color: var(--x-ink); }
 .x-title span { color: var(--x-faint); font-size: .85rem; overflow: hidden; text-overflow: ellipsis; }
-.x-board { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .6rem; }
-[data-testid='stMarkdownContainer']:has(> .x-board, > .x-strip) { margin-bottom: 0; }
+.x-board, .x-blank { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: .6rem; }
+[data-testid='stMarkdownContainer']:has(> .x-board, > .x-blank, > .x-strip) { margin-bottom: 0; }
 .x-card { border: 1px solid var(--x-line); border-radius: 10px; padding: .5rem .8rem .45rem; min-width: 0; }
 .x-card header { display: flex; justify-content: space-between; align-items: center; gap: .4rem; }
 .x-card .x-name { color: var(--x-faint); font-size: .85rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
@@ -45,6 +45,9 @@ CSS = """
 .x-better { color: var(--x-better); font-weight: 600; } .x-worse { color: var(--x-worse); font-weight: 600; }
 .x-strip { display: flex; gap: 1.2rem; color: var(--x-faint); font-size: .8rem; min-height: 1.3em; align-items: center;
   font-variant-numeric: tabular-nums; overflow: hidden; white-space: nowrap; }
+.st-key-cards, .st-key-strips { display: grid; grid-template-columns: minmax(0, 1fr); }
+.st-key-cards > *, .st-key-strips > * { grid-area: 1 / 1; min-width: 0; width: 100%; }
+.st-key-cards:has(.x-blank) .x-board, .st-key-strips:has(.x-over) .x-strip:not(.x-over) { visibility: hidden; }
 .x-strip .x-status { margin-left: auto; flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; opacity: .8; cursor: help; }
 .x-strip b { color: var(--x-ink); }
 .x-bar { flex: 0 0 110px; height: 4px; border-radius: 2px; background: var(--x-line); overflow: hidden; }
@@ -57,6 +60,10 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 .x-head span { overflow: hidden; text-overflow: ellipsis; flex: 0 9999 auto; min-width: 3rem; }
 .x-head b { display: flex; min-width: 0; } .x-head b i { font-style: normal; overflow: hidden; text-overflow: ellipsis; } .x-head b i + i { flex: none; }
 .x-head b { font-size: 1.02rem; color: var(--x-ink); } .x-head span { color: var(--x-faint); font-size: .85rem; }
+.st-key-changed { position: relative; } .x-before { display: none; }
+.stElementContainer:has(> .stHtml > .x-before) { position: absolute; top: -.35rem; right: 0; z-index: 1; width: auto; }
+.stApp:has(.x-board[data-live]) .x-before { display: block; color: var(--x-ink); background: var(--x-line); border-radius: 8px; padding: .1rem .6rem; font-size: .8rem; }
+.stApp:has(.x-board[data-live]) .st-key-changed > :not(:has(.x-before)) { opacity: .45; }
 .x-tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: .6rem; }
 .x-tile { text-align: center; font-size: .76rem; color: var(--x-faint); min-width: 0; }
 .x-tile img { width: 64px; height: 64px; image-rendering: pixelated; border: 1px solid var(--x-line); border-radius: 8px; background: #fff; }

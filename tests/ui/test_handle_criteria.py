@@ -86,6 +86,6 @@ def test_weights_beside_a_huge_one_can_still_be_told_apart(device: str) -> None:
         net.weight[3, 3] = 1e6
     subject = tiny(net, (32,), device=device)
     found = histogram(subject, "weight")
-    assert found.signed and found.warp < 1 and sum(found.counts) == 1024 and max(found.counts) < 200
+    assert found.signed and found.warp < 1 and sum(found.counts) == 1024 and max(found.counts) < 300
     shown = draw(subject, "weight", Settings(), Recipe())
     assert shown["view"] == "weights" and shown["hi"] == pytest.approx(1e6 ** shown["warp"]) == pytest.approx(-shown["lo"])

@@ -182,3 +182,31 @@ def test_a_waiting_link_ends_when_something_else_is_done(visit: Visit, server: C
     assert links.waiting(space) is None
     links.write(space)
     assert st.query_params["model"] == space.model and "file" not in st.query_params
+
+
+def test_back_and_forward_undo_and_redo(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(links.time, "monotonic", lambda: now)
+    space = workspace(visit(ANN, {"model": MODEL, "layer": LAYER}))
+    addresses = []
+    for recipe in (Recipe(), RECIPE, RECIPE.quantize(LAYER, bits=4)):
+        space.history = space.history.push(recipe)
+        links.write(space)
+        addresses.append(dict(st.query_params))
+
+    def go(address: dict[str, str]) -> Recipe:
+        st.query_params.from_dict(address)
+        assert links.read() == MODEL
+        links.write(space)
+        return space.history.present
+
+    assert go(addresses[1]) == RECIPE.quantize(LAYER, bits=4) and st.query_params == addresses[2], "too early: may be a late message"
+    now += 10
+    assert go(addresses[1]) == RECIPE and st.query_params == addresses[1] and len(space.history.future) == 1
+    now += 10
+    assert go(addresses[0]) == Recipe() and not space.history.past
+    now += 10
+    assert go(addresses[2]) == RECIPE.quantize(LAYER, bits=4) and not space.history.future and len(space.history.past) == 2
+    now += 10
+    assert go({}) == RECIPE.quantize(LAYER, bits=4), "another page's address says nothing"
+    assert go(addresses[0] | {"r": "%%%"}) == RECIPE.quantize(LAYER, bits=4)

@@ -55,7 +55,7 @@ def test_an_onnx_file_from_upload_to_onnx_runtime(page: Page, server: str, sent:
     share.press("Enter")
     expect(page.get_by_text("100 samples of validation")).to_be_visible(timeout=SLOW)
     page.get_by_role("button", name="Open it").click()
-    expect(page.locator(".x-title")).to_contain_text("validation split, 100 samples", timeout=SLOW)
+    expect(app.note("accuracy")).to_contain_text("validation, n = 100", timeout=SLOW)
     app.ready()
     app.drag(80)
     app.healthy()

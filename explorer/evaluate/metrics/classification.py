@@ -99,7 +99,7 @@ class Classification(Metrics):
 
     @once
     def _hits(self, columns: Columns) -> int:
-        return int(self._right(columns).sum())
+        return int(torch.count_nonzero(self._right(columns)))
 
     def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
         n, hits = len(after["target"]), self._hits(after)

@@ -266,7 +266,8 @@ export function mount(root, { onChange }) {
     const off = Boolean(d.locked);
     box.classList.toggle("off", off);
     const pair = clip() ? [[grips[0], d.text.low_label]] : [];
-    for (const name of clip() ? [] : ["role", "tabindex", "aria-label"]) grips[0].removeAttribute(name);
+    for (const name of clip() ? [] : ["role", "aria-label"]) grips[0].removeAttribute(name);
+    if (!clip()) grips[0].setAttribute("tabindex", "-1"); // without it, listening to blur makes it a stop of the Tab key
     if (clip()) { grips[0].setAttribute("role", "slider"); grips[0].setAttribute("aria-valuemin", d.lo); grips[0].setAttribute("aria-valuemax", 0); }
     for (const [grip, name] of [[main, d.text.label], [factor, d.text.factor_label], ...pair]) {
       grip.setAttribute("aria-label", name);

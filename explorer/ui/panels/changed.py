@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import streamlit as st
 
 from explorer.core.report import Report
@@ -23,7 +25,13 @@ SHOWN = 16
 
 
 def render(space: Workspace, subject: Subject) -> None:
-    """Two columns: by class, by sample; below, try one."""
+    """Two columns: by class, by sample; below, try one. All of the last step: while a handle moves, that is said."""
+    with st.container(key="changed"):
+        st.html(f'<div class="x-before">{escape(_("before this drag"))}</div>')
+        _body(space, subject)
+
+
+def _body(space: Workspace, subject: Subject) -> None:
     report = glance(subject, space.history.present, device=st.session_state.get("device"), user=user())
     palette = style.colours()
     if report.per_class:

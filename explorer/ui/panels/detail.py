@@ -31,24 +31,50 @@ KEY = "handle"
 
 @dataclass
 class Board:
-    """Places outside of the fragment that it writes to: they hold no widgets."""
+    """Places above the histogram. Its fragment alone writes the cards and the line below them; ``settling`` is the line that the
+    fragment of what settles puts over that one.
 
+    What a fragment writes outside of itself Streamlit wraps into a block of that fragment's own. Another writer at the same place,
+    the page's own run included, would have the cards mounted anew, with a blank frame between.
+    """
+
+    waiting: Any
     cards: Any
     strip: Any
+    settling: Any
     complete: bool = False  # whether it shows every sample
+    fresh: bool = True  # not written to yet
+    _first: tuple[Any, Any] | None = None  # what this run of the page has written already
 
     @classmethod
     def draw(cls, model: str) -> Board:
-        """What was shown last of this model, or what stands there until its first figures are in. Never empty, not for one frame."""
+        """The places; what was shown last of this model still stands there, or else what stands there until its first figures are in."""
         if st.session_state.get("board-of") != model:
             st.session_state.pop("board", None)
         st.session_state["board-of"] = model
-        cards, strip = cls._last()
-        return cls(st.html(cards), st.html(strip))
+        with st.container(key="board", gap="xsmall"):
+            with st.container(key="cards"):
+                waiting, cards = st.empty(), st.container()
+            with st.container(key="strips"):
+                made = cls(waiting, cards, st.container(), st.container())
+        if "board" not in st.session_state:
+            waiting.html(scoreboard.skeleton())
+        return made
 
-    def show(self, report: Report, original: Counts, gap: float | None = None) -> None:
+    def begin(self) -> None:
+        """At the start of the page's run: what was shown last."""
+        self.fresh = False
+        if "board" in st.session_state:
+            cards, strip = self._last()
+            self._first = self.cards.html(cards), self.strip.html(strip)
+
+    def end(self) -> None:
+        """After it, outside of the fragment: the first figures are in."""
+        self.waiting.empty()
+
+    def show(self, report: Report, original: Counts, gap: float | None = None, live: bool = False) -> None:
         """A report beside what the original consists of; kept, so that the next run of the page starts from it and nothing flickers."""
-        st.session_state["board"] = (scoreboard.render(report, original), scoreboard.strip(report, gap=gap))
+        st.session_state["board"] = (scoreboard.render(report, original, live), scoreboard.strip(report, gap=gap))
         self.complete = report.complete
         self.again()
 
@@ -58,11 +84,12 @@ class Board:
         self.complete = True
         self.again()
 
-    def again(self, strip: str | None = None) -> None:
-        """What was shown last, under it another line where one is given. A fragment's pass takes away what it does not draw."""
-        cards, last = self._last()
-        self.cards.html(cards)
-        self.strip.html(last if strip is None else strip)
+    def again(self) -> None:
+        """What was shown last. A fragment's pass takes away what it does not draw."""
+        written = self._first or (self.cards, self.strip)
+        self._first = None
+        for place, text in zip(written, self._last(), strict=True):
+            place.html(text)
 
     @staticmethod
     def _last() -> tuple[str, str]:
@@ -76,6 +103,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
     with plot:
         head = st.container()
         _drag(space, subject, board, busy)
+        board.end()
     with head:
         _heading(space, subject)
     with beside:
@@ -261,7 +289,7 @@ def _look(
         found: Report | None = sharper.latest if sharper is not None else None
         report = found or glance(subject, recipe, device=device, precision=precision, user=who)
         gap = known_gap(subject, explorer.resolve(subject, recipe))
-        board.show(report, original, gap)
+        board.show(report, original, gap, dragging)
     except ExplorerError as error:
         board.again()
         return None, error.message

@@ -125,15 +125,15 @@ def _points(change: float) -> str:
     return f"{points:.1f}" if points < 9.95 else f"{points:.0f}"
 
 
-def render(report: Report, original: Counts) -> str:
-    """The five cards as HTML."""
-    return board(cards(report, original), report.n, report.complete)
+def render(report: Report, original: Counts, live: bool = False) -> str:
+    """The five cards as HTML. live: while a handle moves, of what is no step yet."""
+    return board(cards(report, original), report.n, report.complete, live)
 
 
-def board(made: list[Card], n: int, complete: bool) -> str:
+def board(made: list[Card], n: int, complete: bool, live: bool = False) -> str:
     """Cards as HTML, over n samples."""
-    return '<div class="x-board" role="group" aria-label="{label}" data-n="{n}" data-complete="{complete}">{cards}</div>'.format(
-        label=escape(_("Scoreboard")), n=n, complete=str(complete).lower(), cards="".join(map(_card, made))
+    return '<div class="x-board" role="group" aria-label="{label}" data-n="{n}" data-complete="{complete}"{live}>{cards}</div>'.format(
+        live=" data-live" if live else "", label=escape(_("Scoreboard")), n=n, complete=str(complete).lower(), cards="".join(map(_card, made))
     )
 
 
@@ -151,11 +151,11 @@ def _card(card: Card) -> str:
 def skeleton() -> str:
     """What stands there until the first figures are in."""
     empty = '<div class="x-card"><header><span class="x-name">…</span></header><div class="x-value">–</div><div class="x-note"></div></div>'
-    return f'<div class="x-board" aria-busy="true">{empty * 5}</div>'
+    return f'<div class="x-blank" aria-busy="true">{empty * 5}</div>'
 
 
-def strip(report: Report | None, progress: tuple[int, int, float] | None = None, gap: float | None = None) -> str:
-    """The line under the cards: who is hurt most; while evaluating, how far and how long still."""
+def strip(report: Report | None, progress: tuple[int, int, float] | None = None, gap: float | None = None, over: bool = False) -> str:
+    """The line under the cards: who is hurt most; while evaluating, how far and how long still. over: shown in place of the other one."""
     pieces = []
     if report is not None:
         worst = hurt(report)
@@ -175,4 +175,4 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None,
         pieces.append(f'<span class="x-bar"><i style="width:{100 * done / total:.0f}%"></i></span><span>{escape(text)}</span>')
     if report is not None:
         pieces.append(status.line(report))
-    return f'<div class="x-strip" aria-live="polite">{"".join(pieces)}</div>'
+    return f'<div class="x-strip{" x-over" if over else ""}" aria-live="polite">{"".join(pieces)}</div>'

@@ -45,26 +45,21 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
 def _settle(space: Workspace, subject: Subject, board: Board) -> None:
     if not st.session_state[ARMED]:  # the first pass belongs to the page's own run
         st.session_state[ARMED] = True
-        board.again()
+        board.settling.empty()  # this fragment's place from now on
         return
     if FAILED in st.session_state:  # said once, and not tried again until something changes
-        board.again()
         st.error(translated(st.session_state[FAILED]), icon=":material/error:")
         return
     if space.live is not None or space.stale:
-        board.again()
         return  # a drag is on; it answers by itself
     job = sharpen.begin(subject, space.history.present, "full")
     job.wait(AT_ONCE)
     if job.error:
         st.session_state[FAILED] = job.error
-        board.again()
         st.error(translated(job.error), icon=":material/error:")
     elif job.running or job.cancelled:
-        strip = None
         if job.latest is not None:
             left = (time.perf_counter() - job.began) / max(job.done, 1) * (job.total - job.done)
-            strip = scoreboard.strip(job.latest, (job.done, job.total, left))
-        board.again(strip)
+            board.settling.html(scoreboard.strip(job.latest, (job.done, job.total, left), over=True))
     else:
         st.rerun()
