@@ -105,15 +105,16 @@ AIMS = {
     "lenet5-40x": Aim(
         "fashion-lenet5",
         (
-            ("prune 79 %", layers(conv1=0.2, conv2=0.4, fc1=0.82, fc2=0.6), {"epochs": 4, **LONG, **MOVED, **TAUGHT}),
-            ("prune 92 %", layers(conv1=0.2, conv2=0.6, fc1=0.94, fc2=0.75), {"epochs": 12, **LONG, **MOVED, **TAUGHT}),
-            ("16 levels", shared(4, conv1=6, conv2=5, fc2=6), {"epochs": 3, "lr": 3e-4, **MOVED, **TAUGHT}),
+            ("prune 79 %", layers(conv1=0.2, conv2=0.4, fc1=0.82, fc2=0.6), {"epochs": 5, **LONG, **MOVED, **TAUGHT}),
+            ("prune 87 %", layers(conv1=0.2, conv2=0.5, fc1=0.9, fc2=0.7), {"epochs": 6, **LONG, **MOVED, **TAUGHT}),
+            ("prune 92 %", layers(conv1=0.2, conv2=0.6, fc1=0.94, fc2=0.75), {"epochs": 18, **LONG, **MOVED, **TAUGHT}),
+            ("16 levels", shared(4, conv1=6, conv2=5, fc2=6), {"epochs": 4, "lr": 3e-4, **MOVED, **TAUGHT}),
         ),
         lost=0.0, smaller=40.0,
     ),
     "resnet-70": Aim(
         "fashion-resnet",
-        (("prune 70 %", weights(0.7), {"recalibrate": True}), ("recover", weights(0.7), {"epochs": 3, "lr": 3e-3, **MOVED, **TAUGHT})),
+        (("prune 70 %", weights(0.7), {"recalibrate": True}), ("recover", weights(0.7), {"epochs": 8, "lr": 5e-3, **ONE_CYCLE, **MOVED, **TAUGHT})),
         lost=0.005,
     ),
     "resnet-half": Aim("fashion-resnet", (("half the channels", units("*"), {"epochs": 7, "lr": 5e-3, **ONE_CYCLE, **MOVED, **TAUGHT}),), lost=0.01),

@@ -228,6 +228,7 @@ def test_an_onnx_file_of_three_inputs_through_the_form(tmp_path: Path, device: s
     fails(page)
     [one for one in page.text_input if one.label == "Std"][2].set_value("10").run()
     fails(page)
+    assert [one.disabled for one in page.text_input if one.label == "Times"] == [True, False, False]
     assert any("ids 7, mask 7, meta 2" in one.value for one in page.caption)
     task = task_of(read_data(tmp_path / "d.npz", OWN), page.session_state["mapping"])
     one = explorer.Subject(module.to(device), task)

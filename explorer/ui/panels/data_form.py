@@ -109,9 +109,10 @@ def _numbers(guess: Mapping, k: str) -> dict[str, Any]:
     a, b, c, d, e = st.columns(5)
     shape = a.text_input(_("Shape of a sample"), " × ".join(map(str, guess.shape)), placeholder="1 × 28 × 28", key=f"map-shape-{k}")
     dtype = b.selectbox(_("Type"), list(TYPES), list(TYPES).index(guess.dtype), key=f"map-type-{k}")
-    scale = c.text_input(_("Times"), written((guess.scale,)), key=f"map-scale-{k}", help=_("x → (x · times − mean) / std"))
-    mean = d.text_input(_("Mean"), written(guess.mean), key=f"map-mean-{k}", help=_("one number, or one a channel"))
-    std = e.text_input(_("Std"), written(guess.std), key=f"map-std-{k}", help=_("one number, or one a channel"))
+    whole = dtype != "float32"  # indices and masks are taken as they are
+    scale = c.text_input(_("Times"), written((guess.scale,)), disabled=whole, key=f"map-scale-{k}", help=_("x → (x · times − mean) / std"))
+    mean = d.text_input(_("Mean"), written(guess.mean), disabled=whole, key=f"map-mean-{k}", help=_("one number, or one a channel"))
+    std = e.text_input(_("Std"), written(guess.std), disabled=whole, key=f"map-std-{k}", help=_("one number, or one a channel"))
     return {"shape": numbers(shape, whole=True), "dtype": dtype, "scale": numbers(scale)[0], "mean": numbers(mean), "std": numbers(std)}
 
 
