@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -70,7 +71,7 @@ def test_a_session_keeps_its_own_models_and_not_too_many(monkeypatch: pytest.Mon
     assert models.open_subject("tiny 2") is first[models.OWN]["tiny 2"]
     uploads.trim(first[models.OWN], "tiny")
     assert list(first[models.OWN]) == ["tiny", "tiny 4", "tiny 5", "tiny 6"]
-    monkeypatch.setattr(models, "st", SimpleNamespace(session_state=second))
+    monkeypatch.setattr(models, "st", SimpleNamespace(session_state=second, spinner=lambda *_, **__: nullcontext()))
     assert "tiny" not in models.choices()
     with pytest.raises(LoadError):
         models.open_subject("tiny 4")
