@@ -13,7 +13,7 @@ import explorer
 from explorer.evaluate.costs import counts
 from tests.contract.nets import SAMPLES, few
 
-QUICK = {("fashion-lenet5", "units"), ("surnames-gru", "weights")}
+QUICK = {("fashion-lenet5", "units"), ("vowels-rnn", "weights")}
 RECIPE = explorer.Recipe().prune("*", sparsity=0.5).quantize("*", bits=8)
 UNITS = explorer.Recipe().prune("*", granularity="unit", sparsity=0.5)
 RECIPES = {"weights": RECIPE, "units": UNITS}

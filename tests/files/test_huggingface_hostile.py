@@ -153,6 +153,7 @@ def test_links_and_members_that_lead_out(canary: Path, tmp_path: Path) -> None:
         open_model(path, STRANGERS)
 
 
+@pytest.mark.slow
 def test_a_shared_server_opens_the_zip_in_a_child_first(
     canary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from explorer.files.limits import OWN
 from explorer.files.program import read_program
 from tests.contract.nets import SAMPLES, few
 
-QUICK = ("fashion-resnet", "surnames-gru", "fashion-vit")
+QUICK = ("fashion-resnet", "vowels-rnn", "fashion-vit")
 
 
 def written(subject: explorer.Subject, folder: Path) -> Path:

@@ -29,9 +29,10 @@ def begin(file: Path, recipe: Recipe, settings: Settings = SETTINGS) -> Training
     return Training(small(), recipe, settings, device="cpu", checkpoint=file)
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
-@pytest.mark.parametrize("at", [1, 6, 8])
-def test_a_training_that_stops_anywhere_goes_on_as_if_it_had_not(recipe: Recipe, at: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*RECIPES])
+@pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.slow), 6, 8])
+def test_a_training_that_stops_anywhere_goes_on_as_if_it_had_not(name: str, at: int, tmp_path: Path) -> None:
+    recipe = RECIPES[name]
     whole = finetune(small(), recipe, SETTINGS, device="cpu")
     file = tmp_path / "checkpoint.pt"
     for event in begin(file, recipe).events():
