@@ -247,7 +247,8 @@ def write(file: Path, rows: dict[str, str]) -> None:
 HEAD = """# Recovery, measured
 
 What pruning, removal and quantization cost after recovery, by `python benchmarks/recover.py`: every line is one unattended run from fixed
-seeds. Settings were chosen on validation; the test split was read once, at the end. Fractions, not percent. Some are taught by the original (distillation),
+seeds. Settings were chosen on validation; the test split was read once, at the end (earlier settings of
+`lenet5-40x` and `surnames-half` had been run to that end, too). Fractions, not percent. Some are taught by the original (distillation),
 and those of `fashion-lenet5` and `fashion-resnet` see shifted and mirrored images; the former's original did not. `AIMS` in the benchmark has every setting.
 
 - **validation**: the original's figure; then of each stage the damaged model's and the recovered one's.
