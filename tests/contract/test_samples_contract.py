@@ -51,7 +51,7 @@ def random_recipe(rng: random.Random, subject: Subject) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("moby-lstm", "surnames-gru", "vowels-lstm", "fashion-resnet") else []) for n in SAMPLES]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in ("moby-lstm", "surnames-gru", "vowels-lstm", "fashion-resnet", "fashion-vit") else []) for n in SAMPLES]
 )
 def test_a_hundred_random_recipes_leave_the_model_as_it_was(name: str, device: str) -> None:
     whole, subject = sample(name, device), few(name, device=device)

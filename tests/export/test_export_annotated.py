@@ -22,7 +22,12 @@ OPERATORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sample_models.SAMPLES)
+LONG = ("moby-lstm", "surnames-gru", "vowels-lstm")  # to export
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in sample_models.SAMPLES]
+)
 def test_every_layer_of_every_sample_has_its_node(subject_of, recipe_of, name: str, device: str) -> None:
     subject = subject_of(name)
     recipe = recipe_of(subject, "all")

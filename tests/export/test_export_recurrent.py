@@ -68,7 +68,7 @@ SAMPLES = [
     ("vowels-rnn", ["rnn.weight_hh_l1"], RecurrentStack, None),
     ("moby-lstm", ["*"], nn.LSTM, None),
 ]
-SLOW = (0, 2, 5)  # what the newer ONNX exporter takes long for
+SLOW = (0, 1, 2, 5)  # what the newer ONNX exporter takes long for
 
 
 @pytest.mark.parametrize(

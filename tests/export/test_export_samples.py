@@ -22,7 +22,7 @@ from explorer.export.exporters.onnx import open_session
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = tuple(sample_models.SAMPLES)
 MATRIX = [
-    pytest.param(name, kind, marks=() if kind == "all" and name != "moby-lstm" else pytest.mark.slow)
+    pytest.param(name, kind, marks=() if kind == "all" and name not in ("moby-lstm", "surnames-gru", "fashion-vit") else pytest.mark.slow)
     for name in NAMES
     for kind in ("all", "original", "global", "bits", "units")
 ]
