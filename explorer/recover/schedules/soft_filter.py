@@ -34,6 +34,7 @@ class SoftFilter(Schedule):
     """
 
     title = "soft filter pruning"
+    labels = {"every": "Epochs between cuts"}
 
     every: int = 1
 
