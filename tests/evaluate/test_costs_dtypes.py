@@ -84,7 +84,7 @@ def test_a_module_of_ones_own_is_exported_as_large_as_it_counts(kind: str, tmp_p
     floats = {name: t for name, t in written.items() if t.is_floating_point()}
     assert {t.dtype for t in floats.values()} == {TYPES[kind]}
     assert _counted(subject, recipe).sizes["dense"] == _bytes(floats) + 4  # and one counter
-    text = (tmp_path / "out" / "README.md").read_text()
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert f"| bytes, dense | {_counted(subject, Recipe()).sizes['dense']:,} | {_bytes(floats) + 4:,} |" in text
 
 
