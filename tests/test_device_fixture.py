@@ -11,6 +11,9 @@ TESTS = Path(__file__).resolve().parent
 # files, or single tests, that compute on the CPU wherever models are, with the reason
 ON_THE_CPU = {
     "analysis/test_tally.py": "bits are counted on the CPU, wherever a tensor is",
+    "evaluate/test_costs_dtypes.py::test_a_checkpoint_counts_what_it_holds": "a file is read to the CPU, and nothing is computed",
+    "evaluate/test_costs_dtypes.py::test_four_bits_of_halves_are_not_of_floats": "a file is read to the CPU, and nothing is computed",
+    "evaluate/test_costs_dtypes.py::test_a_graph_of_half_precision_counts_halves": "a file is read to the CPU, and nothing is computed",
     "evaluate/test_coverage.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "evaluate/test_intervals.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "export/test_packing_hostile.py": "a file is read to the CPU, and nothing is computed",

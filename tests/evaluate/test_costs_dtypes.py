@@ -64,8 +64,8 @@ def test_a_checkpoint_counts_what_it_holds(kind: str, tmp_path: Path) -> None:
         assert parts(subject, plan)[0].total == _counted(subject, recipe).bytes
 
 
-@pytest.mark.parametrize("kind", ["fp64", "bf16", "fp16"])
-def test_a_module_of_ones_own_is_exported_as_large_as_it_counts(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["bf16", "fp16"])
+def test_a_module_of_ones_own_is_exported_as_large_as_it_counts(kind: str, tmp_path: Path, device: str) -> None:
     class Cast(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -76,7 +76,7 @@ def test_a_module_of_ones_own_is_exported_as_large_as_it_counts(kind: str, tmp_p
             return self.last(self.norm(self.first(x.to(self.last.weight.dtype))))
 
     module = Cast().to(TYPES[kind]).eval()
-    subject = tiny(module, (6,))
+    subject = tiny(module, (6,), device=device)
     subject.module.to(TYPES[kind])
     recipe = HALF.prune("first", sparsity=0.5, granularity="unit")
     explorer.export(subject, recipe, tmp_path / "out", formats=["safetensors"])
