@@ -36,6 +36,8 @@ ON_THE_CPU = {
     "files/test_load.py::test_tied_weights_are_one_layer": "a file is read to the CPU, and nothing is computed",
     "files/test_load.py::test_weights_of_every_floating_type": "a file is read to the CPU, and nothing is computed",
     "files/test_memory.py": "memory of the host is looked at",
+    "files/test_noise.py::test_an_onnx_graph_of_several_inputs_says_their_ranges": "ONNX Runtime runs on the CPU",
+    "files/test_noise.py::test_the_form_asks_for_each_input": "a form is filled in, and samples are drawn on the CPU",
     "files/test_noise.py::test_what_is_no_shape": "refused before anything is computed",
     "export/test_export_onnx_own.py": "ONNX Runtime runs on the CPU",
     "files/test_onnx.py": "ONNX Runtime runs on the CPU, but for one test that takes the device",
