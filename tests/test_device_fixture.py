@@ -11,6 +11,9 @@ TESTS = Path(__file__).resolve().parent
 # files, or single tests, that compute on the CPU wherever models are, with the reason
 ON_THE_CPU = {
     "analysis/test_tally.py": "bits are counted on the CPU, wherever a tensor is",
+    "evaluate/test_costs_dtypes.py::test_a_checkpoint_counts_what_it_holds": "a file is read to the CPU, and nothing is computed",
+    "evaluate/test_costs_dtypes.py::test_four_bits_of_halves_are_not_of_floats": "a file is read to the CPU, and nothing is computed",
+    "evaluate/test_costs_dtypes.py::test_a_graph_of_half_precision_counts_halves": "a file is read to the CPU, and nothing is computed",
     "evaluate/test_coverage.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "evaluate/test_intervals.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "export/test_packing_hostile.py": "a file is read to the CPU, and nothing is computed",
@@ -33,6 +36,8 @@ ON_THE_CPU = {
     "files/test_load.py::test_tied_weights_are_one_layer": "a file is read to the CPU, and nothing is computed",
     "files/test_load.py::test_weights_of_every_floating_type": "a file is read to the CPU, and nothing is computed",
     "files/test_memory.py": "memory of the host is looked at",
+    "files/test_noise.py::test_an_onnx_graph_of_several_inputs_says_their_ranges": "ONNX Runtime runs on the CPU",
+    "files/test_noise.py::test_the_form_asks_for_each_input": "a form is filled in, and samples are drawn on the CPU",
     "files/test_noise.py::test_what_is_no_shape": "refused before anything is computed",
     "export/test_export_onnx_own.py": "ONNX Runtime runs on the CPU",
     "files/test_onnx.py": "ONNX Runtime runs on the CPU, but for one test that takes the device",

@@ -8,9 +8,10 @@ import torch
 from ...core.errors import SettingsError
 from ...core.message import say
 from ...core.recipe import Recipe
+from ..checks import count
 from ..optimizers import optimizer_of
 from . import Schedule, registry
-from ._goals import count, cut_to, goals, no_regrow, without_weights
+from ._goals import cut_to, goals, no_regrow, without_weights
 
 if TYPE_CHECKING:
     from ..run import Run

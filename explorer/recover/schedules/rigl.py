@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...compress.masks import lowest
+from ..checks import between, count
 from . import Schedule, registry
-from ._goals import count, goals, no_regrow, share, step_at
+from ._goals import goals, no_regrow, step_at
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -41,8 +42,8 @@ class RigL(Schedule):
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        share("alpha", self.alpha)
-        share("until", self.until)
+        between("alpha", self.alpha)
+        between("until", self.until)
         count("every", self.every)
 
     def begin(self, run: Run) -> None:
