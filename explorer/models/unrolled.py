@@ -33,7 +33,8 @@ class Unrolled(RecurrentStack):
             out, final = self._steps(read, batches, self.tags[first + d], [one[d] for one in states])
             outputs.append(self._flip(out, batches) if d else out)
             finals.append(final)
-        return torch.cat(outputs, -1), [torch.stack(column) for column in zip(*finals, strict=True)]
+        inner = not both and first + 1 < len(self.tags)  # a copy of what the caller gets, who may write to it
+        return outputs[0] if inner else torch.cat(outputs, -1), [torch.stack(column) for column in zip(*finals, strict=True)]
 
     def _steps(self, x: Tensor, batches: Tensor | None, tag: str, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(output of x's layout, final state [[N, H] a kind]) of one direction."""
