@@ -6,7 +6,7 @@ in the core's cache, and what the gates were makes room for their gradients: so 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -46,22 +46,20 @@ class Through(torch.autograd.Function):
     def forward(ctx: Any, taps: Any, follow: Any, mode: str, act: str, x: Tensor, _anchor: Tensor, w: Tensor, u: Tensor, b: Any, c: Any, *state: Tensor) -> Any:  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, w, u)
-        gates = 3 if mode == "GRU" else 4 if mode == "LSTM" else 1
-        size, rows = len(u) // gates, x.reshape(-1, x.shape[-1])
         if mode == "LSTM":
-            w, u, b, c = (
-                plain.halved(w),
-                plain.halved(u),
-                *(None if one is None else plain.halved(one) for one in (b, c)),
-            )
-        added = None if b is None else b if mode == "GRU" else b + c  # a GRU's reset gate multiplies one of the two
-        z = (rows @ w.T if added is None else torch.addmm(added, rows, w.T)).view(*x.shape[:2], -1)
-        states = z.new_empty(len(z) + 1, *state[0].shape)  # before the first step, and after each
-        states[0] = state[0]
+            w, u, b, c = (None if one is None else plain.halved(one) for one in (w, u, b, c))
+        size = len(u) // {"LSTM": 4, "GRU": 3}.get(mode, 1)
+        none = x.new_zeros(())
+        added = none if b is None else b if mode == "GRU" else b + c  # a GRU's reset gate multiplies one of the two
+        z, states = x.new_empty(*x.shape[:2], len(u)), x.new_empty(len(x) + 1, *state[0].shape)
+        states[0] = state[0]  # before the first step, and after each
+        reads = _reads(x, w.T.contiguous(), added, z)
         if mode == "LSTM":
-            kept = _lstm(z, states, state[1], u, size)
+            kept = _lstm(reads, z, states, state[1], u.T.contiguous(), size)
+        elif mode == "GRU":
+            kept = _gru(reads, z, states, u.T.contiguous(), none if c is None else c, size)
         else:
-            kept = _gru(z, states, u, c, size) if mode == "GRU" else _rnn(z, states, u, act)
+            kept = _rnn(reads, states, u.T.contiguous(), act)
         ctx.seen, ctx.settings = (z, states, kept), (taps, follow, mode, act, size)
         out, before = states[1:], states[:-1]
         ctx.mark_non_differentiable(before)
@@ -104,24 +102,33 @@ def _fastest(z: Tensor) -> tuple[ModuleType, Callable[[Tensor], Any]]:
     return cell_loops, Tensor.numpy
 
 
-def _lstm(z: Tensor, states: Tensor, c: Tensor, u: Tensor, size: int) -> tuple[Tensor, ...]:
+def _reads(x: Tensor, w: Tensor, added: Tensor, z: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(step, what its input contributes to its gates, there in z): one after the other, so that the step finds them in the cache."""
+    for t, now in enumerate(z.unbind(0)):
+        yield t, torch.addmm(added, x[t], w, out=now)
+
+
+def _lstm(
+    reads: Iterator[tuple[int, Tensor]], z: Tensor, states: Tensor, c: Tensor, u: Tensor, size: int
+) -> tuple[Tensor, ...]:
     cells, squashed = z.new_empty(len(states), *c.shape), torch.empty_like(states[1:])
     cells[0] = c
-    turned, (does, of) = u.T.contiguous(), _fastest(z)
+    does, of = _fastest(z)
     gates, memory, tanh, said = of(z), of(cells), of(squashed), of(states)
-    for t, now in enumerate(z.unbind(0)):
-        now.addmm_(states[t], turned).tanh_()
+    for t, now in reads:
+        now.addmm_(states[t], u).tanh_()
         does.lstm_cell(gates[t], memory[t], memory[t + 1])
         torch.tanh(cells[t + 1], out=squashed[t])
         does.lstm_said(gates[t], tanh[t], said[t + 1])
     return cells, squashed
 
 
-def _gru(z: Tensor, states: Tensor, u: Tensor, bias: Tensor | None, size: int) -> tuple[Tensor, ...]:
-    own, turned = z.new_empty(z.shape[1:]), u.T.contiguous()
-    news, added = torch.empty_like(states[1:]), z.new_zeros(()) if bias is None else bias
-    for t, now in enumerate(z.unbind(0)):
-        torch.addmm(added, states[t], turned, out=own)
+def _gru(
+    reads: Iterator[tuple[int, Tensor]], z: Tensor, states: Tensor, u: Tensor, added: Tensor, size: int
+) -> tuple[Tensor, ...]:
+    own, news = z.new_empty(z.shape[1:]), torch.empty_like(states[1:])
+    for t, now in reads:
+        torch.addmm(added, states[t], u, out=own)
         now[:, : 2 * size].add_(own[:, : 2 * size]).sigmoid_()
         news[t] = own[:, 2 * size :]
         now[:, 2 * size :].addcmul_(now[:, :size], news[t]).tanh_()
@@ -129,10 +136,9 @@ def _gru(z: Tensor, states: Tensor, u: Tensor, bias: Tensor | None, size: int) -
     return (news,)
 
 
-def _rnn(z: Tensor, states: Tensor, u: Tensor, act: str) -> tuple[Tensor, ...]:
-    turned = u.T.contiguous()
-    for t, now in enumerate(z.unbind(0)):
-        now.addmm_(states[t], turned)
+def _rnn(reads: Iterator[tuple[int, Tensor]], states: Tensor, u: Tensor, act: str) -> tuple[Tensor, ...]:
+    for t, now in reads:
+        now.addmm_(states[t], u)
         torch.clamp(now, min=0, out=states[t + 1]) if act == "relu" else torch.tanh(now, out=states[t + 1])
     return ()
 
