@@ -18,6 +18,7 @@ from .look import Look, chunks, loss_of
 from .moments import Moments, sums
 from .probe import Probe, probe
 from .readers import readers_of
+from .room import Room
 from .taps import Tap, Watch
 
 
@@ -77,7 +78,7 @@ class _Pass:
             tuple[Any, ...], tuple[Tap, Tensor]
         ] = {}  # {(layer, shapes): (such a product, sums over all)}
         self.outputs = {name for name in known.watched if name not in self.natural}
-        self.n = 0  # samples of this chunk
+        self.n, self.room = 0, Room()  # samples of this chunk; what it needs and the next one, too
         self.last: tuple[Tensor, Any, tuple[Tensor, int]] = torch.empty(0), None, (torch.empty(0), 0)
         self.totals: dict[str, Tensor] = {}  # {layer: x dL_n/dx [N, inputs]}, of this chunk
         self.readers: dict[str, list[tuple[str, Tensor]]] = {}  # {layer: (group, inputs [units, k])}
@@ -120,6 +121,7 @@ class _Pass:
             if parameter.grad is not None:
                 _add(self.out.gradient, name, parameter.grad * n)
                 parameter.grad = None
+        self.room.again()
         for group, found in reads.items():
             absolute, squares = self.out.relevance.get(group, (torch.zeros(()), torch.zeros(())))
             self.out.relevance[group] = (
@@ -128,7 +130,7 @@ class _Pass:
             )
 
     def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
-        with Watch(self.names, self.readers, self.outputs, self._seen, self._returned) as watch:
+        with Watch(self.names, self.readers, self.outputs, self._seen, self._returned, self.room) as watch:
             outputs = self.subject.task.forward(self.module, inputs)
         if not torch.is_grad_enabled():
             return 0.0, watch

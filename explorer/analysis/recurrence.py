@@ -16,23 +16,31 @@ from torch.autograd.function import once_differentiable
 
 from . import cells as plain
 from .reductions import looks_once
+from .room import Room
 
 if TYPE_CHECKING:
     from .taps import Tap
 
-Weights = dict[str, Tensor]
+Weights, Reads = dict[str, Tensor], Iterator[tuple[int, Tensor]]
 
 
 def run(
-    taps: tuple[Tap, Tap], follow: tuple[bool, bool], mode: str, act: str, x: Tensor, state: list[Tensor], own: Weights
+    taps: tuple[Tap, Tap],
+    follow: tuple[bool, bool],
+    room: Room,
+    mode: str,
+    act: str,
+    x: Tensor,
+    state: list[Tensor],
+    own: Weights,
 ) -> tuple[Tensor, list[Tensor]]:
     """(output [T, N, H], [final h (and c)]) of x [T, N, I]. taps: of the products with inputs and with states; filled, as a
-    :class:`Watch` fills its own, each with a dim of steps in front. own: weight_ih, weight_hh, bias_ih, bias_hh."""
+    :class:`Watch` fills its own, each with a dim of steps in front; their gradients lie in the room. own: weight_ih, weight_hh, bias_ih, bias_hh."""
     x = x.contiguous()  # once, for all that look at it
     # so that what follows is recorded, though nothing here may require it
     anchor = torch.zeros((), requires_grad=torch.is_grad_enabled())
     bias = (own.get("bias_ih"), own.get("bias_hh"))
-    found = Through.apply(taps, follow, mode, act, x, anchor, own["weight_ih"], own["weight_hh"], *bias, *state)  # type: ignore[no-untyped-call]
+    found = Through.apply(taps, follow, room, mode, act, x, anchor, own["weight_ih"], own["weight_hh"], *bias, *state)  # type: ignore[no-untyped-call]
     out, before, *final = found
     for tap, read, weight in ((taps[0], x, own["weight_ih"]), (taps[1], before, own["weight_hh"])):
         tap.inputs, tap.output, tap.steps = read.detach(), (*read.shape[:-1], len(weight)), True
@@ -43,7 +51,7 @@ class Through(torch.autograd.Function):
     """One direction of an nn.LSTM, nn.GRU or nn.RNN."""
 
     @staticmethod
-    def forward(ctx: Any, taps: Any, follow: Any, mode: str, act: str, x: Tensor, _anchor: Tensor, w: Tensor, u: Tensor, b: Any, c: Any, *state: Tensor) -> Any:  # fmt: skip
+    def forward(ctx: Any, taps: Any, follow: Any, room: Room, mode: str, act: str, x: Tensor, _anchor: Tensor, w: Tensor, u: Tensor, b: Any, c: Any, *state: Tensor) -> Any:  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, w, u)
         if mode == "LSTM":
@@ -51,16 +59,16 @@ class Through(torch.autograd.Function):
         size = len(u) // {"LSTM": 4, "GRU": 3}.get(mode, 1)
         none = x.new_zeros(())
         added = none if b is None else b if mode == "GRU" else b + c  # a GRU's reset gate multiplies one of the two
-        z, states = x.new_empty(*x.shape[:2], len(u)), x.new_empty(len(x) + 1, *state[0].shape)
+        z, states = room.take(x, *x.shape[:2], len(u)), x.new_empty(len(x) + 1, *state[0].shape)
         states[0] = state[0]  # before the first step, and after each
         reads = _reads(x, w.T.contiguous(), added, z)
         if mode == "LSTM":
-            kept = _lstm(reads, z, states, state[1], u.T.contiguous(), size)
+            kept = _lstm(reads, room, z, states, state[1], u.T.contiguous())
         elif mode == "GRU":
-            kept = _gru(reads, z, states, u.T.contiguous(), none if c is None else c, size)
+            kept = _gru(reads, room, z, states, u.T.contiguous(), none if c is None else c, size)
         else:
             kept = _rnn(reads, states, u.T.contiguous(), act)
-        ctx.seen, ctx.settings = (z, states, kept), (taps, follow, mode, act, size)
+        ctx.seen, ctx.settings = (z, states, kept), (taps, follow, room, mode, act, size)
         out, before = states[1:], states[:-1]
         ctx.mark_non_differentiable(before)
         return out, before, states[-1].clone(), *([kept[0][-1].clone()] if mode == "LSTM" else [])
@@ -68,28 +76,28 @@ class Through(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_out: Any, _before: Any, of_last: Any, of_cell: Any = None) -> Any:  # type: ignore[override]
-        (x, w, u), (z, states, kept), (taps, follow, mode, act, size) = ctx.saved_tensors, ctx.seen, ctx.settings
+        (x, w, u), (z, states, kept), (taps, follow, room, mode, act, size) = ctx.saved_tensors, ctx.seen, ctx.settings
         del ctx.seen  # what the gates were is written over
         of_last = states.new_zeros(states.shape[1:]) if of_last is None else of_last
-        back = torch.empty_like(states[:-1]) if follow[1] else None
+        back = room.take(z, *states[:-1].shape) if follow[1] else None
         walk = _Back(z, states, of_out, of_last, u, back, size)
         of_cells = []
         if mode == "LSTM":
             own, dh, dc = z, *walk.lstm(kept[0], kept[1], of_cell)
             of_cells = [dc]
         elif mode == "GRU":
-            own, dh = walk.gru(kept[0])
+            own, dh = walk.gru(kept[0], room.take(z, *z.shape))
         else:
             own, dh = z, walk.rnn(act)
         wanted = ctx.needs_input_grad
-        of_x = z @ w if wanted[4] else None
+        of_x = z @ w if wanted[5] else None
         taps[0].gradient, taps[1].gradient = z, own
         taps[0].back, taps[1].back = of_x if follow[0] else None, back
         rows, others = z.flatten(0, 1), own.flatten(0, 1)
         return (
-            None, None, None, None, of_x, None,
-            rows.T @ x.reshape(-1, x.shape[-1]) if wanted[6] else None, others.T @ states[:-1].flatten(0, 1) if wanted[7] else None,
-            rows.sum(0) if wanted[8] else None, others.sum(0) if wanted[9] else None, dh, *of_cells,
+            None, None, None, None, None, of_x, None,
+            rows.T @ x.reshape(-1, x.shape[-1]) if wanted[7] else None, others.T @ states[:-1].flatten(0, 1) if wanted[8] else None,
+            rows.sum(0) if wanted[9] else None, others.sum(0) if wanted[10] else None, dh, *of_cells,
         )  # fmt: skip
 
 
@@ -102,16 +110,14 @@ def _fastest(z: Tensor) -> tuple[ModuleType, Callable[[Tensor], Any]]:
     return cell_loops, Tensor.numpy
 
 
-def _reads(x: Tensor, w: Tensor, added: Tensor, z: Tensor) -> Iterator[tuple[int, Tensor]]:
+def _reads(x: Tensor, w: Tensor, added: Tensor, z: Tensor) -> Reads:
     """(step, what its input contributes to its gates, there in z): one after the other, so that the step finds them in the cache."""
     for t, now in enumerate(z.unbind(0)):
         yield t, torch.addmm(added, x[t], w, out=now)
 
 
-def _lstm(
-    reads: Iterator[tuple[int, Tensor]], z: Tensor, states: Tensor, c: Tensor, u: Tensor, size: int
-) -> tuple[Tensor, ...]:
-    cells, squashed = z.new_empty(len(states), *c.shape), torch.empty_like(states[1:])
+def _lstm(reads: Reads, room: Room, z: Tensor, states: Tensor, c: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+    cells, squashed = room.take(z, len(states), *c.shape), room.take(z, len(z), *c.shape)
     cells[0] = c
     does, of = _fastest(z)
     gates, memory, tanh, said = of(z), of(cells), of(squashed), of(states)
@@ -124,9 +130,9 @@ def _lstm(
 
 
 def _gru(
-    reads: Iterator[tuple[int, Tensor]], z: Tensor, states: Tensor, u: Tensor, added: Tensor, size: int
+    reads: Reads, room: Room, z: Tensor, states: Tensor, u: Tensor, added: Tensor, size: int
 ) -> tuple[Tensor, ...]:
-    own, news = z.new_empty(z.shape[1:]), torch.empty_like(states[1:])
+    own, news = z.new_empty(z.shape[1:]), room.take(z, *states[1:].shape)
     for t, now in reads:
         torch.addmm(added, states[t], u, out=own)
         now[:, : 2 * size].add_(own[:, : 2 * size]).sigmoid_()
@@ -136,7 +142,7 @@ def _gru(
     return (news,)
 
 
-def _rnn(reads: Iterator[tuple[int, Tensor]], states: Tensor, u: Tensor, act: str) -> tuple[Tensor, ...]:
+def _rnn(reads: Reads, states: Tensor, u: Tensor, act: str) -> tuple[Tensor, ...]:
     for t, now in reads:
         now.addmm_(states[t], u)
         torch.clamp(now, min=0, out=states[t + 1]) if act == "relu" else torch.tanh(now, out=states[t + 1])
@@ -159,22 +165,24 @@ class _Back:
         return torch.mm(gradient, self.u, out=self.room if self.back is None else self.back[t])
 
     def _of_step(self, t: int, later: Tensor) -> Tensor:
-        """dL / d the state after a step, of what later ones say to it."""
-        return later if self.of_out is None else torch.add(later, self.of_out[t], out=self.dh)
+        """dL / d the state after a step, of what later ones say to it: always the same memory."""
+        if self.of_out is not None:
+            return torch.add(later, self.of_out[t], out=self.dh)
+        return self.dh if later is self.dh else self.dh.copy_(later)
 
     def lstm(self, cells: Tensor, squashed: Tensor, of_cell: Tensor | None) -> tuple[Tensor, Tensor]:
         """(dL / d first h, dL / d first c)."""
         dc = torch.zeros_like(cells[0]) if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
-        gates, memory, tanh, of_c = self.of(self.z), self.of(cells), self.of(squashed), self.of(dc)
+        gates, memory, tanh, of_h, of_c = (self.of(one) for one in (self.z, cells, squashed, self.dh, dc))
         later = self.dh
         for t in reversed(range(len(self.z))):
-            self.does.lstm_back(gates[t], self.of(self._of_step(t, later)), of_c, memory[t], tanh[t])
+            self._of_step(t, later)
+            self.does.lstm_back(gates[t], of_h, of_c, memory[t], tanh[t])
             later = self._before(t, self.z[t])
         return later.clone(), dc
 
-    def gru(self, news: Tensor) -> tuple[Tensor, Tensor]:
-        """(gradients of what the state contributes to the gates [T, N, 3H], dL / d first h)."""
-        own = torch.empty_like(self.z)
+    def gru(self, news: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """(own: gradients of what the state contributes to the gates [T, N, 3H], dL / d first h)."""
         gates, others, said, added, dh = (self.of(one) for one in (self.z, own, self.states, news, self.dh))
         for t in reversed(range(len(self.z))):
             self._of_step(t, self.dh)
