@@ -81,10 +81,10 @@ class _Pass:
         self.n, self.room = 0, Room()  # samples of this chunk; what it needs and the next one, too
         self.last: tuple[Tensor, Any, tuple[Tensor, int]] = torch.empty(0), None, (torch.empty(0), 0)
         self.totals: dict[str, Tensor] = {}  # {layer: x dL_n/dx [N, inputs]}, of this chunk
-        self.readers: dict[str, list[tuple[str, Tensor]]] = {}  # {layer: (group, inputs [units, k])}
+        self.readers: dict[str, list[tuple[str, int, Tensor]]] = {}  # {layer: (group, units, inputs [units * k])}
         for cut in subject.structure.cuts.values():
             for name, index in readers_of(subject, cut, known):
-                self.readers.setdefault(name, []).append((cut.group.name, index.to(look.where)))
+                self.readers.setdefault(name, []).append((cut.group.name, len(index), index.flatten().to(look.where)))
 
     def chunk(self, inputs: Any, targets: Any, n: int) -> None:
         """Forward, backward, and what follows from it."""
@@ -148,7 +148,7 @@ class _Pass:
                     tap.inputs.flatten().bincount(minlength=shape[0]).cpu().double()[None, :, None],
                 )
             return
-        moments = self.out.moments.setdefault(name, Moments())
+        moments = self.out.moments.get(name) or self.out.moments.setdefault(name, Moments())
         for tap in taps if taps[0].kind != "linear" else [per_sample.joined(taps)]:
             found, count = self._sums(tap, len(shape))
             moments.add(found, count)
@@ -199,8 +199,10 @@ class _Pass:
 
     def _reads(self, name: str, total: Tensor, n: int, reads: dict[str, Tensor]) -> None:
         """What the layer read, given to the units that own it."""
-        for group, index in self.readers[name]:
-            mine = n * total[:, index.flatten()].reshape(len(total), *index.shape).sum(2)
+        total = n * total
+        for group, units, index in self.readers[name]:
+            mine = total.index_select(1, index)
+            mine = mine if len(index) == units else mine.view(len(total), units, -1).sum(2)
             reads[group] = reads[group] + mine if group in reads else mine
 
     def _gradients(self, name: str, taps: list[Tap]) -> None:

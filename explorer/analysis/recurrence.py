@@ -21,7 +21,8 @@ from .room import Room
 if TYPE_CHECKING:
     from .taps import Tap
 
-Weights, Reads = dict[str, Tensor], Iterator[tuple[int, Tensor]]
+Weights = dict[str, Tensor]
+Reads = Iterator[tuple[int, Tensor]]
 
 
 def run(
