@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,12 +92,19 @@ class Trials:
     """
 
     def __init__(self, subject: Subject, runs: Sequence[Run] = ()) -> None:
-        if not runs:
-            inputs = to_device(subject.example(2), "cpu", torch.float64)
-            runs = [lambda module: subject.task.forward(module, inputs)]
-        self.runs = runs
-        self.module = subject.copy().cpu().double()
+        self.subject, self._runs = subject, runs
         self._silent: set[str] | None = None
+
+    @cached_property
+    def module(self) -> nn.Module:
+        return self.subject.copy().cpu().double()
+
+    @cached_property
+    def runs(self) -> Sequence[Run]:
+        if self._runs:
+            return self._runs
+        inputs, forward = to_device(self.subject.example(2), "cpu", torch.float64), self.subject.task.forward
+        return [lambda module: forward(module, inputs)]
 
     def alone(self, cut: Cut) -> Message | None:
         """Remove every other unit, then the others; None if that equals masking them, else the reason."""
@@ -118,8 +126,12 @@ class Trials:
         def together(some: Sequence[int], place: int) -> bool:
             return self._together([(many[i], _drawn(many[i].group.units, i, place)) for i in some])
 
-        found = dict(zip(map(id, many), reasons(len(many), together, lambda i: self.alone(many[i]), tell), strict=True))
+        kinds = [(cut.group.kind, *map(self._maker, cut.group.producers)) for cut in many]
+        found = dict(zip(map(id, many), reasons(kinds, together, lambda i: self.alone(many[i]), tell), strict=True))
         return [found[id(cut)] if id(cut) in found else self.alone(cut) for cut in cuts]
+
+    def _maker(self, layer: str) -> type:
+        return type(self.module.get_submodule(layer.rpartition(".")[0]))
 
     def _masked(self, pairs: Sequence[tuple[Cut, Tensor]]) -> nn.Module:
         """Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows."""
@@ -133,13 +145,15 @@ class Trials:
         dropped = gone([(cut, kept)])
         running: list[str] = []
         try:
-            masked, removed = self._masked([(cut, kept)]), share(self.module)
+            removed = share(self.module)
             remove(removed, dropped)
             _running(removed, running)
             with Double():
+                found = [run(removed) for run in self.runs]  # first: where shapes do not fit, it ends soon
+                del removed
+                masked = self._masked([(cut, kept)])
                 with over_survivors(masked, norms_of(dropped)):
-                    references = [run(masked) for run in self.runs]
-                gap = max(difference(one, run(removed)) for one, run in zip(references, self.runs, strict=True))
+                    gap = max(difference(run(masked), one) for run, one in zip(self.runs, found, strict=True))
         except Exception as error:
             why = cause(error, 120)
             if running:
