@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -78,8 +78,12 @@ def find_blocks(subject: Subject) -> Depth:
         except Exception as error:  # any model may come here
             why = say("the model cannot be traced ({error})", error=cause(error, 120))
             return Depth({}, {layer.name: why for layer in subject._plain_layers})
+        named = subject.module.named_parameters(remove_duplicate=False), subject.module.named_buffers(remove_duplicate=False)
+        held = [pair for pairs in named for pair in pairs]
         made = [
-            block for modules, term in found if (block := _block(subject, modules, term, forms, refused)) is not None
+            block
+            for modules, term in found
+            if (block := _block(subject, modules, term, forms, held, refused)) is not None
         ]
         trials = BlockTrials(subject, module, graph, call) if made else None
         tried = _tried(made, lambda block: _sized(block, module, graph, same), trials) if trials else []
@@ -133,19 +137,18 @@ def _forms(module: nn.Module, call: Call, names: set[str]) -> tuple[dict[str, tu
 
 
 def _block(
-    subject: Subject, modules: tuple[str, ...], term: str | None, forms: Mapping[str, Any], refused: dict[str, str]
+    subject: Subject,
+    modules: tuple[str, ...],
+    term: str | None,
+    forms: Mapping[str, Any],
+    held: Sequence[tuple[str, Tensor]],
+    refused: dict[str, str],
 ) -> Block | None:
-    """A branch as a block, if it has layers; or None, with the reason noted for each of them."""
+    """A branch as a block, if it has layers; or None, with the reason noted for each of them. held: all tensors of the subject."""
     inside = tuple(f"{name}." for name in modules)
     layers = tuple(layer.name for layer in subject._plain_layers if layer.name.startswith(inside))
-    held = [
-        *subject.module.named_parameters(remove_duplicate=False),
-        *subject.module.named_buffers(remove_duplicate=False),
-    ]
-    members = [name for name, _ in held if name.startswith(inside)]
-    shared = {id(t) for name, t in held if name.startswith(inside)} & {
-        id(t) for name, t in held if not name.startswith(inside)
-    }
+    own = {name: id(tensor) for name, tensor in held if name.startswith(inside)}
+    shared = {id(tensor) for name, tensor in held if name not in own}.intersection(own.values())
     strange = [name for name in modules if forms.get(name) is None]
     if not layers:
         return None
@@ -158,7 +161,7 @@ def _block(
         why = why or say("{name} returns something else than tensors", name=strange[0])
         refused.update(dict.fromkeys(layers, why))
         return None
-    first = {name: None for name in [*layers, *members]}
+    first = {name: None for name in [*layers, *own]}
     return Block(Group(modules[0], "block", 1, layers, tuple(first)), {name: forms[name] for name in modules}, term)
 
 

@@ -168,20 +168,19 @@ class Trials:
         """Whether removing units of several groups at once gives what masking them gives, in every module, and takes their weights."""
         dropped = gone(pairs)
         try:
-            with Double():
-                if self._silent is None:
-                    with watched(original := share(self.module)) as seen:
-                        for run in self.runs:
-                            run(original)
-                    self._silent = silent(seen)
-                masked = self._masked(pairs)
-                with over_survivors(masked, norms_of(dropped)), watched(masked) as seen:
-                    references = [run(masked) for run in self.runs]
-                del masked  # of the copies of a large model, no more than two at a time
-                removed = share(self.module)
-                remove(removed, dropped)
-                with watched(removed) as other:
-                    gap = max(difference(one, run(removed)) for one, run in zip(references, self.runs, strict=True))
+            if self._silent is None:
+                with watched(original := share(self.module)) as seen, Double():
+                    for run in self.runs:
+                        run(original)
+                self._silent = silent(seen)
+            masked = self._masked(pairs)
+            with over_survivors(masked, norms_of(dropped)), watched(masked) as seen, Double():
+                references = [run(masked) for run in self.runs]
+            del masked  # of the copies of a large model, no more than two at a time
+            removed = share(self.module)
+            remove(removed, dropped)
+            with watched(removed) as other, Double():
+                gap = max(difference(one, run(removed)) for one, run in zip(references, self.runs, strict=True))
         except Exception as error:  # whose reason the group's own trial will say
             cause(error)
             return False

@@ -87,7 +87,7 @@ class BlockTrials:
             gap = difference(reference, self.call(removed))
         terms = {block.term for block in blocks if block.term is not None}
         if terms:
-            traced = copy.deepcopy(self.traced)  # a forward may write to its buffers
+            traced = share(self.traced)
             with watched(traced) as third:
                 gap = max(gap, difference(_Without(traced, self.graph, terms).run(*self.given), reference))
             inside = tuple(f"{name}." for block in blocks for name in block.modules)  # where this one still computes
