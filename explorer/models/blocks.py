@@ -78,7 +78,10 @@ def find_blocks(subject: Subject) -> Depth:
         except Exception as error:  # any model may come here
             why = say("the model cannot be traced ({error})", error=cause(error, 120))
             return Depth({}, {layer.name: why for layer in subject._plain_layers})
-        named = subject.module.named_parameters(remove_duplicate=False), subject.module.named_buffers(remove_duplicate=False)
+        named = (
+            subject.module.named_parameters(remove_duplicate=False),
+            subject.module.named_buffers(remove_duplicate=False),
+        )
         held = [pair for pairs in named for pair in pairs]
         made = [
             block

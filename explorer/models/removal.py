@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -107,35 +107,40 @@ def take_out(root: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> dict[str
     gone = {name: dims[GONE].tolist() for name, dims in dropped.items() if GONE in dims and len(dims[GONE])}
     prefixes = tuple(f"{name}." for name in gone)
     parents = _parents(root) if gone else {}
+    around: list[nn.Module] = []
     for name, form in gone.items():
         if name.startswith(prefixes):
             continue  # a branch within a branch that goes
         old = root.get_submodule(name)
-        for parent in _swapped(parents, old, Absent.like(old, form)):
-            if isinstance(parent, nn.TransformerEncoderLayer):
-                PrunedEncoderLayer.become(parent)
+        around += _swapped(parents, old, Absent.like(old, form))
+    for parent in around:
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            PrunedEncoderLayer.become(parent)  # last: it puts another attention in the place of the one that stays
     for parent in list(root.modules()) if gone else ():
         if isinstance(parent, nn.TransformerEncoder) and any(type(one) is PrunedEncoderLayer for one in parent.layers):
             PrunedEncoder.become(parent)
     return {name: dims for name, dims in dropped.items() if GONE not in dims and not name.startswith(prefixes)} if gone else dropped
 
 
-Parents = dict[int, list[tuple[nn.Module, str]]]  # {id of a module: those that hold it, and its name there}
+# {id of a module: (one that holds it, its name there, itself: so that no other gets its id)}
+Parents = dict[int, list[tuple[nn.Module, str, nn.Module]]]
 
 
 def _parents(root: nn.Module) -> Parents:
     found: Parents = defaultdict(list)
     for parent in root.modules():
         for key, child in parent._modules.items():
-            found[id(child)].append((parent, key))
+            if child is not None:
+                found[id(child)].append((parent, key, child))
     return found
 
 
-def _swapped(parents: Parents, old: nn.Module, made: nn.Module) -> Iterator[nn.Module]:
+def _swapped(parents: Parents, old: nn.Module, made: nn.Module) -> list[nn.Module]:
     """Put another module in a module's place, wherever it stands; the modules around it."""
-    for parent, key in parents[id(old)]:
+    around = parents[id(old)]
+    for parent, key, _ in around:
         parent._modules[key] = made
-        yield parent
+    return [parent for parent, _, _ in around]
 
 
 def _resize_attention(root: nn.Module, old: nn.Module, parents: Parents) -> None:
@@ -160,7 +165,7 @@ def _resize_recurrent(root: nn.Module, module: Any, parents: Parents) -> None:
         raise UnsupportedError(
             say("{type}: layers of different sizes need a module around them", type=type(module).__name__)
         )
-    list(_swapped(parents, module, made))
+    _swapped(parents, module, made)
 
 
 def _resize(module: nn.Module) -> None:

@@ -102,7 +102,9 @@ def _alone(term: fx.Node, addition: fx.Node, rank: Mapping[fx.Node, int]) -> set
     return found
 
 
-def _projects(other: fx.Node, addition: fx.Node, branch: set[fx.Node], rank: Mapping[fx.Node, int], root: nn.Module) -> bool:
+def _projects(
+    other: fx.Node, addition: fx.Node, branch: set[fx.Node], rank: Mapping[fx.Node, int], root: nn.Module
+) -> bool:
     """Whether another term is a short projection of what the branch reads: fewer layers, nothing nonlinear."""
     skip = _alone(other, addition, rank)
     if not skip or any(
@@ -137,7 +139,12 @@ def _modules(branch: list[fx.Node], calls: Mapping[str, int], root: nn.Module) -
         own = next((name for name in names if name and inside[name] == calls[name]), None)
         if own is not None:
             found[own] = None
-        elif node.op == "call_module" and _depth({node}, root) or node.op == "get_attr" and _matrix(root, str(node.target)):
+        elif (
+            node.op == "call_module"
+            and _depth({node}, root)
+            or node.op == "get_attr"
+            and _matrix(root, str(node.target))
+        ):
             return ()
     return tuple(found)
 

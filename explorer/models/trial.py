@@ -136,7 +136,9 @@ class Trials:
     def _masked(self, pairs: Sequence[tuple[Cut, Tensor]]) -> nn.Module:
         """Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows."""
         masked = share(self.module)
-        readers = [(replace(cut, slices=tuple(s for s in cut.slices if s.role == "consumer")), kept) for cut, kept in pairs]
+        readers = [
+            (replace(cut, slices=tuple(s for s in cut.slices if s.role == "consumer")), kept) for cut, kept in pairs
+        ]
         mask_units(masked, gone(readers))
         return masked
 
@@ -157,7 +159,9 @@ class Trials:
         except Exception as error:
             why = cause(error, 120)
             if running:
-                return say("the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why)
+                return say(
+                    "the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why
+                )
             return say("the forward pass fails once units are removed ({why})", why=why)
         if gap > EXACT:
             return say("removing its units is not the same as masking them (difference {gap:.1e})", gap=gap)
@@ -184,7 +188,9 @@ class Trials:
         except Exception as error:  # whose reason the group's own trial will say
             cause(error)
             return False
-        left = sum(math.prod(remaining_shape(tuple(p.shape), dropped.get(n, {}))) for n, p in self.module.named_parameters())
+        left = sum(
+            math.prod(remaining_shape(tuple(p.shape), dropped.get(n, {}))) for n, p in self.module.named_parameters()
+        )
         fell = sum(p.numel() for p in removed.parameters()) == left
         return fell and gap <= EXACT and silent(seen) <= self._silent and agree(seen, other, EXACT)
 

@@ -68,7 +68,9 @@ class BlockTrials:
         except Exception as error:
             return say("the forward pass fails without its branch ({error})", error=cause(error, 120))
         if gap > EXACT:
-            return say("taking its branch out is not the same as leaving it out of the sum (difference {gap:.1e})", gap=gap)
+            return say(
+                "taking its branch out is not the same as leaving it out of the sum (difference {gap:.1e})", gap=gap
+            )
         return None
 
     def kind(self, block: Block) -> Hashable:
