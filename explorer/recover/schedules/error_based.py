@@ -34,6 +34,11 @@ class ErrorBased(Schedule):
     """
 
     title = "error-based with retraining"
+    labels = {
+        "allowance": "Allowed cost of a unit",
+        "samples": "Samples to judge by",
+        "at_once": "At most in a round",
+    }
 
     allowance: float = 0.005
     samples: int = SAMPLES

@@ -27,6 +27,12 @@ class Gradual(Schedule):
     """
 
     title = "gradual (cubic)"
+    labels = {
+        "initial": "First sparsity",
+        "since": "Cuts begin at",
+        "until": "Cuts end at",
+        "pulses": "Number of cuts",
+    }
 
     initial: float = 0.0
     since: float = 0.0

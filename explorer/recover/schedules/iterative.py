@@ -35,6 +35,7 @@ class Iterative(Schedule):
     """
 
     title = "iterative (lottery ticket)"
+    labels = {"rounds": "Rounds", "rewind": "Rewind to epoch", "fresh": "New random weights"}
 
     rounds: int = 2
     rewind: int | None = 0

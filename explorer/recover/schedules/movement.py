@@ -30,6 +30,7 @@ class Movement(Schedule):
     """
 
     title = "movement pruning"
+    labels = {"until": "Cuts end at", "every": "Steps between cuts"}
 
     until: float = 0.6
     every: int = 10

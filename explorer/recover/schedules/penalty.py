@@ -44,6 +44,14 @@ class Penalty(Schedule):
     """
 
     title = "sparsity-constrained (penalty)"
+    labels = {
+        "norm": "Penalty",
+        "l1": "L1 (lasso)",
+        "l2": "L2 (for contrast)",
+        "group": "group lasso",
+        "strength": "Strength λ",
+        "until": "Penalty ends at",
+    }
 
     norm: Norm = "l1"
     strength: float = 1e-5

@@ -31,6 +31,11 @@ class RigL(Schedule):
     """
 
     title = "dynamic regrowth (RigL)"
+    labels = {
+        "alpha": "Share that moves, α",
+        "every": "Steps between moves",
+        "until": "Moves end at",
+    }
 
     alpha: float = 0.3
     every: int = 100

@@ -35,6 +35,7 @@ class SoftFilter(Schedule):
     """
 
     title = "soft filter pruning"
+    labels = {"every": "Epochs between cuts"}
 
     every: int = 1
 

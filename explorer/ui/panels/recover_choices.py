@@ -64,14 +64,14 @@ def render(space: Workspace, subject: Subject, mine: list[Job]) -> None:
 def _start(asked: Asked, subject: Subject, recipe: Recipe, device: str | None) -> None:
     what, settings = "distillation" if asked.distil else "fine-tuning", asked.settings
     if asked.minutes is not None:
-        how = Order(what, subject, recipe, settings, asked.schedule, asked.distil, device).how()
+        how = Order(what, subject, recipe, settings, asked.schedule, asked.distil, device, asked.augment).how()
         with st.spinner(_("Timing a few steps …")):
             try:
                 settings, _expected = within(60.0 * asked.minutes, subject, recipe, settings, **how)
             except ExplorerError as error:
                 st.error(translated(error), icon=":material/error:")
                 return
-    _submit(Order(what, subject, recipe, settings, asked.schedule, asked.distil, device), asked.board)
+    _submit(Order(what, subject, recipe, settings, asked.schedule, asked.distil, device, asked.augment), asked.board)
 
 
 def impossible(subject: Subject, recipe: Recipe) -> str:
