@@ -43,6 +43,7 @@ ON_THE_CPU = {
     "files/test_onnx.py": "ONNX Runtime runs on the CPU, but for one test that takes the device",
     "files/test_onnx_attacks.py": "a file is read to the CPU, and nothing is computed",
     "files/test_onnx_forms.py": "ONNX Runtime runs on the CPU",
+    "files/test_ordered.py::test_layers_of_a_checkpoint_and_of_shards": "a file is read to the CPU, and nothing is computed",
     "files/test_prefill.py": "a file is read to the CPU, and nothing is computed",
     "files/test_stream.py": "a file is read to the CPU, and nothing is computed",
     "models/test_agreement.py::test_inputs_that_are_no_data_set": "refused before anything is computed",

@@ -16,6 +16,7 @@ from explorer.recover.jobs import Job, jobs
 from explorer.recover.orders import Order
 
 from .. import format as fmt
+from .. import recovered
 from ..i18n import _, help_for, translated
 from ..owner import owner
 from ..state import Workspace
@@ -96,7 +97,7 @@ def _time() -> tuple[int | None, int]:
 
 def _submit(order: Order, board: bool = False) -> None:
     try:
-        job = jobs().submit(owner(), order, board)
+        job = jobs().submit(owner(), order, board, recovered.session(order.subject))
     except ExplorerError as error:
         st.error(translated(error), icon=":material/error:")
         return

@@ -49,7 +49,7 @@ def render(subject: Subject, job: Job) -> None:
 def _start(plain: Order, job: Job) -> None:
     st.session_state["recover-job"] = job.id  # the new one is the newest, and this one is looked at
     try:
-        jobs().submit(owner(), plain)
+        jobs().submit(owner(), plain, session=recovered.session(plain.subject))
     except ExplorerError as error:
         st.error(translated(error), icon=":material/error:")
     else:
@@ -65,10 +65,10 @@ def _draw(job: Job, rival: Job, was_over: bool) -> None:
     if rival.state == FAILED:
         st.error(translated(rival.error), icon=":material/error:")
         return
-    assert job.result is not None
     with st.spinner(_("Comparing …")):
-        found = against(recovered.result(rival), job.result, f"{rival.id}-{job.id}")
-    st.html(f'<div class="x-strip" data-compared="{rival.id}"><span>{said(found, found.main in job.result.task.lower_is_better)}</span></div>')
+        mine = recovered.result(job)
+        found = against(recovered.result(rival), mine, f"{rival.id}-{job.id}")
+    st.html(f'<div class="x-strip" data-compared="{rival.id}"><span>{said(found, found.main in mine.task.lower_is_better)}</span></div>')
 
 
 def said(found: Paired, lower: bool) -> str:

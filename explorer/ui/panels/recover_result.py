@@ -13,6 +13,7 @@ from explorer.evaluate.costs import counts
 from explorer.figures.per_class import per_class
 from explorer.models.subject import Subject
 from explorer.recover.jobs import CANCELLED, DONE, Job
+from explorer.recover.keeping import DISK, KEPT
 
 from .. import format as fmt
 from .. import models, recovered, state, style
@@ -42,8 +43,8 @@ def _board(subject: Subject, original: Report, damaged: Report, job: Job | None)
     made.append(_card("damaged", _("Damaged"), metric, damaged.figure(metric), damaged.change(metric) if damaged.recipe.rules else None, subject))
     made.append(_recovered(subject, original, job))
     whole, size = (counts(subject, explorer.resolve(subject, one.recipe)).bytes for one in (original, damaged))
-    if job is not None and job.result is not None:
-        size = counts(job.result, explorer.resolve(job.result, job.result.recipe)).bytes
+    if job is not None and (result := job.result) is not None:
+        size = counts(result, explorer.resolve(result, result.recipe)).bytes
     smaller = _("{times} smaller", times=fmt.times(whole, size)) if size < whole else _("as it was")
     made.append(Card("size", _("Size"), fmt.size(size), kind_name("counted"), (("", smaller),)))
     made.append(_cost(job))
@@ -54,8 +55,8 @@ def _recovered(subject: Subject, original: Report, job: Job | None) -> Card:
     """The result against the original, sample by sample; while it is trained, the best epoch, of whose change nobody knows yet how
     much is chance."""
     metric, name = original.main, _("Recovered")
-    if job is not None and job.result is not None:
-        found = recover_compare.against(subject, job.result, f"{subject.digest}-{job.id}")
+    if job is not None and (result := job.result) is not None:
+        found = recover_compare.against(subject, result, f"{subject.digest}-{job.id}")
         return _card("recovered", name, metric, found.after[metric], found.changes[metric], subject)
     best = [one.figure for one in job.curve if one.best and one.epoch] if job is not None else []
     if best:
@@ -85,9 +86,10 @@ def style_of(change: Figure, lower: bool) -> str:
 
 def _cost(job: Job | None) -> Card:
     """Time, epochs, passes over the validation split, and energy where it was measured; so far, while it goes on."""
-    if job is None or (job.result is None and not job.curve):
+    result = job.result if job is not None else None
+    if job is None or (result is None and not job.curve):
         return Card("cost", _("Cost"), "–", kind_name("measured"), (("", _("of the recovery")),))
-    if job.result is None:
+    if result is None:
         last = job.curve[-1]
         seconds = job.steps[-1].seconds if job.steps else last.seconds
         return Card(
@@ -97,7 +99,7 @@ def _cost(job: Job | None) -> Card:
             kind_name("measured"),
             (("", _("{epochs} epochs", epochs=last.epoch)),),
         )
-    entry = job.result.history[-1]
+    entry = result.history[-1]
     note = [_("{epochs} epochs", epochs=entry.epochs)] if entry.epochs else []
     note.append(_("{evaluations} evaluations", evaluations=entry.evaluations))
     if entry.energy is not None:
@@ -109,7 +111,17 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
     """Recall by class in the three states, and the way back to Explore."""
     if job is None or job.state not in (DONE, CANCELLED):
         return
-    if job.result is None:
+    result = job.result  # which may leave the memory at any time
+    if job.sessions is not None:
+        st.caption(
+            _(
+                "It began with a file of your own: that is gone with this session, and the result with it, so export what you want to keep. Its "
+                "checkpoint stays on the server for this browser alone, up to {kept} jobs or {size}, until you remove it; it opens again with the same file.",
+                kept=KEPT,
+                size=fmt.size(DISK),
+            )
+        )
+    if result is None:
         if st.button(_("Open the result"), icon=":material/folder_open:", key=f"open-{job.id}"):
             with st.spinner(_("Opening {model} …", model=str(job.told["subject"]))):
                 recovered.result(job)
@@ -117,7 +129,7 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(_("Use this model"), icon=":material/check:", type="primary", key=f"use-{job.id}"):
-            state.show(models.keep_once(job.result), job.result.recipe)
+            state.show(models.keep_once(result), result.recipe)
             st.switch_page(state.page("explore"))
         st.caption(_("It becomes the model in Explore; the original stays one click away."))
     recover_compare.render(subject, job)
@@ -125,7 +137,7 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
     how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
     damaged = explorer.evaluate(subject, recipe, **how).per_class if job.told["digest"] == subject.digest else {}
     if damaged:
-        after = explorer.evaluate(job.result, Recipe(), **how).per_class
+        after = explorer.evaluate(result, Recipe(), **how).per_class
         scores = {name: _joined(damaged[name], after[name].recall) for name in damaged}
         st.caption(_("Recall per class. Grey: original, ring: damaged, blue: recovered."))
         figure = per_class(scores, style.colours(), _("original"), _("recovered"), (_("damaged"), damaged))
