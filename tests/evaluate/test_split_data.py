@@ -9,6 +9,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from explorer.core.errors import TaskError
 from explorer.evaluate.data import SplitData, looks, stratified_order
+from explorer.evaluate.seen import joined
 from explorer.models.task import Task
 from tests.contract.nets import load
 
@@ -159,3 +160,15 @@ def test_a_samples_validation_split_is_stratified(device: str) -> None:
     share = torch.bincount(targets, minlength=9) / len(targets)
     for n in (32, 64, 100):
         assert (torch.bincount(targets[:n], minlength=9) - share * n).abs().max() <= 2
+
+
+def test_parts_of_a_column_are_joined_without_a_copy_where_they_lie_in_a_row(device: str) -> None:
+    whole = torch.arange(60, device=device).view(30, 2)
+    inside = joined([whole[3:10], whole[10:11], whole[11:30]])
+    assert torch.equal(inside, whole[3:]) and inside.data_ptr() == whole[3:].data_ptr()
+    for parts in ([whole[:5], whole[6:9]], [whole[5:9], whole[:5]], [whole[:4], whole[4:8].clone()], [whole.t()[:1], whole.t()[1:]]):
+        assert torch.equal(joined(parts), torch.cat(parts))
+    ones = [torch.tensor(7, device=device).expand(n) for n in (4, 3)]
+    assert torch.equal(joined(ones), torch.full((7,), 7, device=device)) and joined(ones).stride() == (0,)
+    other = [ones[0], torch.tensor(8, device=device).expand(3)]
+    assert torch.equal(joined(other), torch.cat(other))
