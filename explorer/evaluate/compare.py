@@ -47,36 +47,17 @@ def compare(
     resume: bool = True,
     cancel: Callable[[], bool] | None = None,
     user: Hashable = None,
-) -> Iterator[Progress]:
+) -> Iterator[tuple[Scan, Callable[[], Progress]]]:
     """Judge any recipes against a base (the original) on the same samples; all of them sharpen with every chunk.
+
+    Yields after every chunk the scan, and what says how far it is: to be called before the next step, and only where somebody
+    looks, since it costs as much as a small chunk.
 
     candidates: {key: recipe}. exact: every sample for every one; else one is finished once its change of the main metric is known
     to within ``tolerance`` (95 %, over all looks together; fractions). samples: only so many, the
     first of the split's stratified order, for every candidate. A scan that was cancelled, or left, goes on where it
     stopped when the same is asked again, unless ``resume`` is False. Raises as :func:`explorer.evaluate`.
     """
-    settings = {"split": split, "precision": precision, "device": device, "exact": exact, "tolerance": tolerance}
-    for _, now in watched(subject, candidates, base, samples=samples, resume=resume, cancel=cancel, user=user, **settings):
-        yield now()
-
-
-def watched(
-    subject: Subject,
-    candidates: Candidates,
-    base: Recipe | None = None,
-    *,
-    split: str = "validation",
-    precision: str = "full",
-    device: Any = None,
-    exact: bool = True,
-    tolerance: float = TOLERANCE,
-    samples: int | None = None,
-    resume: bool = True,
-    cancel: Callable[[], bool] | None = None,
-    user: Hashable = None,
-) -> Iterator[tuple[Scan, Callable[[], Progress]]]:
-    """As :func:`compare`: after every chunk the scan, and what says how far it is, which costs as much as a small chunk. It is to
-    be called before the next step."""
     if precision not in PRECISIONS:
         raise RecipeError(
             say(

@@ -73,7 +73,8 @@ class Search:
     def costs(self, units: Sequence[Unit | None], base: Recipe) -> dict[Unit | None, Estimate]:
         """{unit: the model when it goes, too, and the change from ``base``}; None: nothing more goes."""
         candidates = {unit: self.recipe(unit) for unit in units}
-        *_, last = compare(self.subject, candidates, base, samples=self.terms.samples, **self.settings)
+        *_, (_, now) = compare(self.subject, candidates, base, samples=self.terms.samples, **self.settings)
+        last = now()
         self.metric, self.n = last.metric, next(iter(last.estimates.values())).n
         self.evaluated += last.done
         return dict(last.estimates)

@@ -33,8 +33,8 @@ def tinted(colour: str, opacity: float) -> str:
 
 
 def plain(name: str) -> str:
-    """A name as it is: Plotly would read tags in it, and names come from strangers' files."""
-    return name.replace("<", "&lt;").replace(">", "&gt;")
+    """A name as it is: Plotly would read tags, entities and %{...} in it, and names come from strangers' files."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%\u2060{")
 
 
 def calm(figure: go.Figure, palette: Palette, height: int) -> go.Figure:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..evaluate.compare import TOLERANCE, Progress, compare, watched
+from ..evaluate.compare import TOLERANCE, Progress, compare
 from ..evaluate.sweep import BITS, SPARSITIES, able, protected, sweep_of, targets_of
 from ..models.subject import Subject
 from .curve_table import frame, layer_row
@@ -19,7 +19,7 @@ from .shares import share_of_group, share_of_layer
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BITS", "SPARSITIES", "Progress", "compare", "sensitivity", "sensitivity_steps"]
+__all__ = ["BITS", "SPARSITIES", "Progress", "sensitivity", "sensitivity_steps"]
 
 
 Table = Callable[[], "tuple[pd.DataFrame, Progress]"]
@@ -66,7 +66,7 @@ def _steps(
         lower = progress.metric in subject.task.lower_is_better
         return frame(rows, sweep, progress.metric, lower, **about), progress
 
-    for scan, now in watched(subject, candidates, base, **settings):
+    for scan, now in compare(subject, candidates, base, **settings):
         yield scan.work_done, partial(table, now)
 
 

@@ -10,11 +10,12 @@ import explorer
 from explorer.compress.plan import Plan
 from explorer.core.errors import Cancelled, EvaluationError, RecipeError
 from explorer.core.recipe import Recipe
+from explorer.evaluate.compare import compare
 from explorer.evaluate.engine import engine
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.intervals import wilson
 from explorer.models.subject import Subject
-from explorer.studies.sensitivity import compare, sensitivity, sensitivity_steps
+from explorer.studies.sensitivity import sensitivity, sensitivity_steps
 from tests.contract.nets import MLP, few, tiny, tuned
 from tests.evaluate.awkward import Branches, Dropping
 from tests.evaluate.test_replay_counts import counted
@@ -80,7 +81,8 @@ def test_candidates_may_be_any_recipes(device: str) -> None:
         "none": Recipe(), "units": Recipe().prune("fc.0", sparsity=0.5, granularity="unit"),
         "bits": Recipe().quantize("*", bits=3), "both": Recipe().prune("*", sparsity=0.5).quantize("fc.1", bits=4),
     }  # fmt: skip
-    *_, last = compare(subject, candidates, device=device)
+    *_, (_, now) = compare(subject, candidates, device=device)
+    last = now()
     assert last.settled == 4 and last.done == last.total == 800
     for key, recipe in candidates.items():
         report = evaluate(tuned(tiny(MLP(), device=device, n=200)), recipe, device=device)
@@ -102,7 +104,8 @@ def test_an_adaptive_scan_stops_early_and_keeps_its_word(device: str) -> None:
     candidates = {
         (row.layer, row.sparsity): Recipe().prune(row.layer, sparsity=row.sparsity) for row in full.itertuples()
     }
-    *_, last = compare(subject, candidates, exact=False, tolerance=0.02, device=device)
+    *_, (_, now) = compare(subject, candidates, exact=False, tolerance=0.02, device=device)
+    last = now()
     truth = dict(zip(candidates, full.change, strict=True))
     early = {key: found for key, found in last.estimates.items() if not found.complete}
     assert len({found.n for found in last.estimates.values()} - {512, 6000}) >= 1  # each as far as its first look said

@@ -145,6 +145,7 @@ def _answer(space: Workspace, subject: Subject, board: Board, busy: Any) -> None
         problem = error.message
         if space.live is None:
             space.replace(space.history.undo())
+            space.message = error.message  # what is drawn next draws the page anew, and this message with it
         space.live = None
         recipe = space.history.present
         plan = explorer.resolve(subject, recipe)

@@ -79,7 +79,7 @@ def _task(found: Subject) -> Task | None:
     if choice == NONE:
         return None
     if choice == NOISE:
-        return noise_form.task()
+        return noise_form.task(found)
     if choice != FILE:
         return explorer.load(choice).task
     sent = st.file_uploader(_("Data: .npz, .csv, .parquet, a zip of pictures in class folders, lines of text"), key="open-data")
