@@ -14,6 +14,8 @@ from .jobs import Job
 from .metrics import Table
 from .queue import Request
 
+TABLES = 4  # of the original, at which everybody looks, some at more of its samples than others
+
 
 class Seen:
     """Columns of the first ``n`` samples of a split under one plan."""
@@ -45,7 +47,8 @@ class Seen:
         if found is None:
             parts = list(self.parts)
             whole = parts[0] if len(parts) == 1 else {key: torch.cat([one[key] for one in parts]) for key in parts[0]}
-            self._tables = {n: (found := Table({key: column[:n] for key, column in whole.items()}))}
+            found = Table({key: column[:n] for key, column in whole.items()})
+            self._tables = dict([*self._tables.items(), (n, found)][-TABLES:])
         return found
 
 
