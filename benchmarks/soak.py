@@ -50,7 +50,8 @@ class Session:
     """One tab: it speaks Streamlit's protocol."""
 
     def __init__(self, url: str, model: str, seen: Seen, number: int, turn: int) -> None:
-        self.url, self.model, self.seen, self.random, self.turn = url, model, seen, random.Random(number), turn
+        self.url, self.seen, self.random, self.turn = url, seen, random.Random(number), turn
+        self.address = f"model={model}"
         self.handle = self.fragment = self.identity = ""
         self.seq = self.acknowledged = 0
         self.high, self.drawn = 1.0, False
@@ -103,7 +104,7 @@ class Session:
         from streamlit.proto.BackMsg_pb2 import BackMsg
 
         message = BackMsg()
-        message.rerun_script.query_string = f"model={self.model}"
+        message.rerun_script.query_string = self.address
         message.rerun_script.fragment_id = fragment
         return message
 
@@ -145,6 +146,8 @@ class Session:
                     self.seen.errors.append(element.exception.message[:200])
             elif kind == "new_session" and not message.metadata.run.fragment_ids:
                 self.timer = None  # a run of the whole page ends its timers
+            elif kind == "page_info_changed":
+                self.address = message.page_info_changed.query_string
             elif kind == "auto_rerun":
                 self.timer = message.auto_rerun.interval, message.auto_rerun.fragment_id
             if until(message):
