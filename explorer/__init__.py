@@ -48,6 +48,7 @@ _PUBLIC = {
     "file_statistics": "explorer.files.statistics",
     "file_thresholds": "explorer.files.statistics",
     "compare_files": "explorer.files.differences",
+    "Noise": "explorer.files.noise",
     "noise_task": "explorer.files.noise",
     "load_exported": "explorer.export.files",
     "load_packed": "explorer.export.files",
@@ -84,6 +85,7 @@ __all__ = [
     "Group",
     "Layer",
     "LoadError",
+    "Noise",
     "Plan",
     "Recipe",
     "RecipeError",
@@ -183,7 +185,7 @@ if TYPE_CHECKING:
     from .export.files import load_exported, load_packed
     from .files.differences import compare_files
     from .files.load import load
-    from .files.noise import noise_task
+    from .files.noise import Noise, noise_task
     from .files.statistics import file_statistics, file_thresholds
     from .measure.explain import explain
     from .models.samples import samples

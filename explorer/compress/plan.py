@@ -16,6 +16,7 @@ from ..models.removal import select
 from .bitmask import BitMask
 from .codes import Codes, Uniform
 from .lazy import Lazy
+from .masks import masked
 
 
 def spread(remaining: Tensor, shape: torch.Size, dropped: Mapping[int, Tensor]) -> Tensor:
@@ -72,26 +73,24 @@ class LayerPlan:
     @property
     def only_bits(self) -> BitMask | None:
         """A packed mask, where that is all that happens to the weight."""
-        bare = self.gain is None and self.shrink is None and self.rescale is None and self.codes is None
-        return self.mask if bare and isinstance(self.mask, BitMask) else None
+        return self.mask if isinstance(self.mask, BitMask) and not self.moves_values else None
 
     @property
     def changes_weight(self) -> bool:
         """Whether the weight is another one at all."""
-        return not (
-            self.mask is None
-            and self.gain is None
-            and self.shrink is None
-            and self.rescale is None
-            and self.codes is None
-        )
+        return self.mask is not None or self.moves_values
+
+    @property
+    def moves_values(self) -> bool:
+        """Whether a weight may get values that it did not have, and that are not zero."""
+        return not (self.gain is None and self.shrink is None and self.rescale is None and self.codes is None)
 
     def before_quantization(self, weight: Tensor) -> Tensor:
         """Mask, scale or shrink a weight of the original shape, and rescale what is left."""
         if isinstance(self.mask, BitMask):
             weight = self.mask.times(weight)
         elif self.mask is not None:
-            weight = weight * self.mask
+            weight = masked(weight, self.mask)
         if self.gain is not None:
             weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:

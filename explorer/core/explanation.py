@@ -14,7 +14,7 @@ class ByteParts:
     """Counted bytes of one tensor, or of a model, in the smallest representation.
 
     weights: values or codes. indices: bitmap or column indices and row pointers. scales: scales, zero points. codebooks:
-    tables of values. rest: biases, normalization, buffers (fp32). form: dense, bitmap or csr.
+    tables of values. rest: biases, normalization, buffers. form: dense, bitmap or csr.
     """
 
     weights: int = 0
@@ -43,7 +43,7 @@ class ByteParts:
 class FileSize:
     """One exported file, measured: its bytes on disk and after ``gzip -9``; before: the same of the original.
 
-    The original lies plainly in fp32: an ONNX file beside ONNX formats, a safetensors file beside the others.
+    The original lies plainly in its own floats: an ONNX file beside ONNX formats, a safetensors file beside the others.
     format: the exporter's name. agreement: fraction of validation predictions that are the simulation's, where counted.
     problem: why there is no file, then the sizes are 0.
     """

@@ -10,7 +10,8 @@ class Layer:
     """One prunable, quantizable weight tensor.
 
     name: parameter FQN (``conv1.weight``, ``rnn.weight_hh_l0``). kind: conv, conv_transpose, linear, rnn, lstm, gru,
-    attention, embedding or other. group: name of the group of units that this layer produces, or None.
+    attention, embedding or other. group: name of the group of units that this layer produces, or None. dtype, bits: the
+    type that the original's weight is stored in (fp32, bf16, fp16, fp64, fp8 e4m3 ...), and its bits an entry.
     """
 
     name: str
@@ -18,6 +19,8 @@ class Layer:
     shape: tuple[int, ...]
     numel: int
     group: str | None = None
+    dtype: str = "fp32"
+    bits: int = 32
 
     @property
     def module(self) -> str:

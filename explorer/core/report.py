@@ -16,6 +16,7 @@ from .training import Cost, Entry, cost
 
 Kind = Literal["measured", "counted", "estimated"]
 ChangeKind = Literal["now wrong", "now right", "wrong differently", "changed"]
+FRACTIONS = frozenset({"accuracy", "precision", "recall", "f1", "next_token_accuracy", "agreement"})  # told in percent, changes in points
 LOWER_IS_BETTER = frozenset({"loss", "cross_entropy", "perplexity", "rmse", "mae"})
 
 
@@ -36,8 +37,9 @@ class LayerCount:
     """One layer after the recipe (counted).
 
     original: entries before. remaining: entries after units are gone. nonzero: of the remaining, those not zero.
-    attenuated: of the remaining, those made smaller by a soft mode. bits: 32 or the quantization's. bytes: the smallest
-    representation. shape: after removal.
+    attenuated: of the remaining, those made smaller by a soft mode. bits: the quantization's, or those of
+    the type that the weight is stored in. bytes: the smallest representation. shape: after removal. width: bits of a value that is
+    stored without codes.
     """
 
     name: str
@@ -49,6 +51,7 @@ class LayerCount:
     attenuated: int
     bits: int
     bytes: int
+    width: int = 32
 
     @property
     def sparsity(self) -> float:
@@ -63,7 +66,7 @@ class LayerCount:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the compressed model consists of (counted, not measured)."""
+    """What the compressed model consists of (counted, not measured). dtypes: of the original's layers, the one of most weights first."""
 
     layers: Mapping[str, LayerCount]
     parameters: int
@@ -73,6 +76,7 @@ class Counts:
     macs: int | None
     macs_if_zeros_skipped: int | None
     macs_reason: str = ""
+    dtypes: tuple[str, ...] = ("fp32",)
 
     @property
     def sparsity(self) -> float:

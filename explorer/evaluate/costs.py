@@ -11,14 +11,15 @@ from torch import Tensor
 from ..analysis.histogram import LARGE
 from ..analysis.words import layer_tally
 from ..compress.apply import effective_weights
+from ..compress.masks import count_nonzero
 from ..compress.plan import LayerPlan, Plan
 from ..core.layers import Layer
 from ..core.report import Counts, LayerCount
 from ..models.removal import remaining_shape, select
+from ..models.stored import stored_bytes, stored_dtype
 from ..models.subject import Subject
 from .macs import Macs, count
 
-FP32 = 4  # bytes
 INDEX = 4  # bytes of a CSR index
 
 
@@ -28,7 +29,7 @@ def representations(
     """Bytes of a tensor in each representation.
 
     dense: every value; there is none where zeros occur and have no code. bitmap: one bit an entry and the non-zero values.
-    csr: a column index (int32) a non-zero value and a row pointer a row. With ``bits`` < 32 values are packed and
+    csr: a column index (int32) a non-zero value and a row pointer a row. Values of ``bits`` are packed and
     ``overhead`` (scales, zero points, codebooks) is added.
     """
     packed = -(-nonzero * bits // 8)
@@ -57,21 +58,21 @@ def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mappi
     if plan.only_bits is not None:
         mask = plan.only_bits
         return subject.memo.get(key, lambda: mask.nonzero(subject.weight(name)))
-    return subject.memo.get(key, lambda: int(torch.count_nonzero(weights[name])))
+    return subject.memo.get(key, lambda: count_nonzero(weights[name]))
 
 
 def nonzero_of(subject: Subject, name: str) -> int:
     """Entries of a layer's weight that are not zero; of a large one from its tally, which also draws its histogram."""
     weight = subject.weight(name)
     counted = layer_tally(subject, name) if weight.numel() >= LARGE else None
-    return counted.total - counted.zeros if counted is not None else int(torch.count_nonzero(weight))
+    return counted.total - counted.zeros if counted is not None else count_nonzero(weight)
 
 
 def _attenuated(plan: LayerPlan | None, weights: Mapping[str, Tensor], name: str) -> int:
     if plan is None or (plan.gain is None and plan.shrink is None):
         return 0
     if plan.shrink is not None:
-        return int(torch.count_nonzero(weights[name])) if plan.shrink > 0 else 0
+        return count_nonzero(weights[name]) if plan.shrink > 0 else 0
     assert plan.gain is not None
     return int(((plan.gain < 1) & (weights[name] != 0)).sum())  # a factor of 0 makes zeros, and those are sparsity
 
@@ -89,9 +90,9 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         for form, size in sizes.items():
             total[form] += size
     key = ("other counts", subject.version, plan.digest if plan.dropped or plan.tensors else "")
-    others, others_nonzero, buffers = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
+    others, others_nonzero, beside = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
     for key in total:
-        total[key] += (others + buffers) * FP32
+        total[key] += beside
     for form in ("quantized", "smallest"):  # scales and zero points of activations lie in the file, too
         total[form] += plan.inputs_overhead
     macs = count(subject, plan.dropped)
@@ -104,6 +105,7 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         macs=macs.total,
         macs_if_zeros_skipped=_skipping(subject, macs, layers),
         macs_reason=macs.reason,
+        dtypes=_dtypes(subject),
     )
 
 
@@ -114,8 +116,9 @@ def _layer(
     numel = int(torch.Size(shape).numel())
     nonzero = _nonzero(subject, layer.name, mine, weights)
     codes = mine.codes if mine else None
-    bits, overhead = (codes.bits, codes.overhead) if codes else (32, 0)
-    plain = representations(numel, nonzero, shape[0])
+    width = _width(subject, layer, mine)
+    bits, overhead = (codes.bits, codes.overhead) if codes else (width, 0)
+    plain = representations(numel, nonzero, shape[0], width)
     coded = representations(numel, nonzero, shape[0], bits, overhead, codes is None or codes.codes_zero)
     smallest = min(*plain.values(), *coded.values())
     sizes = {
@@ -125,22 +128,38 @@ def _layer(
         "smallest": smallest,
     }
     attenuated = _attenuated(mine, weights, layer.name)
-    return LayerCount(layer.name, layer.kind, shape, layer.numel, numel, nonzero, attenuated, bits, smallest), sizes
+    found = LayerCount(layer.name, layer.kind, shape, layer.numel, numel, nonzero, attenuated, bits, smallest, width)
+    return found, sizes
+
+
+def _width(subject: Subject, layer: Layer, mine: LayerPlan | None) -> int:
+    """Bits of a value as a file without codes would hold it."""
+    changed = mine is not None and mine.moves_values
+    return 8 * stored_dtype(subject.module, layer.name, subject.weight(layer.name), changed).itemsize
+
+
+def _dtypes(subject: Subject) -> tuple[str, ...]:
+    weights: dict[str, int] = {}
+    for layer in subject.layers:
+        weights[layer.dtype] = weights.get(layer.dtype, 0) + layer.numel
+    return tuple(sorted(weights, key=lambda name: -weights[name])) or ("fp32",)
 
 
 def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, int]:
-    """Entries of parameters that are no layers, those not zero, and entries of buffers; after removal."""
-    numel = nonzero = buffers = 0
+    """Entries of parameters that are no layers, those not zero, and bytes of these and of buffers; after removal."""
+    numel = nonzero = size = 0
     for name, parameter in subject.module.named_parameters():
         if name not in layers:
             left = select(plan.tensors.get(name, parameter.detach()), dict(plan.dropped.get(name, {})))
             numel += left.numel()
-            nonzero += int(torch.count_nonzero(left))
+            size += left.numel() * stored_bytes(subject.module, name, parameter)
+            nonzero += count_nonzero(left)
     persistent = subject.module.state_dict()
     for name, buffer in subject.module.named_buffers():
         if name in persistent:
-            buffers += int(torch.Size(remaining_shape(tuple(buffer.shape), plan.dropped.get(name, {}))).numel())
-    return numel, nonzero, buffers
+            left_of = torch.Size(remaining_shape(tuple(buffer.shape), plan.dropped.get(name, {}))).numel()
+            size += left_of * stored_bytes(subject.module, name, buffer)
+    return numel, nonzero, size
 
 
 def _skipping(subject: Subject, macs: Macs, layers: Mapping[str, LayerCount]) -> int | None:

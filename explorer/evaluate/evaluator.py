@@ -16,6 +16,7 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Later, Report
 from ..models.device import pick
+from ..models.stored import dtype_name
 from ..models.subject import Subject
 from .costs import counts
 from .engine import FIRST_ANSWER, Engine, engine
@@ -188,7 +189,7 @@ def _steady(subject: Subject) -> AbstractContextManager[None]:
 def _precision(run: Engine) -> str:
     """What was computed in: fp32, bf16, fp16 or fp64."""
     first = next((p.dtype for p in run.replica.module.parameters() if p.is_floating_point()), torch.float32)
-    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.float64: "fp64"}.get(first, str(first))
+    return dtype_name(first)
 
 
 def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work, looks: int) -> Report:

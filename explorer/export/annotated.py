@@ -25,7 +25,8 @@ PICTURE = 20 << 20  # bytes of weights above which the picture is drawn without 
 class AnnotatedGraph:
     """onnx: a model file for a viewer; it is not meant to be run, and leaves out the data of large weights.
 
-    marks: {ONNX node name: {"layer": FQN of its first layer, "sparsity": fraction, "bits": int}}; a node that computes
+    marks: {ONNX node name: {"layer": FQN of its first layer, "sparsity": fraction, "bits": int, "full": bits of
+    the original's values}}; a node that computes
     with several layers (a recurrent one) has their sparsity together and their lowest bits; "layers" names them all.
     """
 
@@ -71,6 +72,7 @@ def _annotated(subject: Subject, plan: Plan) -> AnnotatedGraph:
             "layers": tuple(layer.name for layer in layers),
             "sparsity": 1 - nonzero / original if original else 0.0,
             "bits": min(layer.bits for layer in layers),
+            "full": min(subject.layer(layer.name).bits for layer in layers),
         }
         for one in layers:
             _annotate(nodes[name], one, plan, produced.get(one.name), len(layers) > 1)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import plotly.graph_objects as go
 
-from .palette import Palette, calm
+from .palette import Palette, calm, plain
 
 COLOURS = ("#3b6fd4", "#16803c", "#7a4fc0", "#c77d0a", "#0b8a9e", "#c0392b", "#8a5a2b", "#b0408a")
 
@@ -38,7 +38,7 @@ def duel(
     figure = go.Figure()
     colours = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(n for n in titles if n not in (floor, ceiling))}
     form = ".1%" if percent else ".4g"
-    for name, title in titles.items():
+    for name, title in ((name, plain(title)) for name, title in titles.items()):
         own = sorted((p for p in points if p.criterion == name), key=lambda p: p.sparsity)
         if not own:
             continue
@@ -62,6 +62,6 @@ def duel(
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.2, "font": {"color": palette.ink}})
     figure.update_xaxes(title={"text": sparsity}, tickformat=".0%", range=[-0.02, 1.0])
     figure.update_yaxes(
-        title={"text": metric}, tickformat=".0%" if percent else None, range=list(reach) if reach else None
+        title={"text": plain(metric)}, tickformat=".0%" if percent else None, range=list(reach) if reach else None
     )
     return figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from .palette import Palette, calm
+from .palette import Palette, calm, plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,8 +22,8 @@ def shares(table: pd.DataFrame, palette: Palette, names: Mapping[str, str], weig
     for layer, colour in zip(dict.fromkeys(table["layer"]), (palette.kept, palette.faint), strict=False):
         own = table[table["layer"] == layer].set_index("gate").loc[gates]
         figure.add_bar(
-            x=own["share"], y=[names.get(gate, gate) for gate in gates], name=str(layer), orientation="h", marker={"color": colour},
-            customdata=own["mean"], hovertemplate=f"{layer}<br>%{{y}}: %{{x:.1%}}<br>%{{customdata:.3g}} / {weights}<extra></extra>",
+            x=own["share"], y=[names.get(gate, gate) for gate in gates], name=plain(str(layer)), orientation="h", marker={"color": colour},
+            customdata=own["mean"], hovertemplate=f"{plain(str(layer))}<br>%{{y}}: %{{x:.1%}}<br>%{{customdata:.3g}} / {weights}<extra></extra>",
         )  # fmt: skip
     calm(figure, palette, 60 + 44 * len(gates))
     _legend(figure, palette)

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from ..core.explanation import Roofline, RooflinePoint
-from .palette import Palette, calm
+from .palette import Palette, calm, plain
 
 GIGA = 1e9
 
@@ -42,7 +42,7 @@ def roofline(
         mine = [one for one in points if one.what == what]
         figure.add_scatter(
             x=[one.intensity for one in mine], y=[(one.flops or 0) / GIGA for one in mine], mode="markers",
-            marker={"size": 11, **marker}, name=label, text=[one.layer for one in mine],
+            marker={"size": 11, **marker}, name=label, text=[plain(one.layer) for one in mine],
             customdata=[[(one.flops or 0) / roof.bound(one.intensity), 1e3 * (one.seconds or 0)] for one in mine],
             hovertemplate=f"<b>%{{text}}</b> · {label}<br>{x} %{{x:.1f}}<br>{y} %{{y:.2f}} (%{{customdata[0]:.0%}})<br>%{{customdata[1]:.3f}} ms<extra></extra>",
         )  # fmt: skip

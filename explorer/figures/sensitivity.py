@@ -11,12 +11,13 @@ from plotly.colors import find_intermediate_color, hex_to_rgb, label_rgb
 from plotly.subplots import make_subplots
 
 from ..studies.ranking import curves, ranking, tolerated
-from .palette import LIGHT, Palette, calm
+from .palette import LIGHT, Palette, calm, plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PANEL = 150  # pixels of a small multiple, its title included
+LONG = 26  # characters of a name that are shown
 NAMED = 4  # of the overlay's curves, the most sensitive ones are named
 
 
@@ -57,11 +58,11 @@ def _curve(
             go.Scatter(x=[*x, *x[::-1]], y=edge, fill="toself", fillcolor=_shade(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False)
         )  # fmt: skip
     target = str(mine["target"].iloc[0])
-    hover = f"<b>{target}</b><br>{words.point} %{{x:g}}{unit}<br>{words.change} %{{y:{form}}}<br>{words.samples} = %{{customdata[2]:,}}"
+    hover = f"<b>{plain(target)}</b><br>{words.point} %{{x:g}}{unit}<br>{plain(words.change)} %{{y:{form}}}<br>{words.samples} = %{{customdata[2]:,}}"
     still = {"marker": {"opacity": 1}}
     out.append(
         go.Scatter(
-            x=x, y=y, mode="lines+markers", line={"color": colour, "width": 2, "dash": _dash(mine)}, marker={"color": colour, "size": size}, name=target,
+            x=x, y=y, mode="lines+markers", line={"color": colour, "width": 2, "dash": _dash(mine)}, marker={"color": colour, "size": size}, name=plain(target),
             customdata=[[target, float(p), int(n)] for p, n in zip(mine[by], mine["n"], strict=True)], selected=still, unselected=still,
             hovertemplate=hover + (f"<br><i>{words.click}</i>" if words.click else "") + "<extra></extra>",
         )
@@ -113,7 +114,7 @@ def overlay(
         figure.add_annotation(
             x=x,
             y=float(last["change"]) * factor,
-            text=target,
+            text=plain(short(target)),
             showarrow=False,
             xanchor="left",
             xshift=8,
@@ -122,7 +123,7 @@ def overlay(
     _line(figure, palette)
     first, last = figure.layout.xaxis.range
     figure.update_xaxes(title={"text": words.point}, range=[first, last + 0.06 * (last - first)])
-    figure.update_yaxes(title={"text": words.change})
+    figure.update_yaxes(title={"text": plain(words.change)})
     return figure
 
 
@@ -159,14 +160,18 @@ def multiples(
     return figure
 
 
+def short(name: str) -> str:
+    """A name's end, where it is told apart from others."""
+    return name if len(name) <= LONG else "…" + name[1 - LONG :]
+
+
 def _title(row: Any, words: Words) -> str:
     most = "≤ " if row.granularity == "unit" else ""  # what goes with all of a group's units; groups overlap
     shares = [f"{most}{_percent(row.parameters)} {words.parameters}"]
     if row.macs is not None and row.macs == row.macs:
         shares.append(f"{most}{_percent(row.macs)} {words.macs}")
-    name = row.target if len(row.target) <= 26 else "…" + row.target[-25:]
     kind = f" {words.units}" if row.granularity == "unit" else ""
-    return f"<b>{name}</b>{kind}<br><span style='font-size:10px'>{' · '.join(shares)}</span>"
+    return f"<b>{plain(short(row.target))}</b>{kind}<br><span style='font-size:10px'>{' · '.join(shares)}</span>"
 
 
 def _percent(share: float) -> str:

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..core.training import Epoch, Step
-from .palette import Palette, calm, tinted
+from .palette import Palette, calm, plain, tinted
 
 
 def training(
@@ -20,7 +20,7 @@ def training(
     All run over steps of the optimizer; total: how many there will be, while it goes on. percent: the metric is a fraction. The band
     is the 95 % interval, where every epoch's figure has one; a green point was the best so far.
     """
-    metric, loss, sparsity, rate = names
+    metric, loss, sparsity, rate = map(plain, names)
     figure = make_subplots(
         rows=2, cols=2, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.12, horizontal_spacing=0.09,
         subplot_titles=(metric, loss, sparsity, rate),

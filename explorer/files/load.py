@@ -30,6 +30,7 @@ from .hf_config import config_writer
 from .huggingface import config_text, read_huggingface
 from .index import INDEX, read_index
 from .limits import Limits, limits, no_paths, shared
+from .ordered import in_order
 from .packed import read_packed
 from .pickles import read_checkpoint
 from .program import read_program
@@ -142,7 +143,7 @@ def open_model(path: Path, within: Limits) -> Opened:
             more = {"reader": found.reader, "files": found.files, "config": config_writer(config_text(found.files))}
             if found.module is not None:
                 return Opened(found.module, kind, True, found.notes, more)
-            return _plain(state_of(found.tensors, path), path, kind, found.notes)
+            return _plain(state_of(in_order(found.tensors), path), path, kind, found.notes)
         if kind in (kinds.EXPORT, kinds.HUGGINGFACE):
             plain = _of_folder(path, within) if path.is_dir() else _of_zip(path, within)
             return plain if plain.forward or not _beside(path, within) else _of_onnx(path, within)
@@ -173,7 +174,8 @@ def _of_onnx(path: Path, within: Limits) -> Opened:
 def _tensors(source: Path | bytes, where: object = None) -> dict[str, Tensor]:
     """All tensors; of a file they are mapped, and read when they are used."""
     try:
-        return safetensors.torch.load(source) if isinstance(source, bytes) else safetensors.torch.load_file(source)
+        found = safetensors.torch.load(source) if isinstance(source, bytes) else safetensors.torch.load_file(source)
+        return in_order(found)
     except (safetensors.SafetensorError, ValueError, KeyError, OSError, RuntimeError) as error:
         raise LoadError(
             say("{path}: cannot be read as safetensors ({cause})", path=where or source, cause=cause(error, 160))
@@ -234,7 +236,7 @@ def _of_folder(folder: Path, within: Limits) -> Opened:
         tensors: dict[str, Tensor] = {}
         for shard in read_index(index, within):
             tensors |= _tensors(shard)
-        return _plain(state_of(tensors, folder), folder, kinds.SAFETENSORS)
+        return _plain(state_of(in_order(tensors), folder), folder, kinds.SAFETENSORS)
     if (folder / PACKED).is_file():
         tensors, metadata = read_packed(folder / PACKED, within)
         return _of_export(metadata, tensors, folder, kinds.EXPORT)

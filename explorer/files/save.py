@@ -12,7 +12,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from ..analysis.words import format_of
+from ..analysis.words import FORMATS
 from ..compress.apply import compress
 from ..compress.build import effective_weights
 from ..compress.plan import Plan
@@ -21,6 +21,7 @@ from ..core.errors import Cancelled, ExportError
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..export.spec import tensors
+from ..models.stored import stored_dtype
 from ..models.subject import Subject
 
 Progress = Callable[[int, int], None] | None
@@ -73,7 +74,7 @@ def write_weights(
     subject: Subject, recipe: Recipe, out: BinaryIO, progress: Progress = None, cancel: Cancel = None
 ) -> None:
     """A safetensors file: every parameter and buffer after the recipe, quantized ones as the rounded values; names, shapes and
-    types are the original's. Its metadata holds the recipe, and for tied names the one that holds the tensor, as
+    types are the original's, but that an 8-bit float whose values changed becomes bfloat16. Its metadata holds the recipe, and for tied names the one that holds the tensor, as
     ``safetensors.torch.save_model`` writes it. Without a forward pass one tensor is made at a time; with one, what is written was
     verified first. ``progress(bytes done, of all)``. Raises :class:`ExportError` for types that the format does not have,
     :class:`Cancelled`.
@@ -84,11 +85,12 @@ def write_weights(
     about = {"format": "pt", "explorer.recipe": json.dumps(json.loads(recipe.to_json())), **tied}
     rows: dict[str, object] = {"__metadata__": about}
     at = 0
+    dtypes = {name: _dtype(subject, plan, name, tensor) for name, (tensor, _) in held.items()}
     for name, (tensor, _) in held.items():
-        if not format_of(tensor):
+        if dtypes[name] not in FORMATS:
             raise ExportError(say("{name}: {dtype} has no place in safetensors", name=name, dtype=str(tensor.dtype)))
-        size = tensor.numel() * tensor.element_size()
-        rows[name] = {"dtype": format_of(tensor), "shape": list(tensor.shape), "data_offsets": [at, at + size]}
+        size = tensor.numel() * dtypes[name].itemsize
+        rows[name] = {"dtype": FORMATS[dtypes[name]], "shape": list(tensor.shape), "data_offsets": [at, at + size]}
         at += size
     text = json.dumps(rows, ensure_ascii=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -98,9 +100,16 @@ def write_weights(
         for part in _parts(subject, plan, name, tensor) if alone else [tensor]:
             if cancel is not None and cancel():
                 raise Cancelled(say("the export was cancelled"))
-            done += out.write(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            done += out.write(
+                part.detach().cpu().to(dtypes[name]).contiguous().reshape(-1).view(torch.uint8).numpy().data
+            )
             if progress is not None:
                 progress(done, at)
+
+
+def _dtype(subject: Subject, plan: Plan, name: str, tensor: Tensor) -> torch.dtype:
+    mine = plan.layers.get(name)
+    return stored_dtype(subject.module, name, tensor, mine is not None and mine.moves_values)
 
 
 def _parts(subject: Subject, plan: Plan, name: str, tensor: Tensor) -> Iterator[Tensor]:

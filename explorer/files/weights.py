@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..core.errors import LoadError, UnsupportedError
 from ..core.message import say
+from ..models.stored import NARROW
 from .state import State, arithmetic, trainable
 
 
@@ -33,9 +34,12 @@ class WeightsOnly(Node):
 def weights_only(state: State, path: object) -> WeightsOnly:
     """The module of a state dict; tied names hold one parameter. Raises :class:`LoadError` for names that collide."""
     root = WeightsOnly()
+    narrow = root.__dict__[NARROW] = {}  # of 8-bit floats, what they came as
     made: dict[str, Tensor] = {}
     for name, tensor in state.tensors.items():
-        tensor = arithmetic(tensor.detach())
+        came, tensor = tensor.dtype, arithmetic(tensor.detach())
+        if came != tensor.dtype:
+            narrow[name] = came
         made[name] = nn.Parameter(tensor, requires_grad=False) if trainable(name, tensor) else tensor
         plant(root, name, made[name], path)
     for name, source in state.tied.items():

@@ -25,12 +25,13 @@ def parts(subject: Subject, plan: Plan) -> tuple[ByteParts, dict[str, ByteParts]
 def layer_parts(layer: LayerCount, codes: Codes | None) -> ByteParts:
     """The smallest representation of one tensor."""
     rows = layer.shape[0]
-    found = {(form, 32): size for form, size in representations(layer.remaining, layer.nonzero, rows).items()}
+    plain = representations(layer.remaining, layer.nonzero, rows, layer.width)
+    found = {(form, False): size for form, size in plain.items()}
     if codes is not None:
         options = representations(layer.remaining, layer.nonzero, rows, codes.bits, codes.overhead, codes.codes_zero)
-        found |= {(form, codes.bits): size for form, size in options.items()}
-    (form, bits), size = min(found.items(), key=lambda one: one[1])
-    overhead = codes.overhead if codes is not None and bits != 32 else 0
+        found |= {(form, True): size for form, size in options.items()}
+    (form, coded), size = min(found.items(), key=lambda one: one[1])
+    bits, overhead = (codes.bits, codes.overhead) if codes is not None and coded else (layer.width, 0)
     weights = -(-(layer.remaining if form == "dense" else layer.nonzero) * bits // 8)
     table = isinstance(codes, Table) and codes.sparse
     scales, codebooks = (0, overhead) if table else (overhead, 0)

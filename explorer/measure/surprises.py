@@ -14,13 +14,12 @@ from ..models.subject import Subject
 from .surprises_in_time import SAME, batches, in_time, kept, spoken
 
 SPARSE = 0.3  # fraction of zeros from which a gain would be expected
-FP32 = 32
 
 
 def surprises(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise]:
     """One for each thing that holds; the order is that of importance."""
     yield from _zeros(subject, plan, seen)
-    yield from _tables(plan, seen)
+    yield from _tables(subject, plan, seen)
     yield from _indices(subject, plan, seen)
     yield from _graph(subject, plan, seen)
     yield from _floats(seen)
@@ -65,19 +64,21 @@ def _zeros(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise
             return
 
 
-def _tables(plan: Plan, seen: Explanation) -> Iterator[Surprise]:
+def _tables(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise]:
     """Scales or codebooks that cost more than the fewer bits save."""
+    widths = {name: layer.width for name, layer in counts(subject, plan).layers.items()}
     for name, codes in plan.codes.items():
         part = seen.layers[name]
-        saved = _saved(seen, name, codes.bits)
+        saved = _saved(seen, name, codes.bits, widths[name])
         if codes.overhead >= saved > 0:
             yield Surprise(
                 "table-larger-than-savings",
                 say(
-                    "{layer}: its scales or codebooks take {overhead:,} bytes, {bits} instead of 32 bits save {saved:,}: quantizing it makes it no smaller.",
+                    "{layer}: its scales or codebooks take {overhead:,} bytes, {bits} instead of {width} bits save {saved:,}: quantizing it makes it no smaller.",
                     layer=name,
                     overhead=codes.overhead,
                     bits=codes.bits,
+                    width=widths[name],
                     saved=saved,
                 ),
                 name,
@@ -95,18 +96,18 @@ def _tables(plan: Plan, seen: Explanation) -> Iterator[Surprise]:
             )
 
 
-def _saved(seen: Explanation, name: str, bits: int) -> int:
-    """Bytes that ``bits`` instead of 32 save in a layer's values as they are stored."""
+def _saved(seen: Explanation, name: str, bits: int, width: int) -> int:
+    """Bytes that ``bits`` instead of ``width`` save in a layer's values as they are stored."""
     part = seen.layers[name]
-    stored = part.weights * 8 // (bits if part.scales + part.codebooks else FP32)
-    return stored * (FP32 - bits) // 8
+    stored = part.weights * 8 // (bits if part.scales + part.codebooks else width)
+    return stored * (width - bits) // 8
 
 
 def _indices(subject: Subject, plan: Plan, seen: Explanation) -> Iterator[Surprise]:
     """Too few zeros to pay for saying where they are."""
     for name, layer in counts(subject, plan).layers.items():
         if name in plan.masks and layer.zeros_left >= 0.01 and seen.layers[name].form == "dense":
-            bits = layer.bits if seen.layers[name].scales + seen.layers[name].codebooks else FP32
+            bits = layer.bits if seen.layers[name].scales + seen.layers[name].codebooks else layer.width
             yield Surprise(
                 "indices-cost-more",
                 say(
@@ -145,7 +146,7 @@ def _stored(subject: Subject, plan: Plan, seen: Explanation, format: str) -> int
     for name, layer in counts(subject, plan).layers.items():
         codes = plan.codes.get(name)
         if format == "onnx" or _own_tables(codes):
-            width = 4.0
+            width = layer.width / 8
         else:
             width = 1.0 if format == "onnx-int8" or (codes is not None and codes.bits > 4) else 0.5
         total += layer.remaining * width
@@ -173,7 +174,7 @@ def _tables_in_floats(plan: Plan, seen: Explanation) -> Iterator[Surprise]:
             "codebooks-in-floats",
             say(
                 "{layers}: each channel, group or gate has a codebook of its own, and ONNX looks values up in one table a tensor. So {files} "
-                "hold these weights as fp32, 4 bytes each. One codebook a tensor is stored as codes and a table; packed stores any of them.",
+                "hold these weights as floats. One codebook a tensor is stored as codes and a table; packed stores any of them.",
                 layers=", ".join(layers),
                 files=", ".join(files),
             ),

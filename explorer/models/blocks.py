@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -14,16 +14,18 @@ from torch import Tensor, fx, nn
 
 from ..core.errors import cause
 from ..core.layers import Group
-from ..core.message import say
+from ..core.message import Message, say
 from .absent import GONE, SHAPED, form_of, narrowed, shaped
 from .attention import PrunedEncoderLayer
 from .calls import Call, calls
 from .flow_attention import ENCODER, ENCODER_LAYER
+from .jointly import FEW
 from .residual import branches, stack
 from .trace import trace
 
 if TYPE_CHECKING:
     from .subject import Subject
+    from .trial_blocks import BlockTrials
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,7 @@ def find_blocks(subject: Subject) -> Depth:
     from .groups import _leaf
     from .onnx_module import NO_UNITS, opaque
     from .trial import too_large
-    from .trial_blocks import why_not
+    from .trial_blocks import BlockTrials
 
     if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject)) is not None:
         return Depth({}, {layer.name: why for layer in subject._plain_layers})
@@ -76,19 +78,21 @@ def find_blocks(subject: Subject) -> Depth:
         except Exception as error:  # any model may come here
             why = say("the model cannot be traced ({error})", error=cause(error, 120))
             return Depth({}, {layer.name: why for layer in subject._plain_layers})
+        named = (
+            subject.module.named_parameters(remove_duplicate=False),
+            subject.module.named_buffers(remove_duplicate=False),
+        )
+        held = [pair for pairs in named for pair in pairs]
         made = [
-            block for modules, term in found if (block := _block(subject, modules, term, forms, refused)) is not None
+            block
+            for modules, term in found
+            if (block := _block(subject, modules, term, forms, held, refused)) is not None
         ]
-        kept = []
-        for block in made:
-            reason = why_not(subject, block, module, graph, call)
-            for other in _sized(block, module, graph, same) if reason is not None else ():
-                if why_not(subject, other, module, graph, call) is None:
-                    block, reason = other, None
-                    break
-            if reason is None:
-                kept.append(block)
-            else:
+        trials = BlockTrials(subject, module, graph, call) if made else None
+        tried = _tried(made, lambda block: _sized(block, module, graph, same), trials) if trials else []
+        kept = [block for block, reason in tried if reason is None]
+        for block, reason in tried:
+            if reason is not None:
                 refused.update(dict.fromkeys(block.group.producers, reason))
     inside = {name for block in kept for name in block.group.producers}
     for layer in subject._plain_layers:
@@ -136,19 +140,18 @@ def _forms(module: nn.Module, call: Call, names: set[str]) -> tuple[dict[str, tu
 
 
 def _block(
-    subject: Subject, modules: tuple[str, ...], term: str | None, forms: Mapping[str, Any], refused: dict[str, str]
+    subject: Subject,
+    modules: tuple[str, ...],
+    term: str | None,
+    forms: Mapping[str, Any],
+    held: Sequence[tuple[str, Tensor]],
+    refused: dict[str, str],
 ) -> Block | None:
-    """A branch as a block, if it has layers; or None, with the reason noted for each of them."""
+    """A branch as a block, if it has layers; or None, with the reason noted for each of them. held: all tensors of the subject."""
     inside = tuple(f"{name}." for name in modules)
     layers = tuple(layer.name for layer in subject._plain_layers if layer.name.startswith(inside))
-    held = [
-        *subject.module.named_parameters(remove_duplicate=False),
-        *subject.module.named_buffers(remove_duplicate=False),
-    ]
-    members = [name for name, _ in held if name.startswith(inside)]
-    shared = {id(t) for name, t in held if name.startswith(inside)} & {
-        id(t) for name, t in held if not name.startswith(inside)
-    }
+    own = {name: id(tensor) for name, tensor in held if name.startswith(inside)}
+    shared = {id(tensor) for name, tensor in held if name not in own}.intersection(own.values())
     strange = [name for name in modules if forms.get(name) is None]
     if not layers:
         return None
@@ -161,8 +164,39 @@ def _block(
         why = why or say("{name} returns something else than tensors", name=strange[0])
         refused.update(dict.fromkeys(layers, why))
         return None
-    first = {name: None for name in [*layers, *members]}
+    first = {name: None for name in [*layers, *own]}
     return Block(Group(modules[0], "block", 1, layers, tuple(first)), {name: forms[name] for name in modules}, term)
+
+
+def _tried(
+    blocks: list[Block], others: Callable[[Block], Iterator[Block]], trials: BlockTrials
+) -> list[tuple[Block, Message | None]]:
+    """For each block the first of its ways to go that holds, and None; or the block itself, and why it does not hold.
+
+    Where there are many, the first of a kind goes ahead: others of its kind are tried first in the way that holds for it.
+    """
+    ahead: dict[Hashable, int] = {}
+    for block in blocks if len(blocks) >= FEW else ():
+        if (kind := trials.kind(block)) not in ahead:
+            ways = enumerate([block, *others(block)])
+            ahead[kind] = next((i for i, way in ways if trials.alone(way) is None), 0)
+    starts = []
+    for block in blocks:
+        level = ahead.get(trials.kind(block), 0)
+        starts.append([block, *others(block)][: level + 1][-1] if level else block)
+    found = list(zip(starts, trials.reasons(starts), strict=True))
+    left = {
+        i: iter([way for way in (blocks[i], *others(blocks[i])) if way.modules != start.modules])
+        for i, (start, reason) in enumerate(found)
+        if reason is not None
+    }
+    while left:
+        now = {i: way for i, ways in left.items() if (way := next(ways, None)) is not None}
+        for i, reason in zip(now, trials.reasons(list(now.values())), strict=True):
+            if reason is None or now[i] is blocks[i]:
+                found[i] = (now[i], reason)
+        left = {i: left[i] for i in now if found[i][1] is not None}
+    return found
 
 
 def _sized(block: Block, root: nn.Module, graph: fx.Graph, same: set[str]) -> Iterator[Block]:

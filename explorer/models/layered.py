@@ -34,7 +34,8 @@ class Layered:
     A layer is a module of torch.nn that runs as one (nn.Linear, nn.LSTM, nn.MultiheadAttention, nn.TransformerEncoderLayer): all of its own weights
     are there together, and torch's fused kernels are taken as ever. Whatever else reads a weight (a tied embedding, a parent that
     calls a function) is handed the other one operation by operation. The module's ``forward`` methods are wrapped once; the wrappers do
-    nothing outside of :meth:`lent`. What reaches for a weight's memory without a torch function (a hand-written kernel) sees the original.
+    nothing outside of :meth:`lent`. So what is there beside the original is bounded by the largest such layer, a whole nn.TransformerEncoderLayer or
+    all stacked layers of an nn.LSTM, and by one tensor more; an ONNX graph runs as one, so there it is all that changed. What reaches for a weight's memory without a torch function (a hand-written kernel) sees the original.
     """
 
     def __init__(self, module: nn.Module, parameters: Mapping[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from .attention import PrunedAttention
 from .onnx_module import OnnxLayer
 from .replica import share
 from .stack import RecurrentStack
+from .stored import dtype_name, stored_dtype
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -78,7 +79,8 @@ def find_layers(module: nn.Module, order: dict[str, int]) -> tuple[Layer, ...]:
                 continue
             seen.add(id(parameter))
             full = f"{owner}.{name}" if owner else name
-            layer = Layer(full, kind, tuple(parameter.shape), parameter.numel())
+            dtype = stored_dtype(module, full, parameter)
+            layer = Layer(full, kind, tuple(parameter.shape), parameter.numel(), None, dtype_name(dtype), 8 * dtype.itemsize)
             called = owner
             while called and called not in order:  # an attention's out_proj is never called: its parent is
                 called = called.rpartition(".")[0]

@@ -31,6 +31,7 @@ class Ledger:
         self._parent: list[int] = []
         self._blocked: dict[int, Message] = {}
         self.entries: list[Entry] = []
+        self._known: dict[tuple[str, int], list[Entry]] = {}  # of each tensor's dim
         self.alias: dict[str, str] = {}  # {name of a tied parameter: the name that stands for it}
         self.heads: list[Tensor] = []  # units over which activations are multiplied with each other: attention heads
         self.notes: dict[str, str] = {}  # {tensor: what a unit of it is, where that is not plain}
@@ -82,12 +83,13 @@ class Ledger:
         """``tensor`` runs along these units on ``dim``; said twice (a module called twice), the units are united."""
         flat = ids.reshape(-1)
         tensor = self.alias.get(tensor, tensor)
-        for entry in self.entries:
-            if (entry.tensor, entry.dim) == (tensor, dim):
-                self.unite(torch.from_numpy(entry.ids), flat)
-                if entry.role == role:
-                    return
-        self.entries.append(Entry(tensor, dim, role, flat.numpy().copy()))
+        known = self._known.setdefault((tensor, dim), [])
+        for entry in known:
+            self.unite(torch.from_numpy(entry.ids), flat)
+            if entry.role == role:
+                return
+        known.append(Entry(tensor, dim, role, flat.numpy().copy()))
+        self.entries.append(known[-1])
 
     def reason(self, unit: int) -> Message | None:
         """Why a unit cannot go, or None."""

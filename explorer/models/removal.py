@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -61,8 +62,13 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
     """Shrink ``module`` in place (call it on a copy): tensors, then the attributes that state their sizes."""
     dropped = take_out(module, dropped)
     owners = dict(module.named_modules())
+    holders: dict[int, list[tuple[str, str]]] = defaultdict(list)  # {id of a parameter: modules that hold it, and its name there}
+    for owner, one in owners.items():
+        for key, value in one._parameters.items():
+            holders[id(value)].append((owner, key))
     tied: dict[int, nn.Parameter] = {}
     touched: dict[str, nn.Module] = {}
+    parents = _parents(module)
     named = {full: full.rpartition(".")[::2] for full in dropped}
     before = {full: getattr(owners[owner], name) for full, (owner, name) in named.items()}
     for full, dims in dropped.items():
@@ -75,22 +81,20 @@ def remove(module: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> None:
         elif isinstance(old, nn.Parameter):
             if id(old) not in tied:
                 tied[id(old)] = nn.Parameter(select(old.detach(), dims), requires_grad=old.requires_grad)
-            for other_name, other in owners.items():  # whoever shares it, too
-                for key, value in other._parameters.items():
-                    if value is old:
-                        setattr(other, key, tied[id(old)])
-                        touched[other_name] = other
+            for other, key in holders[id(old)]:  # whoever shares it, too
+                setattr(owners[other], key, tied[id(old)])
+                touched[other] = owners[other]
         else:
             setattr(owners[owner], name, select(old, dims))
         touched[owner] = owners[owner]
     for owner_module in touched.values():
         if isinstance(owner_module, (nn.LSTM, nn.GRU, nn.RNN, RecurrentStack)):
-            _resize_recurrent(module, owner_module)
+            _resize_recurrent(module, owner_module, parents)
         else:
             _resize(owner_module)
     for name in dict.fromkeys(n if isinstance(owners[n], ATTENTION) else n.rpartition(".")[0] for n in touched):
         if isinstance(owners[name], ATTENTION):
-            _resize_attention(module, owners[name])
+            _resize_attention(module, owners[name], parents)
     for name, owner_module in owners.items():
         if isinstance(owner_module, nn.Transformer) and isinstance(owner_module.decoder.norm, LAST):
             owner_module.d_model = owner_module.decoder.norm.normalized_shape[0]  # which it checks its inputs by
@@ -102,39 +106,55 @@ def take_out(root: nn.Module, dropped: dict[str, dict[int, Tensor]]) -> dict[str
     """Put an :class:`Absent` in the place of modules that go whole. Returns what is to be dropped elsewhere."""
     gone = {name: dims[GONE].tolist() for name, dims in dropped.items() if GONE in dims and len(dims[GONE])}
     prefixes = tuple(f"{name}." for name in gone)
+    parents = _parents(root) if gone else {}
+    around: list[nn.Module] = []
     for name, form in gone.items():
         if name.startswith(prefixes):
             continue  # a branch within a branch that goes
         old = root.get_submodule(name)
-        made = Absent.like(old, form)
-        for parent in list(root.modules()):
-            for key, child in parent._modules.items():
-                if child is old:
-                    parent._modules[key] = made
-                    if isinstance(parent, nn.TransformerEncoderLayer):
-                        PrunedEncoderLayer.become(parent)
+        around += _swapped(parents, old, Absent.like(old, form))
+    for parent in around:
+        if isinstance(parent, nn.TransformerEncoderLayer):
+            PrunedEncoderLayer.become(parent)  # last: it puts another attention in the place of the one that stays
     for parent in list(root.modules()) if gone else ():
         if isinstance(parent, nn.TransformerEncoder) and any(type(one) is PrunedEncoderLayer for one in parent.layers):
             PrunedEncoder.become(parent)
     return {name: dims for name, dims in dropped.items() if GONE not in dims and not name.startswith(prefixes)} if gone else dropped
 
 
-def _resize_attention(root: nn.Module, old: nn.Module) -> None:
+# {id of a module: (one that holds it, its name there, itself: so that no other gets its id)}
+Parents = dict[int, list[tuple[nn.Module, str, nn.Module]]]
+
+
+def _parents(root: nn.Module) -> Parents:
+    found: Parents = defaultdict(list)
+    for parent in root.modules():
+        for key, child in parent._modules.items():
+            if child is not None:
+                found[id(child)].append((parent, key, child))
+    return found
+
+
+def _swapped(parents: Parents, old: nn.Module, made: nn.Module) -> list[nn.Module]:
+    """Put another module in a module's place, wherever it stands; the modules around it."""
+    around = parents[id(old)]
+    for parent, key, _ in around:
+        parent._modules[key] = made
+    return [parent for parent, _, _ in around]
+
+
+def _resize_attention(root: nn.Module, old: nn.Module, parents: Parents) -> None:
     """nn.MultiheadAttention ties the size of a head to its width: another module takes its place, wherever it stands."""
     if old is root:
         raise UnsupportedError(
             say("{type}: heads can be removed only where a module stands around it", type=type(old).__name__)
         )
-    made = PrunedAttention.like(old)
-    for parent in list(root.modules()):
-        for key, child in parent._modules.items():
-            if child is old:
-                parent._modules[key] = made
-                if type(parent) is nn.TransformerEncoderLayer:
-                    PrunedEncoderLayer.become(parent)
+    for parent in _swapped(parents, old, PrunedAttention.like(old)):
+        if type(parent) is nn.TransformerEncoderLayer:
+            PrunedEncoderLayer.become(parent)
 
 
-def _resize_recurrent(root: nn.Module, module: Any) -> None:
+def _resize_recurrent(root: nn.Module, module: Any, parents: Parents) -> None:
     """Where layers end with different sizes, or not more units than projections, a stack takes the module's place."""
     made = RecurrentStack.like(module)
     one = isinstance(made.hidden_size, int) and isinstance(made.proj_size, int)
@@ -145,10 +165,7 @@ def _resize_recurrent(root: nn.Module, module: Any) -> None:
         raise UnsupportedError(
             say("{type}: layers of different sizes need a module around them", type=type(module).__name__)
         )
-    for parent in list(root.modules()):
-        for key, child in parent._modules.items():
-            if child is module:
-                parent._modules[key] = made
+    _swapped(parents, module, made)
 
 
 def _resize(module: nn.Module) -> None:

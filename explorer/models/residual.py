@@ -7,7 +7,9 @@ arXiv 1603.09382) leaves such branches out while training; here they are taken o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from heapq import heapify, heappop, heappush
 
 from torch import fx, nn
 
@@ -30,6 +32,7 @@ def branches(graph: fx.Graph, root: nn.Module) -> Iterator[tuple[tuple[str, ...]
     """(modules, term) of the branches that additions of the graph have."""
     nodes = _used(graph)
     rank = {node: i for i, node in enumerate(nodes)}
+    calls = Counter(name for node in nodes for name in stack(node))
     before: dict[fx.Node, int] = {}  # ancestors of a node, itself included, as bits
     for node in nodes:
         bits = 1 << rank[node]
@@ -41,13 +44,13 @@ def branches(graph: fx.Graph, root: nn.Module) -> Iterator[tuple[tuple[str, ...]
             continue  # of a sum of several terms, the last addition
         terms = _terms(node)
         for i, (term, addition) in enumerate(terms):
-            branch = _alone(term, addition, nodes)
+            branch = _alone(term, addition, rank)
             others = [other for j, (other, _) in enumerate(terms) if j != i and other is not term]
             passed = any(before[term] >> rank[other] & 1 for other in others)
             if branch and (
-                passed or any(_projects(other, at, branch, nodes, root) for other, at in terms if other is not term)
+                passed or any(_projects(other, at, branch, rank, root) for other, at in terms if other is not term)
             ):
-                modules = _modules(branch, nodes, root)
+                modules = _modules(sorted(branch, key=rank.__getitem__), calls, root)
                 if modules:
                     yield modules, term.name
 
@@ -80,21 +83,30 @@ def _terms(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
     return out
 
 
-def _alone(term: fx.Node, addition: fx.Node, nodes: list[fx.Node]) -> set[fx.Node]:
+def _alone(term: fx.Node, addition: fx.Node, rank: Mapping[fx.Node, int]) -> set[fx.Node]:
     """The nodes of which nothing is used but for this term; none where the term is used elsewhere, too."""
-    there = set(nodes)
-    if _users(term, there) != [addition] or term.op == "placeholder":
+    if _users(term, rank) != [addition] or term.op == "placeholder":
         return set()
     found = {term}
-    for node in reversed(nodes[: nodes.index(term)]):
-        if node.op != "placeholder" and all(user in found for user in _users(node, there)):
+    seen = set(term.all_input_nodes)
+    queue = [(-rank[node], node) for node in seen]  # the last first: all users of a node come before it
+    heapify(queue)
+    while queue:
+        _, node = heappop(queue)
+        if node.op != "placeholder" and all(user in found for user in _users(node, rank)):
             found.add(node)
+            for source in node.all_input_nodes:
+                if source not in seen:
+                    seen.add(source)
+                    heappush(queue, (-rank[source], source))
     return found
 
 
-def _projects(other: fx.Node, addition: fx.Node, branch: set[fx.Node], nodes: list[fx.Node], root: nn.Module) -> bool:
+def _projects(
+    other: fx.Node, addition: fx.Node, branch: set[fx.Node], rank: Mapping[fx.Node, int], root: nn.Module
+) -> bool:
     """Whether another term is a short projection of what the branch reads: fewer layers, nothing nonlinear."""
-    skip = _alone(other, addition, nodes)
+    skip = _alone(other, addition, rank)
     if not skip or any(
         node.op != "call_module" or not isinstance(root.get_submodule(str(node.target)), PROJECTIONS) for node in skip
     ):
@@ -115,22 +127,25 @@ def stack(node: fx.Node) -> list[str]:
     return [str(name).partition("@")[0] for name in node.meta.get("nn_module_stack", {})]
 
 
-def _modules(branch: set[fx.Node], nodes: list[fx.Node], root: nn.Module) -> tuple[str, ...]:
-    """The outermost modules of which every call lies in the branch; none where a layer of it is called elsewhere, too."""
-    outside = {name for node in nodes if node not in branch for name in stack(node)}
+def _modules(branch: list[fx.Node], calls: Mapping[str, int], root: nn.Module) -> tuple[str, ...]:
+    """The outermost modules of which every call lies in the branch; none where a layer of it is called elsewhere, too.
+
+    calls: {module: how many nodes of the whole graph were traced within it}.
+    """
+    stacks = {node: stack(node) for node in branch}
+    inside = Counter(name for names in stacks.values() for name in names)
     found: dict[str, None] = {}
-    for node in nodes:
-        if node in branch:
-            own = next((name for name in stack(node) if name and name not in outside), None)
-            if own is not None:
-                found[own] = None
-            elif (
-                node.op == "call_module"
-                and _depth({node}, root)
-                or node.op == "get_attr"
-                and _matrix(root, str(node.target))
-            ):
-                return ()
+    for node, names in stacks.items():
+        own = next((name for name in names if name and inside[name] == calls[name]), None)
+        if own is not None:
+            found[own] = None
+        elif (
+            node.op == "call_module"
+            and _depth({node}, root)
+            or node.op == "get_attr"
+            and _matrix(root, str(node.target))
+        ):
+            return ()
     return tuple(found)
 
 

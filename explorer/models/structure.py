@@ -69,7 +69,7 @@ def find_structure(subject: Subject) -> Structure:
 
     from . import equal_heads, groups
     from .onnx_module import NO_UNITS, opaque
-    from .trial import too_large, why_not
+    from .trial import Trials, too_large
 
     if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject)) is not None:
         return Structure({}, {layer.name: why for layer in subject._plain_layers})
@@ -83,15 +83,15 @@ def find_structure(subject: Subject) -> Structure:
             return Structure({}, {layer.name: why for layer in subject._plain_layers})
     cuts: dict[str, Cut] = {}
     alone: list[Cut] = []
-    for cut in proposed:
-        reason = why_not(subject, cut, ways)
+    trials = Trials(subject, ways)
+    for cut, reason in zip(proposed, trials.reasons(proposed), strict=True):
         if reason is None:
             cuts[cut.group.name] = cut
         else:
             alone.append(cut)
             refused.update({name: reason for name in cut.group.producers})
     for cut in equal_heads.together(alone, subject.module):
-        if why_not(subject, cut, ways) is None:
+        if trials.alone(cut) is None:
             cuts[cut.group.name] = cut
     produced = {name for cut in cuts.values() for name in cut.group.producers}
     follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}

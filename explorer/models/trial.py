@@ -1,9 +1,11 @@
-"""A trial removal: does taking units out equal masking them, on real inputs?"""
+"""Trial removals: does taking units out equal masking them, on real inputs?"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,12 +14,14 @@ from torch.overrides import TorchFunctionMode
 
 from ..core.errors import cause
 from ..core.message import Message, say
+from .jointly import Tell, reasons
 from .memory import beyond
 from .norms import norms_of, over_survivors
-from .removal import alive, gone, remove
+from .removal import alive, gone, remaining_shape, remove
 from .replica import share
 from .structure import Cut
 from .task import to_device
+from .watch import agree, silent, watched
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -81,19 +85,128 @@ def too_large(subject: Subject) -> Message | None:
     )
 
 
-def why_not(subject: Subject, cut: Cut, runs: Sequence[Run] = ()) -> Message | None:
-    """Remove every other unit from a float64 copy, then the others; None if that equals masking them, else the reason.
+class Trials:
+    """Trial removals from one subject, on a float64 copy on the CPU that they all share; none of them writes to it.
 
-    runs: what is compared, each a function of a float64 module on the CPU; by default the task's forward on real inputs.
+    runs: what is compared, each a function of a float64 module; by default the task's forward on real inputs.
     """
-    if cut.group.units < 2:
-        return say("it has a single unit, and at least one stays")
-    if not runs:
-        inputs = to_device(subject.example(2), "cpu", torch.float64)
-        runs = [lambda module: subject.task.forward(module, inputs)]
-    return _try(subject, cut, torch.arange(0, cut.group.units, 2), runs) or _try(
-        subject, cut, torch.arange(1, cut.group.units, 2), runs
-    )
+
+    def __init__(self, subject: Subject, runs: Sequence[Run] = ()) -> None:
+        self.subject, self._runs = subject, runs
+        self._silent: set[str] | None = None
+
+    @cached_property
+    def module(self) -> nn.Module:
+        return self.subject.copy().cpu().double()
+
+    @cached_property
+    def runs(self) -> Sequence[Run]:
+        if self._runs:
+            return self._runs
+        inputs, forward = to_device(self.subject.example(2), "cpu", torch.float64), self.subject.task.forward
+        return [lambda module: forward(module, inputs)]
+
+    def alone(self, cut: Cut) -> Message | None:
+        """Remove every other unit, then the others; None if that equals masking them, else the reason."""
+        if cut.group.units < 2:
+            return say("it has a single unit, and at least one stays")
+        halves = torch.arange(0, cut.group.units, 2), torch.arange(1, cut.group.units, 2)
+        return self._alone(cut, halves[0]) or self._alone(cut, halves[1])
+
+    def reasons(self, cuts: Sequence[Cut], tell: Tell = None) -> list[Message | None]:
+        """As :meth:`alone` for each of several groups, most of them tried together.
+
+        Why that is enough: each group is in several rounds, with random units of a random number, so that what is taken out of two groups
+        which in truth hang together does not fit; and without any other one in at least one of them (:mod:`.jointly`), so that no other
+        group hides that it is wrong. All modules are compared, not the end alone, relative to what they answer; and where half of
+        the units of all groups leave nothing alive to compare, the round is doubted. What a round doubts is tried as ever.
+        """
+        many = [cut for cut in cuts if cut.group.units > 1]
+
+        def together(some: Sequence[int], place: int) -> bool:
+            return self._together([(many[i], _drawn(many[i].group.units, i, place)) for i in some])
+
+        kinds = [(cut.group.kind, *map(self._maker, cut.group.producers)) for cut in many]
+        found = dict(zip(map(id, many), reasons(kinds, together, lambda i: self.alone(many[i]), tell), strict=True))
+        return [found[id(cut)] if id(cut) in found else self.alone(cut) for cut in cuts]
+
+    def _maker(self, layer: str) -> type:
+        return type(self.module.get_submodule(layer.rpartition(".")[0]))
+
+    def _masked(self, pairs: Sequence[tuple[Cut, Tensor]]) -> nn.Module:
+        """Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows."""
+        masked = share(self.module)
+        readers = [
+            (replace(cut, slices=tuple(s for s in cut.slices if s.role == "consumer")), kept) for cut, kept in pairs
+        ]
+        mask_units(masked, gone(readers))
+        return masked
+
+    @torch.no_grad()
+    def _alone(self, cut: Cut, kept: Tensor) -> Message | None:
+        dropped = gone([(cut, kept)])
+        running: list[str] = []
+        try:
+            removed = share(self.module)
+            remove(removed, dropped)
+            _running(removed, running)
+            with Double():
+                found = [run(removed) for run in self.runs]  # first: where shapes do not fit, it ends soon
+                del removed
+                masked = self._masked([(cut, kept)])
+                with over_survivors(masked, norms_of(dropped)):
+                    gap = max(difference(run(masked), one) for run, one in zip(self.runs, found, strict=True))
+        except Exception as error:
+            why = cause(error, 120)
+            if running:
+                return say(
+                    "the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why
+                )
+            return say("the forward pass fails once units are removed ({why})", why=why)
+        if gap > EXACT:
+            return say("removing its units is not the same as masking them (difference {gap:.1e})", gap=gap)
+        return None
+
+    @torch.no_grad()
+    def _together(self, pairs: Sequence[tuple[Cut, Tensor]]) -> bool:
+        """Whether removing units of several groups at once gives what masking them gives, in every module, and takes their weights."""
+        dropped = gone(pairs)
+        try:
+            if self._silent is None:
+                with watched(original := share(self.module)) as seen, Double():
+                    for run in self.runs:
+                        run(original)
+                self._silent = silent(seen)
+            masked = self._masked(pairs)
+            with over_survivors(masked, norms_of(dropped)), watched(masked) as seen, Double():
+                references = [run(masked) for run in self.runs]
+            del masked  # of the copies of a large model, no more than two at a time
+            removed = share(self.module)
+            remove(removed, dropped)
+            with watched(removed) as other, Double():
+                gap = max(difference(one, run(removed)) for one, run in zip(references, self.runs, strict=True))
+        except Exception as error:  # whose reason the group's own trial will say
+            cause(error)
+            return False
+        left = sum(
+            math.prod(remaining_shape(tuple(p.shape), dropped.get(n, {}))) for n, p in self.module.named_parameters()
+        )
+        fell = sum(p.numel() for p in removed.parameters()) == left
+        return fell and gap <= EXACT and silent(seen) <= self._silent and agree(seen, other, EXACT)
+
+
+def _drawn(units: int, group: int, place: int) -> Tensor:
+    """The units that a group keeps in its round of a place: a random part, in every second place the units that went before."""
+    generator = torch.Generator().manual_seed(1_000_003 * group + place // 2)
+    order = torch.randperm(units, generator=generator)
+    least = max(1, units // 4)
+    size = int(torch.randint(least, units - least + 1, (), generator=generator))
+    return (order[size:] if place % 2 else order[:size]).sort().values
+
+
+def why_not(subject: Subject, cut: Cut, runs: Sequence[Run] = ()) -> Message | None:
+    """:meth:`Trials.alone`, once."""
+    return Trials(subject, runs).alone(cut)
 
 
 def _running(module: nn.Module, names: list[str]) -> None:
@@ -102,29 +215,3 @@ def _running(module: nn.Module, names: list[str]) -> None:
         if name:
             child.register_forward_pre_hook(lambda _, __, name=name: names.append(name))  # type: ignore[misc]
             child.register_forward_hook(lambda *_: names.pop() and None)
-
-
-@torch.no_grad()
-def _try(subject: Subject, cut: Cut, kept: Tensor, runs: Sequence[Run]) -> Message | None:
-    dropped = gone([(cut, kept)])
-    # Masked where units are read, alone: what they compute stays alive, so that any other way it takes shows.
-    readers = replace(cut, slices=tuple(piece for piece in cut.slices if piece.role == "consumer"))
-    masked = subject.copy().cpu().double()
-    removed = share(masked)
-    running: list[str] = []
-    try:
-        mask_units(masked, gone([(readers, kept)]))
-        remove(removed, dropped)
-        _running(removed, running)
-        with Double():
-            with over_survivors(masked, norms_of(dropped)):
-                references = [run(masked) for run in runs]
-            gap = max(difference(one, run(removed)) for one, run in zip(references, runs, strict=True))
-    except Exception as error:
-        why = cause(error, 120)
-        if running:
-            return say("the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why)
-        return say("the forward pass fails once units are removed ({why})", why=why)
-    if gap > EXACT:
-        return say("removing its units is not the same as masking them (difference {gap:.1e})", gap=gap)
-    return None

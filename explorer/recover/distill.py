@@ -13,14 +13,13 @@ from torch import nn
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.training import Event, Note
-from ..models.device import pick, place
+from ..evaluate.paired import paired
 from ..models.subject import Subject
 from .augment import Augment
 from .distillation import TEMPERATURE, Distillation
 from .finetune import merged, train
 from .loop import Training
 from .schedules import Schedule
-from .score import Scorer
 from .settings import Settings
 
 
@@ -103,13 +102,9 @@ def gain(distilled: Subject, plain: Subject, *, device: str | torch.device | Non
     none), better (bool), seconds of both; plain_evaluations (those of this comparison, too) and plain_energy, which
     the history's entry of the distillation leaves out.
     """
-    where = pick(device)
-    scorer = Scorer(distilled, where)
-    was, now = (scorer.columns(one.copy()._apply(lambda tensor: place(tensor, where))) for one in (plain, distilled))
-    metrics, split = scorer.judge.metrics, scorer.data.split
-    before, after = metrics.figures(was, split), metrics.figures(now, split)
-    metric = next(iter(after))
-    change = metrics.changes(was, now, split)[metric]
+    found = paired(plain, distilled, device=device)
+    before, after, metric = found.before, found.after, found.main
+    change = found.changes[metric]
     lower = metric in distilled.task.lower_is_better
     end = change.high if lower else change.low
     edge = change.value if end is None else end

@@ -17,6 +17,7 @@ from ..models.device import place
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
+from .checks import between
 from .features import matched
 from .objective import Objective, refuse
 
@@ -86,19 +87,8 @@ class Distillation(Objective):
             ("temperature", temperature, 1e-3, 1e3),
             ("beta", beta, 0.0, 1e9),
         ):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if value is None and name == "alpha":
-                continue
-            if not number or not low <= value <= high:  # type: ignore[operator]
-                raise SettingsError(
-                    say(
-                        "{name}={value}; accepted: a number from {low:g} to {high:g}",
-                        name=name,
-                        value=shown(value),
-                        low=low,
-                        high=high,
-                    )
-                )
+            if value is not None or name != "alpha":
+                between(name, value, low, high)
         if match is not None and match not in MATCHES:
             raise SettingsError(say("match={value}; {hint}", value=shown(match), hint=near(str(match), MATCHES)))
         if isinstance(features, str):

@@ -5,86 +5,21 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 from ..core.errors import Cancelled, ExplorerError, TrainingError
 from ..core.message import say
-from ..core.training import Epoch, Event, Note, Step
+from ..core.training import Epoch
 from ..models.device import pick
 from ..models.subject import Subject
+from .job import CANCELLED, DONE, FAILED, INTERRUPTED, OVER, RUNNING, WAITING, Job, found
+from .keeping import beyond_memory, let_go, too_many
 from .orders import Order, Work
-from .store import BOARD, CHECKPOINT, Store, alive, hidden, home, process
+from .store import BOARD, CHECKPOINT, Store, hidden, home
 from .tensorboard import needed, writer
 
-WAITING, RUNNING, DONE = "waiting", "running", "done"
-CANCELLED, FAILED, INTERRUPTED = "cancelled", "failed", "interrupted"
-OVER = (DONE, CANCELLED, FAILED, INTERRUPTED)
-STEPS = 2_000  # points of a curve that are kept
+__all__ = ["CANCELLED", "DONE", "FAILED", "INTERRUPTED", "OVER", "RUNNING", "WAITING", "Job", "Jobs", "jobs", "leave"]
 EACH = 3  # jobs of one owner that wait or run
-KEPT = 20  # finished jobs of one owner on disk; the oldest goes
-
-
-@dataclass(eq=False)
-class Job:
-    """One order and what became of it. owners: who asked for it; every other reader is a stranger. curve: an Epoch each, from 0.
-    steps: some of the Steps. done, total: progress where there are no steps. error: a message, or None."""
-
-    id: str
-    told: Mapping[str, Any]
-    owners: set[str]
-    key: str
-    order: Order | None = None
-    state: str = WAITING
-    curve: list[Epoch] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-    done: int = 0
-    total: int = 0
-    left: float | None = None
-    error: Any = None
-    result: Subject | None = None
-    made: str = ""  # the result's digest, by which a later job's parent is found again
-    created: float = field(default_factory=time.time)
-    ended: float | None = None
-    board: bool = False  # also written as TensorBoard event files
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _work: Work | None = None  # while it waits
-    _opening: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will happen by itself."""
-        return self.state in OVER
-
-    def tell(self, event: Event) -> None:
-        """Take an event in; steps are thinned out evenly."""
-        if isinstance(event, Epoch):
-            self.curve.append(event)
-        elif isinstance(event, Note):
-            self.notes.append(event)
-        else:
-            self.steps.append(event)
-            self.done, self.total = event.step, event.steps
-            if len(self.steps) > STEPS:
-                del self.steps[1::2]
-        if not isinstance(event, Note):
-            self.left = event.left
-
-    def moved(self, done: int, total: int) -> None:
-        """Progress of work without steps."""
-        self.done, self.total = done, total
-
-    def record(self) -> dict[str, Any]:
-        """What stands on disk."""
-        return {
-            "key": self.key, "owners": sorted(hidden(one) if len(one) != 64 else one for one in self.owners), "order": dict(self.told),
-            "state": self.state, "created": self.created, "ended": self.ended, "done": self.done, "total": self.total,
-            "error": str(self.error) if self.error else "", "board": self.board, "made": self.made,
-            "process": None if self.over else process(),
-        }  # fmt: skip
 
 
 class Jobs:
@@ -98,10 +33,13 @@ class Jobs:
         self._workers: dict[str, threading.Thread] = {}
         for name, record in self.store.read():
             with suppress(KeyError, TypeError, ValueError):
-                self._jobs[name] = _found(name, record)
+                self._jobs[name] = found(name, record)
 
-    def submit(self, owner: str, order: Order, board: bool = False) -> Job:
+    def submit(self, owner: str, order: Order, board: bool = False, session: str = "") -> Job:
         """Put an order into its device's queue, or join the job that does the same already.
+
+        session: whose own model it begins with; "" for one that everybody has. With the last such session goes what it
+        brought (:meth:`leave`).
 
         Raises what the work refuses before it starts, and :class:`TrainingError` when too many of this owner's wait.
         """
@@ -112,6 +50,7 @@ class Jobs:
             )
             if same is not None:
                 same.owners.add(owner)
+                same.seen_by(session)
                 self._write(same)
                 return same
             if sum(not one.over for one in self.mine(owner)) >= EACH:
@@ -121,6 +60,7 @@ class Jobs:
         if board:
             needed()
         job = Job(secrets.token_hex(8), order.to_dict(), {owner}, order.key, order, board=board)
+        job.seen_by(session)
         self._enqueue(job, self._work(job))
         self._clean(owner)
         return job
@@ -164,7 +104,16 @@ class Jobs:
             self._write(job)
         return bool(others)
 
-    def resume(self, owner: str, name: str, subject: Subject) -> Job:
+    def leave(self, session: str) -> None:
+        """A session ended: of models that it alone had opened, their data, and what was made of them nothing stays in memory."""
+        with self._lock:
+            for job in self._jobs.values():
+                if job.sessions is not None and session in job.sessions:
+                    job.sessions.discard(session)
+                    if job.over and not job.sessions:
+                        let_go(job)
+
+    def resume(self, owner: str, name: str, subject: Subject, session: str = "") -> Job:
         """Go on with a job that a crash, a restart or its owner broke off. subject: the one that it began with.
 
         Raises :class:`TrainingError` for another subject, and what the work refuses.
@@ -173,20 +122,24 @@ class Jobs:
         if job is None or job.state not in (INTERRUPTED, CANCELLED, FAILED):
             raise TrainingError(say("no job of yours by that name can go on"))
         job.order = Order.from_dict(job.told, subject)
+        job.seen_by(session)
         job.error, job.curve, job.steps, job.notes, job._stop, job.ended = None, [], [], [], threading.Event(), None
         self._enqueue(job, self._work(job))
         return job
 
-    def reopen(self, owner: str, name: str, subject: Subject) -> Subject:
-        """The result of a job that was over before this server started, from its last checkpoint."""
+    def reopen(self, owner: str, name: str, subject: Subject, session: str = "") -> Subject:
+        """The result of a job that is over and that is not in memory any more, from its last checkpoint."""
         job = self.get(owner, name)
         if job is None:
             raise TrainingError(say("no job of yours by that name can go on"))
         with job._opening:  # two tabs may ask at once
+            job.seen_by(session)
             if job.result is None:
                 self._reopen(job, subject)
-        assert job.result is not None
-        return job.result
+            result = job.result
+        assert result is not None
+        self._trim(job)
+        return result
 
     def _reopen(self, job: Job, subject: Subject) -> None:
         job.order = Order.from_dict(job.told, subject)
@@ -262,6 +215,7 @@ class Jobs:
         job.ended, job.left = time.time(), None
         self._write(job, state)
         job.state = state  # last: who sees that it is over finds it so on disk, too
+        self._trim(job)
 
     def _write(self, job: Job, state: str = "") -> None:
         over = {"state": state, "process": None} if state else {}
@@ -269,20 +223,14 @@ class Jobs:
             self.store.write(job.id, job.record() | over)
 
     def _clean(self, owner: str) -> None:
-        for job in [one for one in self.mine(owner) if one.over][KEPT:]:
+        for job in too_many([one for one in self.mine(owner) if one.over], self.store.bytes):
             self.remove(owner, job.id)
 
-
-def _found(name: str, record: Mapping[str, Any]) -> Job:
-    """A job of an earlier process; one that had not ended was interrupted, unless that process still runs."""
-    job = Job(
-        name, record["order"], set(record["owners"]), record["key"], created=record["created"], board=record["board"]
-    )
-    job.made = record.get("made", "")
-    job.state = record["state"] if record["state"] in OVER or alive(record["process"]) else INTERRUPTED
-    job.done, job.total, job.ended = record["done"], record["total"], record["ended"]
-    job.error = record["error"] or None
-    return job
+    def _trim(self, newest: Job) -> None:
+        newest.used = time.time()
+        with self._lock:
+            for job in beyond_memory(self._jobs.values()):
+                let_go(job)
 
 
 _all: Jobs | None = None
@@ -296,3 +244,10 @@ def jobs() -> Jobs:
         if _all is None:
             _all = Jobs()
         return _all
+
+
+def leave(session: str) -> None:
+    """A session ended; in a thread of its own, since this is said whenever Python finds out, whatever locks are held there."""
+    if _all is not None:
+        with suppress(RuntimeError):  # at the end of the process no thread starts
+            threading.Thread(target=_all.leave, args=(session,), daemon=True, name="jobs-leave").start()

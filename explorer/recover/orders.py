@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from ..core.recipe import Recipe
 from ..core.training import Event
 from ..models.samples import load, samples
 from ..models.subject import Subject
+from .augment import Augment, ShiftFlip
 from .distillation import Distillation
 from .loop import Training
 from .objective import Objective
@@ -38,7 +39,8 @@ class Work(Protocol):
 @dataclass(frozen=True)
 class Order:
     """Recover ``subject`` from ``recipe``. what: one of :data:`KINDS`. schedule: its name and settings, plain values; distil: those of
-    a distillation with the original as its teacher. device: None for the one that is picked."""
+    a distillation with the original as its teacher; augment: of :class:`ShiftFlip`, none for no augmentation. device: None for the
+    one that is picked."""
 
     what: str
     subject: Subject
@@ -47,6 +49,7 @@ class Order:
     schedule: Mapping[str, Any] = field(default_factory=lambda: {"name": "one-shot"})
     distil: Mapping[str, Any] = field(default_factory=dict)
     device: str | None = None
+    augment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -56,6 +59,7 @@ class Order:
             self.what, self.subject.digest, _data(self.subject), self.recipe.digest,
             {name: value for name, value in settings.items() if name not in ("log_every", "checkpoint_seconds")},
             dict(self.schedule) if self.what != "recalibration" else {}, dict(self.distil), self.device,
+            *([dict(self.augment)] if self.augment else []),
         ]  # fmt: skip
         return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
@@ -71,7 +75,7 @@ class Order:
 
     def how(self) -> dict[str, Any]:
         """The remaining arguments of a :class:`Training`."""
-        return {"schedule": self._schedule(), "objective": self._objective(), "device": self.device}
+        return {"schedule": self._schedule(), "objective": self._objective(), "device": self.device, "augment": self._augment()}
 
     def _schedule(self) -> Schedule:
         chosen = registry[str(self.schedule["name"])]
@@ -81,11 +85,19 @@ class Order:
     def _objective(self) -> Objective:
         return Distillation(self.subject, **self.distil) if self.distil else Objective()
 
+    def _augment(self) -> Augment | None:
+        return ShiftFlip(**self.augment) if self.augment else None
+
+    def plain(self) -> Order:
+        """The same without a teacher: what a distillation is compared with."""
+        return replace(self, what="fine-tuning", distil={})
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values; the subject by its name and content."""
         return {
             "what": self.what, "subject": self.subject.name, "digest": self.subject.digest, "recipe": self.recipe.to_json(),
             "settings": self.settings.to_dict(), "schedule": dict(self.schedule), "distil": dict(self.distil), "device": self.device,
+            "augment": dict(self.augment),
         }  # fmt: skip
 
     @classmethod
@@ -101,7 +113,7 @@ class Order:
             )
         return cls(
             told["what"], subject, Recipe.from_json(told["recipe"]), Settings(**told["settings"]), told["schedule"], told["distil"],
-            told["device"],
+            told["device"], told.get("augment", {}),
         )  # fmt: skip
 
 

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from ..core.checks import shown, whole
+from ..core.checks import shown
 from ..core.errors import SettingsError, near
 from ..core.message import say
+from .checks import between, count
 
 OPTIMIZERS = {"adamw": 1e-3, "adam": 1e-3, "sgd": 1e-2, "rmsprop": 1e-3}  # and their default learning rates
 LR_SCHEDULES = ("cosine", "linear", "constant", "one-cycle")
@@ -50,10 +51,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 0), ("batch", 1), ("log_every", 1), ("seed", 0)):
-            _whole(name, getattr(self, name), least)
+            count(name, getattr(self, name), least)
         for name in ("patience", "samples"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), 1)
+                count(name, getattr(self, name))
         for name, low, high in (
             ("lr", 0.0, 1e3),
             ("clip", 0.0, math.inf),
@@ -62,7 +63,8 @@ class Settings:
             ("warmup", 0.0, 1.0),
             ("checkpoint_seconds", 0.0, math.inf),
         ):
-            _between(name, getattr(self, name), low, high, name in ("lr", "clip"))
+            if getattr(self, name) is not None or name not in ("lr", "clip"):
+                between(name, getattr(self, name), low, high)
         choices = (
             ("optimizer", tuple(OPTIMIZERS)),
             ("lr_schedule", LR_SCHEDULES),
@@ -106,30 +108,3 @@ class Settings:
             if name not in known:
                 raise SettingsError(say("no setting {name!r}; {hint}", name=name, hint=near(name, known)))
         return replace(self, **changes)
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if not whole(value) or value < least or value > 10**9:  # type: ignore[operator]
-        raise SettingsError(
-            say("{name}={value}; accepted: a whole number from {least}", name=name, value=shown(value), least=least)
-        )
-
-
-def _between(name: str, value: object, low: float, high: float, none: bool) -> None:
-    if value is None and none:
-        return
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not low <= value <= high
-        or not math.isfinite(value)
-    ):
-        raise SettingsError(
-            say(
-                "{name}={value}; accepted: a number from {low:g} to {high:g}",
-                name=name,
-                value=shown(value),
-                low=low,
-                high=high,
-            )
-        )

@@ -7,7 +7,6 @@ python -m explorer.ui.catalogue --missing  # list what is missing, fuzzy or wron
 from __future__ import annotations
 
 import ast
-import dataclasses
 import difflib
 import io
 import re
@@ -68,7 +67,8 @@ def titles() -> Iterator[Entry]:
         yield Entry(page.TITLE, None, page.TITLE, "page")
     for kind, registry in registries().items():
         for name in registry:
-            yield Entry(registry[name].title, None, registry[name].title, kind)
+            for text in (registry[name].title, *getattr(registry[name], "labels", {}).values()):
+                yield Entry(text, None, text, kind)
 
 
 def helps() -> Iterator[Entry]:
@@ -80,17 +80,10 @@ def helps() -> Iterator[Entry]:
     for kind, registry in registries().items():
         for name in registry:
             yield Entry(name, kind, registry.help(name), kind)
-            for setting in settings(registry[name]) if kind == "schedule" else ():
-                yield Entry(setting, "setting", setting.replace("_", " "), "schedule")
     for name, text in TERMS.items():
         yield Entry(name, "term", text, "explorer/ui/terms.py")
     for name in sample_models.SAMPLES:
         yield Entry(name, "card", str(sample_models.card(name)["summary"]), "sample_models/cards")
-
-
-def settings(made: object) -> list[str]:
-    """Names of what can be set, of a dataclass."""
-    return [one.name for one in dataclasses.fields(made)] if dataclasses.is_dataclass(made) else []
 
 
 def registries() -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gettext
 import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -77,7 +78,6 @@ def help_for(kind: str, name: str, fallback: str) -> str:
     return english if found == name else found
 
 
-def label_for(kind: str, name: str) -> str:
-    """The label of a setting by its Python name: the catalogue's under that name, else the name in words."""
-    found = _catalogue(language()).pgettext(kind, name)
-    return name.replace("_", " ") if found == name else found
+def label_for(labels: Mapping[str, str], name: str) -> str:
+    """The label of a setting by its Python name, in the session's language; the name in words where it has none."""
+    return _catalogue(language()).gettext(labels[name]) if name in labels else name.replace("_", " ")

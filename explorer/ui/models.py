@@ -68,6 +68,14 @@ def name_of(subject: Subject) -> str:
     return keep_once(subject)
 
 
+def everybodys(subject: Subject) -> bool:
+    """Whether a model began as a sample or as a registered one."""
+    while subject.parent is not None:
+        subject = subject.parent
+    sample = subject.name in explorer.samples() and explorer.load(subject.name) is subject
+    return sample or any(one is subject for one in _registered.values())
+
+
 def own() -> list[Subject]:
     """The session's own subjects and the registered ones."""
     return [*st.session_state.get(OWN, {}).values(), *_registered.values()]

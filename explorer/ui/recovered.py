@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import explorer
 from explorer.core.errors import LoadError
 from explorer.core.message import say
 from explorer.models.subject import Subject
 from explorer.recover.jobs import Job, jobs
 
-from . import models
+from . import models, state
 from .owner import owner
 
 
@@ -33,7 +35,19 @@ def open_job(name: str) -> Subject:
 
 def result(job: Job) -> Subject:
     """What a job that is over has come to, from its checkpoint where this server has started since."""
-    return job.result if job.result is not None else jobs().reopen(owner(), job.id, start(job))
+    found = job.result
+    if found is None:
+        begun = start(job)
+        return jobs().reopen(owner(), job.id, begun, session(begun))
+    job.used = time.time()
+    if job.sessions is not None:
+        job.seen_by(state.user())
+    return found
+
+
+def session(subject: Subject) -> str:
+    """This session, where it or its like alone brought what a model came from; "" for what everybody has."""
+    return "" if models.everybodys(subject) else state.user()
 
 
 def start(job: Job) -> Subject:

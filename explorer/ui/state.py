@@ -16,6 +16,7 @@ import streamlit as st
 from explorer.core.errors import RecipeError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.queue import leave
+from explorer.recover.jobs import leave as leave_jobs
 
 from ..core.message import say
 from .edits import Settings
@@ -77,6 +78,7 @@ class Visitor:
         self.name = secrets.token_hex(8)
         for name in (self.name, self.background):
             weakref.finalize(self, leave, name)
+        weakref.finalize(self, leave_jobs, self.name)
 
     @property
     def background(self) -> str:

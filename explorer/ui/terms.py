@@ -25,7 +25,7 @@ TERMS: dict[str, str] = {
     "paired change": "Mean over samples of compressed − original score, both models on the same samples, so that their common difficulty cancels (Newcombe 1998).",
     "approximate": "Answered at once from the histogram's quantiles in the browser; the exact figure follows.",
     # what it costs
-    "size": "Bytes of the weights as they could be stored, counted: for every tensor the smallest of dense, bitmap + values, and CSR, at its bits, with indices, scales and zero points (also of activations); biases, norms and buffers in fp32; no file headers (Han et al. 2016, Deep Compression, arXiv 1510.00149).",
+    "size": "Bytes of the weights as they could be stored, counted: for every tensor the smallest of dense, bitmap + values, and CSR, at its bits, with indices, scales and zero points (also of activations); values, biases, norms and buffers in the type that they came in; no file headers (Han et al. 2016, Deep Compression, arXiv 1510.00149).",
     "macs": "Multiply-accumulates of one sample, FLOPs / 2, counted on the model after removal. Zeros that stay in a dense tensor are multiplied all the same (Sze et al. 2017, arXiv 1703.09039).",
     "sparsity": "Fraction of weights that are zero or removed: 1 − non-zero / original. Attenuated weights are not zeros (Hoefler et al. 2021, arXiv 2102.00554).",
     "density": "Fraction of weights that are not zero: 1 − sparsity (Hoefler et al. 2021, arXiv 2102.00554).",
@@ -62,7 +62,7 @@ TERMS: dict[str, str] = {
     "knowledge distillation": "Training the small model on the large one's softened answers, softmax(z / T) (Hinton et al. 2015, arXiv 1503.02531).",
     # quantization
     "fake quantization": "Weights are rounded to at most 2^bits levels and computed with in floating point: what a quantized model would answer. ŵ = (clamp(round(w / scale) + zero point) − zero point) × scale (Jacob et al. 2018, arXiv 1712.05877).",
-    "bits": "Bits a weight: b bits tell at most 2^b levels apart; fp32 is 32 (Nagel et al. 2021, arXiv 2106.08295).",
+    "bits": "Bits a weight: b bits tell at most 2^b levels apart; fp32 is 32, bf16 and fp16 are 16 (Nagel et al. 2021, arXiv 2106.08295).",
     "levels": "The values that a quantized weight can take: (code − zero point) × scale (Nagel et al. 2021, arXiv 2106.08295).",
     "scale": "Distance between two neighbouring levels: w ≈ scale × (code − zero point) (Jacob et al. 2018, arXiv 1712.05877).",
     "zero point": "The integer code that stands for 0: round(−min / scale) in affine quantization, 0 in symmetric (Jacob et al. 2018, arXiv 1712.05877).",

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 
 from explorer.core.explanation import Roofline, RooflinePoint
 from explorer.core.report import ClassScore, Figure
 from explorer.core.training import Epoch, Step
+from explorer.evaluate.sweep import Sweep
 from explorer.figures.confusion import confusion
 from explorer.figures.correlation import matrix, scatter
 from explorer.figures.duel import duel
 from explorer.figures.gates import over_time, shares
-from explorer.figures.palette import DARK, LIGHT
+from explorer.figures.palette import DARK, LIGHT, plain, written
 from explorer.figures.per_class import per_class
 from explorer.figures.roofline import roofline
+from explorer.figures.sensitivity import Words, multiples, overlay
 from explorer.figures.training import training
 from explorer.figures.weights import weights
+from explorer.studies.curve_table import frame
 from explorer.studies.duel import Point
 
 
@@ -71,10 +75,23 @@ def test_a_roofline_bends_at_the_ridge_and_joins_what_moved() -> None:
 
 def test_correlations_are_shown_with_their_numbers_and_gaps() -> None:
     figure = matrix(np.array([[1.0, np.nan], [np.nan, 1.0]]), ["a", "b"], LIGHT)
-    assert [list(row) for row in figure.data[0].text] == [["1.00", ""], ["", "1.00"]] and (
-        figure.data[0].zmin,
-        figure.data[0].zmax,
-    ) == (-1, 1)
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
+    told = figure.data[1]
+    assert list(zip(told.x, told.y, told.text, strict=True)) == [("a", "a", "1.00"), ("b", "b", "1.00")]
+    assert tuple(figure.layout.yaxis.range) == (1.5, -0.5) and list(told.textfont.color) == ["#ffffff"] * 2
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
+def test_numbers_can_be_read_on_every_colour(palette) -> None:  # type: ignore[no-untyped-def]
+    def light(colour: tuple[float, ...]) -> float:
+        return sum(k * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for k, c in zip((0.2126, 0.7152, 0.0722), colour, strict=True))
+
+    for end in (palette.kept, palette.cut):
+        for share in np.linspace(0, 1, 21):
+            ends = [[int(one[i : i + 2], 16) / 255 for i in (1, 3, 5)] for one in (palette.panel, end)]
+            ground = light(tuple(a + share * (b - a) for a, b in zip(*ends, strict=True)))
+            ink = 1.0 if written((palette.panel, end), share) == "#ffffff" else 0.0
+            assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) > 4.5
 
 
 def test_what_only_one_of_two_criteria_would_cut_is_orange() -> None:
@@ -136,5 +153,33 @@ def test_a_trainings_course_has_its_band_its_best_and_its_end() -> None:
     assert high.y == pytest.approx((0.45, 0.84, 0.74)) and low.y == pytest.approx((0.35, 0.76, 0.66)) and low.fill == "tonexty"
     assert course.y == (0.4, 0.8, 0.7) and course.marker.color == (LIGHT.better, LIGHT.better, LIGHT.kept)
     assert figure.layout.shapes[0].y0 == 0.9 and figure.layout.xaxis.range[1] > 30  # what is still to come is left free
-    plain = training([epoch(0, 0.4, True, None)], [], DARK, ("", "", "", ""))
-    assert "tonexty" not in {trace.fill for trace in plain.data} and not plain.layout.shapes
+    bare = training([epoch(0, 0.4, True, None)], [], DARK, ("", "", "", ""))
+    assert "tonexty" not in {trace.fill for trace in bare.data} and not bare.layout.shapes
+
+
+EVIL = "<b>a</b> &lt;&amp; %{x}"  # a tensor of a stranger's file may be called so
+
+
+def drawn(figure: go.Figure) -> str:
+    """All texts that Plotly would read tags, entities and templates in."""
+    told = figure.to_plotly_json()
+    for trace in told["data"]:
+        trace.pop("customdata", None)
+    return str(told).replace("\\u2060", "\u2060")
+
+
+def test_names_are_drawn_as_they_are() -> None:
+    rows = [(EVIL, s, 0.9 - s / 9, 0.0, 1.0, 100, -s / 9, -0.2, 0.1, "", "weight", "linear", 0.4, None) for s in (0.5, 0.9)]
+    table = frame(rows, Sweep(), "accuracy", False)
+    gates = pd.DataFrame([(EVIL, "input", 1.0, 0.1)], columns=["layer", "gate", "share", "mean"])
+    point = Point("l1", 0.5, "accuracy", 0.9, 0.8, 0.95, 100, "validation")
+    roof = Roofline(1e10, 1e9, (RooflinePoint(EVIL, "original", 8, 1000, 100, 1e-6),), 1, "here")
+    words = Words(change=EVIL)
+    for figure in (
+        overlay(table, LIGHT, words), multiples(table, LIGHT, words), duel([point], LIGHT, {"l1": EVIL}, EVIL), shares(gates, LIGHT, {}), roofline(roof, LIGHT),
+        matrix(np.eye(1), [EVIL], LIGHT), scatter(np.ones(2), np.ones(2), LIGHT, (EVIL, EVIL)), training([], [], LIGHT, (EVIL, "", "", "")),
+    ):  # fmt: skip
+        text = drawn(figure)
+        assert plain(EVIL) in text and EVIL not in text and "<b>a</b>" not in text
+    assert plain(EVIL) == "&lt;b&gt;a&lt;/b&gt; &amp;lt;&amp;amp; %\u2060{x}"
+    assert next(list(one.customdata[0]) for one in overlay(table).data if one.customdata is not None)[0] == EVIL  # what a click says

@@ -125,3 +125,17 @@ def test_masking_everything_changes_every_networks_outputs(tmp_path: Path) -> No
         for layer in subject.layers:
             report = explorer.evaluate(subject, explorer.Recipe().prune(layer.name, threshold=1e9))
             assert report.metrics["cosine"] < 1 - 1e-6, (kind, layer.name, plain)
+
+
+def test_a_large_graph_is_run_with_its_changed_weights(tmp_path: Path) -> None:
+    """Above a size weights are made when their layer runs; a graph runs as a whole, and is handed all of them."""
+    from explorer.compress.build import effective_weights
+    from explorer.models.replica import Replica
+
+    subject = files.subject_of(files.saved(files.exported("cnn"), tmp_path / "m.onnx"), "cnn")
+    weights = effective_weights(subject, explorer.resolve(subject, files.HALF))
+    x, found = files.inputs("cnn", 5), []
+    for large in (None, 0):
+        with Replica(subject.module, large=large).weights(weights) as masked:
+            found.append(masked(x))
+    assert torch.equal(*found) and files.gap(subject.module(x), found[0]) > 1e-3

@@ -19,7 +19,8 @@ from explorer.evaluate.costs import counts, representations
 from explorer.models.subject import Subject
 from explorer.ui import edits
 from explorer.ui.edits import Settings
-from explorer.ui.panels import handle
+from explorer.ui.panels import handle, scoreboard
+from explorer.ui.panels.table import frame
 from explorer.ui.state import Workspace
 from tests.contract.nets import CNN_MLP, SAMPLES, few
 
@@ -255,3 +256,19 @@ def test_every_number_of_blocks_comes_back(name: str, device: str) -> None:
     locked = recipe.keep(names[0])
     assert draw(subject, layer.name, settings, locked)["value"]["k"] == len(scores) - 1 == draw(subject, layer.name, settings, locked)["n"]
     assert handle.edit(recipe, subject, layer, settings, {"t": 0.0, "k": 0}) == Recipe()
+
+
+def test_a_layer_of_halves_is_as_large_as_halves(device: str) -> None:
+    subject = few("bikes-mlp", device=device)
+    halves = Subject(subject.copy().bfloat16(), subject.task)
+    name = halves.layers[0].name
+    shown = draw(halves, name, Settings(), Recipe().prune(name, sparsity=0.5))
+    s = shown["size"]
+    assert (s["bits"], s["full"]) == (16, 16) and shown["layers"][name]["bits"] == 16
+    assert min(representations(s["n"], s["n"] // 2, s["rows"], s["bits"]).values()) == shown["readout"]["bytes"]
+    original = counts(halves, explorer.resolve(halves, Recipe()))
+    assert "dense, bf16" in scoreboard.counted(original, original, "")[0]
+    table = frame(Workspace(halves.name), halves)
+    assert (table["bytes_before"] == table["bytes"]).all() and set(table["bits"]) == {16}
+    four = draw(halves, name, Settings(), Recipe().quantize(name, bits=4))["size"]
+    assert (four["bits"], four["full"]) == (4, 16)

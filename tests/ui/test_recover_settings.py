@@ -19,7 +19,7 @@ def script() -> None:
     from explorer.ui import models
     from explorer.ui.panels import recover_settings
 
-    st.session_state["found"] = recover_settings.render(models.open_subject("bikes-mlp"), None, 3)
+    st.session_state["found"] = recover_settings.render(models.open_subject(st.session_state.get("which", "bikes-mlp")), None, 3)
 
 
 @pytest.fixture
@@ -39,6 +39,7 @@ def test_every_schedules_settings_are_there_with_their_defaults_and_help(app: Ap
         for one in fields(registry[name]):  # type: ignore[arg-type]
             assert about(registry.help(name), one.name), f"{name}: the docstring does not say what {one.name} is"
             assert about(str(read().get(name, "schedule").string), one.name)  # type: ignore[union-attr]
+            assert one.name in registry[name].labels, f"{name}: {one.name} has no name on screen"
     assert found.settings == Settings(epochs=3, lr=1e-3)  # what a person does not touch stays the package's default
 
 
@@ -72,6 +73,26 @@ def test_choices_reach_the_order(app: AppTest) -> None:
     assert app.session_state["found"].schedule["at_once"] is None
     app.number_input(key="schedule-error-based-at_once").set_value(2).run()
     assert app.session_state["found"].schedule["at_once"] == 2
+
+
+def test_images_can_be_varied_and_hidden_features_followed(app: AppTest) -> None:
+    app.session_state["which"] = "fashion-lenet5"
+    app.run()
+    assert app.session_state["found"].augment == {}
+    app.toggle(key="recover-augment").set_value(True).run()
+    app.number_input(key="recover-pixels").set_value(1)
+    app.toggle(key="recover-distil").set_value(True).run()
+    features = app.multiselect(key="recover-features-fashion-lenet5")
+    assert features.options == ["conv1", "conv2", "fc1", "fc2"]  # in the model's order
+    features.set_value(["conv2"]).run()
+    found = app.session_state["found"]
+    assert found.augment == {"pixels": 1, "flip": True}
+    assert found.distil == {"alpha": 0.7, "temperature": 3.0, "features": ["conv2"], "beta": 1.0}
+
+
+def test_a_table_cannot_be_shifted(app: AppTest) -> None:
+    app.run()
+    assert "recover-augment" not in {one.key for one in app.toggle}
 
 
 def test_help_of_a_setting_and_its_step() -> None:

@@ -43,7 +43,7 @@ class Onnx(Exporter):
     """The model as an ONNX graph, for ONNX Runtime and other engines: runs without PyTorch.
 
     Opset 20, the batch size is dynamic, weights are within the file. The exporter folds BatchNorm into
-    convolutions. Quantized weights are stored as the rounded fp32 values that were evaluated; recurrent layers are
+    convolutions. Quantized weights are stored as the rounded floats that were evaluated; recurrent layers are
     the RNN, GRU and LSTM operators. A model that came as an ONNX file keeps its own graph and opset.
     Compared in ONNX Runtime at batch sizes 1, 2 and 5 before it is offered.
     Source: the ONNX specification, opset 20.

@@ -22,7 +22,7 @@ class Safetensors(Exporter):
 
     The tensors lie uncompressed and cannot execute anything; the metadata holds the traced graph as JSON
     (modules with their sizes after removal, operations from an allow-list). Quantized weights are stored as the
-    rounded fp32 values that were evaluated. Source: the safetensors format; torch.fx, arXiv 2112.08429.
+    rounded floats that were evaluated. Source: the safetensors format; torch.fx, arXiv 2112.08429.
     """
 
     title = "PyTorch (safetensors)"

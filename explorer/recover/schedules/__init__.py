@@ -21,10 +21,12 @@ class Schedule:
     """Decides what is pruned when. The docstring is shown on screen as help.
 
     A frozen dataclass: its fields are its settings, plain values. It keeps nothing of its own between calls: what it has to remember (plain
-    values and tensors) it puts into ``run.memory``, which is part of a checkpoint. title: its short name.
+    values and tensors) it puts into ``run.memory``, which is part of a checkpoint. title: its short name. labels: {setting, or a
+    value of one: its name on screen}.
     """
 
     title: ClassVar[str]
+    labels: ClassVar[Mapping[str, str]] = {}
 
     def start(self, recipe: Recipe) -> Recipe:
         """The recipe that training begins with; the whole recipe by default. The schedule cuts the rest later."""

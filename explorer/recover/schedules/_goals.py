@@ -12,7 +12,6 @@ from ...analysis.criteria import registry as criteria
 from ...analysis.importance import weight_scores
 from ...analysis.look import Look
 from ...compress.resolve import cut, resolve
-from ...core.checks import shown, whole
 from ...core.errors import SettingsError
 from ...core.message import say
 from ...core.recipe import Recipe
@@ -148,29 +147,6 @@ def no_regrow(run: Run, name: str) -> None:
     if run.settings.regrow:
         raise SettingsError(
             say("regrow=True holds no masks, which {schedule} is about; accepted: regrow=False", schedule=name)
-        )
-
-
-def share(name: str, value: object, low: float = 0.0, high: float = 1.0) -> None:
-    """Raises :class:`SettingsError` for what is no number from ``low`` to ``high``."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high:  # type: ignore[operator]
-        raise SettingsError(
-            say(
-                "{name}={value}; accepted: a number from {low:g} to {high:g}",
-                name=name,
-                value=shown(value),
-                low=low,
-                high=high,
-            )
-        )
-
-
-def count(name: str, value: object, least: int = 1) -> None:
-    """Raises :class:`SettingsError` for what is no whole number from ``least``."""
-    if not whole(value) or value < least:  # type: ignore[operator]
-        raise SettingsError(
-            say("{name}={value}; accepted: a whole number from {least}", name=name, value=shown(value), least=least)
         )
 
 

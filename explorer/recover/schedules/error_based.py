@@ -8,8 +8,9 @@ from ...core.recipe import Recipe
 from ...core.targets import effective
 from ...evaluate.error_search import Search
 from ...evaluate.error_trace import SAMPLES, Terms, Trial
+from ..checks import between, count
 from . import Schedule, registry
-from ._goals import count, later_units, share, take_units, without_units
+from ._goals import later_units, take_units, without_units
 
 if TYPE_CHECKING:
     from ...models.subject import Subject
@@ -33,13 +34,18 @@ class ErrorBased(Schedule):
     """
 
     title = "error-based with retraining"
+    labels = {
+        "allowance": "Allowed cost of a unit",
+        "samples": "Samples to judge by",
+        "at_once": "At most in a round",
+    }
 
     allowance: float = 0.005
     samples: int = SAMPLES
     at_once: int | None = None
 
     def __post_init__(self) -> None:
-        share("allowance", self.allowance, 0.0, 1e9)
+        between("allowance", self.allowance, 0.0, 1e9)
         count("samples", self.samples)
         if self.at_once is not None:
             count("at_once", self.at_once)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...core.recipe import Recipe
+from ..checks import between, count
 from . import Schedule, registry
-from ._goals import count, cubic, cut_to, goals, share, step_at, without_weights
+from ._goals import cubic, cut_to, goals, step_at, without_weights
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -26,6 +27,12 @@ class Gradual(Schedule):
     """
 
     title = "gradual (cubic)"
+    labels = {
+        "initial": "First sparsity",
+        "since": "Cuts begin at",
+        "until": "Cuts end at",
+        "pulses": "Number of cuts",
+    }
 
     initial: float = 0.0
     since: float = 0.0
@@ -33,9 +40,9 @@ class Gradual(Schedule):
     pulses: int = 20
 
     def __post_init__(self) -> None:
-        share("initial", self.initial)
-        share("since", self.since)
-        share("until", self.until, self.since)
+        between("initial", self.initial)
+        between("since", self.since)
+        between("until", self.until, self.since)
         count("pulses", self.pulses)
 
     def start(self, recipe: Recipe) -> Recipe:

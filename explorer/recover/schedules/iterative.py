@@ -8,9 +8,10 @@ import torch
 from ...core.errors import SettingsError
 from ...core.message import say
 from ...core.recipe import Recipe
+from ..checks import count
 from ..optimizers import optimizer_of
 from . import Schedule, registry
-from ._goals import count, cut_to, goals, no_regrow, without_weights
+from ._goals import cut_to, goals, no_regrow, without_weights
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -34,6 +35,7 @@ class Iterative(Schedule):
     """
 
     title = "iterative (lottery ticket)"
+    labels = {"rounds": "Rounds", "rewind": "Rewind to epoch", "fresh": "New random weights"}
 
     rounds: int = 2
     rewind: int | None = 0

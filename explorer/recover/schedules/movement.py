@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ...core.recipe import Recipe
+from ..checks import between, count
 from . import Schedule, registry
-from ._goals import count, cubic, cut_to, goal_layers, goals, no_regrow, share, step_at, without_weights
+from ._goals import cubic, cut_to, goal_layers, goals, no_regrow, step_at, without_weights
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -29,12 +30,13 @@ class Movement(Schedule):
     """
 
     title = "movement pruning"
+    labels = {"until": "Cuts end at", "every": "Steps between cuts"}
 
     until: float = 0.6
     every: int = 10
 
     def __post_init__(self) -> None:
-        share("until", self.until)
+        between("until", self.until)
         count("every", self.every)
 
     def start(self, recipe: Recipe) -> Recipe:

@@ -14,19 +14,9 @@ from ...core.message import say
 from ...core.recipe import Recipe
 from ...core.targets import effective
 from ...models.structure import Cut
+from ..checks import between
 from . import Schedule, registry
-from ._goals import (
-    cut_to,
-    cut_units,
-    goal_layers,
-    goals,
-    later,
-    later_units,
-    share,
-    step_at,
-    without_units,
-    without_weights,
-)
+from ._goals import cut_to, cut_units, goal_layers, goals, later, later_units, step_at, without_units, without_weights
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -54,6 +44,14 @@ class Penalty(Schedule):
     """
 
     title = "sparsity-constrained (penalty)"
+    labels = {
+        "norm": "Penalty",
+        "l1": "L1 (lasso)",
+        "l2": "L2 (for contrast)",
+        "group": "group lasso",
+        "strength": "Strength λ",
+        "until": "Penalty ends at",
+    }
 
     norm: Norm = "l1"
     strength: float = 1e-5
@@ -62,8 +60,8 @@ class Penalty(Schedule):
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise SettingsError(say("norm={value}; {hint}", value=shown(self.norm), hint=near(str(self.norm), NORMS)))
-        share("strength", self.strength, 0.0, 1e6)
-        share("until", self.until)
+        between("strength", self.strength, 0.0, 1e6)
+        between("until", self.until)
 
     def start(self, recipe: Recipe) -> Recipe:
         return without_units(without_weights(recipe))

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ...compress.masks import lowest
+from ..checks import between, count
 from . import Schedule, registry
-from ._goals import count, goals, no_regrow, share, step_at
+from ._goals import goals, no_regrow, step_at
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -30,14 +31,19 @@ class RigL(Schedule):
     """
 
     title = "dynamic regrowth (RigL)"
+    labels = {
+        "alpha": "Share that moves, α",
+        "every": "Steps between moves",
+        "until": "Moves end at",
+    }
 
     alpha: float = 0.3
     every: int = 100
     until: float = 0.75
 
     def __post_init__(self) -> None:
-        share("alpha", self.alpha)
-        share("until", self.until)
+        between("alpha", self.alpha)
+        between("until", self.until)
         count("every", self.every)
 
     def begin(self, run: Run) -> None:

@@ -12,8 +12,9 @@ from ...core.recipe import Recipe
 from ...core.rules import UNIT_PRUNE
 from ...models.removal import gone
 from ...models.structure import Cut
+from ..checks import count
 from . import Schedule, registry
-from ._goals import count, later_units, take_units, without_units
+from ._goals import later_units, take_units, without_units
 
 if TYPE_CHECKING:
     from ..run import Run
@@ -34,6 +35,7 @@ class SoftFilter(Schedule):
     """
 
     title = "soft filter pruning"
+    labels = {"every": "Epochs between cuts"}
 
     every: int = 1
 

@@ -32,15 +32,15 @@ export function mount(root, { onSelect, onLock }) {
 
   const show = (cell, state) => {
     Object.assign(cell.state, state);
-    const { sparsity, attenuated, bits } = cell.state, left = 1 - sparsity;
+    const { sparsity, attenuated, bits } = cell.state, left = 1 - sparsity, fewer = bits < (cell.layer.full ?? 32);
     cell.fill.style.height = `${100 * left}%`;
     cell.soft.style.height = `${100 * Math.min(attenuated || 0, left)}%`;
-    cell.rim.hidden = bits >= 32;
-    const parts = [`${percent(left)}`, ...(bits < 32 ? [`${bits} ${d.text.bit ?? "bit"}`] : [])];
+    cell.rim.hidden = !fewer;
+    const parts = [`${percent(left)}`, ...(fewer ? [`${bits} ${d.text.bit ?? "bit"}`] : [])];
     cell.text.textContent = parts.join(" · ");
     const l = cell.layer;
     const said = [l.name, l.kind, l.shape, `${l.numel.toLocaleString()} ${d.text.parameters}`, `${percent(sparsity)} ${d.text.sparsity}`,
-      ...(bits < 32 ? [`${bits} ${d.text.bits}`] : []), ...(l.locked ? [d.text.locked] : []), ...(l.coupled.length ? [`${d.text.coupled}: ${l.coupled.join(", ")}`] : [])];
+      ...(fewer ? [`${bits} ${d.text.bits}`] : []), ...(l.locked ? [d.text.locked] : []), ...(l.coupled.length ? [`${d.text.coupled}: ${l.coupled.join(", ")}`] : [])];
     cell.root.title = said.join("\n");
     cell.root.setAttribute("aria-label", said.join(", "));
   };

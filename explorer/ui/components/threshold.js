@@ -229,7 +229,7 @@ export function mount(root, { onChange }) {
     if (d.levels) read.insertAdjacentHTML("beforeend", part(d.text.levels, d.levels.length) + (d.readout?.sqnr != null && Number.isFinite(d.readout.sqnr) ? part(d.text.error, `${d.readout.sqnr.toFixed(1)} dB SQNR`) : ""));
     if (!units() && !clip()) {
       const now = exact ? d.readout.bytes : size(d.size, soft() ? 0 : s);
-      read.insertAdjacentHTML("beforeend", part(d.text.size, `${about}${bytes(now)}`, ` ${d.text.of} ${bytes(d.size.n * 4)}`));
+      read.insertAdjacentHTML("beforeend", part(d.text.size, `${about}${bytes(now)}`, ` ${d.text.of} ${bytes((d.size.n * (d.size.full ?? 32)) / 8)}`));
     }
     if (clip()) {
       for (const [grip, v] of [[grips[0], value.low], [main, value.high]]) { grip.setAttribute("aria-valuenow", v.toPrecision(5)); grip.setAttribute("aria-valuetext", number(v)); }

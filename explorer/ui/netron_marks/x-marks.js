@@ -1,4 +1,4 @@
-// Colours Netron's nodes by sparsity and marks quantized ones. Reads {node name: {sparsity, bits, layer}} from ?marks=.
+// Colours Netron's nodes by sparsity and marks quantized ones. Reads {node name: {sparsity, bits, full, layer}} from ?marks=.
 const parameters = new URLSearchParams(window.location.search);
 const address = parameters.get("marks");
 if (address && address.startsWith("/models/")) {
@@ -11,7 +11,7 @@ if (address && address.startsWith("/models/")) {
                 const first = items[0];
                 if (!first || first.classList.contains("x-mark")) continue;
                 first.classList.add("x-mark");
-                if (mark.bits < 32) first.classList.add("x-quantized");
+                if (mark.bits < (mark.full ?? 32)) first.classList.add("x-quantized");
                 first.style.setProperty("--x-sparsity", `${(100 * mark.sparsity).toFixed(1)}%`);
                 document.documentElement.dataset.marked = String(document.querySelectorAll(".x-mark").length);
             }

@@ -24,7 +24,7 @@ from ..state import user
 from .controls import Scene, row
 from .scoreboard import metric_name
 
-FULL = "fp32"
+FULL = "fp32"  # as it is: shown by the name of the type that it has
 BITS = (16, 8, 7, 6, 5, 4, 3, 2, 1)
 USUAL = (8, 6, 5, 4, 3, 2)
 GROUPS = (16, 32, 64, 128)
@@ -43,7 +43,7 @@ def render(scene: Scene) -> None:
             _weights(scene, rule, bits=value)
 
     row(_("Bits"), help_for("term", "fake quantization", ""), lambda: st.segmented_control(
-        _("Bits"), options, default=rule.bits if rule else FULL, format_func=str, key=f"bits-{scene.key}", label_visibility="collapsed",
+        _("Bits"), options, default=rule.bits if rule else FULL, format_func=lambda one: scene.layer.dtype if one == FULL else str(one), key=f"bits-{scene.key}", label_visibility="collapsed",
         required=True, on_change=picked,
     ))  # fmt: skip
     row(_("Levels"), help_for("term", "levels", ""), lambda: _popover(scene, rule))
@@ -138,7 +138,7 @@ def _activation_controls(scene: Scene) -> None:
         "activation",
         bits,
         rule.bits if rule else FULL,
-        {},
+        {FULL: scene.layer.dtype},
     )
     name = rule.quantizer if rule else "minmax"
     _select(scene, _("Observer"), help_for("observer", name, observers.help(name)), "observer", list(observers), name,

@@ -16,6 +16,7 @@ from explorer.studies.duel import CEILING, FLOOR, contestants, duel
 
 from .. import jobs, style
 from ..i18n import _, translated
+from ..lists import one_of, some_of
 from ..state import Workspace
 from . import controls, gates, ready
 from .scoreboard import metric_name
@@ -48,7 +49,7 @@ def render(space: Workspace, subject: Subject) -> None:
             _("Criteria that do not apply to {place} ({n})", place=place, n=len(refused)), icon=":material/block:"
         ):
             st.markdown(
-                "\n".join(f"- {controls.criterion_title(name)}: {translated(why)}" for name, why in refused.items())
+                "\n".join(f"- {_reason(controls.criterion_title(name), translated(why))}" for name, why in refused.items())
             )
     gates.render(subject, layer, settings.criterion)
     if layer.group is not None:
@@ -56,9 +57,13 @@ def render(space: Workspace, subject: Subject) -> None:
     _duel(space, subject, granularity)
 
 
+def _reason(title: str, why: str) -> str:
+    """Why a criterion does not apply; most reasons name it themselves."""
+    return why if title in why else f"{title}: {why}"
+
+
 def _picked(label: str, options: list[str], start: tuple[str, ...], key: str) -> list[str]:
-    chosen = [name for name in start if name in options]
-    return st.multiselect(label, options, chosen, format_func=controls.criterion_title, key=_key(key, options))
+    return some_of(label, options, [name for name in start if name in options], _key(key, options), controls.criterion_title)
 
 
 def _key(key: str, options: list[str]) -> str:
@@ -96,13 +101,7 @@ def _agreement(
         st.caption(_("1: the same order; 0: unrelated; −1: reversed.") + " " + over)
     with right:
         pair = [
-            st.selectbox(
-                word,
-                names,
-                index=i,
-                format_func=controls.criterion_title,
-                key=_key(f"criteria-axis-{i}", names),
-            )
+            one_of(word, names, names[i], _key(f"criteria-axis-{i}", names), controls.criterion_title)
             for i, word in enumerate((_("across"), _("upwards")))
         ]
         x, y = ((ranks(scores[name].to_numpy()) - 0.5) / len(scores) for name in pair)

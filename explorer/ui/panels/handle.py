@@ -104,7 +104,8 @@ def data(
         "size": {
             "n": layer.numel,
             "rows": layer.shape[0],
-            "bits": quantized.bits if quantized else 32,
+            "bits": quantized.bits if quantized else layer.bits,
+            "full": layer.bits,
             "overhead": quantized.overhead if quantized else 0,
             "zero": quantized is None or quantized.codes_zero,
         },

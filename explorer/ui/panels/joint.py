@@ -75,7 +75,7 @@ def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
     running = job.running
     left, right = st.columns([13, 6], gap="large")
     with left:
-        cell_map(data(known, chosen, str(id(job)), metric in subject.task.lower_is_better), KEY, _picked)
+        cell_map(data(known, chosen, str(id(job)), metric in subject.task.lower_is_better, subject.layers[0].dtype), KEY, _picked)
     with right:
         st.markdown(f"**{_('all layers') if layers == ALL else layers}** · {metric_name(metric) if metric else ''}")
         if running:
@@ -101,8 +101,8 @@ def _picked() -> None:
         st.session_state[PICKED] = (at[0], at[1])
 
 
-def data(known: Mapping[tuple[int, int], Cell], chosen: Cell | None, id: str, lower: bool) -> dict[str, Any]:
-    """What the component draws; ``id`` names the map, so that another one starts empty."""
+def data(known: Mapping[tuple[int, int], Cell], chosen: Cell | None, id: str, lower: bool, dtype: str = "fp32") -> dict[str, Any]:
+    """What the component draws; ``id`` names the map, so that another one starts empty; ``dtype``: what weights without bits are."""
     best = {(cell.row, cell.column) for cell in frontier(known.values(), lower)}
     values = [cell.value for cell in known.values() if cell.value == cell.value]
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -123,7 +123,7 @@ def data(known: Mapping[tuple[int, int], Cell], chosen: Cell | None, id: str, lo
         "frontier": _("Pareto frontier: no other cell is as small and better, or as good and smaller"),
     }  # fmt: skip
     return {
-        "id": id, "rows": ["fp32" if one == UNQUANTIZED else str(one) for one in BITS], "columns": [fmt.percent(one, 0) for one in SPARSITIES],
+        "id": id, "rows": [dtype if one == UNQUANTIZED else str(one) for one in BITS], "columns": [fmt.percent(one, 0) for one in SPARSITIES],
         "cells": cells, "chosen": [chosen.row, chosen.column] if chosen else None, "text": text,
     }  # fmt: skip
 

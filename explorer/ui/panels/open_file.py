@@ -28,7 +28,10 @@ def button() -> None:
 
 
 def _dialog() -> None:
-    st.caption(_("An export of this app (zip or .safetensors), a Hugging Face model (zip), .safetensors, .pt2, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
+    if shared():
+        st.caption(_("An export of this app (zip or .safetensors), a Hugging Face model (zip), .safetensors, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
+    else:
+        st.caption(_("An export of this app (zip or .safetensors), a Hugging Face model (zip), .safetensors, .pt2, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
     if shared():
         st.caption(_("This server is shared: what you send is seen by this session alone and gone with it."))
     received = own_file.choose("open")
@@ -79,7 +82,7 @@ def _task(found: Subject) -> Task | None:
     if choice == NONE:
         return None
     if choice == NOISE:
-        return noise_form.task()
+        return noise_form.task(found)
     if choice != FILE:
         return explorer.load(choice).task
     sent = st.file_uploader(_("Data: .npz, .csv, .parquet, a zip of pictures in class folders, lines of text"), key="open-data")

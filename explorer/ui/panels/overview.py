@@ -31,7 +31,7 @@ def render(space: Workspace, subject: Subject, counts: Counts, protected: frozen
         layers.append(
             {
                 "name": layer.name, "label": module, "block": block, "kind": layer.kind, "shape": " × ".join(map(str, layer.shape)),
-                "numel": layer.numel, "sparsity": one.sparsity, "bits": one.bits, "attenuated": one.attenuated / one.original,
+                "numel": layer.numel, "sparsity": one.sparsity, "bits": one.bits, "full": layer.bits, "attenuated": one.attenuated / one.original,
                 "locked": layer.name in protected,
                 "coupled": [name for name in group.members if name in names and name != layer.name] if group else [],
             }

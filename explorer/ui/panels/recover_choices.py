@@ -16,6 +16,7 @@ from explorer.recover.jobs import Job, jobs
 from explorer.recover.orders import Order
 
 from .. import format as fmt
+from .. import recovered
 from ..i18n import _, help_for, translated
 from ..owner import owner
 from ..state import Workspace
@@ -63,14 +64,14 @@ def render(space: Workspace, subject: Subject, mine: list[Job]) -> None:
 def _start(asked: Asked, subject: Subject, recipe: Recipe, device: str | None) -> None:
     what, settings = "distillation" if asked.distil else "fine-tuning", asked.settings
     if asked.minutes is not None:
-        how = Order(what, subject, recipe, settings, asked.schedule, asked.distil, device).how()
+        how = Order(what, subject, recipe, settings, asked.schedule, asked.distil, device, asked.augment).how()
         with st.spinner(_("Timing a few steps …")):
             try:
                 settings, _expected = within(60.0 * asked.minutes, subject, recipe, settings, **how)
             except ExplorerError as error:
                 st.error(translated(error), icon=":material/error:")
                 return
-    _submit(Order(what, subject, recipe, settings, asked.schedule, asked.distil, device), asked.board)
+    _submit(Order(what, subject, recipe, settings, asked.schedule, asked.distil, device, asked.augment), asked.board)
 
 
 def impossible(subject: Subject, recipe: Recipe) -> str:
@@ -96,7 +97,7 @@ def _time() -> tuple[int | None, int]:
 
 def _submit(order: Order, board: bool = False) -> None:
     try:
-        job = jobs().submit(owner(), order, board)
+        job = jobs().submit(owner(), order, board, recovered.session(order.subject))
     except ExplorerError as error:
         st.error(translated(error), icon=":material/error:")
         return

@@ -64,8 +64,8 @@ def said(job: Job) -> str:
     schedule = str(dict(job.told["schedule"]).get("name", "one-shot"))
     if schedule != "one-shot" and schedule in registry:
         told[-1] += f", {_(registry[schedule].title)}"
-    if job.result is not None:
-        entry = job.result.history[-1]
+    if (result := job.result) is not None:
+        entry = result.history[-1]
         if entry.metric in entry.damaged:
             before, after = (fmt.metric(entry.metric, one[entry.metric].value) for one in (entry.damaged, entry.after))
             told.append(f"{before} → {after}")

@@ -13,11 +13,13 @@ from explorer.evaluate.costs import counts
 from explorer.figures.per_class import per_class
 from explorer.models.subject import Subject
 from explorer.recover.jobs import CANCELLED, DONE, Job
+from explorer.recover.keeping import DISK, KEPT
 
 from .. import format as fmt
 from .. import models, recovered, state, style
 from ..i18n import _
 from ..state import Workspace
+from . import recover_compare
 from .scoreboard import Card, kind_name, metric_name, split_name
 from .scoreboard import board as cards
 
@@ -36,68 +38,58 @@ def board(subject: Subject, recipe: Recipe, job: Job | None) -> float | None:
 
 
 def _board(subject: Subject, original: Report, damaged: Report, job: Job | None) -> None:
-    metric, before = original.main, original.figure(original.main)
-    made = [_card("original", _("Original"), metric, before, None, subject)]
-    made.append(
-        _card(
-            "damaged", _("Damaged"), metric, damaged.figure(metric), before if damaged.recipe.rules else None, subject
-        )
-    )
-    after = _after(job)
-    if after is None:
-        made.append(
-            Card(
-                "recovered",
-                _("Recovered"),
-                "–",
-                kind_name("measured"),
-                (("", _("not opened yet") if job is not None and job.state in (DONE, CANCELLED) else _("not yet")),),
-            )
-        )
-    else:
-        so_far = _("best so far") if job is not None and job.result is None else ""
-        made.append(_card("recovered", _("Recovered"), metric, after, before, subject, so_far))
+    metric = original.main
+    made = [_card("original", _("Original"), metric, original.figure(metric), None, subject)]
+    made.append(_card("damaged", _("Damaged"), metric, damaged.figure(metric), damaged.change(metric) if damaged.recipe.rules else None, subject))
+    made.append(_recovered(subject, original, job))
     whole, size = (counts(subject, explorer.resolve(subject, one.recipe)).bytes for one in (original, damaged))
-    if job is not None and job.result is not None:
-        size = counts(job.result, explorer.resolve(job.result, job.result.recipe)).bytes
+    if job is not None and (result := job.result) is not None:
+        size = counts(result, explorer.resolve(result, result.recipe)).bytes
     smaller = _("{times} smaller", times=fmt.times(whole, size)) if size < whole else _("as it was")
     made.append(Card("size", _("Size"), fmt.size(size), kind_name("counted"), (("", smaller),)))
     made.append(_cost(job))
     st.html(cards(made, original.n, original.complete))
 
 
-def _after(job: Job | None) -> Figure | None:
-    if job is None:
-        return None
-    if job.result is not None:
-        entry = job.result.history[-1]
-        return entry.after.get(entry.metric)
-    best = [one for one in job.curve if one.best and one.epoch]
-    return best[-1].figure if best else None
+def _recovered(subject: Subject, original: Report, job: Job | None) -> Card:
+    """The result against the original, sample by sample; while it is trained, the best epoch, of whose change nobody knows yet how
+    much is chance."""
+    metric, name = original.main, _("Recovered")
+    if job is not None and (result := job.result) is not None:
+        found = recover_compare.against(subject, result, f"{subject.digest}-{job.id}")
+        return _card("recovered", name, metric, found.after[metric], found.changes[metric], subject)
+    best = [one.figure for one in job.curve if one.best and one.epoch] if job is not None else []
+    if best:
+        note = (("", fmt.change(metric, best[-1].value - original.figure(metric).value)), ("", "· " + _("best so far")))
+        return Card("recovered", name, fmt.metric(metric, best[-1].value), kind_name(best[-1].kind), note)
+    why = _("not opened yet") if job is not None and job.state in (DONE, CANCELLED) else _("not yet")
+    return Card("recovered", name, "–", kind_name("measured"), (("", why),))
 
 
-def _card(
-    term: str, name: str, metric: str, seen: Figure, before: Figure | None, subject: Subject, where: str = ""
-) -> Card:
-    half = fmt.half_width(metric, seen.low, seen.high)  # of the value, not of the change
-    where = where or f"{split_name(seen.split or 'validation')}, n = {seen.n:,}"
-    if before is None:
+def _card(term: str, name: str, metric: str, seen: Figure, change: Figure | None, subject: Subject) -> Card:
+    where = f"{split_name(seen.split or 'validation')}, n = {seen.n:,}"
+    if change is None:
+        half = fmt.half_width(metric, seen.low, seen.high)  # of the value, not of the change
         note = [("", f"{metric_name(metric)} {half} · {where}")]
     else:
-        change = seen.value - before.value
-        worse = change > 0 if metric in subject.task.lower_is_better else change < 0
-        note = [
-            ("" if change == 0 else "x-worse" if worse else "x-better", fmt.change(metric, change)),
-            ("", f"· {where}"),
-        ]
+        half = fmt.half_width(metric, change.low, change.high)
+        note = [(style_of(change, metric in subject.task.lower_is_better), fmt.change(metric, change.value)), ("", " ".join(filter(None, (half, f"· {where}"))))]
     return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), tuple(note))
+
+
+def style_of(change: Figure, lower: bool) -> str:
+    """Better or worse, as far as one knows: neither where the interval, if there is one, has both."""
+    if change.value == 0 or (change.low is not None and change.high is not None and change.low <= 0 <= change.high):
+        return ""
+    return "x-worse" if (change.value > 0) == lower else "x-better"
 
 
 def _cost(job: Job | None) -> Card:
     """Time, epochs, passes over the validation split, and energy where it was measured; so far, while it goes on."""
-    if job is None or (job.result is None and not job.curve):
+    result = job.result if job is not None else None
+    if job is None or (result is None and not job.curve):
         return Card("cost", _("Cost"), "–", kind_name("measured"), (("", _("of the recovery")),))
-    if job.result is None:
+    if result is None:
         last = job.curve[-1]
         seconds = job.steps[-1].seconds if job.steps else last.seconds
         return Card(
@@ -107,7 +99,7 @@ def _cost(job: Job | None) -> Card:
             kind_name("measured"),
             (("", _("{epochs} epochs", epochs=last.epoch)),),
         )
-    entry = job.result.history[-1]
+    entry = result.history[-1]
     note = [_("{epochs} epochs", epochs=entry.epochs)] if entry.epochs else []
     note.append(_("{evaluations} evaluations", evaluations=entry.evaluations))
     if entry.energy is not None:
@@ -119,7 +111,17 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
     """Recall by class in the three states, and the way back to Explore."""
     if job is None or job.state not in (DONE, CANCELLED):
         return
-    if job.result is None:
+    result = job.result  # which may leave the memory at any time
+    if job.sessions is not None:
+        st.caption(
+            _(
+                "It began with a file of your own: that is gone with this session, and the result with it, so export what you want to keep. Its "
+                "checkpoint stays on the server for this browser alone, up to {kept} jobs or {size}, until you remove it; it opens again with the same file.",
+                kept=KEPT,
+                size=fmt.size(DISK),
+            )
+        )
+    if result is None:
         if st.button(_("Open the result"), icon=":material/folder_open:", key=f"open-{job.id}"):
             with st.spinner(_("Opening {model} …", model=str(job.told["subject"]))):
                 recovered.result(job)
@@ -127,14 +129,15 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(_("Use this model"), icon=":material/check:", type="primary", key=f"use-{job.id}"):
-            state.show(models.keep_once(job.result), job.result.recipe)
+            state.show(models.keep_once(result), result.recipe)
             st.switch_page(state.page("explore"))
         st.caption(_("It becomes the model in Explore; the original stays one click away."))
+    recover_compare.render(subject, job)
     recipe = Recipe.from_json(str(job.told["recipe"]))
     how: dict[str, Any] = {"device": st.session_state.get("device"), "user": state.user()}
     damaged = explorer.evaluate(subject, recipe, **how).per_class if job.told["digest"] == subject.digest else {}
     if damaged:
-        after = explorer.evaluate(job.result, Recipe(), **how).per_class
+        after = explorer.evaluate(result, Recipe(), **how).per_class
         scores = {name: _joined(damaged[name], after[name].recall) for name in damaged}
         st.caption(_("Recall per class. Grey: original, ring: damaged, blue: recovered."))
         figure = per_class(scores, style.colours(), _("original"), _("recovered"), (_("damaged"), damaged))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
@@ -20,6 +20,8 @@ from ..i18n import _, help_for, translated
 from . import schedule_form
 
 RATES = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2]
+NAMES = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD", "rmsprop": "RMSprop"}  # of the optimizers, as their papers write them
+LISTS = ("ModuleList", "ModuleDict")  # hold modules and are never called
 MOMENTUM = ("sgd", "rmsprop")  # the optimizers that have one
 
 
@@ -33,6 +35,7 @@ class Asked:
     distil: dict[str, Any]
     board: bool
     fine: bool
+    augment: dict[str, Any] = field(default_factory=dict)
 
 
 def render(subject: Subject, minutes: int | None, epochs: int) -> Asked:
@@ -44,8 +47,8 @@ def render(subject: Subject, minutes: int | None, epochs: int) -> Asked:
         with teacher:
             distil = _teacher(subject)
         with training:
-            settings, fine, board = _training(subject, epochs)
-    return Asked(minutes, settings, schedule, distil, board, good and fine)
+            settings, fine, board, augment = _training(subject, epochs)
+    return Asked(minutes, settings, schedule, distil, board, good and fine, augment)
 
 
 def _schedule() -> tuple[dict[str, Any], bool]:
@@ -75,16 +78,31 @@ def _teacher(subject: Subject) -> dict[str, Any]:
         alpha = 1.0
     else:
         alpha = st.slider(_("Share of the teacher's loss, α"), 0.0, 1.0, ALPHA, 0.05, key="recover-alpha")
-    if subject.task.kind not in LOGITS:  # outputs are compared as they are
-        return {"alpha": alpha}
-    return {
-        "alpha": alpha,
-        "temperature": st.slider(_("Temperature T"), 1.0, 10.0, TEMPERATURE, 0.5, key="recover-temperature"),
-    }
+    found: dict[str, Any] = {"alpha": alpha}
+    if subject.task.kind in LOGITS:  # other outputs are compared as they are
+        found["temperature"] = st.slider(
+            _("Temperature T"), 1.0, 10.0, TEMPERATURE, 0.5, key="recover-temperature",
+            help=_("Softens both models' answers: softmax(z / T). The higher, the more is learned from what the teacher thinks of the wrong classes."),
+        )  # fmt: skip
+    features = st.multiselect(
+        _("Hidden features to follow, too"), hidden(subject), key=f"recover-features-{subject.name}", placeholder=_("none"),
+        help=_("Layers whose outputs are drawn towards the teacher's by their mean squared difference (Romero et al. 2015, FitNets); units that were removed are left out."),
+    )  # fmt: skip
+    if features:
+        found["features"] = features
+        found["beta"] = st.slider(_("Weight of the hidden features, β"), 0.1, 10.0, 1.0, 0.1, key="recover-beta")
+    return found
 
 
-def _training(subject: Subject, epochs: int) -> tuple[Settings, bool, bool]:
-    optimizer = st.selectbox(_("Optimizer"), list(OPTIMIZERS), key="recover-optimizer")
+def hidden(subject: Subject) -> list[str]:
+    """Modules whose outputs can be followed: those with weights, and what holds them, in the model's order."""
+    owners = {layer.name.rpartition(".")[0] for layer in subject.layers}
+    around = {name[:at] for name in owners for at in range(len(name) + 1) if at == len(name) or name[at] == "."}
+    return [name for name, one in subject.module.named_modules() if name and name in around and type(one).__name__ not in LISTS]
+
+
+def _training(subject: Subject, epochs: int) -> tuple[Settings, bool, bool, dict[str, Any]]:
+    optimizer = st.selectbox(_("Optimizer"), list(OPTIMIZERS), format_func=lambda name: NAMES.get(name, name), key="recover-optimizer")
     rate = st.select_slider(
         _("Learning rate"),
         RATES,
@@ -141,15 +159,31 @@ def _training(subject: Subject, epochs: int) -> tuple[Settings, bool, bool]:
         key="recover-regrow",
         help=_("Not held at zero while training: to see why one holds them."),
     )
+    augment = _augment() if subject.task.display == "image" else {}
     board = st.toggle(
         _("Write TensorBoard files"), key="recover-board", disabled=not available(),
         help=None if available() else _("Needs TensorBoard's writer: pip install tensorboard"),
     )  # fmt: skip
     try:
-        return Settings(**found), True, board
+        return Settings(**found), True, board, augment
     except ExplorerError as error:
         st.error(translated(error), icon=":material/error:")
-        return Settings(epochs=epochs, batch=usual), False, board
+        return Settings(epochs=epochs, batch=usual), False, board, augment
+
+
+def _augment() -> dict[str, Any]:
+    """How images are changed each time they are seen."""
+    found: dict[str, Any] = {}
+    if st.toggle(
+        _("Vary the images (augmentation)"), key="recover-augment",
+        help=_("Each image is shifted a little at random whenever it is seen, so less is learned by heart (He et al. 2016). Longer trainings gain more from it."),
+    ):  # fmt: skip
+        left, right = st.columns(2, vertical_alignment="bottom")
+        with left:
+            found["pixels"] = int(st.number_input(_("Shift by up to, pixels"), 0, 16, 2, 1, key="recover-pixels"))
+        with right:
+            found["flip"] = st.toggle(_("mirror, too"), True, key="recover-flip", help=_("Left to right, every second image; not for digits or letters."))
+    return found
 
 
 def _number(label: str, key: str, value: float | None, said: str | None, step: float = 1) -> Any:

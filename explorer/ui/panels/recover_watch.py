@@ -159,7 +159,8 @@ def state_name(job: Job) -> str:
 def _go_on(job: Job) -> None:
     if st.button(_("Go on"), icon=":material/play_arrow:", key=f"resume-{job.id}"):
         try:
-            jobs().resume(owner(), job.id, recovered.start(job))
+            begun = recovered.start(job)
+            jobs().resume(owner(), job.id, begun, recovered.session(begun))
         except ExplorerError as error:
             st.error(translated(error), icon=":material/error:")
         else:

@@ -18,7 +18,7 @@ from explorer.evaluate.compare import Progress
 from explorer.models.subject import Subject
 from explorer.studies.sensitivity import sensitivity_steps
 
-from ..i18n import _, help_for
+from ..i18n import _, help_for, language
 from ..jobs import current, start
 from ..state import Workspace, user
 from .controls import criterion_title
@@ -85,7 +85,7 @@ def choose(space: Workspace, subject: Subject) -> Asked:
         if what != "bits":
             names = [name for name in explorer.criteria() if _scores(name, str(what))]
             criterion = st.selectbox(
-                _("Ranked by"), names, index=names.index(criterion) if criterion in names else 0, format_func=criterion_title, key=f"scan-criterion-{what}-{space.model}",
+                _("Ranked by"), names, index=names.index(criterion) if criterion in names else 0, format_func=criterion_title, key=f"scan-criterion-{what}-{space.model}-{language()}",
                 width=190, help=help_for("term", "criterion", ""),
             )  # fmt: skip
             mode = st.segmented_control(

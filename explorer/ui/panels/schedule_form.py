@@ -26,7 +26,7 @@ def render(name: str) -> dict[str, Any]:
     for index, one in enumerate(fields(made)):  # type: ignore[arg-type]
         with columns[index % 2]:
             found[one.name] = _control(
-                one.name, hints[one.name], one.default, f"schedule-{name}-{one.name}", about(text, one.name)
+                made, one.name, hints[one.name], one.default, f"schedule-{name}-{one.name}", about(text, one.name)
             )
     return found
 
@@ -37,17 +37,17 @@ def about(text: str, setting: str) -> str | None:
     return " ".join(found).replace("``", "`") or None
 
 
-def _control(name: str, hint: Any, default: Any, key: str, said: str | None) -> Any:
+def _control(made: type[Schedule], name: str, hint: Any, default: Any, key: str, said: str | None) -> Any:
     """A control for a value of that type: bool, int, float, a Literal, or one of these or None, which an empty field stands for."""
     kinds = (
         [one for one in get_args(hint) if one is not type(None)]
         if get_origin(hint) in (Union, types.UnionType)
         else [hint]
     )
-    optional, kind, label = kinds != [hint], kinds[0], label_for("setting", name)
+    optional, kind, label = kinds != [hint], kinds[0], label_for(made.labels, name)
     if get_origin(kind) is Literal:
         choices = [*([None] if optional else []), *get_args(kind)]
-        return st.selectbox(label, choices, index=choices.index(default), key=key, help=said)
+        return st.selectbox(label, choices, choices.index(default), format_func=lambda one: label_for(made.labels, str(one)), key=key, help=said)
     if kind is bool:
         return st.toggle(label, default, key=key, help=said)
     if kind is str:
@@ -58,7 +58,7 @@ def _control(name: str, hint: Any, default: Any, key: str, said: str | None) -> 
         return st.number_input(label, value=kind(default), step=step, format=form, key=key, help=said)
     if key not in st.session_state:
         st.session_state[key] = default  # value=None is what lets a field be emptied
-    return st.number_input(label, value=None, step=step, format=form, key=key, help=said, placeholder="None")
+    return st.number_input(label, value=None, step=step, format=form, key=key, help=said, placeholder="–")
 
 
 def step_of(default: float | None) -> float:

@@ -82,7 +82,7 @@ def _size(counts: Counts, before: Counts) -> Card:
         size_note = [("x-better", _("{times} smaller", times=f"{smaller:.{1 if smaller >= 1.1 else 3}f}×")), ("", _("of {size}", size=fmt.size(before.bytes)))]
     else:
         dense = counts.sizes["dense"]
-        size_note = [("", _("dense, fp32") if counts.bytes == dense else _("of {size}", size=fmt.size(dense)))]
+        size_note = [("", _("dense, {dtype}", dtype=" + ".join(before.dtypes)) if counts.bytes == dense else _("of {size}", size=fmt.size(dense)))]
     return Card("size", _("Size"), fmt.size(counts.bytes), kind_name("counted"), tuple(size_note))
 
 

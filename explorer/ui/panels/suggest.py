@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 import explorer
+from explorer.models.stored import stored_bytes
 from explorer.models.subject import Subject
 from explorer.studies.suggest import Suggestion
 
@@ -74,7 +75,7 @@ def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, 
 def _wanted(space: Workspace, subject: Subject, goal: str, metric: str) -> float:
     """The goal's value in the package's unit: bytes or a fraction."""
     if goal == "size":
-        full = sum(p.numel() for p in subject.module.parameters()) * 4 / 1000
+        full = sum(p.numel() * stored_bytes(subject.module, name, p) for name, p in subject.module.named_parameters()) / 1000
         kilo = st.number_input(
             _("at most, kB"),
             0.1,
@@ -145,7 +146,8 @@ def _result(space: Workspace, found: Suggestion, table: pd.DataFrame) -> None:
         for one in found.decisions
     ]
     st.dataframe(
-        pd.DataFrame(rows), hide_index=True, column_config={_("why"): st.column_config.TextColumn(width="large")}
+        pd.DataFrame(rows), hide_index=True,
+        column_config={_("sparsity"): st.column_config.TextColumn(width=80), _("bits"): st.column_config.TextColumn(width=80), _("saves alone"): st.column_config.TextColumn(width=100), _("why"): st.column_config.TextColumn(width=900)},
     )
     same = space.history.present.rules == found.recipe.rules
     st.button(

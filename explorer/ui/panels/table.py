@@ -26,7 +26,7 @@ def frame(space: Workspace, subject: Subject) -> pd.DataFrame:
             {
                 "layer": layer.name, "kind": layer.kind, "shape": "×".join(map(str, layer.shape)), "shape_left": "×".join(map(str, one.shape)),
                 "weights": one.original, "left": one.remaining, "nonzero": one.nonzero, "sparsity": one.sparsity,
-                "attenuated": one.attenuated, "bits": one.bits, "scheme": codes.scheme if codes else "", "bytes_before": 4 * one.original,
+                "attenuated": one.attenuated, "bits": one.bits, "scheme": codes.scheme if codes else "", "bytes_before": one.original * layer.bits // 8,
                 "bytes": one.bytes, "group": layer.group or "", "protected": layer.name in plan.protected,
                 "why_no_units": _why(subject, layer),
             }

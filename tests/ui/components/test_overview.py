@@ -93,6 +93,15 @@ def test_the_focus_survives_new_data(plain: Page, mount: Mount) -> None:
     assert events(plain)[-1] == ["select", name(2)]
 
 
+def test_only_fewer_bits_than_a_layer_came_with_are_marked(plain: Page, mount: Mount) -> None:
+    data = layers(3)
+    data["layers"][0] |= {"bits": 16, "full": 16}
+    data["layers"][1] |= {"bits": 8, "full": 16}
+    mount("overview", data)
+    said = [plain.get_by_role("option").nth(i).inner_text() for i in range(3)]
+    assert ["bit" in text for text in said] == [False, True, False] and plain.locator(".rim:visible").count() == 1
+
+
 def test_it_follows_a_drag_also_of_other_layers(plain: Page, mount: Mount) -> None:
     mount("overview", layers(6))
     assert fill(plain, 1) == "100%"
