@@ -8,6 +8,7 @@ from torch import Tensor
 
 SHIFT = 16  # the sign, the exponent and 7 bits of the fraction name a bin: logarithmic, 128 to every power of two
 BINS = 1 << 16
+SORTED = 1 << 22  # scores up to which a sorted copy of them is kept, too: then a rank costs no look at the scores
 
 
 def _keys(values: Tensor) -> Tensor:
@@ -38,6 +39,8 @@ class Bins:
         index = (_keys(scores.detach().reshape(-1)) >> SHIFT) + BINS // 2
         self.cumulative = np.concatenate(([0], torch.bincount(index, minlength=BINS).cumsum(0).cpu().numpy()))
         self.total = int(self.cumulative[-1])
+        few = scores.device.type == "cpu" and self.total <= SORTED
+        self.ranked = torch.from_numpy(np.sort(scores.detach().reshape(-1).numpy())) if few else None
 
     def snapped(self, threshold: float) -> float:
         """The nearest threshold at which :meth:`below` is exact without the scores: the largest value of a bin."""
@@ -61,10 +64,19 @@ class Bins:
 
     def kth(self, k: int, scores: Tensor) -> float:
         """The k-th smallest of the scores, 1 <= k <= total."""
+        if self.ranked is not None:
+            return float(self.ranked[k - 1])
         here = int(np.searchsorted(self.cumulative, k, side="left")) - 1
         flat = scores.reshape(-1)
         inside = flat[((_keys(flat) >> SHIFT) + BINS // 2) == here]
         return float(inside.kthvalue(k - int(self.cumulative[here])).values)
+
+    def cut(self, k: int, scores: Tensor) -> float | None:
+        """The k-th smallest of the scores, 1 <= k <= total, where exactly k are no larger; None where others tie with it."""
+        value = self.kth(k, scores)
+        if self.ranked is not None:
+            return value if k == self.total or float(self.ranked[k]) > value else None
+        return value if self.below(value, scores) == k else None
 
     def fraction(self, threshold: float) -> float:
         """The sparsity that a threshold gives, as exact as :meth:`below`."""

@@ -18,6 +18,7 @@ from .look import Look, chunks, loss_of
 from .moments import Moments, sums
 from .probe import Probe, probe
 from .readers import readers_of
+from .room import Room
 from .taps import Tap, Watch
 
 
@@ -77,13 +78,13 @@ class _Pass:
             tuple[Any, ...], tuple[Tap, Tensor]
         ] = {}  # {(layer, shapes): (such a product, sums over all)}
         self.outputs = {name for name in known.watched if name not in self.natural}
-        self.n = 0  # samples of this chunk
+        self.n, self.room = 0, Room()  # samples of this chunk; what it needs and the next one, too
         self.last: tuple[Tensor, Any, tuple[Tensor, int]] = torch.empty(0), None, (torch.empty(0), 0)
         self.totals: dict[str, Tensor] = {}  # {layer: x dL_n/dx [N, inputs]}, of this chunk
-        self.readers: dict[str, list[tuple[str, Tensor]]] = {}  # {layer: (group, inputs [units, k])}
+        self.readers: dict[str, list[tuple[str, int, Tensor]]] = {}  # {layer: (group, units, inputs [units * k])}
         for cut in subject.structure.cuts.values():
             for name, index in readers_of(subject, cut, known):
-                self.readers.setdefault(name, []).append((cut.group.name, index.to(look.where)))
+                self.readers.setdefault(name, []).append((cut.group.name, len(index), index.flatten().to(look.where)))
 
     def chunk(self, inputs: Any, targets: Any, n: int) -> None:
         """Forward, backward, and what follows from it."""
@@ -120,6 +121,7 @@ class _Pass:
             if parameter.grad is not None:
                 _add(self.out.gradient, name, parameter.grad * n)
                 parameter.grad = None
+        self.room.again()
         for group, found in reads.items():
             absolute, squares = self.out.relevance.get(group, (torch.zeros(()), torch.zeros(())))
             self.out.relevance[group] = (
@@ -128,7 +130,7 @@ class _Pass:
             )
 
     def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
-        with Watch(self.names, self.readers, self.outputs, self._seen, self._returned) as watch:
+        with Watch(self.names, self.readers, self.outputs, self._seen, self._returned, self.room) as watch:
             outputs = self.subject.task.forward(self.module, inputs)
         if not torch.is_grad_enabled():
             return 0.0, watch
@@ -146,7 +148,7 @@ class _Pass:
                     tap.inputs.flatten().bincount(minlength=shape[0]).cpu().double()[None, :, None],
                 )
             return
-        moments = self.out.moments.setdefault(name, Moments())
+        moments = self.out.moments.get(name) or self.out.moments.setdefault(name, Moments())
         for tap in taps if taps[0].kind != "linear" else [per_sample.joined(taps)]:
             found, count = self._sums(tap, len(shape))
             moments.add(found, count)
@@ -197,8 +199,10 @@ class _Pass:
 
     def _reads(self, name: str, total: Tensor, n: int, reads: dict[str, Tensor]) -> None:
         """What the layer read, given to the units that own it."""
-        for group, index in self.readers[name]:
-            mine = n * total[:, index.flatten()].reshape(len(total), *index.shape).sum(2)
+        total = n * total
+        for group, units, index in self.readers[name]:
+            mine = total.index_select(1, index)
+            mine = mine if len(index) == units else mine.view(len(total), units, -1).sum(2)
             reads[group] = reads[group] + mine if group in reads else mine
 
     def _gradients(self, name: str, taps: list[Tap]) -> None:
@@ -215,7 +219,7 @@ class _Pass:
         whole = per_sample.joined(taps)
         assert whole.gradient is not None
         rows, columns = whole.gradient.reshape(-1, weight.shape[0]), whole.inputs.reshape(-1, weight.shape[1])
-        _add(self.out.gradient, name, n * (rows.T @ columns))
+        _add(self.out.gradient, name, n * (columns.T @ rows).T)
         if len(rows) == n:  # one position a sample: (g x^T)^2 = g^2 (x^2)^T
             _add(self.out.squared, name, n * n * (rows.square().T @ columns.square()))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,21 +16,17 @@ from .taps import Tap
 
 @dataclass(eq=False)
 class Moments:
-    """Of the inputs of a product, by feature: sums over samples and positions. count: how many values a feature has."""
+    """Of the inputs of a product, over samples and positions. count: how many values a feature has; sums: float64 [4, F] of x, |x|,
+    x^2 and x != 0, None of nothing."""
 
     count: int = 0
-    total: Tensor = field(default_factory=lambda: torch.zeros(()))
-    absolute: Tensor = field(default_factory=lambda: torch.zeros(()))
-    squares: Tensor = field(default_factory=lambda: torch.zeros(()))
-    zeros: Tensor = field(default_factory=lambda: torch.zeros(()))
+    sums: Tensor | None = None
 
     def add(self, found: Tensor, count: int) -> None:
         """found: as :func:`sums` gives it; count: how many values of each place it is of."""
-        size = found[0, 0].numel()
+        self.count += count * found[0, 0].numel()
         found = found.flatten(2).sum(2) if found.ndim > 2 else found
-        self.count += count * size
-        self.total, self.absolute = self.total + found[0], self.absolute + found[1]
-        self.squares, self.zeros = self.squares + found[2], self.zeros + count * size - found[3]
+        self.sums = found if self.sums is None else self.sums + found
 
 
 def sums(tap: Tap, ndim: int) -> tuple[Tensor, int]:
@@ -52,18 +48,16 @@ def of_units(subject: Subject, group: str, table: Mapping[str, Moments]) -> dict
     from .readers import readers_of
 
     cut = subject.structure.cuts[group]
-    sums = {key: torch.zeros(cut.group.units, dtype=torch.float64) for key in ("total", "absolute", "squares", "zeros")}
-    count = 0
+    sums, count = torch.zeros(4, cut.group.units, dtype=torch.float64), 0
     for name, index in readers_of(subject, cut, probe(subject)):
         found = table[name]
-        for key, total in sums.items():
-            total += getattr(found, key)[index].sum(1)
+        if found.sums is not None:
+            sums += found.sums[:, index].sum(2)
         count += found.count * index.shape[1]
-    mean = sums["total"] / max(count, 1)
-    variance = (sums["squares"] / max(count, 1) - mean.square()).clamp(min=0)
+    mean, absolute, squares, nonzero = sums / max(count, 1)
     return {
         "mean": mean,
-        "abs": sums["absolute"] / max(count, 1),
-        "variance": variance,
-        "zeros": sums["zeros"] / max(count, 1),
+        "abs": absolute,
+        "variance": (squares - mean.square()).clamp(min=0),
+        "zeros": 1 - nonzero if count else nonzero,
     }

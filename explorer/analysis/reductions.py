@@ -10,8 +10,8 @@ LITTLE = 1 << 16  # entries that torch is done with before compiled code is call
 MANY = 4  # threads among which torch's own operations are faster than one that looks once
 
 
-def _compiled(x: Tensor) -> bool:
-    """Whether compiled code is what this is best added up by."""
+def looks_once(x: Tensor) -> bool:
+    """Whether compiled code, which looks once at every value, is the fastest on this."""
     small = x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64) or x.numel() < LITTLE
     return not small and torch.get_num_threads() <= MANY
 
@@ -19,7 +19,7 @@ def _compiled(x: Tensor) -> bool:
 def moments(x: Tensor) -> Tensor:
     """float64 [4, F] of x [M, F]: sums of x, |x| and x^2 over rows, and how many are not zero."""
     x = x.detach()
-    if _compiled(x):
+    if looks_once(x):
         from . import looks  # numba takes a moment to import
 
         found = np.zeros((4, x.shape[1]))
@@ -34,7 +34,7 @@ def moments(x: Tensor) -> Tensor:
 def products(x: Tensor, y: Tensor) -> Tensor:
     """[N, F] of x, y [A, N, B, F]: sums of x y over A and B."""
     x, y = x.detach(), y.detach()
-    if _compiled(x):
+    if looks_once(x):
         from . import looks
 
         found = np.zeros((x.shape[1], x.shape[3]), torch.empty(0, dtype=x.dtype).numpy().dtype)

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..models.steps import recurrence
 from .recurrence import run
+from .room import Room
 from .still import still
 
 CONVOLUTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
@@ -49,7 +50,8 @@ class Watch(TorchFunctionMode):
     nothing before them does, so that the weights need not. back: names whose inputs' gradients are wanted. A module that
     overwrites what another one read would fail in training too, and was refused by the probe. gradients: names of which the outputs'
     gradients are wanted, None for all. seen(tap), returned(tap): called as soon as a product is there, and its
-    ``gradient`` or ``back``: what is done with them at once finds them in the cache, and they need not be kept. Not of the products of a recurrent layer."""
+    ``gradient`` or ``back``: what is done with them at once finds them in the cache, and they need not be kept. Not of the products of a recurrent layer,
+    whose gradients lie in the room."""
 
     def __init__(
         self,
@@ -58,10 +60,11 @@ class Watch(TorchFunctionMode):
         gradients: Collection[str] | None = None,
         seen: Callable[[Tap], None] | None = None,
         returned: Callable[[Tap], None] | None = None,
+        room: Room | None = None,
     ) -> None:
         super().__init__()
         self.names, self.back, self.gradients = names, back, gradients
-        self.seen, self.returned = seen, returned
+        self.seen, self.returned, self.room = seen, returned, room or Room()
         self.calls: list[Tap] = []
         self._by: dict[str, list[Tap]] = {}
 
@@ -120,7 +123,7 @@ class Watch(TorchFunctionMode):
         names = [self.names.get(id(own[what]), "") for what in ("weight_ih", "weight_hh")]
         taps = Tap(names[0], "linear", x, ()), Tap(names[1], "linear", x, ())
         follow = names[0] in self.back and x.requires_grad, names[1] in self.back
-        out, final = run(taps, follow, mode, act, x, state, own)
+        out, final = run(taps, follow, self.room, mode, act, x, state, own)
         for tap in taps:
             if tap.name:
                 self._add(tap)

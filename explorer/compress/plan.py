@@ -16,6 +16,7 @@ from ..models.removal import select
 from .bitmask import BitMask
 from .codes import Codes, Uniform
 from .lazy import Lazy
+from .masks import masked
 
 
 def spread(remaining: Tensor, shape: torch.Size, dropped: Mapping[int, Tensor]) -> Tensor:
@@ -89,7 +90,7 @@ class LayerPlan:
         if isinstance(self.mask, BitMask):
             weight = self.mask.times(weight)
         elif self.mask is not None:
-            weight = weight * self.mask
+            weight = masked(weight, self.mask)
         if self.gain is not None:
             weight = (weight * self.gain).to(weight.dtype)
         if self.shrink is not None:

@@ -29,7 +29,7 @@ from .calibrate import Cancel, Progress
 from .codes import Codes
 from .depth import blocks_of, blocks_that_go
 from .fit import check_rule, fit_weight
-from .masks import block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
+from .masks import above, block_sums, by_pattern, by_sparsity, by_threshold, compact, expand_blocks, spread
 from .observers import registry as observers
 from .plan import LayerPlan, Plan
 from .prepare import prepared
@@ -235,9 +235,9 @@ def _lowest_go(subject: Subject, rule: Prune, name: str, scores: Tensor) -> Tens
     k = round((rule.sparsity or 0.0) * scores.numel())
     if 0 < k < scores.numel() and scores.dtype == torch.float32:
         bins = subject.memo.get(("bins", subject.version, criteria[rule.criterion]().key, name), lambda: Bins(scores))
-        mask = scores > bins.kth(k, scores)
-        if int(torch.count_nonzero(mask)) == scores.numel() - k:
-            return mask
+        found = bins.cut(k, scores)
+        if found is not None:
+            return above(scores, found)
     return by_sparsity([scores], [None], rule.sparsity or 0.0)[0]
 
 

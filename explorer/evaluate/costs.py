@@ -11,6 +11,7 @@ from torch import Tensor
 from ..analysis.histogram import LARGE
 from ..analysis.words import layer_tally
 from ..compress.apply import effective_weights
+from ..compress.masks import count_nonzero
 from ..compress.plan import LayerPlan, Plan
 from ..core.layers import Layer
 from ..core.report import Counts, LayerCount
@@ -57,21 +58,21 @@ def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mappi
     if plan.only_bits is not None:
         mask = plan.only_bits
         return subject.memo.get(key, lambda: mask.nonzero(subject.weight(name)))
-    return subject.memo.get(key, lambda: int(torch.count_nonzero(weights[name])))
+    return subject.memo.get(key, lambda: count_nonzero(weights[name]))
 
 
 def nonzero_of(subject: Subject, name: str) -> int:
     """Entries of a layer's weight that are not zero; of a large one from its tally, which also draws its histogram."""
     weight = subject.weight(name)
     counted = layer_tally(subject, name) if weight.numel() >= LARGE else None
-    return counted.total - counted.zeros if counted is not None else int(torch.count_nonzero(weight))
+    return counted.total - counted.zeros if counted is not None else count_nonzero(weight)
 
 
 def _attenuated(plan: LayerPlan | None, weights: Mapping[str, Tensor], name: str) -> int:
     if plan is None or (plan.gain is None and plan.shrink is None):
         return 0
     if plan.shrink is not None:
-        return int(torch.count_nonzero(weights[name])) if plan.shrink > 0 else 0
+        return count_nonzero(weights[name]) if plan.shrink > 0 else 0
     assert plan.gain is not None
     return int(((plan.gain < 1) & (weights[name] != 0)).sum())  # a factor of 0 makes zeros, and those are sparsity
 
@@ -152,7 +153,7 @@ def _others(subject: Subject, plan: Plan, layers: set[str]) -> tuple[int, int, i
             left = select(plan.tensors.get(name, parameter.detach()), dict(plan.dropped.get(name, {})))
             numel += left.numel()
             size += left.numel() * stored_bytes(subject.module, name, parameter)
-            nonzero += int(torch.count_nonzero(left))
+            nonzero += count_nonzero(left)
     persistent = subject.module.state_dict()
     for name, buffer in subject.module.named_buffers():
         if name in persistent:

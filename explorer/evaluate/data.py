@@ -24,13 +24,15 @@ MANY = 2048
 
 
 def looks(total: int, first: int = 64) -> list[int]:
-    """Where one may stop and look: 32, ``first``, 4 ``first``, and every 4 ``first`` from there on; little work is one look,
-    or two where it is many samples, for when others wait.
+    """Where one may stop and look: 32, ``first``, 4 ``first``, and every 4 ``first`` from there on; little work is one look.
+    Of many samples that take no longer than one such step, a quarter and all: what every step costs anew would be most of it.
 
     Fixed for a model on a machine, so that a figure never depends on how it came about.
     """
+    if MANY <= total <= 4 * first:
+        return [total // 4 // 64 * 64, total]
     if total <= 1.5 * first or total <= SMALLEST:
-        return [total] if total < MANY else [total // 4 // 64 * 64, total]
+        return [total]
     edges = [SMALLEST, first, *range(4 * first, total, 4 * first), total]
     return sorted({edge for edge in edges if edge >= SMALLEST})
 

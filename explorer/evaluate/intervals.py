@@ -73,8 +73,8 @@ def mean(values: Tensor, within: Within | None = None) -> tuple[float, float] | 
     """Normal interval of the mean of [N] values; none below two samples."""
     if len(values) < 2:
         return None, None
-    values = values.double()
     size = within.effective(len(values)) if within else len(values)
+    values = values.double()
     centre, half = values.mean().item(), (within.z if within else Z) * values.std().item() / math.sqrt(size)
     return centre - half, centre + half
 

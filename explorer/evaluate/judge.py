@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import cmath
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..core.errors import EvaluationError, ExplorerError, cause
-from ..core.message import say
+from ..core.message import Message, say
 from ..models.subject import Subject
 from ..models.trial import tensors
 from .data import SplitData
@@ -24,18 +25,20 @@ class Judge:
 
     def columns(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
         """The metrics' columns, each with one value a sample."""
-        where = say("{split} samples {first}...", split=data.split, first=data.order[start:stop][:3].tolist())
+        def where() -> Message:
+            return say("{split} samples {first}...", split=data.split, first=data.order[start:stop][:3].tolist())
+
         try:
             found = self.metrics.columns(self.subject.task, outputs, targets)
             columns = {key: column.cpu() for key, column in found.items()}
         except EvaluationError as error:
             raise EvaluationError(
-                say("{subject}: {where}: {error}", subject=self.subject.name, where=where, error=error.message)
+                say("{subject}: {where}: {error}", subject=self.subject.name, where=where(), error=error.message)
             ) from error
         except ExplorerError:
             raise
         except Exception as error:
-            failed = say("{subject}: score or loss failed on {where}", subject=self.subject.name, where=where)
+            failed = say("{subject}: score or loss failed on {where}", subject=self.subject.name, where=where())
             raise EvaluationError(say("{failed}: {cause}", failed=failed, cause=cause(error))) from error
         for name, column in columns.items():
             if column.ndim == 0 or len(column) != stop - start:
@@ -55,7 +58,7 @@ class Judge:
     def refuse_nan(self, outputs: object, data: SplitData, start: int) -> None:
         """Say which sample's output is not a number, before a score can be blamed for it."""
         for tensor in tensors(outputs):
-            if not bool(torch.isfinite(tensor.sum())) and bool(torch.isnan(tensor).any()):
+            if not cmath.isfinite(tensor.sum().item()) and bool(torch.isnan(tensor).any()):
                 row = int(torch.isnan(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).any(1).nonzero()[0])
                 at = int(data.order[start + row]) if start + row < data.total else start
                 raise EvaluationError(

@@ -15,6 +15,21 @@ from .metrics import Table
 from .queue import Request
 
 
+def joined(parts: list[Tensor]) -> Tensor:
+    """The parts of a column as one; those that lie in a row already, as targets do, or repeat one number, are not copied."""
+    first, n = parts[0], sum(map(len, parts))
+    if len(parts) == 1:
+        return first
+    if all(part.ndim == 1 and part.stride(0) == 0 and torch.equal(part[:1], first[:1]) for part in parts):
+        return first[:1].expand(n)
+    at = [first.data_ptr()]
+    for part in parts:
+        at.append(at[-1] + part.nbytes if part.is_contiguous() and part.data_ptr() == at[-1] else -1)
+    if -1 in at or len({part.untyped_storage().data_ptr() for part in parts}) > 1:
+        return torch.cat(parts)
+    return first.as_strided((n, *first.shape[1:]), first.stride(), first.storage_offset())
+
+
 class Seen:
     """Columns of the first ``n`` samples of a split under one plan."""
 
@@ -44,7 +59,7 @@ class Seen:
         found = self._tables.get(n)
         if found is None:
             parts = list(self.parts)
-            whole = parts[0] if len(parts) == 1 else {key: torch.cat([one[key] for one in parts]) for key in parts[0]}
+            whole = {key: joined([one[key] for one in parts]) for key in parts[0]}
             self._tables = {n: (found := Table({key: column[:n] for key, column in whole.items()}))}
         return found
 

@@ -178,8 +178,15 @@ class Subject:
         held = getattr(self._held, "version", None)
         if held is not None:
             return held  # type: ignore[no-any-return]
-        tensors = [*self.module.parameters(), *self.module.buffers()]
-        return tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+        found, walk, seen = [], [self.module], {id(self.module)}
+        for module in walk:  # by ourselves: torch's own walk makes names of everything
+            for table in (module._parameters, module._buffers):
+                found += [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in table.values() if t is not None]
+            for child in module._modules.values():
+                if child is not None and id(child) not in seen:
+                    seen.add(id(child))
+                    walk.append(child)
+        return tuple(found)
 
     @contextmanager
     def steady(self) -> Iterator[None]:

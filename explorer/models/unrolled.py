@@ -33,7 +33,11 @@ class Unrolled(RecurrentStack):
             out, final = self._steps(read, batches, self.tags[first + d], [one[d] for one in states])
             outputs.append(self._flip(out, batches) if d else out)
             finals.append(final)
-        return torch.cat(outputs, -1), [torch.stack(column) for column in zip(*finals, strict=True)]
+        states = [torch.stack(column) for column in zip(*finals, strict=True)]
+        if both:
+            return torch.cat(outputs, -1), states
+        last = first + 1 == len(self.tags)  # what the caller gets is no view: it may write to it
+        return outputs[0].clone() if last else outputs[0], states
 
     def _steps(self, x: Tensor, batches: Tensor | None, tag: str, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(output of x's layout, final state [[N, H] a kind]) of one direction."""

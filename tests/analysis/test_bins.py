@@ -30,6 +30,19 @@ def test_counts_and_ranks_are_exact(device: str, values: list[float], threshold:
     assert bins.kth(k, scores) == float(scores.kthvalue(k).values)
 
 
+@settings(max_examples=150, deadline=None)
+@given(VALUES, st.data())
+def test_a_cut_is_there_where_no_other_ties_with_it(device: str, values: list[float], data: st.DataObject) -> None:
+    scores = torch.tensor(values, dtype=torch.float32).to(device)
+    k = data.draw(st.integers(1, len(values)))
+    value = float(scores.kthvalue(k).values)
+    wanted = value if int((scores <= value).sum()) == k else None
+    sorted_too, counted = Bins(scores), Bins(scores)
+    counted.ranked = None  # as of scores that are too many to be sorted
+    assert sorted_too.cut(k, scores) == counted.cut(k, scores) == wanted
+    assert counted.kth(k, scores) == value
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.floats(2**-20, 4, width=32))
 def test_a_snapped_threshold_needs_no_scores(device: str, threshold: float) -> None:

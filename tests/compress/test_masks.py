@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from explorer.compress.masks import (
+    above,
     block_sums,
     by_pattern,
     by_sparsity,
     by_threshold,
+    count_nonzero,
     expand_blocks,
+    masked,
     round_units,
     units_that_stay,
 )
@@ -23,6 +26,23 @@ from explorer.core.recipe import Recipe
 from tests.contract.nets import SAMPLES, few, tiny
 
 SPARSITIES = (0.0, 0.001, 0.25, 0.5, 0.77, 0.995)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (5, 3), (4, 3, 2, 2)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_masking_and_counting_are_torchs(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> None:
+    if dtype == torch.float64 and device == "mps":
+        pytest.skip("no float64 there")
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    if weight.ndim == 4:
+        weight = weight.to(memory_format=torch.channels_last)
+    threshold = float(weight.flatten()[0].abs())
+    mask = above(weight.abs(), threshold)
+    assert torch.equal(mask, weight.abs() > threshold) and mask.dtype == torch.bool
+    found = masked(weight, mask)
+    assert torch.equal(found, weight * mask) and found.dtype == dtype and found.stride() == weight.stride()
+    assert count_nonzero(found) == int(torch.count_nonzero(weight * mask))
+    assert count_nonzero(-found.new_zeros(3)) == 0  # a negative zero is one
 
 
 def oracle(weight: Tensor, sparsity: float) -> Tensor:

@@ -9,6 +9,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from explorer.core.errors import TaskError
 from explorer.evaluate.data import SplitData, looks, stratified_order
+from explorer.evaluate.seen import joined
 from explorer.models.task import Task
 from tests.contract.nets import load
 
@@ -86,7 +87,8 @@ def test_the_baselines_margins_order_the_first_samples(device: str) -> None:
     ("total", "first", "edges"),
     [
         (1, 64, [1]), (32, 64, [32]), (33, 32, [33]), (96, 64, [96]), (97, 64, [32, 64, 97]), (50, 32, [32, 50]),
-        (600, 64, [32, 64, 256, 512, 600]), (10_000, 8192, [2496, 10_000]), (10_000, 4096, [32, 4096, 10_000]),
+        (600, 64, [32, 64, 256, 512, 600]), (10_000, 8192, [2496, 10_000]), (10_000, 4096, [2496, 10_000]),
+        (10_000, 2048, [32, 2048, 8192, 10_000]), (2048, 4096, [512, 2048]), (2047, 2048, [2047]),
     ],
 )  # fmt: skip
 def test_looks(total: int, first: int, edges: list[int]) -> None:
@@ -158,3 +160,15 @@ def test_a_samples_validation_split_is_stratified(device: str) -> None:
     share = torch.bincount(targets, minlength=9) / len(targets)
     for n in (32, 64, 100):
         assert (torch.bincount(targets[:n], minlength=9) - share * n).abs().max() <= 2
+
+
+def test_parts_of_a_column_are_joined_without_a_copy_where_they_lie_in_a_row(device: str) -> None:
+    whole = torch.arange(60, device=device).view(30, 2)
+    inside = joined([whole[3:10], whole[10:11], whole[11:30]])
+    assert torch.equal(inside, whole[3:]) and inside.data_ptr() == whole[3:].data_ptr()
+    for parts in ([whole[:5], whole[6:9]], [whole[5:9], whole[:5]], [whole[:4], whole[4:8].clone()], [whole.t()[:1], whole.t()[1:]]):
+        assert torch.equal(joined(parts), torch.cat(parts))
+    ones = [torch.tensor(7, device=device).expand(n) for n in (4, 3)]
+    assert torch.equal(joined(ones), torch.full((7,), 7, device=device)) and joined(ones).stride() == (0,)
+    other = [ones[0], torch.tensor(8, device=device).expand(3)]
+    assert torch.equal(joined(other), torch.cat(other))
