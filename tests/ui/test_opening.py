@@ -76,19 +76,18 @@ def test_cancel_leads_to_the_model_before_or_to_one_that_is_there(monkeypatch: p
     assert there.session_state["go-model"] == "bikes-mlp"
 
 
-def test_a_click_while_it_is_looked_for_keeps_nothing_half_done() -> None:
+def test_a_click_while_it_is_looked_for_keeps_nothing_half_done(device: str) -> None:
     def script() -> None:
         import streamlit as st
 
         from explorer.ui import models
-        from tests.ui.test_opening import deep
 
         models.PATIENCE = -1.0
-        subject = st.session_state.setdefault("subject", deep("cpu"))
+        subject = st.session_state["subject"]
         models._survey(subject, "deep") if "stop" not in st.session_state else subject.survey(lambda *_: st.stop())
 
     app = AppTest.from_function(script)
-    app.session_state["stop"] = True
+    app.session_state["subject"], app.session_state["stop"] = deep(device), True
     app.run()
     assert not app.session_state["subject"].surveyed and not app.exception
     del app.session_state["stop"]
