@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -61,13 +63,27 @@ def plain(name: str) -> str:
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("%{", "%\u2060{")
 
 
+def layout(
+    palette: Palette, height: int, x: Mapping[str, Any] | None = None, y: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The layout that every figure shares. x, y: what is a figure's own of its axes. Given to ``go.Figure`` it costs 2 ms; each
+    of plotly's updates later on walks over all that a figure has, which takes several times as long."""
+    axis = {
+        "gridcolor": palette.line, "zeroline": False, "automargin": True, "fixedrange": True,
+        "tickfont": {"color": palette.faint}, "title": {"font": {"color": palette.faint}},  # the toolkit's own grey is too light to read
+    }  # fmt: skip
+    return {
+        "height": height, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": palette.faint, "size": 12}, "showlegend": False, "hoverlabel": {"namelength": -1}, "dragmode": False,
+        "xaxis": axis | dict(x or {}), "yaxis": axis | dict(y or {}),
+    }  # fmt: skip
+
+
 def calm(figure: go.Figure, palette: Palette, height: int) -> go.Figure:
-    """The layout that every figure shares."""
-    figure.update_layout(
-        height=height, margin={"l": 8, "r": 8, "t": 8, "b": 8}, paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        font={"color": palette.faint, "size": 12}, showlegend=False, hoverlabel={"namelength": -1}, dragmode=False,
-    )  # fmt: skip
-    told = {"tickfont": {"color": palette.faint}, "title": {"font": {"color": palette.faint}}}  # the toolkit's own grey is too light to read
-    figure.update_xaxes(gridcolor=palette.line, zeroline=False, automargin=True, fixedrange=True, **told)
-    figure.update_yaxes(gridcolor=palette.line, zeroline=False, automargin=True, fixedrange=True, **told)
+    """The shared layout of a figure that has its own already, of several panels for instance."""
+    wanted = layout(palette, height)
+    for first in ("xaxis", "yaxis"):
+        axis = wanted.pop(first)
+        wanted |= {name: axis for name in {first, *(key for key in figure.layout if key.startswith(first))}}
+    figure.update_layout(wanted)
     return figure
