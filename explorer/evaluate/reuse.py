@@ -24,7 +24,9 @@ def add_into(x: Any, y: Any) -> Any:
     return x.add_(y) if fits else x + y
 
 
-def in_place(node: fx.Node, needed: Collection[fx.Node], wanted: Collection[fx.Node], fetch: Fetch) -> tuple[Any, tuple[Any, ...]] | None:
+def in_place(
+    node: fx.Node, needed: Collection[fx.Node], wanted: Collection[fx.Node], fetch: Fetch
+) -> tuple[Any, tuple[Any, ...]] | None:
     """(function, arguments) by which a node is computed in its input's memory; None where that must not be.
 
     needed: the nodes that are computed together with it; wanted: those whose values are asked for. The input has to be one that an
@@ -46,7 +48,9 @@ def in_place(node: fx.Node, needed: Collection[fx.Node], wanted: Collection[fx.N
 
 def _rectifies(node: fx.Node) -> bool:
     """A function or a method: a module is called, since a plan may change what it answers."""
-    return node.target in RECTIFYING if node.op == "call_function" else node.op == "call_method" and node.target == "relu"
+    return (
+        node.target in RECTIFYING if node.op == "call_function" else node.op == "call_method" and node.target == "relu"
+    )
 
 
 def _fresh(node: fx.Node, fetch: Fetch) -> bool:

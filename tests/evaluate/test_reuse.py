@@ -27,7 +27,10 @@ class Net(nn.Module):
 
 # how many operations may write in place, and why not the others
 WAYS: dict[str, tuple[int, Callable[[Net, Tensor], Tensor]]] = {
-    "relu of a layer": (2, lambda net, x: F.relu(net.b(net.a(x))) * torch.relu(net.a(x).relu())),  # relu of relu: not known
+    "relu of a layer": (
+        2,
+        lambda net, x: F.relu(net.b(net.a(x))) * torch.relu(net.a(x).relu()),
+    ),  # relu of relu: not known
     "a module": (0, lambda net, x: net.relu(net.a(x))),  # a plan may change what it answers
     "a residual sum": (2, lambda net, x: torch.relu(x + net.a(x))),
     "both sides are the network's own": (1, lambda net, x: net.a(x) + net.b(x)),
@@ -93,7 +96,16 @@ def test_a_value_that_is_asked_for_is_not_written_into(device: str) -> None:
 def test_a_sum_goes_where_it_fits(device: str) -> None:
     x, y = torch.ones(3, 2, device=device), torch.ones(3, 2, device=device)
     assert add_into(x, y) is x and torch.equal(x, 2 * y)
-    for other in (torch.ones(4, 3, 2, device=device), torch.ones(3, 2, device=device).half(), torch.ones(2, device=device), 1.5):
+    for other in (
+        torch.ones(4, 3, 2, device=device),
+        torch.ones(3, 2, device=device).half(),
+        torch.ones(2, device=device),
+        1.5,
+    ):
         mine = torch.ones(3, 2, device=device)
         found = add_into(mine, other)
-        assert found is not mine and torch.equal(found, torch.ones(3, 2, device=device) + other) and bool((mine == 1).all())
+        assert (
+            found is not mine
+            and torch.equal(found, torch.ones(3, 2, device=device) + other)
+            and bool((mine == 1).all())
+        )
