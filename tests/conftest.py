@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -110,8 +111,18 @@ def healthy(url: str) -> bool:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of the app, started with the README's command; its log is printed when a test fails."""
+    failed, folder = request.session.testsfailed, tmp_path_factory.mktemp("server")
+    with serving(folder) as url:
+        yield url
+    if request.session.testsfailed > failed:
+        print(f"\n--- the app's log ---\n{text_of(folder / 'log.txt')}")
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[str]:
+    """The URL of an app of its own, started with ``arguments``; its log and its jobs lie in ``folder``."""
     port = free_port()
-    url, log = f"http://127.0.0.1:{port}", tmp_path_factory.mktemp("server") / "log.txt"
+    url, log = f"http://127.0.0.1:{port}", folder / "log.txt"
     options = {"port": port, "address": "127.0.0.1", "headless": "true", "fileWatcherType": "none"}
     command = [
         sys.executable,
@@ -120,11 +131,10 @@ def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         "run",
         "app.py",
         *(f"--server.{key}={value}" for key, value in options.items()),
+        *(["--", *arguments] if arguments else []),
     ]
-    failed = request.session.testsfailed
     with log.open("wb") as output:
-        home = tmp_path_factory.mktemp("home")  # where its jobs lie, and nobody's of this machine
-        environment = os.environ | {"EXPLORER_HOME": str(home)}
+        environment = os.environ | {"EXPLORER_HOME": str(folder / "home")}  # and nobody's of this machine
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         end = time.monotonic() + START_SECONDS
@@ -140,8 +150,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if request.session.testsfailed > failed:
-            print(f"\n--- the app's log ---\n{text_of(log)}")
 
 
 def text_of(log: Path, last: int = 20_000) -> str:

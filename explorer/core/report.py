@@ -16,6 +16,7 @@ from .training import Cost, Entry, cost
 
 Kind = Literal["measured", "counted", "estimated"]
 ChangeKind = Literal["now wrong", "now right", "wrong differently", "changed"]
+FRACTIONS = frozenset({"accuracy", "precision", "recall", "f1", "next_token_accuracy", "agreement"})  # told in percent, changes in points
 LOWER_IS_BETTER = frozenset({"loss", "cross_entropy", "perplexity", "rmse", "mae"})
 
 

@@ -14,6 +14,8 @@ from .jobs import Job
 from .metrics import Table
 from .queue import Request
 
+TABLES = 4  # of the original, at which everybody looks, some at more of its samples than others
+
 
 def joined(parts: list[Tensor]) -> Tensor:
     """The parts of a column as one; those that lie in a row already, as targets do, or repeat one number, are not copied."""
@@ -63,7 +65,8 @@ class Seen:
                 parts = list(self.parts)
                 whole = {key: joined([one[key] for one in parts]) for key in parts[0]}
                 self.parts[: len(parts)] = [whole]  # one copy is kept, and not the parts beside it
-            self._tables = {n: (found := Table({key: column[:n] for key, column in whole.items()}))}
+            found = Table({key: column[:n] for key, column in whole.items()})
+            self._tables = dict([*self._tables.items(), (n, found)][-TABLES:])
         return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from .palette import Palette, calm, plain
+from .palette import Palette, calm, numbers, plain, written
 
 
 def confusion(
@@ -17,13 +17,14 @@ def confusion(
     shown = [plain(name) for name in names]
     figure = go.Figure(
         go.Heatmap(
-            z=shares, x=shown, y=shown, text=[[f"{n:,}" if n else "" for n in row] for row in matrix], texttemplate="%{text}",
-            textfont={"size": 10}, colorscale=[[0, "rgba(0,0,0,0)"], [1, palette.kept]], zmin=0, zmax=1, showscale=False,
+            z=shares, x=shown, y=shown, colorscale=[[0, palette.panel], [1, palette.kept]], zmin=0, zmax=1, showscale=False,
             customdata=[list(row) for row in matrix], xgap=1, ygap=1,
             hovertemplate=f"{target} %{{y}}<br>{prediction} %{{x}}<br>%{{customdata:,}} (%{{z:.1%}})<extra></extra>",
         )
     )  # fmt: skip
     calm(figure, palette, max(260, 24 * len(names) + 90))
-    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 10})
+    texts = [[f"{n:,}" if n else "" for n in row] for row in matrix]
+    numbers(figure, shown, shown, texts, [[written((palette.panel, palette.kept), one) for one in row] for row in shares], 10)
+    figure.update_yaxes(showgrid=False, tickfont={"size": 10})
     figure.update_xaxes(showgrid=False, tickfont={"size": 10}, tickangle=-45)
     return figure

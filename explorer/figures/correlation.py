@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from .palette import Palette, calm, plain
+from .palette import Palette, calm, numbers, plain, written
 
 
 def matrix(values: np.ndarray, names: Sequence[str], palette: Palette) -> go.Figure:
@@ -16,13 +16,16 @@ def matrix(values: np.ndarray, names: Sequence[str], palette: Palette) -> go.Fig
     shown = [["" if np.isnan(v) else f"{v:.2f}".replace("-0.00", "0.00").replace("-", "−") for v in row] for row in values]
     figure = go.Figure(
         go.Heatmap(
-            z=values.round(4), x=names, y=names, zmin=-1, zmax=1, text=shown, texttemplate="%{text}", textfont={"size": 11}, xgap=1, ygap=1,
+            z=values.round(4), x=names, y=names, zmin=-1, zmax=1, xgap=1, ygap=1,
             colorscale=[[0, palette.cut], [0.5, palette.panel], [1, palette.kept]], showscale=False, hoverongaps=False,
             hovertemplate="%{y}<br>%{x}<br>%{z:.3f}<extra></extra>",
         )
     )  # fmt: skip
     calm(figure, palette, max(240, 34 * len(names) + 90))
-    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": palette.ink})
+    ends = np.where(values < 0, palette.cut, palette.kept)
+    colours = [[written((palette.panel, str(end)), abs(float(v)) if v == v else 0.0) for end, v in zip(*row, strict=True)] for row in zip(ends, values, strict=True)]
+    numbers(figure, names, names, shown, colours, 11)
+    figure.update_yaxes(showgrid=False, tickfont={"color": palette.ink})
     figure.update_xaxes(showgrid=False, tickangle=-35)
     return figure
 

@@ -100,16 +100,21 @@ class Memo:
 
 
 _memos: weakref.WeakSet[Memo] = weakref.WeakSet()
-_everybody = threading.Lock()
+_everybody, _clearing = threading.Lock(), threading.Lock()
 _clock = itertools.count()
 
 
 def _make_room() -> None:
-    """Of all memos, the least recently used results go until they fit."""
+    """Of all memos, the least recently used results go until they fit. One thread sees to it; others that put meanwhile do not wait."""
     with _everybody:
         memos = list(_memos)
+    if sum(one.used for one in memos) <= ROOM or not _clearing.acquire(blocking=False):
+        return
+    try:
         while sum(one.used for one in memos) > ROOM:
             ages = [(age, i) for i, one in enumerate(memos) if (age := one._oldest()) is not None]
             if not ages:
                 return
             memos[min(ages)[1]]._let_go()
+    finally:
+        _clearing.release()

@@ -10,7 +10,7 @@ from ..compress.resolve import resolve
 from ..core.errors import RecipeError
 from ..core.message import say
 from ..core.recipe import Recipe
-from ..core.report import Report
+from ..core.report import FRACTIONS, Report
 from ..evaluate.costs import counts
 from ..evaluate.sweep import Sweep, Target
 from ..models.subject import Subject
@@ -228,18 +228,16 @@ def _decide(
     step = done[-1].step if done else steps[0]
     following = later[0] if later else None
     price, next_price = done[-1].price if done else 0.0, following.price if following else None
-    unit = say("kB") if goal != "sparsity" else say("1,000 weights")
+    scale, what = (100.0, say("points of {metric}", metric=metric)) if metric in FRACTIONS else (1.0, say("of {metric}", metric=metric))
+    dear = following is None or 1000 * scale * following.price >= 0.01  # a price that can be read needs no exponent
+    units = {True: say("kB"), False: say("MB")} if goal != "sparsity" else {True: say("1,000 weights"), False: say("million weights")}
+    cost_of = {"price": (1000 if dear else 1_000_000) * scale * (next_price or 0.0), "what": what, "unit": units[dear]}
     if not mine:
         reason = say("left as it is: no scanned step saves anything")
     elif following is not None and not done:
-        what = say(
-            "its first step, {point}, costs {price:.2g} for every {unit}",
-            point=shown(following.step),
-            price=1000 * following.price,
-            unit=unit,
-        )
+        step_costs = say("its first step, {point}, costs {price:.3g} {what} for every {unit}", point=shown(following.step), **cost_of)
         why = say("more than the accepted drop leaves") if goal == "drop" else say("and the goal is met without it")
-        reason = say("left as it is: {what}, {why}", what=what, why=why)
+        reason = say("left as it is: {what}, {why}", what=step_costs, why=why)
     else:
         noise = step.low is not None and step.high is not None and step.low <= 0 <= step.high
         if step.drop <= 0:
@@ -247,14 +245,9 @@ def _decide(
         elif noise:
             cost = say("alone it costs nothing that {n} samples can tell", n=step.n)
         else:
-            cost = say("alone it costs {drop:.4f} of {metric}", drop=step.drop, metric=metric)
+            cost = say("alone it costs {drop:.4g} {what}", drop=scale * step.drop, what=what)
         end = say("no further step was scanned")
         if following is not None:
-            end = say(
-                "the next step, {point}, would cost {price:.2g} for every {unit}",
-                point=shown(following.step),
-                price=1000 * following.price,
-                unit=unit,
-            )
+            end = say("the next step, {point}, would cost {price:.3g} {what} for every {unit}", point=shown(following.step), **cost_of)
         reason = say("{point}: {cost}; {end}", point=shown(step), cost=cost, end=end)
     return Decision(name, layers, point, step.drop, step.low, step.high, step.n, step.saved, price, next_price, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-FRACTIONS = frozenset({"accuracy", "precision", "recall", "f1", "next_token_accuracy", "r2", "agreement"})
+from explorer.core.report import FRACTIONS
 
 
 def size(nbytes: float) -> str:
@@ -39,7 +39,7 @@ def percent(value: float, places: int = 1) -> str:
 
 def is_fraction(name: str) -> bool:
     """Whether a metric is shown in percent."""
-    return name in FRACTIONS and name != "r2"
+    return name in FRACTIONS
 
 
 def metric(name: str, value: float) -> str:

@@ -23,7 +23,7 @@ from .state import Workspace, pack, unpack, workspace
 KEYS = ("model", "job", "file", "layer", "r", "view")
 DIGITS = 16  # of a file's digest
 WRITTEN = "link-written"  # in the session's state: (what the address should be, since when)
-LATE = 2.0  # seconds after which no run can still carry the address from before the last change
+LATE = 1.0  # seconds after which no run can still carry the address from before the last change
 WAITS = "link-waits"  # in the session's state: a Waiting
 
 

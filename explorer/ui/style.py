@@ -48,7 +48,7 @@ CSS = """
 .st-key-cards, .st-key-strips { display: grid; grid-template-columns: minmax(0, 1fr); }
 .st-key-cards > *, .st-key-strips > * { grid-area: 1 / 1; min-width: 0; width: 100%; }
 .st-key-cards:has(.x-blank) .x-board, .st-key-strips:has(.x-over) .x-strip:not(.x-over) { visibility: hidden; }
-.x-strip .x-status { margin-left: auto; flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; opacity: .8; cursor: help; }
+.x-strip .x-status { margin-left: auto; flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; cursor: help; }
 .x-strip b { color: var(--x-ink); }
 .x-bar { flex: 0 0 110px; height: 4px; border-radius: 2px; background: var(--x-line); overflow: hidden; }
 .x-bar i { display: block; height: 100%; background: var(--x-kept); }
@@ -73,6 +73,9 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 .x-tile div { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .x-wide.x-table pre { columns: 2; max-height: 130px; } .x-wide.x-text pre { max-height: 110px; }
 .x-wide { grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
+[data-testid='stCaptionContainer'] { opacity: 1; } [data-testid='stCaptionContainer'] :is(p, li, strong) { color: var(--x-faint); }
+.stButtonGroup [aria-checked='true'] p, .stButtonGroup [aria-pressed='true'] p { color: color-mix(in srgb, var(--x-kept) 75%, var(--x-ink)); }
+[data-testid='stBaseButton-primary']:not(:disabled) *, [data-testid='stMultiSelectTagsContainer'] > span * { color: var(--x-on); }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
 @media (max-width: 1300px) { .stElementContainer:has(.x-brand) { display: none; } }
 @media (max-width: 1100px) {

@@ -46,7 +46,7 @@ def tuned(subject: Subject, rate: float = 1600.0, batch: int = 64, dtype: torch.
     """The subject as if it had been measured on this machine: the first look is what fits 40 ms at ``rate``."""
     full = Tuning(batch=batch, rate=rate)
     found = {"full": full, "fast": Tuning(dtype, batch=batch, rate=rate) if dtype else full}
-    subject.__dict__["_tuned"] = {(device, n): found for device in ("cpu", "cuda", "mps") for n in range(1, 257)}
+    subject.__dict__["_tuned"] = {(device, n): found for device in ("cpu", "cuda", "mps", "lazy") for n in range(1, 257)}
     return subject
 
 

@@ -15,7 +15,7 @@ from explorer.figures.confusion import confusion
 from explorer.figures.correlation import matrix, scatter
 from explorer.figures.duel import duel
 from explorer.figures.gates import over_time, shares
-from explorer.figures.palette import DARK, LIGHT, plain
+from explorer.figures.palette import DARK, LIGHT, plain, written
 from explorer.figures.per_class import per_class
 from explorer.figures.roofline import roofline
 from explorer.figures.sensitivity import Words, multiples, overlay
@@ -75,10 +75,23 @@ def test_a_roofline_bends_at_the_ridge_and_joins_what_moved() -> None:
 
 def test_correlations_are_shown_with_their_numbers_and_gaps() -> None:
     figure = matrix(np.array([[1.0, np.nan], [np.nan, 1.0]]), ["a", "b"], LIGHT)
-    assert [list(row) for row in figure.data[0].text] == [["1.00", ""], ["", "1.00"]] and (
-        figure.data[0].zmin,
-        figure.data[0].zmax,
-    ) == (-1, 1)
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (-1, 1)
+    told = figure.data[1]
+    assert list(zip(told.x, told.y, told.text, strict=True)) == [("a", "a", "1.00"), ("b", "b", "1.00")]
+    assert tuple(figure.layout.yaxis.range) == (1.5, -0.5) and list(told.textfont.color) == ["#ffffff"] * 2
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
+def test_numbers_can_be_read_on_every_colour(palette) -> None:  # type: ignore[no-untyped-def]
+    def light(colour: tuple[float, ...]) -> float:
+        return sum(k * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for k, c in zip((0.2126, 0.7152, 0.0722), colour, strict=True))
+
+    for end in (palette.kept, palette.cut):
+        for share in np.linspace(0, 1, 21):
+            ends = [[int(one[i : i + 2], 16) / 255 for i in (1, 3, 5)] for one in (palette.panel, end)]
+            ground = light(tuple(a + share * (b - a) for a, b in zip(*ends, strict=True)))
+            ink = 1.0 if written((palette.panel, end), share) == "#ffffff" else 0.0
+            assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) > 4.5
 
 
 def test_what_only_one_of_two_criteria_would_cut_is_orange() -> None:

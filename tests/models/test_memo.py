@@ -141,3 +141,13 @@ def test_many_threads_many_keys(device: str) -> None:
     for thread in threads:
         thread.join()
     assert not wrong and memo.used <= 4000 and not memo._busy
+
+
+def test_whoever_keeps_a_result_does_not_wait_for_room_that_another_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memos, "ROOM", 10)
+    mine = Memo(1000)
+    with memos._clearing:  # another thread is at it
+        assert mine.get("a", lambda: b"0123456789ab") and mine.get("b", lambda: b"0123456789ab")
+        assert mine.used == 24
+    mine.get("c", lambda: b"0")
+    assert mine.used == 1 and mine.peek("a") is None

@@ -13,7 +13,7 @@ from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.studies.curves import Step, first, hull, path, worst
 from explorer.studies.sensitivity import sensitivity
-from explorer.studies.suggest import suggest
+from explorer.studies.suggest import _decide, suggest
 from tests.contract.nets import few, sample
 
 CURVE = st.lists(st.tuples(st.floats(1, 1000), st.floats(-0.2, 1)), max_size=9).map(
@@ -142,3 +142,13 @@ def test_bad_goals(device: str) -> None:
         suggest(few("bikes-mlp", device=device), table, drop=0.1, device=device)
     with pytest.raises(Cancelled):
         suggest(subject, table, sparsity=0.1, cancel=lambda: True, device=device)
+
+
+def test_a_price_is_told_in_points_and_without_an_exponent() -> None:
+    steps = [Step(None), Step(0.5, 0.002, 0.001, 0.003, 100, 2e6), Step(0.9, 0.6, 0.5, 0.7, 100, 3.6e6)]
+    moves = path({"fc": steps})
+    one, two = (_decide("fc", ("fc.weight",), steps, moves, k, None, "size", "accuracy", "sparsity").reason for k in (0, 1))
+    assert one == "left as it is: its first step, 50 %, costs 0.1 points of accuracy for every MB, and the goal is met without it"
+    assert two == "50 %: alone it costs 0.2 points of accuracy; the next step, 90 %, would cost 0.0374 points of accuracy for every kB"
+    nats = _decide("fc", ("fc.weight",), steps, moves, 1, None, "size", "loss", "sparsity").reason
+    assert nats == "50 %: alone it costs 0.002 of loss; the next step, 90 %, would cost 0.374 of loss for every MB"

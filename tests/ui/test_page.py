@@ -91,6 +91,18 @@ def test_the_language_can_be_switched_and_a_linked_view_stays(app: App) -> None:
     assert "view=layers" in app.page.url
 
 
+@pytest.mark.slow
+def test_what_a_closed_popover_holds_is_sent_when_it_is_opened(app: App) -> None:
+    app.open(MLP)
+    inside = {"About": "What can be removed, and what cannot", "Recipe": "Nothing is pruned or quantized yet.", "as they are": "Before rounding, in the whole model"}
+    for button, text in inside.items():
+        assert app.page.get_by_text(text).count() == 0
+        app.press(button)
+        expect(app.page.get_by_text(text)).to_be_visible()
+        app.page.keyboard.press("Escape")
+        expect(app.page.get_by_text(text)).to_have_count(0)
+
+
 def test_a_chinese_browser_is_greeted_in_chinese(browser: Browser, server: str) -> None:
     context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="zh-CN")
     page = context.new_page()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +21,16 @@ def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
     return torch.bincount(target * classes + prediction, minlength=classes * classes).view(classes, classes)
 
 
-def scores(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(precision, recall, f1, support) per class [C], 0 where undefined."""
-    hit = matrix.diagonal().double()
-    predicted, support = matrix.sum(0).double(), matrix.sum(1).double()
-    precision = hit / predicted.clamp(min=1)
-    recall = hit / support.clamp(min=1)
-    f1 = 2 * hit / (predicted + support).clamp(min=1)
+def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(precision, recall, f1, support) per class [C], float64, 0 where undefined.
+
+    In NumPy: each of torch's operations lets go of Python's lock, and where thirty people drag it is waited for anew.
+    """
+    counts = matrix.numpy(force=True).astype(np.float64)
+    hit, predicted, support = counts.diagonal(), counts.sum(0), counts.sum(1)
+    precision = hit / predicted.clip(min=1)
+    recall = hit / support.clip(min=1)
+    f1 = 2 * hit / (predicted + support).clip(min=1)
     return precision, recall, f1, support
 
 
@@ -94,6 +98,10 @@ class Classification(Metrics):
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
 
     @once
+    def _scores(self, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        return scores(self._matrix(columns))
+
+    @once
     def _right(self, columns: Columns) -> Tensor:
         return columns["prediction"] == columns["target"]
 
@@ -110,9 +118,8 @@ class Classification(Metrics):
     @once
     def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         n, hits = len(columns["target"]), self._hits(columns)
-        matrix = self._matrix(columns)
-        seen = (matrix.sum(0) + matrix.sum(1)) > 0
-        precision, recall, f1, _ = scores(matrix)
+        precision, recall, f1, support = self._scores(columns)
+        seen = (support > 0) | self._matrix(columns).numpy(force=True).any(0)
         return {
             "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n, within)),
             "precision": figure(precision[seen].mean().item(), split, n),
@@ -144,12 +151,10 @@ class Classification(Metrics):
         return int((was & ~now).sum()), int((now & ~was).sum())
 
     def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
-        (p0, r0, f0, _), (p1, r1, f1, support) = scores(self._matrix(before)), scores(self._matrix(after))
+        (p0, r0, f0, _), (p1, r1, f1, support) = self._scores(before), self._scores(after)
         labels = names if names and len(names) == len(p1) else tuple(str(i) for i in range(len(p1)))
-        return {
-            label: ClassScore(label, int(support[i]), *(float(column[i]) for column in (p1, r1, f1, p0, r0, f0)))
-            for i, label in enumerate(labels)
-        }
+        rows = zip(*(column.tolist() for column in (support, p1, r1, f1, p0, r0, f0)), strict=True)
+        return {label: ClassScore(label, int(n), *values) for label, (n, *values) in zip(labels, rows, strict=True)}
 
     def confusion(self, before: Columns, after: Columns) -> tuple[Any, ...]:
         return tuple(tuple(map(tuple, self._matrix(columns).tolist())) for columns in (before, after))

@@ -59,7 +59,10 @@ def _popover(scene: Scene, rule: Quantize | None) -> None:
         "gate": _("per gate"),
     }
     title = _(quantizers[rule.quantizer].title) + ", " + granularities[rule.granularity] if rule else _("as they are")
-    with st.popover(title, width=212):
+    popover = st.popover(title, width=212, key="levels", on_change="rerun")
+    if not popover.open:  # its twenty elements would go along with every release of the handle
+        return
+    with popover:
         st.caption(_("Weights"))
         _weight_controls(scene, rule, granularities)
         st.caption(_("Activations"))

@@ -20,9 +20,12 @@ from .scoreboard import metric_name, split_name
 
 
 def render(subject: Subject) -> None:
-    """The card, in a popover."""
+    """The card, in a popover; sent when it is opened, since its tables would go along with every release of the handle."""
     card = subject.card
-    with st.popover(_("About"), icon=":material/info:", width="content"):
+    popover = st.popover(_("About"), icon=":material/info:", width="content", key="about", on_change="rerun")
+    if not popover.open:
+        return
+    with popover:
         st.markdown(f"**{subject.name}**")
         if subject.parent is not None:
             _origin(subject)

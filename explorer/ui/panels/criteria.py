@@ -49,12 +49,17 @@ def render(space: Workspace, subject: Subject) -> None:
             _("Criteria that do not apply to {place} ({n})", place=place, n=len(refused)), icon=":material/block:"
         ):
             st.markdown(
-                "\n".join(f"- {controls.criterion_title(name)}: {translated(why)}" for name, why in refused.items())
+                "\n".join(f"- {_reason(controls.criterion_title(name), translated(why))}" for name, why in refused.items())
             )
     gates.render(subject, layer, settings.criterion)
     if layer.group is not None:
         _gallery(subject, layer.group, settings.criterion)
     _duel(space, subject, granularity)
+
+
+def _reason(title: str, why: str) -> str:
+    """Why a criterion does not apply; most reasons name it themselves."""
+    return why if title in why else f"{title}: {why}"
 
 
 def _picked(label: str, options: list[str], start: tuple[str, ...], key: str) -> list[str]:

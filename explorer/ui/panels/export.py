@@ -29,9 +29,9 @@ def render(space: Workspace, subject: Subject) -> None:
     """Choose formats, export, look at the checks, download."""
     recipe = space.history.present
     names = list(explorer.exporters())
+    formats = st.pills(_("Formats"), names, default=[name for name in names if name in FORMATS], selection_mode="multi", key="formats")
     left, right = st.columns([2, 3], gap="large")
     with left:
-        formats = st.pills(_("Formats"), names, default=[name for name in names if name in FORMATS], selection_mode="multi", key="formats")
         for name in formats:
             st.caption(f"**{name}** · {help_for('exporter', name, registry.help(name)).splitlines()[0]}")
         st.caption(_("Every file is re-loaded and its outputs are compared before it is offered. The test split is read here, once."))

@@ -71,7 +71,10 @@ SHORTCUTS = {"undo": "Ctrl+Z", "redo": "Ctrl+Shift+Z"}
 
 def _recipe(space: Workspace, subject: Subject) -> None:
     recipe = space.history.present
-    with st.popover(recipe.name or _("Recipe"), icon=":material/receipt_long:", key=f"recipe-{space.generation}"):
+    popover = st.popover(recipe.name or _("Recipe"), icon=":material/receipt_long:", key=f"recipe-{space.generation}", on_change="rerun")
+    if not popover.open:
+        return
+    with popover:
         name = st.text_input(_("Name of this recipe"), recipe.name, max_chars=80, key=f"name-{space.generation}")
         if name != recipe.name:
             space.history = History(recipe.named(name), space.history.past, space.history.future)
@@ -94,7 +97,6 @@ def _recipe(space: Workspace, subject: Subject) -> None:
             else:
                 space.replace(space.history.push(given))
                 st.rerun()
-
 
 
 def _settings(space: Workspace) -> None:

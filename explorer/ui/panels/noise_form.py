@@ -62,5 +62,5 @@ def _usual(one: Wanted | None) -> Kind:
     if one is None:
         return "normal"
     if "mask" in one.name.lower():
-        return "normal" if one.dtype == "float32" else "ones"
+        return "ones"
     return "tokens" if one.dtype == "int64" or one.name.lower().endswith(INDICES) else "normal"

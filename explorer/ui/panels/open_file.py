@@ -28,7 +28,10 @@ def button() -> None:
 
 
 def _dialog() -> None:
-    st.caption(_("An export of this app (zip or .safetensors), a Hugging Face model (zip), .safetensors, .pt2, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
+    if shared():
+        st.caption(_("An export of this app (zip or .safetensors), a Hugging Face model (zip), .safetensors, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
+    else:
+        st.caption(_("An export of this app (zip or .safetensors), a Hugging Face model (zip), .safetensors, .pt2, .onnx (with external data: a zip of all of its files), or a state dict saved by torch.save. No code in a file is executed."))
     if shared():
         st.caption(_("This server is shared: what you send is seen by this session alone and gone with it."))
     received = own_file.choose("open")

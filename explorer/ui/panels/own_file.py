@@ -39,6 +39,8 @@ def choose(key: str) -> uploads.Received | None:
 
 def missing() -> str:
     """What weights alone lack, and how to add it."""
+    if shared():
+        return _("Weights only: histograms, thresholds, sizes, quantization errors and comparisons work. To evaluate, open an export, a Hugging Face model or an .onnx, or give your class in Python on your own machine.")
     return _("Weights only: histograms, thresholds, sizes, quantization errors and comparisons work. To evaluate, open an export or a .pt2, or give your class in Python: explorer.open_app(explorer.Subject(module, task)).")
 
 

@@ -69,12 +69,9 @@ def _state(job: Job, asked: Asked) -> None:
         _table, at = job.latest
         if job.running or job.cancelled:
             left = job.spent / max(at.done, 1) * (at.total - at.done)
-            text = _(
-                "{done} of {total} points finished, at most {left} s left",
-                done=at.settled,
-                total=len(at.estimates),
-                left=f"{left:.0f}",
-            )
+            text = _("{done} of {total} points finished", done=at.settled, total=len(at.estimates))
+            if at.settled:  # before, the pace is that of warming up
+                text += ", " + _("at most {left} left", left=fmt.duration(left))
             if job.cancelled:
                 text = _("cancelled: {done} of {total} points finished", done=at.settled, total=len(at.estimates))
             pieces.append(
@@ -159,14 +156,14 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
     better, clear = gains(table)
     if better and table["change_low"].notna().any():
         text += " " + _(
-            "{better} points lie above the line of no change: with less, the model answers a few of these samples better. At {noise} of them no change is within the "
-            "interval: chance. Among many points some must lie there.",
-            better=better, noise=better - clear,
+            "Above the line of no change: {better} of {total} points; with less, the model answers a few of these samples better. Of these, {noise} have an interval that "
+            "includes no change: chance, as some of many points must show.",
+            better=better, total=len(curves(table)), noise=better - clear,
         )  # fmt: skip
     elif better:
         text += " " + _(
-            "{better} points lie above the line of no change: with less, the model is a little better on these samples; without an interval, take it as chance.",
-            better=better,
+            "Above the line of no change: {better} of {total} points; with less, the model is a little better on these samples. Without an interval, take it as chance.",
+            better=better, total=len(curves(table)),
         )
     st.caption(text)
     skipped = table.attrs["skipped"]
@@ -176,22 +173,24 @@ def _explain(table: pd.DataFrame, job: Job) -> None:
 
 
 def _shown(table: pd.DataFrame) -> pd.DataFrame:
-    keep = [
-        "target",
-        "kind",
-        "granularity",
-        table.attrs["sweep"].by,
-        "metric",
-        "low",
-        "high",
-        "change",
-        "change_low",
-        "change_high",
-        "n",
-        "parameters",
-        "macs",
-    ]
-    return curves(table)[keep]
+    """As people read it: percent and points for fractions; the file to download has the package's own columns."""
+    found, by, metric = curves(table), table.attrs["sweep"].by, table.attrs["metric"]
+    percent = fmt.is_fraction(metric)
+    name, unit = metric_name(metric), 100.0 if percent else 1.0
+    places, change = (2, _("change (points)")) if percent else (4, _("change"))
+    columns = {
+        _("layer or group"): found["target"],
+        _("kind"): found["kind"],
+        _("bits") if by == "bits" else _("sparsity") + " (%)": found[by] if by == "bits" else (100 * found[by]).round(1),
+        name + (" (%)" if percent else ""): (unit * found["metric"]).round(places),
+        change: (unit * found["change"]).round(places),
+        _("from"): (unit * found["change_low"].astype(float)).round(places),
+        _("to"): (unit * found["change_high"].astype(float)).round(places),
+        "n": found["n"],
+        _("share of the weights (%)"): (100 * found["parameters"]).round(2),
+        _("share of the MACs (%)"): (100 * found["macs"].astype(float)).round(2),
+    }
+    return pd.DataFrame(columns)
 
 
 def _marks(space: Workspace, subject: Subject, table: pd.DataFrame) -> dict[str, float]:

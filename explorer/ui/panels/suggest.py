@@ -146,7 +146,8 @@ def _result(space: Workspace, found: Suggestion, table: pd.DataFrame) -> None:
         for one in found.decisions
     ]
     st.dataframe(
-        pd.DataFrame(rows), hide_index=True, column_config={_("why"): st.column_config.TextColumn(width="large")}
+        pd.DataFrame(rows), hide_index=True,
+        column_config={_("sparsity"): st.column_config.TextColumn(width=80), _("bits"): st.column_config.TextColumn(width=80), _("saves alone"): st.column_config.TextColumn(width=100), _("why"): st.column_config.TextColumn(width=900)},
     )
     same = space.history.present.rules == found.recipe.rules
     st.button(
