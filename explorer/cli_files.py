@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .core.errors import LoadError
+from .core.message import say
 from .terminal import bar, show, table
 
 LARGE = 256 << 20  # bytes of weights from which on a file is looked at tensor by tensor instead of as a model
@@ -23,6 +25,8 @@ def inspect_file(path: Path, header: bool) -> bool:
     found = streamed(path, 0 if header else LARGE)
     if found is None:
         return False
+    if not found.entries:
+        raise LoadError(say("{path}: no tensors in it", path=path))
     if header:
         data = headers(found)
         how = "counted from the header; no weight was read"

@@ -27,6 +27,7 @@ ON_THE_CPU = {
     "files/test_data.py::test_splits_are_stratified_seeded_and_disjoint": "a file is read to the CPU, and nothing is computed",
     "files/test_data.py::test_what_does_not_fit_is_said": "a file is read to the CPU, and nothing is computed",
     "files/test_differences.py": "a file is read to the CPU, and nothing is computed",
+    "files/test_every_entry.py": "a file is read to the CPU, and nothing is computed",
     "files/test_huggingface.py::test_texts_become_what_their_own_tokenizer_makes": "a file is read to the CPU, and nothing is computed",
     "files/test_huggingface_hostile.py": "a file is read to the CPU, and nothing is computed",
     "files/test_huggingface_tasks.py::test_half_precision_is_evaluated_in_float32": "a file is read to the CPU, and nothing is computed",
