@@ -94,6 +94,8 @@ def inspect(
     from .evaluate.costs import counts
 
     subject, made = _load(name, recipe)
+    with bar("looking for what can be removed") as progress:
+        subject.survey(progress=progress)
     plan = resolve(subject, made)
     seen = counts(subject, plan)
     rows = []

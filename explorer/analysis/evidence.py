@@ -74,9 +74,8 @@ class _Pass:
         ]
         for name in self.natural if torch.is_grad_enabled() else ():
             self.parameters[name].requires_grad_(True)
-        self.squares: dict[
-            tuple[Any, ...], tuple[Tap, Tensor]
-        ] = {}  # {(layer, shapes): (such a product, sums over all)}
+        # {(layer, shapes): (such a product, what sums says of all of them, of how many)}
+        self.tables: dict[tuple[Any, ...], tuple[Tap, Tensor, list[int]]] = {}
         self.outputs = {name for name in known.watched if name not in self.natural}
         self.n, self.room = 0, Room()  # samples of this chunk; what it needs and the next one, too
         self.last: tuple[Tensor, Any, tuple[Tensor, int]] = torch.empty(0), None, (torch.empty(0), 0)
@@ -148,14 +147,14 @@ class _Pass:
                     tap.inputs.flatten().bincount(minlength=shape[0]).cpu().double()[None, :, None],
                 )
             return
-        moments = self.out.moments.get(name) or self.out.moments.setdefault(name, Moments())
         for tap in taps if taps[0].kind != "linear" else [per_sample.joined(taps)]:
             found, count = self._sums(tap, len(shape))
-            moments.add(found, count)
-            squares = found[2]
-            key = name, tuple(squares.shape), tap.output[1 - len(shape) :]
-            first, total = self.squares.get(key) or (replace(tap, inputs=torch.empty(0)), torch.zeros(()))
-            self.squares[key] = first, total + squares
+            key = name, tuple(found.shape), tap.output[1 - len(shape) :]
+            if key not in self.tables:
+                self.tables[key] = replace(tap, inputs=torch.empty(0)), torch.zeros_like(found), []
+            _, total, counts = self.tables[key]
+            total += found
+            counts.append(count)
 
     def _sums(self, tap: Tap, ndim: int) -> tuple[Tensor, int]:
         """Once of what several products read, one after the other: queries, keys and values."""
@@ -228,8 +227,9 @@ class _Pass:
         out.loss /= n
         out.gradient = {name: found / n for name, found in out.gradient.items()}
         out.squared = {name: found / n for name, found in out.squared.items()}
-        for (name, *_), (tap, total) in self.squares.items():
-            _add(out.inputs, name, per_sample.patch_squares(tap, total, self.parameters[name].shape))
+        for (name, *_), (tap, total, counts) in self.tables.items():
+            out.moments.setdefault(name, Moments()).add(total, sum(counts))
+            _add(out.inputs, name, per_sample.patch_squares(tap, total[2], self.parameters[name].shape))
         out.inputs = {name: found.sqrt() for name, found in out.inputs.items()}
         out.relevance = {group: (a / n, b / n) for group, (a, b) in out.relevance.items()}
         return out

@@ -13,7 +13,8 @@ ROWS, COLUMNS = 256, 1024  # added up in the values' own type before float64 tak
 def moments(x: np.ndarray, found: np.ndarray) -> None:  # pragma: no cover (compiled)
     rows, columns = x.shape
     total, absolute = np.zeros(COLUMNS, x.dtype), np.zeros(COLUMNS, x.dtype)
-    squares, nonzero = np.zeros(COLUMNS, x.dtype), np.zeros(COLUMNS, np.int32)
+    zero, one = x.dtype.type(0), x.dtype.type(1)  # of the same type as what is added up, for 8 or 16 at once
+    squares, nonzero = np.zeros(COLUMNS, x.dtype), np.zeros(COLUMNS, x.dtype)
     for left in range(0, columns, COLUMNS):
         width = min(COLUMNS, columns - left)
         for top in range(0, rows, ROWS):
@@ -25,7 +26,7 @@ def moments(x: np.ndarray, found: np.ndarray) -> None:  # pragma: no cover (comp
                     total[j] += v
                     absolute[j] += abs(v)
                     squares[j] += v * v
-                    nonzero[j] += v != 0
+                    nonzero[j] += one if v != zero else zero
             for j in range(width):
                 found[0, left + j] += total[j]
                 found[1, left + j] += absolute[j]

@@ -56,7 +56,11 @@ class Through(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, w, u)
         if mode == "LSTM":
-            w, u, b, c = plain.halved(w), plain.halved(u), *(b if b is None else plain.halved(b) for b in (b, c))
+            w, u, b, c = (
+                plain.halved(w),
+                plain.halved(u),
+                *(one if one is None else plain.halved(one) for one in (b, c)),
+            )
         size = len(u) // {"LSTM": 4, "GRU": 3}.get(mode, 1)
         none = x.new_zeros(())
         added = none if b is None else b if mode == "GRU" else b + c  # a GRU's reset gate multiplies one of the two

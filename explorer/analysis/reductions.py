@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 LITTLE = 1 << 16  # entries that torch is done with before compiled code is called
+WIDE = 128  # entries that a loop goes along at once, where features are fewer
 MANY = 4  # threads among which torch's own operations are faster than one that looks once
 
 
@@ -37,7 +38,12 @@ def products(x: Tensor, y: Tensor) -> Tensor:
     if looks_once(x):
         from . import looks
 
-        found = np.zeros((x.shape[1], x.shape[3]), torch.empty(0, dtype=x.dtype).numpy().dtype)
-        looks.products(x.contiguous().numpy(), y.contiguous().numpy(), found)
-        return torch.from_numpy(found)
+        a, n, b, f = x.shape
+        k = max(
+            k for k in range(1, 1 + max(1, WIDE // max(f, 1))) if b % k == 0
+        )  # few features: several places at once
+        found = np.zeros((n, k * f), torch.empty(0, dtype=x.dtype).numpy().dtype)
+        first, second = (one.contiguous().numpy().reshape(a, n, b // k, k * f) for one in (x, y))
+        looks.products(first, second, found)
+        return torch.from_numpy(found).view(n, k, f).sum(1)
     return (x * y).sum((0, 2))

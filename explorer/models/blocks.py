@@ -19,7 +19,7 @@ from .absent import GONE, SHAPED, form_of, narrowed, shaped
 from .attention import PrunedEncoderLayer
 from .calls import Call, calls
 from .flow_attention import ENCODER, ENCODER_LAYER
-from .jointly import FEW
+from .jointly import FEW, Tell
 from .residual import branches, stack
 from .trace import trace
 
@@ -57,8 +57,8 @@ class Depth:
     refused: Mapping[str, str]
 
 
-def find_blocks(subject: Subject) -> Depth:
-    """Branches whose removal was tried on real inputs, in float64, and equals leaving them out of the sum."""
+def find_blocks(subject: Subject, tell: Tell = None) -> Depth:
+    """Branches whose removal was tried on real inputs, in float64, and equals leaving them out of the sum. tell: called with (tried, of)."""
     from .groups import _leaf
     from .onnx_module import NO_UNITS, opaque
     from .trial import too_large
@@ -89,7 +89,7 @@ def find_blocks(subject: Subject) -> Depth:
             if (block := _block(subject, modules, term, forms, held, refused)) is not None
         ]
         trials = BlockTrials(subject, module, graph, call) if made else None
-        tried = _tried(made, lambda block: _sized(block, module, graph, same), trials) if trials else []
+        tried = _tried(made, lambda block: _sized(block, module, graph, same), trials, tell) if trials else []
         kept = [block for block, reason in tried if reason is None]
         for block, reason in tried:
             if reason is not None:
@@ -169,7 +169,7 @@ def _block(
 
 
 def _tried(
-    blocks: list[Block], others: Callable[[Block], Iterator[Block]], trials: BlockTrials
+    blocks: list[Block], others: Callable[[Block], Iterator[Block]], trials: BlockTrials, tell: Tell = None
 ) -> list[tuple[Block, Message | None]]:
     """For each block the first of its ways to go that holds, and None; or the block itself, and why it does not hold.
 
@@ -184,7 +184,7 @@ def _tried(
     for block in blocks:
         level = ahead.get(trials.kind(block), 0)
         starts.append([block, *others(block)][: level + 1][-1] if level else block)
-    found = list(zip(starts, trials.reasons(starts), strict=True))
+    found = list(zip(starts, trials.reasons(starts, tell), strict=True))
     left = {
         i: iter([way for way in (blocks[i], *others(blocks[i])) if way.modules != start.modules])
         for i, (start, reason) in enumerate(found)

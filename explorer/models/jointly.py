@@ -26,20 +26,35 @@ def reasons(
 
     kinds: of each thing; where the first of a kind that comes into doubt does not hold, no more of its kind are put together.
     together(things, j): whether these hold at once in a round of place j. alone(thing): why one does not hold by itself.
-    tell: called with (how many of all are done, all), where a round counts for its share.
+    tell: called before every trial with (how many of all are done, all), where a round counts for its share, and at the end. What it
+    raises ends the search.
     """
     n = len(kinds)
+    places = (n - 1).bit_length() if n >= FEW else 0
     found: dict[int, Reason | None] = {}
     asked: set[Hashable] = set()
+    rounds = 0
+
+    def report() -> None:
+        if tell is not None:
+            tell(n * rounds // (2 * places) if places else len(found), n)
+
+    def single(thing: int) -> None:
+        report()
+        found[thing] = alone(thing)
+
+    def hold(things: Sequence[int], place: int) -> bool:
+        report()
+        return together(things, place)
 
     def halve(things: Sequence[int], place: int) -> None:
         """``things`` do not hold together: which of them do not hold?"""
         if len(things) == 1:
-            found[things[0]] = alone(things[0])
+            single(things[0])
             return
         middle = len(things) // 2
         for half in (things[:middle], things[middle:]):
-            if len(half) == 1 or not together(half, place):
+            if len(half) == 1 or not hold(half, place):
                 halve(half, place)
 
     def doubt(things: Sequence[int], place: int) -> None:
@@ -48,22 +63,19 @@ def reasons(
             if kind not in asked:
                 asked.add(kind)
                 first, *others = [i for i in range(n) if kinds[i] == kind and i not in found]
-                found[first] = alone(first)
-                found.update({i: alone(i) for i in others if found[first] is not None})
+                single(first)
+                for thing in others if found[first] is not None else ():
+                    single(thing)
         left = [i for i in things if i not in found]
-        if left and (len(left) == 1 or len(left) == len(things) or not together(left, place)):
+        if left and (len(left) == 1 or len(left) == len(things) or not hold(left, place)):
             halve(left, place)
 
-    places = (n - 1).bit_length() if n >= FEW else 0
-    for place in range(places):
-        for bit in (0, 1):
-            things = [i for i in range(n) if i >> place & 1 == bit and i not in found]
-            if things and not together(things, place):
-                doubt(things, place)
-            if tell is not None:
-                tell(n * (2 * place + bit + 1) // (2 * places), n)
+    for rounds in range(2 * places):
+        things = [i for i in range(n) if i >> rounds // 2 & 1 == rounds % 2 and i not in found]
+        if things and not hold(things, rounds // 2):
+            doubt(things, rounds // 2)
     for thing in range(n) if not places else ():
-        found[thing] = alone(thing)
-        if tell is not None:
-            tell(thing + 1, n)
+        single(thing)
+    if tell is not None:
+        tell(n, n)
     return [found.get(thing) for thing in range(n)]

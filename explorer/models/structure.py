@@ -14,6 +14,7 @@ from torch import Tensor
 from ..core.errors import cause
 from ..core.layers import Group
 from ..core.message import Message, say
+from .jointly import Tell
 
 if TYPE_CHECKING:
     from .subject import Subject
@@ -63,8 +64,8 @@ class Structure:
     refused: Mapping[str, Message]
 
 
-def find_structure(subject: Subject) -> Structure:
-    """Propose groups, try each on a copy with real inputs, keep those whose removal is exact."""
+def find_structure(subject: Subject, tell: Tell = None) -> Structure:
+    """Propose groups, try each on a copy with real inputs, keep those whose removal is exact. tell: called with (tried, of)."""
     import torch
 
     from . import equal_heads, groups
@@ -84,7 +85,7 @@ def find_structure(subject: Subject) -> Structure:
     cuts: dict[str, Cut] = {}
     alone: list[Cut] = []
     trials = Trials(subject, ways)
-    for cut, reason in zip(proposed, trials.reasons(proposed), strict=True):
+    for cut, reason in zip(proposed, trials.reasons(proposed, tell), strict=True):
         if reason is None:
             cuts[cut.group.name] = cut
         else:

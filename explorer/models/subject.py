@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import LoadError
+from ..core.errors import Cancelled, LoadError
 from ..core.layers import Group, Layer
 from ..core.message import say
 from ..core.recipe import Recipe
@@ -24,6 +24,7 @@ from .task import Task
 
 if TYPE_CHECKING:
     from .blocks import Depth
+    from .jointly import Tell
     from .structure import Structure
 
 
@@ -67,6 +68,7 @@ class Subject:
         self.card = dict(card or {})
         self.memo = Memo()
         self._held = threading.local()
+        self._surveying = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Subject({self.name!r}, {type(self.module).__name__}, {len(self.layers)} layers)"
@@ -90,6 +92,33 @@ class Subject:
         from .structure import find_structure
 
         return find_structure(self)
+
+    def survey(self, progress: Tell = None, cancel: Callable[[], bool] | None = None) -> None:
+        """Find groups and blocks now, which :attr:`structure` and :attr:`depth` do when they are first asked for: it takes seconds
+        where there are hundreds of layers.
+
+        progress: called with (done, total), groups up to the half. cancel: asked before every trial. Raises :class:`Cancelled`, and
+        then nothing is kept of what was not finished.
+        """
+        from .blocks import find_blocks
+        from .structure import find_structure
+
+        def told(half: int, done: int, total: int) -> None:
+            if cancel is not None and cancel():
+                raise Cancelled(say("{subject}: cancelled while its groups were looked for", subject=self.name))
+            if progress is not None:
+                progress(half * total + done, 2 * total)
+
+        with self._surveying:
+            if "structure" not in self.__dict__:
+                self.__dict__["structure"] = find_structure(self, partial(told, 0))
+            if "depth" not in self.__dict__:
+                self.__dict__["depth"] = find_blocks(self, partial(told, 1))
+
+    @property
+    def surveyed(self) -> bool:
+        """Whether groups and blocks are known."""
+        return {"structure", "depth"} <= self.__dict__.keys()
 
     @property
     def groups(self) -> list[Group]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
+from typing import Any
 
 import streamlit as st
 
@@ -12,9 +14,13 @@ from explorer.core.errors import LoadError
 from explorer.core.message import say
 from explorer.models.subject import Subject
 
+from .format import duration
 from .i18n import _
+from .state import show
 
 OWN = "own-subjects"  # in the session's state: {name: Subject}
+SHOWN = "shown-model"  # in the session's state: the name of the one that was opened last
+PATIENCE = 1.0  # seconds before a bar is worth its place
 _lock = threading.Lock()
 _opened: set[str] = set()
 _registered: dict[str, Subject] = {}
@@ -82,19 +88,54 @@ def own() -> list[Subject]:
 
 
 def open_subject(name: str) -> Subject:
-    """A session's own subject, a registered one or a sample, which is loaded once a process. Afterwards its objects are left
-    out of garbage collection, which would otherwise walk all of torch at every collection and hold up everybody's drags."""
+    """A session's own subject, a registered one or a sample, which is loaded once a process. What can be removed from it is known
+    then: of a deep model that takes a while, with a bar, and Cancel goes back to the model before.
+
+    Afterwards everybody's subjects are left out of garbage collection, which would otherwise walk all of torch at every collection and
+    hold up everybody's drags."""
     own: dict[str, Subject] = st.session_state.get(OWN, {})
-    if name in own:
-        return own[name]
-    if name in _opened:
-        return _registered[name] if name in _registered else explorer.load(name)
-    with st.spinner(_("Opening {name}, and looking for what can be removed from it …", name=name), show_time=True):
-        subject: Subject = _registered[name] if name in _registered else explorer.load(name)
-        with _lock:
-            if name not in _opened:
-                len(subject.layers)  # found now, once
-                _opened.add(name)
-                gc.collect()
-                gc.freeze()
+    if name in own and own[name].surveyed:
+        subject = own[name]
+    elif name not in own and name in _opened:
+        subject = _registered[name] if name in _registered else explorer.load(name)
+    else:
+        with st.spinner(_("Opening {name}, and looking for what can be removed from it …", name=name), show_time=True):
+            subject = own.get(name) or _registered.get(name) or explorer.load(name)
+            _survey(subject, name)
+        if name not in own:
+            with _lock:
+                if name not in _opened:
+                    _opened.add(name)
+                    gc.collect()
+                    gc.freeze()
+    st.session_state[SHOWN] = name
     return subject
+
+
+def _survey(subject: Subject, name: str) -> None:
+    """Look for what can be removed from a subject, with a bar where it takes long. A click ends it: it starts a run of its own."""
+    began = time.perf_counter()
+    outer: Any = None
+    bar: Any = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal outer, bar
+        spent, share = time.perf_counter() - began, done / max(total, 1)
+        if bar is None and (spent < PATIENCE or share > 0.5):
+            return
+        if bar is None:
+            outer = st.empty()
+            place = outer.container(horizontal=True, vertical_alignment="center", wrap=False)
+            bar = place.empty()
+            place.button(_("Cancel"), key="open-cancel", on_click=_leave, args=(name,))
+        bar.progress(share, _("Opening, about {left} left", left=duration(spent * (1 - share) / max(share, 0.02))))
+
+    subject.survey(progress)
+    if outer is not None:
+        outer.empty()
+
+
+def _leave(name: str) -> None:
+    """Back to the model that was shown before, or to the one that opens at once."""
+    known = st.session_state.get(SHOWN)
+    show(known if known not in (None, name) else next(one for one in (default(), *explorer.samples()) if one != name))

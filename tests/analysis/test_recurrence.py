@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from explorer.analysis import reductions
 from explorer.analysis.evidence import gather
 from explorer.analysis.look import Look
+from explorer.analysis.probe import Probe
 from explorer.analysis.taps import Watch, single_steps
 from explorer.models.trial import difference
 from explorer.models.unrolled import unrolled
@@ -45,8 +47,12 @@ def made(kind: type[nn.Module], settings: dict[str, Any], device: str) -> tuple[
     return layer, x, tuple(states) if kind is nn.LSTM else states[0], [x, *states, *layer.parameters()]
 
 
+@pytest.mark.parametrize("least", [0, 1 << 16])  # entries from which on a CPU takes compiled loops
 @pytest.mark.parametrize(("kind", "settings"), KINDS)
-def test_gradients_by_hand_are_autograds(kind: type[nn.Module], settings: dict[str, Any], device: str) -> None:
+def test_gradients_by_hand_are_autograds(
+    kind: type[nn.Module], settings: dict[str, Any], least: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reductions, "LITTLE", least)
     layer, x, state, leaves = made(kind, settings, device)
     plain = loss(layer, x, state)
     expected = torch.autograd.grad(plain, leaves)
@@ -64,6 +70,40 @@ def test_gradients_by_hand_are_autograds(kind: type[nn.Module], settings: dict[s
         assert difference(rows.T @ columns, by_name[name]) < exact(device)
         assert difference(tap.gradient @ layer.get_parameter(name).detach(), tap.back) < exact(device)
         assert len(single_steps([tap])) == (6 if settings.get("batch_first") else 3)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_single_precision_is_the_kernels(kind: type[nn.Module], device: str) -> None:
+    """As many entries as compiled loops are for, and gates that are nearly shut."""
+    torch.manual_seed(5)
+    kernel = kind(12, 40, num_layers=2, batch_first=True).to(device)
+    with torch.no_grad():
+        for parameter in kernel.parameters():
+            parameter.mul_(2)
+    x = torch.randn(64, 20, 12, device=device)
+    layer = unrolled(kernel)
+    found = []
+    for module in (kernel, layer):
+        for parameter in module.parameters():
+            parameter.requires_grad_(True)
+        with Watch({} if module is kernel else {id(p): n for n, p in layer.named_parameters()}):
+            out, final = module(x)
+            (out.square().sum() + sum(one.sum() for one in final)).backward()
+        found.append([parameter.grad for _, parameter in sorted(module.named_parameters())])
+    for one, other in zip(*found, strict=True):
+        assert one is not None and one.abs().max() > 1
+        assert difference(one, other) < 1e-5
+
+
+def test_chunks_that_share_memory_add_up(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = few("vowels-lstm", device=device)
+    whole = gather(subject, Look(40, device=device))
+    monkeypatch.setattr(Probe, "chunk", 16)  # the last one is smaller
+    parts = gather(subject, Look(40, device=device))
+    for table in ("gradient", "inputs"):
+        one, other = getattr(whole, table), getattr(parts, table)
+        assert all(difference(one[name], other[name]) < 1e-5 for name in one)
+    assert all(difference(whole.relevance[name][0], parts.relevance[name][0]) < 1e-5 for name in whole.relevance)
 
 
 def test_frozen_layers_are_seen_and_only_final_states_may_matter(device: str) -> None:

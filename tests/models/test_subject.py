@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from explorer.compress.apply import compress
 from explorer.compress.resolve import resolve
-from explorer.core.errors import LoadError
+from explorer.core.errors import Cancelled, LoadError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.samples import load, samples
@@ -273,3 +273,19 @@ def test_sample_layers(name: str, device: str) -> None:
         assert layer.numel == subject.weight(layer.name).numel() and layer.kind != "norm"
     kinds = {layer.kind for layer in subject.layers}
     assert kinds <= {"conv", "linear", "rnn", "lstm", "gru", "embedding", "other"}
+
+
+def test_a_survey_finds_what_is_found_unseen_tells_how_far_it_is_and_can_be_cancelled(device: str) -> None:
+    layers = [part for _ in range(8) for part in (nn.Linear(6, 6), nn.Tanh())]
+    subject, other = (tiny(nn.Sequential(*layers, nn.Linear(6, 3)), device=device) for _ in range(2))
+    told: list[tuple[int, int]] = []
+    with pytest.raises(Cancelled, match="tiny: cancelled"):
+        subject.survey(lambda *at: told.append(at), cancel=lambda: len(told) == 3)
+    assert not subject.surveyed and len(told) == 3
+    told.clear()
+    subject.survey(lambda *at: told.append(at))
+    assert subject.surveyed and told == sorted(told) and told[0] == (0, 16) and told[-1] == (8, 16)
+    assert [g.name for g in subject.groups] == [g.name for g in other.groups] and not other.surveyed
+    told.clear()
+    subject.survey(lambda *at: told.append(at))
+    assert not told  # it is known

@@ -65,7 +65,8 @@ def test_folders_of_uploads_are_said_nowhere(tmp_path: Path, monkeypatch: pytest
 
 def test_a_session_keeps_its_own_models_and_not_too_many(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     first, second = {}, {}
-    monkeypatch.setattr(models, "st", SimpleNamespace(session_state=first))
+    monkeypatch.setattr(models, "PATIENCE", 1e9)  # no bar, however slow the machine
+    monkeypatch.setattr(models, "st", SimpleNamespace(session_state=first, spinner=lambda *_, **__: nullcontext()))
     names = [models.keep(tiny(device=device)) for _ in range(6)]
     assert names == ["tiny", "tiny 2", "tiny 3", "tiny 4", "tiny 5", "tiny 6"] and models.choices()[:6] == tuple(names)
     assert models.open_subject("tiny 2") is first[models.OWN]["tiny 2"]
