@@ -70,15 +70,15 @@ def test_parts_give_the_modules_bits_and_leave_their_inputs(way: str, names: tup
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_only_what_is_ones_own_is_written_into(way: str) -> None:
+def test_only_what_is_ones_own_is_written_into(way: str, device: str) -> None:
     count, forward = WAYS[way]
     for hooked in (False, True):
-        graph = graph_of(Net(forward), hooked)
+        graph = graph_of(Net(forward).to(device), hooked)
         whole = graph.part([], [], graph.nodes[-1].args[0])
         code = whole.__self__.code  # type: ignore[union-attr]
         found = code.count("relu_(") + code.count("add_into(")
         assert found == count if not hooked else found <= count
-    watched = graph_of(Net(lambda net, x: torch.relu(net.a(x))), True)
+    watched = graph_of(Net(lambda net, x: torch.relu(net.a(x))).to(device), True)
     assert "relu_(" not in watched.part([], [], watched.nodes[-1].args[0]).__self__.code  # type: ignore[union-attr]
 
 
