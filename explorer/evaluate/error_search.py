@@ -10,6 +10,7 @@ from ..compress.resolve import resolve
 from ..core.errors import RecipeError, UnsupportedError
 from ..core.message import say
 from ..core.recipe import Recipe
+from ..core.report import FRACTIONS
 from ..models.subject import Subject
 from .compare import compare
 from .error_trace import ErrorPruning, Terms, Trial
@@ -116,23 +117,15 @@ class Search:
         ends = [end for end in (found.change.low, found.change.high) if end is not None]
         low, high = sorted(map(self.worse, ends)) if len(ends) == 2 else (None, None)
         goes = cost < self.terms.allowance and total <= self.terms.limit
+        scale, unit_of = (100, say("points")) if self.metric in FRACTIONS else (1, say("of the metric"))
+        told = {"cost": _figure(scale * cost), "total": _figure(scale * total), "unit": unit_of}
+        limits = {"allowance": scale * self.terms.allowance, "limit": scale * self.terms.limit}
         if goes:
-            reason = say(
-                "goes: it costs {cost:.4f}, less than {allowance:g}; in all {total:.4f}",
-                cost=cost,
-                allowance=self.terms.allowance,
-                total=total,
-            )
+            reason = say("goes: it costs {cost} {unit}, less than {allowance:g}; in all {total}", **told, allowance=limits["allowance"])
         elif cost >= self.terms.allowance:
-            reason = say(
-                "stays: it costs {cost:.4f}, not less than {allowance:g}", cost=cost, allowance=self.terms.allowance
-            )
+            reason = say("stays: it costs {cost} {unit}, not less than {allowance:g}", cost=told["cost"], unit=unit_of, allowance=limits["allowance"])
         else:
-            reason = say(
-                "stays: with it all that is gone would cost {total:.4f}, more than {limit:g}",
-                total=total,
-                limit=self.terms.limit,
-            )
+            reason = say("stays: with it all that is gone would cost {total} {unit}, more than {limit:g}", total=told["total"], unit=unit_of, limit=limits["limit"])
         trial = Trial(*unit, cost, low, high, total, found.n, self.rounds, goes, reason)
         self.trace.append(trial)
         if goes:
@@ -140,3 +133,8 @@ class Search:
             self.gone[unit[0]].append(unit[1])
             self.total = total
         return trial
+
+
+def _figure(value: float) -> str:
+    """Four digits, and no sign before nothing."""
+    return f"{value + 0.0 if abs(value) >= 1e-9 else 0.0:.4g}"

@@ -76,6 +76,7 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 [data-testid='stCaptionContainer'] { opacity: 1; } [data-testid='stCaptionContainer'] :is(p, li, strong) { color: var(--x-faint); }
 .stButtonGroup [aria-checked='true'] p, .stButtonGroup [aria-pressed='true'] p { color: color-mix(in srgb, var(--x-kept) 75%, var(--x-ink)); }
 [data-testid='stBaseButton-primary']:not(:disabled) *, [data-testid='stMultiSelectTagsContainer'] > span * { color: var(--x-on); }
+.stSelectbox input { text-overflow: ellipsis; }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
 @media (max-width: 1300px) { .stElementContainer:has(.x-brand) { display: none; } }
 @media (max-width: 1100px) {

@@ -183,7 +183,7 @@ def _choice(
         shown = value if value in options else options[0]
         show = (lambda o: names.get(o, o)) if names else str
         if select:
-            st.selectbox(label, options, index=list(options).index(shown), format_func=show, key=key, label_visibility="collapsed", width=212, on_change=changed)
+            st.selectbox(label, options, index=list(options).index(shown), format_func=show, key=key, label_visibility="collapsed", width=220, on_change=changed)
         else:
             st.segmented_control(label, options, default=shown, format_func=show, key=key, label_visibility="collapsed", required=True, on_change=changed)
 

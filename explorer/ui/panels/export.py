@@ -70,7 +70,8 @@ def _to_path(space: Workspace, subject: Subject) -> None:
     path = st.text_input(_("Write to, on this machine"), key="export-path", placeholder="/models/compressed.safetensors")
     if not st.button(_("Export"), type="primary", icon=":material/package_2:", key="export-go", disabled=not path.strip()):
         return
-    with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+    line = st.empty()
+    with line.container(horizontal=True, vertical_alignment="center", wrap=False):
         bar = st.progress(0.0, _("Exporting …"))
         st.button(_("Cancel"), key="export-cancel")
 
@@ -78,15 +79,17 @@ def _to_path(space: Workspace, subject: Subject) -> None:
         bar.progress(done / max(1, total), _("Exporting …"))
 
     target = Path(path.strip()).expanduser()
-    save_weights(subject, space.history.present, target, progress)
-    bar.empty()
+    try:
+        save_weights(subject, space.history.present, target, progress)
+    finally:
+        line.empty()
     st.success(_("Written: {path}, {size}", path=str(target), size=fmt.size(target.stat().st_size)))
 
 
 def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> None:
     """Write, verify and keep the bundle in this session. Any other gesture, Cancel first of all, ends it."""
-    line = st.container(horizontal=True, vertical_alignment="center", wrap=False)
-    with line:
+    line = st.empty()  # a container cannot be emptied
+    with line.container(horizontal=True, vertical_alignment="center", wrap=False):
         bar = st.progress(0.0, _("Exporting …"))
         st.button(_("Cancel"), key="export-cancel")  # a click starts a new run, which ends this one at the next step
     folder = Path(tempfile.mkdtemp(prefix="explorer-")) / f"{subject.name}-compressed"
@@ -109,20 +112,20 @@ def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> 
         st.error(translated(error), icon=":material/error:")
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
-    line.empty()
+        line.empty()
 
 
 def _result(subject: Subject, done: dict) -> None:
     checks = done["checks"]
     table = {
         _("file"): list(done["files"]),
-        _("bytes on disk (measured)"): list(done["files"].values()),
+        _("bytes on disk (measured)"): [f"{size:,}" for size in done["files"].values()],
         _("largest difference after re-loading"): [f"{checks[name]:.1e}" if name in checks else "" for name in done["files"]],
     }
     same = {name: one.same for name, one in done["agreements"].items() if one.same is not None}
     if same:
         table[_("answers as simulated")] = [fmt.percent(same[name], 2) if name in same else "" for name in done["files"]]
-    st.dataframe(table, hide_index=True)
+    st.dataframe(table, hide_index=True, column_config={_("bytes on disk (measured)"): st.column_config.TextColumn(alignment="right")})
     report, original = done["report"], done["original"]
     main = report.main
     shown, was = report.figure(main), original.figure(main)
