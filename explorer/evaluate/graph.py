@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .reuse import in_place
+
 SMALL = 4096  # bytes a sample: below, values of many samples stay in a core's cache
 CHEAP = 2048  # bytes a sample that are copied to put batches together
 
@@ -94,6 +96,7 @@ class Graph:
             return None
         needed, stack = set(), list(wanted)
         fx.node.map_arg(output, stack.append)
+        asked = frozenset(stack)
         stop = {*given, *self.inputs}
         while stack:
             node = stack.pop()
@@ -106,7 +109,11 @@ class Graph:
                 there[node] = graph.placeholder(node.name)
         for node in self.nodes:
             if node in needed:
-                there[node] = graph.node_copy(node, there.__getitem__)
+                made = in_place(node, needed, asked, self.fetch)
+                if made is None:
+                    there[node] = graph.node_copy(node, there.__getitem__)
+                else:
+                    there[node] = graph.call_function(made[0], fx.node.map_arg(made[1], there.__getitem__))
         graph.output(
             fx.node.map_arg(output, there.__getitem__) if output is not None else tuple(there[n] for n in wanted)
         )

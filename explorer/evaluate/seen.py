@@ -41,6 +41,7 @@ class Seen:
         self.n = 0
         self._tables: dict[int, Table] = {}
         self._holder: Request | None = None
+        self._joining = threading.Lock()
 
     @contextmanager
     def held_by(self, request: Request) -> Iterator[None]:
@@ -60,8 +61,10 @@ class Seen:
         """{name: [n, ...]} of the first n samples."""
         found = self._tables.get(n)
         if found is None:
-            parts = list(self.parts)
-            whole = {key: joined([one[key] for one in parts]) for key in parts[0]}
+            with self._joining:  # parts may be added meanwhile, at the end
+                parts = list(self.parts)
+                whole = {key: joined([one[key] for one in parts]) for key in parts[0]}
+                self.parts[: len(parts)] = [whole]  # one copy is kept, and not the parts beside it
             found = Table({key: column[:n] for key, column in whole.items()})
             self._tables = dict([*self._tables.items(), (n, found)][-TABLES:])
         return found
