@@ -125,6 +125,9 @@ def test_inspect_of_a_file_and_of_one_that_is_refused(tmp_path: Path) -> None:
     save_file({"body.weight": torch.randn(30, 20), "body.bias": torch.zeros(30)}, tmp_path / "我的.safetensors")
     result = run("inspect", tmp_path / "我的.safetensors")
     assert result.exit_code == 0 and "body.weight" in result.output and "counted: 630 parameters" in result.output
+    save_file({"body.weight": torch.randn(30, 20).bfloat16()}, tmp_path / "half.safetensors")
+    result = run("inspect", tmp_path / "half.safetensors")
+    assert result.exit_code == 0 and "1,200 bytes" in result.output and "16" in result.output
     torch.save(torch.nn.Linear(2, 2), tmp_path / "whole.pt")
     result = run("inspect", tmp_path / "whole.pt")
     assert result.exit_code == 2 and "error: " in result.stderr and "torch.nn.modules.linear.Linear" in result.stderr

@@ -120,7 +120,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: object
     if kinds:
         notes.append(
             say(
-                "the file's {dtype} became float32, in which it is evaluated",
+                "the file's {dtype} became float32, in which it is evaluated, counted and exported",
                 dtype=", ".join(sorted(str(k).removeprefix("torch.") for k in kinds)),
             )
         )

@@ -23,7 +23,7 @@ from explorer.files.limits import OWN, STRANGERS
 from explorer.files.mapping import Mapping, inputs_of, targets_of, task_of
 from explorer.files.propose import propose
 from explorer.files.sanity import check
-from tests.contract.nets import MLP, randomize
+from tests.contract.nets import MLP, few, randomize
 from tests.files import hostile
 
 
@@ -263,3 +263,22 @@ def test_on_a_shared_server_a_child_reads_first(canary: Path, tmp_path: Path, mo
         read_upload(path)
     np.savez(path, x=np.zeros((3, 2)))
     assert read_upload(path).n == 3
+
+
+SEQUENCES = [("vowels-lstm", "classification", "sequence"), ("moby-lstm", "language_model", "text")]
+
+
+@pytest.mark.parametrize(("name", "kind", "display"), SEQUENCES)
+def test_sequences_give_the_figures_of_the_data_in_memory(name: str, kind: str, display: str, tmp_path: Path, device: str) -> None:
+    subject = few(name, 48, device)
+    x, y = subject.task.batch("validation", range(48))
+    np.savez(tmp_path / "d.npz", x=x.numpy(), y=y.numpy())
+    source = read_data(tmp_path / "d.npz", OWN)
+    mapping = replace(propose(source), inputs=("x",), target="y", kind=kind, validation=0.5, test=0.25)
+    task = task_of(source, mapping)
+    kept = [task.dataset("validation")[i] for i in range(24)]
+    assert task.display == display and kept[0][0].dtype == x.dtype and kept[0][0].shape == x.shape[1:]
+    own = dict(classification=explorer.Task.classification, language_model=explorer.Task.language_model)[kind]
+    expected = explorer.evaluate(explorer.Subject(subject.module, own(validation=kept)), device=device).metrics
+    found = explorer.evaluate(explorer.Subject(subject.module, task), device=device).metrics
+    assert dict(found) == pytest.approx(dict(expected), rel=1e-5) and len(found) > 1
