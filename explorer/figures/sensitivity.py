@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +108,14 @@ def overlay(
         _mark(figure, mine, by, factor, colour, palette, marks.get(target))
     calm(figure, palette, height)
     _axes(figure, table, factor)
+    short = shortened(names)
     for target in names[-NAMED:]:
         last = found[found["target"] == target].iloc[-1]
         x = float(last[by]) * (100 if by == "sparsity" else 1)
         figure.add_annotation(
             x=x,
             y=float(last["change"]) * factor,
-            text=plain(short(target)),
+            text=plain(short[target]),
             showarrow=False,
             xanchor="left",
             xshift=8,
@@ -136,7 +137,8 @@ def multiples(
     shades = _colours(order, table, palette)
     columns = len(order) if len(order) <= columns + 1 else columns
     rows = -(-len(order) // columns)
-    titles = [_title(row, words) for row in order.itertuples()]
+    short = shortened(list(order["target"]))
+    titles = [_title(row, words, short[row.target]) for row in order.itertuples()]
     height = 40 + PANEL * rows
     gap = {"horizontal_spacing": 0.02, "vertical_spacing": min(46 / height, 0.9 / max(rows - 1, 1))}
     figure = make_subplots(rows, columns, shared_xaxes="all", shared_yaxes="all", subplot_titles=titles, **gap)
@@ -160,18 +162,23 @@ def multiples(
     return figure
 
 
-def short(name: str) -> str:
-    """A name's end, where it is told apart from others."""
-    return name if len(name) <= LONG else "…" + name[1 - LONG :]
+def shortened(names: Sequence[str]) -> dict[str, str]:
+    """{name: as much of its ends as fits}: of its end alone, if that tells it apart from the others, else of both."""
+    found: dict[str, str] = {}
+    for head in range(0, LONG - 1, 3):
+        found = {name: name if len(name) <= LONG else name[:head] + "…" + name[head + 1 - LONG :] for name in names}
+        if len(set(found.values())) == len(found):
+            break
+    return found
 
 
-def _title(row: Any, words: Words) -> str:
+def _title(row: Any, words: Words, name: str) -> str:
     most = "≤ " if row.granularity == "unit" else ""  # what goes with all of a group's units; groups overlap
     shares = [f"{most}{_percent(row.parameters)} {words.parameters}"]
     if row.macs is not None and row.macs == row.macs:
         shares.append(f"{most}{_percent(row.macs)} {words.macs}")
     kind = f" {words.units}" if row.granularity == "unit" else ""
-    return f"<b>{plain(short(row.target))}</b>{kind}<br><span style='font-size:10px'>{' · '.join(shares)}</span>"
+    return f"<b>{plain(name)}</b>{kind}<br><span style='font-size:10px'>{' · '.join(shares)}</span>"
 
 
 def _percent(share: float) -> str:

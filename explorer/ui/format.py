@@ -69,7 +69,8 @@ def half_width(name: str, low: float | None, high: float | None) -> str:
 
 def times(before: float, after: float) -> str:
     """1,066 kB -> 76 kB: "13.9×"."""
-    return f"{before / after:.1f}×" if after else "∞"
+    found = before / after if after else math.inf
+    return f"{found:.{3 if 1 < found < 1.1 else 1}f}×" if after else "∞"
 
 
 def duration(seconds: float) -> str:

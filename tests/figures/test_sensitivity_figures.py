@@ -7,7 +7,7 @@ import pytest
 
 from explorer.evaluate.sweep import Sweep
 from explorer.figures.palette import LIGHT
-from explorer.figures.sensitivity import Words, multiples, overlay
+from explorer.figures.sensitivity import LONG, Words, multiples, overlay, shortened
 from explorer.studies.curve_table import frame
 from explorer.studies.ranking import curves, gains, ranking
 
@@ -58,3 +58,14 @@ def test_the_ranking_and_what_got_better() -> None:
     assert list(found.target) == ["h", "g"] and list(found.loss) == pytest.approx([0.0025, 0.225])
     assert found.best[0] == 0.9 and found.best.isna()[1] and len(curves(table())) == 4
     assert gains(table()) == (1, 1) and gains(table(interval=False)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[f"encoder.layers.{i}.attention.projection.weight" for i in range(12)], ["a" * 40 + str(i) for i in range(9)], ["short", "x" * LONG]],
+)
+def test_long_names_stay_apart(names: list[str]) -> None:
+    found = shortened(names)
+    assert len(set(found.values())) == len(names) and all(len(one) <= LONG for one in found.values())
+    assert all(name.startswith(head) and name.endswith(tail) for name, one in found.items() for head, _, tail in [one.partition("…")] if len(name) > LONG)
+    assert all(found[name] == name for name in names if len(name) <= LONG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -13,34 +14,37 @@ SECONDS = 90
 
 
 class Counted(Session):
-    """A tab that moves its handle once and counts what comes back."""
+    """A tab that moves its handle once, lets go, and counts what comes back."""
 
-    async def elements(self) -> list[str]:
+    async def elements(self) -> tuple[list[str], list[str], int]:
+        """Elements of the histogram's fragment after a move; of the page after a release; how often the page was drawn for it."""
         import websockets
-        from streamlit.proto.BackMsg_pb2 import BackMsg
-        from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
         async with websockets.connect(f"{self.url}/_stcore/stream", subprotocols=["streamlit"], max_size=None) as socket:  # type: ignore[list-item]
-            opening = BackMsg()
-            opening.rerun_script.query_string = f"model={self.model}"
-            await socket.send(opening.SerializeToString())
+            await socket.send(self.message("").SerializeToString())
             while not self.handle:
-                await self.until_done(socket, SECONDS)
+                await self.read(socket, self.ended, SECONDS)
+            moved: list[Any] = []
             await socket.send(self.event(final=False))
-            found: list[str] = []
-            while True:
-                message = ForwardMsg()
-                message.ParseFromString(await asyncio.wait_for(socket.recv(), SECONDS))
-                kind = message.WhichOneof("type")
-                if kind == "delta" and message.delta.fragment_id == self.fragment:
-                    found.append(message.delta.new_element.WhichOneof("type") or "block")
-                if kind == "script_finished" and "bidi_component" in found:
-                    return found
+            await self.read(socket, lambda one: moved.append(one) or self.answered(one) and self.ended(one), SECONDS)
+            released: list[Any] = []
+            await socket.send(self.event(final=True))
+            await self.read(socket, lambda one: released.append(one) or self.answered(one) and self.ended(one), SECONDS)
+            whole = [one for one in released if one.WhichOneof("type") == "new_session" and not one.metadata.run.fragment_ids]
+            return kinds(one for one in moved if one.delta.fragment_id == self.fragment), kinds(released), len(whole)
+
+
+def kinds(messages: Any) -> list[str]:
+    """What each message draws."""
+    deltas = [one.delta for one in messages if one.WhichOneof("type") == "delta"]
+    return [one.new_element.WhichOneof("type") or "block" for one in deltas]
 
 
 @pytest.mark.browser  # of a kind: it needs the running app
-def test_a_move_redraws_the_figures_and_the_histogram_alone(server: str) -> None:
-    tab = Counted(server.replace("http", "ws"), "bikes-mlp", Seen(), 0)
+def test_a_move_redraws_the_figures_and_the_histogram_alone_and_a_release_the_page_once(server: str) -> None:
+    tab = Counted(server.replace("http", "ws"), "bikes-mlp", Seen(), 0, 0)
     with ThreadPoolExecutor(1) as pool:  # Playwright's loop may live in this thread
-        found = pool.submit(asyncio.run, tab.elements()).result(SECONDS)
-    assert [one for one in found if one != "block"] == ["html", "html", "bidi_component"]  # and none of the controls
+        moved, released, pages = pool.submit(asyncio.run, tab.elements()).result(SECONDS)
+    assert [one for one in moved if one != "block"] == ["html", "html", "bidi_component"]  # and none of the controls
+    assert pages == 1 and released.count("bidi_component") == 2  # the strip of layers and the histogram
+    assert not {"code", "text_area", "file_uploader"} & set(released)  # what closed popovers hold

@@ -45,4 +45,4 @@ def test_half_of_an_interval() -> None:
 
 
 def test_how_many_times_smaller() -> None:
-    assert fmt.times(1000, 80) == "12.5×" and fmt.times(1, 0) == "∞"
+    assert (fmt.times(1000, 80), fmt.times(1017, 1000), fmt.times(1, 0)) == ("12.5×", "1.017×", "∞")
