@@ -73,7 +73,7 @@ class Through(torch.autograd.Function):
             kept = _gru(reads, room, z, states, u.T.contiguous(), none if c is None else c, size)
         else:
             kept = _rnn(reads, states, u.T.contiguous(), act)
-        ctx.seen, ctx.settings = (z, states, kept), (taps, follow, room, mode, act, size)
+        ctx.seen, ctx.settings = (z, states, kept), (taps, follow, room, mode, act)
         out, before = states[1:], states[:-1]
         ctx.mark_non_differentiable(before)
         return out, before, states[-1].clone(), *([kept[0][-1].clone()] if mode == "LSTM" else [])
@@ -81,11 +81,11 @@ class Through(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_out: Any, _before: Any, of_last: Any, of_cell: Any = None) -> Any:  # type: ignore[override]
-        (x, w, u), (z, states, kept), (taps, follow, room, mode, act, size) = ctx.saved_tensors, ctx.seen, ctx.settings
+        (x, w, u), (z, states, kept), (taps, follow, room, mode, act) = ctx.saved_tensors, ctx.seen, ctx.settings
         del ctx.seen  # what the gates were is written over
         of_last = states.new_zeros(states.shape[1:]) if of_last is None else of_last
         back = room.take(z, *states[:-1].shape) if follow[1] else None
-        walk = _Back(z, states, of_out, of_last, u, back, size)
+        walk = _Back(z, states, of_out, of_last, u, back)
         of_cells = []
         if mode == "LSTM":
             own, dh, dc = z, *walk.lstm(kept[0], kept[1], of_cell)
@@ -117,8 +117,8 @@ def _fastest(z: Tensor) -> tuple[ModuleType, Callable[[Tensor], Any]]:
 
 def _reads(x: Tensor, w: Tensor, added: Tensor, z: Tensor) -> Reads:
     """(step, what its input contributes to its gates, there in z): one after the other, so that the step finds them in the cache."""
-    for t, now in enumerate(z.unbind(0)):
-        yield t, torch.addmm(added, x[t], w, out=now)
+    for t, (read, now) in enumerate(zip(x.unbind(0), z.unbind(0), strict=True)):
+        yield t, torch.addmm(added, read, w, out=now)
 
 
 def _lstm(reads: Reads, room: Room, z: Tensor, states: Tensor, c: Tensor, u: Tensor) -> tuple[Tensor, ...]:
@@ -126,10 +126,11 @@ def _lstm(reads: Reads, room: Room, z: Tensor, states: Tensor, c: Tensor, u: Ten
     cells[0] = c
     does, of = _fastest(z)
     gates, memory, tanh, said = of(z), of(cells), of(squashed), of(states)
+    before, after, bounded = states.unbind(0), cells.unbind(0)[1:], squashed.unbind(0)
     for t, now in reads:
-        now.addmm_(states[t], u).tanh_()
+        now.addmm_(before[t], u).tanh_()
         does.lstm_cell(gates[t], memory[t], memory[t + 1])
-        torch.tanh(cells[t + 1], out=squashed[t])
+        torch.tanh(after[t], out=bounded[t])
         does.lstm_said(gates[t], tanh[t], said[t + 1])
     return cells, squashed
 
@@ -159,20 +160,22 @@ class _Back:
     if there, with the gradients of states by the product alone."""
 
     def __init__(
-        self, z: Tensor, states: Tensor, of_out: Tensor | None, dh: Tensor, u: Tensor, back: Tensor | None, size: int
+        self, z: Tensor, states: Tensor, of_out: Tensor | None, dh: Tensor, u: Tensor, back: Tensor | None
     ) -> None:
-        self.z, self.states, self.of_out, self.u, self.back, self.size = z, states, of_out, u, back, size
+        self.z, self.states, self.u = z, states, u
         self.dh, self.room = dh.clone(memory_format=torch.contiguous_format), torch.empty_like(states[0])
         self.does, self.of = _fastest(z)
+        self.steps = z.unbind(0)
+        self.backs, self.of_outs = (None if one is None else one.unbind(0) for one in (back, of_out))
 
     def _before(self, t: int, gradient: Tensor) -> Tensor:
         """What a step's gradient says to the state before it."""
-        return torch.mm(gradient, self.u, out=self.room if self.back is None else self.back[t])
+        return torch.mm(gradient, self.u, out=self.room if self.backs is None else self.backs[t])
 
     def _of_step(self, t: int, later: Tensor) -> Tensor:
         """dL / d the state after a step, of what later ones say to it: always the same memory."""
-        if self.of_out is not None:
-            return torch.add(later, self.of_out[t], out=self.dh)
+        if self.of_outs is not None:
+            return torch.add(later, self.of_outs[t], out=self.dh)
         return self.dh if later is self.dh else self.dh.copy_(later)
 
     def lstm(self, cells: Tensor, squashed: Tensor, of_cell: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -183,7 +186,7 @@ class _Back:
         for t in reversed(range(len(self.z))):
             self._of_step(t, later)
             self.does.lstm_back(gates[t], of_h, of_c, memory[t], tanh[t])
-            later = self._before(t, self.z[t])
+            later = self._before(t, self.steps[t])
         return later.clone(), dc
 
     def gru(self, news: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,5 +204,5 @@ class _Back:
         for t in reversed(range(len(self.z))):
             dh, said = self._of_step(t, later), self.states[t + 1]
             torch.mul(dh, said > 0, out=self.z[t]) if act == "relu" else plain.TANH(dh, said, grad_input=self.z[t])
-            later = self._before(t, self.z[t])
+            later = self._before(t, self.steps[t])
         return later.clone()

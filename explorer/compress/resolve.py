@@ -61,8 +61,9 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
                 type=type(recipe).__name__,
             )
         )
-    key = ("plan", subject.version, recipe.rules, criteria.generation)
-    return subject.memo.get(key, lambda: _resolve(subject, recipe, progress, cancel))
+    with subject.steady():  # scores and weights of hundreds of layers are looked up by it
+        key = ("plan", subject.version, recipe.rules, criteria.generation)
+        return subject.memo.get(key, lambda: _resolve(subject, recipe, progress, cancel))
 
 
 def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:

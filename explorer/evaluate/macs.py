@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.errors import cause
@@ -59,6 +60,56 @@ def _no_fused_kernels() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
+_known: dict[Any, Any] = {}  # {an operation and the layout of what it is given: that of what it returns}
+KNOWN = 20_000  # at most
+
+
+class _Remembered(TorchDispatchMode):
+    """On meta an operation computes a layout alone, in a millisecond of Python: what it once returned is made again at once.
+
+    A drag over units counts a deep model anew at every event, and nearly all of its layers have had these shapes before.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        key = None if _writes(func) else _layout((func, args, tuple(sorted(kwargs.items()))))
+        if key is None:
+            return func(*args, **kwargs)
+        if key not in _known:
+            found = func(*args, **kwargs)
+            several = found if type(found) is tuple else (found,)
+            if not all(type(one) is Tensor and one.is_meta for one in several):
+                return found
+            if len(_known) >= KNOWN:
+                _known.clear()
+            _known[key] = type(found), [(tuple(one.shape), one.stride(), one.dtype) for one in several]
+            return found
+        kind, layouts = _known[key]
+        made = tuple(torch.empty_strided(shape, stride, dtype=dtype, device="meta") for shape, stride, dtype in layouts)
+        return made if kind is tuple else made[0]
+
+
+@cache
+def _writes(func: Any) -> bool:
+    """Whether an operation writes into what it is given, or returns a view of it; or is no plain operation."""
+    schema = getattr(func, "_schema", None)
+    return schema is None or any(one.alias_info is not None for one in (*schema.arguments, *schema.returns))
+
+
+def _layout(value: Any) -> Any:
+    """What a value is as a key: a tensor on meta by its layout; None for what cannot be one."""
+    if isinstance(value, Tensor):
+        return (tuple(value.shape), value.stride(), value.dtype) if value.is_meta and type(value) in (Tensor, nn.Parameter) else None
+    if isinstance(value, (tuple, list)):
+        parts = [_layout(one) for one in value]
+        return None if None in parts else (type(value), *parts)
+    try:
+        hash(value)
+    except TypeError:
+        return None
+    return type(value), value
+
+
 class _Innermost:
     """Says which module of ``root`` is running. torch's own tracker hooks every module of the process, so that what
     other threads run meanwhile would enter the count."""
@@ -90,7 +141,7 @@ class _Innermost:
 def _run(subject: Subject, module: nn.Module, inputs: Any) -> Macs:
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = _Innermost(module)  # type: ignore[assignment]
-    with torch.no_grad(), counter:
+    with torch.no_grad(), _Remembered(), counter:
         subject.task.forward(module, inputs)
     found = {name.removeprefix("."): ops for name, ops in counter.get_flop_counts().items() if name != "Global"}
     modules = {name: sum(ops.values()) // 2 for name, ops in found.items()}

@@ -9,8 +9,8 @@ from torch import nn
 from .job import Job
 
 KEPT = 20  # finished jobs of one owner on disk; the oldest goes
-DISK = 2 << 30  # bytes that these may take; the newest always stays
-MEMORY = 1 << 30  # bytes of weights of all finished jobs, whose ever they are, that are held ready
+DISK = 2_000_000_000  # bytes that these may take; the newest always stays
+MEMORY = 1_000_000_000  # bytes of weights of all finished jobs, whose ever they are, that are held ready
 
 
 def let_go(job: Job) -> None:

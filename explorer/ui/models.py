@@ -13,9 +13,12 @@ import explorer
 from explorer.core.errors import LoadError
 from explorer.core.message import say
 from explorer.models.subject import Subject
+from explorer.recover.jobs import leave as leave_jobs
 
+from . import state
 from .format import duration
 from .i18n import _
+from .presence import watch
 from .state import show
 
 OWN = "own-subjects"  # in the session's state: {name: Subject}
@@ -34,6 +37,18 @@ def register(subject: Subject) -> None:
         raise LoadError(say("a sample model has the name {name!r}; accepted: another name=", name=subject.name))
     with _lock:
         _registered[subject.name] = subject
+
+
+def leave_with_session(received: dict[str, Any]) -> None:
+    """When this session is over, nothing of what it opened or received stays: not in its state, nor with its jobs."""
+    own, name = st.session_state.setdefault(OWN, {}), state.user()
+
+    def end() -> None:
+        own.clear()
+        received.clear()
+        leave_jobs(name)
+
+    watch(end)
 
 
 def choices() -> tuple[str, ...]:

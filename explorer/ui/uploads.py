@@ -19,6 +19,8 @@ from explorer.files.load import load, load_upload
 from explorer.files.prefill import count_weights
 from explorer.models.subject import Subject
 
+from . import models
+
 T = TypeVar("T")
 MODELS = 4  # a session keeps this many of its own; the oldest goes
 QUOTA = 512 << 20  # bytes of files that a session may have open where strangers share the server
@@ -83,6 +85,7 @@ def _mapped(path: Path, progress: Callable[[int, int], None] | None) -> Received
 
 def _once(what: str, key: object, read: Callable[[], Received]) -> Received:
     kept: dict[str, Received] = st.session_state.setdefault("received", {})
+    models.leave_with_session(kept)
     if what not in kept or kept[what].key != key:
         kept[what] = replace(read(), key=key)
     return kept[what]
