@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 T = TypeVar("T")
@@ -17,11 +18,13 @@ PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
 def nbytes(value: Any) -> int:
-    """Bytes of the tensors within a value (nested tuples, lists, dicts, objects with ``tensors``)."""
+    """Bytes of the tensors and arrays within a value (nested tuples, lists, dicts, objects)."""
     if type(value) in PLAIN:
         return 64
     if isinstance(value, Tensor):
         return value.numel() * value.element_size()
+    if isinstance(value, np.ndarray):
+        return int(value.nbytes)
     if isinstance(value, bytes):
         return len(value)
     if isinstance(value, dict):

@@ -4,6 +4,7 @@ import threading
 import weakref
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ def test_bytes_are_counted_in_nested_values(device: str) -> None:
     assert nbytes(tensor) == 40
     assert nbytes((tensor, [tensor], {"a": tensor})) == 120
     assert nbytes(SimpleNamespace(a=tensor, b={"c": tensor})) >= 80
+    assert nbytes({"counts": np.zeros(1000)}) == 8000
 
 
 def test_least_recently_used_go_first(device: str) -> None:
