@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,38 @@ def test_threads_that_wait_sleep_unless_one_chose_otherwise(chosen: str | None, 
         [sys.executable, "-c", SPY], cwd=ROOT, env=given, capture_output=True, text=True, timeout=120
     )
     assert found.stdout.split() == [expected], found.stderr[-500:]
+
+
+ARENAS = """
+import ctypes, sys, threading
+from explorer.ui.server import few_arenas
+told = len(sys.argv) > 1 and few_arenas()
+wait = threading.Barrier(20)
+def work():
+    held = [bytearray(20_000) for _ in range(50)]
+    wait.wait()
+threads = [threading.Thread(target=work) for _ in range(20)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+out = libc.fdopen(1, b"w")
+libc.malloc_info(0, ctypes.c_void_p(out))
+libc.fflush(ctypes.c_void_p(out))
+print(told, file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone has arenas a thread")
+def test_threads_share_few_arenas_unless_one_chose_otherwise() -> None:
+    free = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+
+    def arenas(*arguments: str, **chosen: str) -> tuple[int, str]:
+        command = [sys.executable, "-c", ARENAS, *arguments]
+        found = subprocess.run(command, cwd=ROOT, env=free | chosen, capture_output=True, text=True, timeout=120)
+        return found.stdout.count("<heap nr="), found.stderr.strip()
+
+    assert arenas()[0] > 2
+    found, told = arenas("few")
+    assert found <= 2 and told == "True"
+    assert arenas("few", MALLOC_ARENA_MAX="3") == (3, "False")
