@@ -19,9 +19,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from explorer.ui import options  # noqa: E402  (the folder must be importable from any working directory)
 from explorer.ui.netron import netron_routes  # noqa: E402
 from explorer.ui.owner import middleware  # noqa: E402
-from explorer.ui.server import few_arenas, without_pages_folder  # noqa: E402
+from explorer.ui.server import few_arenas, keep_trimmed, without_pages_folder  # noqa: E402
 
 options.apply(sys.argv[1:])
 few_arenas()
+keep_trimmed()
 without_pages_folder()
 app = st.App(ROOT / "explorer" / "ui" / "main.py", routes=netron_routes(), middleware=middleware())

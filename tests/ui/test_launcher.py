@@ -56,7 +56,22 @@ print(told, file=sys.stderr)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone has arenas a thread")
+GLIBC = pytest.mark.skipif(
+    sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is told how much it may hold"
+)
+HOLES = """
+from explorer.ui.server import trim
+def held():
+    return int(open("/proc/self/statm", encoding="utf-8").read().split()[1]) * 4096 // 2**20
+kept = [bytearray(b"1" * 100_000) for _ in range(2000)]
+del kept[:-1:2]
+before = held()
+trim()
+print(before - held())
+"""
+
+
+@GLIBC
 def test_threads_share_few_arenas_unless_one_chose_otherwise() -> None:
     free = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
 
@@ -69,3 +84,9 @@ def test_threads_share_few_arenas_unless_one_chose_otherwise() -> None:
     found, told = arenas("few")
     assert found <= 2 and told == "True"
     assert arenas("few", MALLOC_ARENA_MAX="3") == (3, "False")
+
+
+@GLIBC
+def test_holes_between_what_is_kept_are_given_back() -> None:
+    found = subprocess.run([sys.executable, "-c", HOLES], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert int(found.stdout) > 50, found.stderr[-500:]
