@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+log = logging.getLogger(__name__)
 
 GONE = 150.0  # seconds without its browser after which Streamlit takes no session up again (it keeps them for 120)
 EVERY = 30.0  # seconds between two looks
@@ -57,7 +60,10 @@ def look(active: Callable[[str], bool]) -> int:
             elif now - one.seen >= GONE:
                 over.append(_watched.pop(name))
     for one in over:
-        one.end()
+        try:
+            one.end()
+        except Exception:  # of one session; the others end all the same, and the watch goes on
+            log.exception("a session could not be ended whole")
     if over:
         gc.unfreeze()
         gc.collect()

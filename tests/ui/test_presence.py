@@ -36,3 +36,11 @@ def test_without_a_server_nothing_is_watched() -> None:
     before = dict(presence._watched)
     presence.watch(lambda: None)
     assert presence._watched == before
+
+
+def test_one_that_cannot_be_ended_keeps_no_other(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    state = {"upload": 1}
+    long_ago = time.monotonic() - presence.GONE
+    ended = {"a": presence.Watched(lambda: 1 / 0, long_ago), "b": presence.Watched(state.clear, long_ago)}
+    monkeypatch.setattr(presence, "_watched", ended)
+    assert presence.look(lambda name: False) == 2 and not state and "could not be ended" in caplog.text
