@@ -48,3 +48,5 @@ HEADERS: dict[str, bytes] = {
     "a level over a method": save({"parameters.x": torch.zeros(2)}),
     "no tensors": save({}),
 }  # fmt: skip
+NAMES_ALONE = ("dunder name", "empty atom", "a tensor that is a module", "over a method", "a level over a method", "no tensors")
+"""Of these the name alone is impossible for a module; where none is built they may be read."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -26,7 +25,9 @@ from explorer.files.load import load, load_upload
 from explorer.files.mapping_json import from_json as mapping_of
 from explorer.ui.state import unpack
 from tests.files import hostile, hostile_onnx
-from tests.files.hostile_headers import HEADERS
+from tests.files.hostile_headers import HEADERS, NAMES_ALONE
+
+resource = pytest.importorskip("resource")  # which Windows does not have
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 GROWTH = 400 << 20  # bytes that an attack may add to the peak of this process
@@ -68,17 +69,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     **PICKLES, **{f"header: {name}": lambda data=data: data for name, data in HEADERS.items()}, **{f"archive: {name}": make for name, make in hostile.ARCHIVES.items()},
     **{f"onnx: {name}": make for name, make in hostile_onnx.REFUSED.items()}, "random": lambda: bytes(range(256)) * 20, "empty": lambda: b"",
 }  # fmt: skip
-NAMES = {
-    f"header: {name}"
-    for name in (
-        "dunder name",
-        "empty atom",
-        "a tensor that is a module",
-        "over a method",
-        "a level over a method",
-        "no tensors",
-    )
-}
+NAMES = {f"header: {name}" for name in NAMES_ALONE}
 STREAMED = (
     "file_statistics",
     "compare_files",
