@@ -12,7 +12,7 @@ from explorer.recover.orders import Order
 from explorer.recover.settings import Settings
 from explorer.recover.store import Store
 from explorer.ui.panels.recover_compare import said
-from explorer.ui.panels.recover_result import style_of
+from explorer.ui.panels.scoreboard import style_of
 from tests.recover.small import same_weights, small
 
 RECIPE = Recipe().prune("*", sparsity=0.6)

@@ -18,7 +18,7 @@ from ..i18n import _, help_for, translated
 from ..owner import owner
 from ..state import user
 from .recover_watch import TICK, progress
-from .scoreboard import metric_name
+from .scoreboard import kind_name, metric_name, split_name
 
 KEPT = "recover-compared"  # in the session's state: {which two: a Paired}
 
@@ -80,10 +80,10 @@ def said(found: Paired, lower: bool) -> str:
     shown = " ".join(filter(None, (fmt.change(metric, change.value), fmt.half_width(metric, change.low, change.high))))
     values = {
         "metric": metric_name(metric), "distilled": fmt.metric(metric, found.after[metric].value), "plain": fmt.metric(metric, found.before[metric].value),
-        "change": shown, "n": f"{found.after[metric].n or 0:,}",
+        "change": shown, "kind": kind_name(change.kind), "split": split_name(change.split or "validation"), "n": f"{found.after[metric].n or 0:,}",
     }  # fmt: skip
     if better:
-        text = _("{metric} with the teacher {distilled}, without {plain}: a gain of {change} (paired, n = {n}).", **values)
+        text = _("{metric} with the teacher {distilled}, without {plain}: a gain of {change} ({kind} on {split}, paired, n = {n}).", **values)
     else:
-        text = _("{metric} with the teacher {distilled}, without {plain}: no gain ({change}, paired, n = {n}).", **values)
+        text = _("{metric} with the teacher {distilled}, without {plain}: no gain ({change}; {kind} on {split}, paired, n = {n}).", **values)
     return f'<span class="{"x-better" if better else ""}">{escape(text)}</span>'

@@ -20,7 +20,7 @@ from .. import models, recovered, state, style
 from ..i18n import _
 from ..state import Workspace
 from . import recover_compare
-from .scoreboard import Card, kind_name, metric_name, split_name
+from .scoreboard import Card, kind_name, metric_name, split_name, style_of
 from .scoreboard import board as cards
 
 TICK = 1.0  # seconds between two drawings
@@ -75,13 +75,6 @@ def _card(term: str, name: str, metric: str, seen: Figure, change: Figure | None
         half = fmt.half_width(metric, change.low, change.high)
         note = [(style_of(change, metric in subject.task.lower_is_better), fmt.change(metric, change.value)), ("", " ".join(filter(None, (half, f"· {where}"))))]
     return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), tuple(note))
-
-
-def style_of(change: Figure, lower: bool) -> str:
-    """Better or worse, as far as one knows: neither where the interval, if there is one, has both."""
-    if change.value == 0 or (change.low is not None and change.high is not None and change.low <= 0 <= change.high):
-        return ""
-    return "x-worse" if (change.value > 0) == lower else "x-better"
 
 
 def _cost(job: Job | None) -> Card:

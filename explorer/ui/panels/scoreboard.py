@@ -46,12 +46,17 @@ def metric_name(name: str) -> str:
     return names.get(name, name)
 
 
+def style_of(change: Figure, lower: bool) -> str:
+    """Better or worse, as far as one knows: neither where the interval, if there is one, has both."""
+    if change.value == 0 or (change.low is not None and change.high is not None and change.low <= 0 <= change.high):
+        return ""
+    return "x-worse" if (change.value > 0) == lower else "x-better"
+
+
 def _metric(report: Report, name: str) -> Card:
     shown: Figure = report.figure(name)
     moved = report.change(name)
-    worse = moved.value > 0 if name in report.lower_is_better else moved.value < 0
-    noise = moved.low is not None and moved.high is not None and moved.low <= 0 <= moved.high  # neither better nor worse, as far as one knows
-    css = "" if moved.value == 0 or noise else "x-worse" if worse else "x-better"
+    css = style_of(moved, name in report.lower_is_better)
     seen = _("n = {n}", n=f"{report.n:,}") if report.complete else _("{n} of {total}", n=f"{report.n:,}", total=f"{report.total:,}")
     if name == report.main:
         seen = f"{split_name(report.split)}, {seen}"
