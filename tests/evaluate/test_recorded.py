@@ -66,7 +66,7 @@ class Drifting(Again):
 class FakeRecorder:
     """Of recordings of a class. slow: seconds that a replay takes where the rest takes one."""
 
-    def __init__(self, make: Callable[[Any], Any] = Again, slow: float = 0.0, device: str = "cpu") -> None:
+    def __init__(self, device: str, make: Callable[[Any], Any] = Again, slow: float = 0.0) -> None:
         self.make, self.slow, self.device = make, slow, torch.device(device)
         self.made: list[Any] = []
         self.asked = 0
@@ -91,9 +91,9 @@ def pair_of(subject: Any, recorder: Any, budget: int = BUDGET, tuned: Tuning = T
 
 
 @pytest.mark.parametrize("name", ["fashion-lenet5", "fashion-resnet", "vowels-lstm", "fashion-vit"])
-def test_drags_are_replayed_to_the_last_bit(name: str, at_once: None) -> None:
-    subject = few(name)
-    pair = pair_of(subject, FakeRecorder())
+def test_drags_are_replayed_to_the_last_bit(name: str, at_once: None, device: str) -> None:
+    subject = few(name, device=device)
+    pair = pair_of(subject, FakeRecorder(device))
     layers = [layer.name for layer in subject.layers]
     for layer in (layers[0], layers[len(layers) // 2], layers[-1]):
         base = Recipe().prune(layers[1], sparsity=0.3)
@@ -106,9 +106,9 @@ def test_drags_are_replayed_to_the_last_bit(name: str, at_once: None) -> None:
     assert pair[0].recorded.replays >= 6
 
 
-def test_random_edits_give_what_they_give_without_recordings(at_once: None) -> None:
-    subject = few("bikes-mlp")
-    pair = pair_of(subject, FakeRecorder())
+def test_random_edits_give_what_they_give_without_recordings(at_once: None, device: str) -> None:
+    subject = few("bikes-mlp", device=device)
+    pair = pair_of(subject, FakeRecorder(device))
     names, groups = [layer.name for layer in subject.layers][-2:], [group.producers[0] for group in subject.groups][:1]
     step = st.tuples(
         st.sampled_from(["prune", "quantize", "shrink", "scale"]), st.sampled_from(names), st.integers(1, 9)
@@ -127,9 +127,9 @@ def test_random_edits_give_what_they_give_without_recordings(at_once: None) -> N
     assert not pair[0].recorded.reason and pair[0].recorded.replays >= 10
 
 
-def test_a_drag_replays_one_recording_a_chunk_and_calls_no_module() -> None:
-    subject = tiny(MLP(), n=100)
-    recorder = FakeRecorder()
+def test_a_drag_replays_one_recording_a_chunk_and_calls_no_module(device: str) -> None:
+    subject = tiny(MLP(), n=100, device=device)
+    recorder = FakeRecorder(device)
     run = pair_of(subject, recorder)[0]
     for sparsity in (0.2, 0.3, 0.4, 0.5):  # the first fills what is in front, the third comes to be recorded
         columns(run, Recipe().prune("fc.2", sparsity=sparsity))
@@ -145,9 +145,9 @@ def test_a_drag_replays_one_recording_a_chunk_and_calls_no_module() -> None:
 
 
 @pytest.mark.parametrize("make", [Stale, Drifting])
-def test_a_replay_that_gives_something_else_is_never_used(make: Any) -> None:
-    subject = tiny(MLP(), n=100)
-    pair = pair_of(subject, FakeRecorder(make))
+def test_a_replay_that_gives_something_else_is_never_used(make: Any, device: str) -> None:
+    subject = tiny(MLP(), n=100, device=device)
+    pair = pair_of(subject, FakeRecorder(device, make))
     for sparsity in (0.2, 0.3, 0.4, 0.5, 0.6):
         the_same(pair, Recipe().prune("fc.1", sparsity=sparsity))
     assert "differed" in pair[0].recorded.reason
@@ -155,7 +155,7 @@ def test_a_replay_that_gives_something_else_is_never_used(make: Any) -> None:
 
 
 @pytest.mark.parametrize("forgotten", range(4))
-def test_every_weight_that_a_part_reads_is_compared(forgotten: int) -> None:
+def test_every_weight_that_a_part_reads_is_compared(forgotten: int, device: str) -> None:
     class Forgetful(Again):
         """Reads one of the weights where it lay when it was recorded."""
 
@@ -172,41 +172,41 @@ def test_every_weight_that_a_part_reads_is_compared(forgotten: int) -> None:
             super().__init__(compute)
             self.then = {name: one.clone() for name, one in compute.args[1].items()}
 
-    subject = tiny(randomize(MLP()), n=100)
-    pair = pair_of(subject, FakeRecorder(Forgetful))
+    subject = tiny(randomize(MLP()), n=100, device=device)
+    pair = pair_of(subject, FakeRecorder(device, Forgetful))
     for sparsity in (0.2, 0.3, 0.4, 0.5):
         the_same(pair, Recipe().prune("fc.1", sparsity=sparsity))
     assert "differed" in pair[0].recorded.reason
 
 
-def test_what_cannot_be_recorded_is_run_as_ever() -> None:
-    subject = tiny(MLP(), n=100)
+def test_what_cannot_be_recorded_is_run_as_ever(device: str) -> None:
+    subject = tiny(MLP(), n=100, device=device)
 
     def fails(compute: Any) -> Any:
         raise torch.OutOfMemoryError("no room for a graph")
 
-    pair = pair_of(subject, FakeRecorder(fails))
+    pair = pair_of(subject, FakeRecorder(device, fails))
     for sparsity in (0.2, 0.3, 0.4, 0.5):
         the_same(pair, Recipe().prune("fc.1", sparsity=sparsity))
     assert "no room for a graph" in pair[0].recorded.reason and pair[0].batch == TUNED.batch
     for budget, slow in ((0, 0.0), (BUDGET, 2.0)):  # no memory for it, and no faster by it: nobody's fault
-        pair = pair_of(subject, FakeRecorder(slow=slow), budget)
+        pair = pair_of(subject, FakeRecorder(device, slow=slow), budget)
         for sparsity in (0.2, 0.3, 0.4, 0.5):
             the_same(pair, Recipe().prune("fc.1", sparsity=sparsity))
         assert not pair[0].recorded.reason and pair[0].recorded.replays == 0
 
 
-def test_plans_that_change_what_modules_do_are_not_recorded() -> None:
-    recorder = FakeRecorder()
-    run = pair_of(tiny(MLP(), n=100), recorder)[0]
+def test_plans_that_change_what_modules_do_are_not_recorded(device: str) -> None:
+    recorder = FakeRecorder(device)
+    run = pair_of(tiny(MLP(), n=100, device=device), recorder)[0]
     for bits in (3, 4, 5, 6):
         columns(run, Recipe().quantize("fc.1", bits=bits, what="activation"))
     assert not recorder.made
 
 
-def test_recordings_stay_within_their_number_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recordings_stay_within_their_number_and_bytes(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr("explorer.evaluate.recorded.KEPT", 2)
-    pair = pair_of(tiny(MLP(), n=100), FakeRecorder())
+    pair = pair_of(tiny(MLP(), n=100, device=device), FakeRecorder(device))
     for layer in ("fc.0", "fc.1", "fc.2"):
         for sparsity in (0.2, 0.3, 0.4, 0.5):
             the_same(pair, Recipe().prune(layer, sparsity=sparsity))
@@ -226,25 +226,31 @@ def test_recordings_stay_within_their_number_and_bytes(monkeypatch: pytest.Monke
         lambda x: x + torch.ones(3, device="meta"),
     ],
 )
-def test_a_rehearsal_refuses_what_waits_for_the_device(work: Callable[[Tensor], Any]) -> None:
-    with torch.inference_mode(), pytest.raises(UnsupportedError), rehearsal(torch.device("cpu")):
-        work(torch.arange(3.0))
+def test_a_rehearsal_refuses_what_waits_for_the_device(work: Callable[[Tensor], Any], device: str) -> None:
+    with torch.inference_mode(), pytest.raises(UnsupportedError), rehearsal(torch.device(device)):
+        work(torch.arange(3.0, device=device))
 
 
-def test_a_rehearsal_lets_layers_pass() -> None:
-    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    recurrent, table = nn.LSTM(8, 4, 2, batch_first=True), nn.Embedding(5, 8)
-    with torch.inference_mode(), rehearsal(torch.device("cpu")):
-        found = recurrent(encoder(table(torch.tensor([[0, 3, 1]]))))[0]
-        found = nn.BatchNorm1d(4).eval()(found[:, torch.tensor([0, 2])].flatten(0, 1))
+def test_a_rehearsal_lets_layers_pass(device: str) -> None:
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().to(device)
+    recurrent, table = nn.LSTM(8, 4, 2, batch_first=True).to(device), nn.Embedding(5, 8).to(device)
+    norm, words, picked = (
+        nn.BatchNorm1d(4).eval().to(device),
+        torch.tensor([[0, 3, 1]]).to(device),
+        torch.tensor([0, 2]).to(device),
+    )
+    with torch.inference_mode(), rehearsal(torch.device(device)):
+        found = recurrent(encoder(table(words)))[0]
+        found = norm(found[:, picked].flatten(0, 1))
         torch.relu_(found)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
 @pytest.mark.parametrize("name", ["fashion-mlp", "fashion-resnet", "vowels-lstm", "fashion-vit"])
-def test_cuda_graphs_give_what_their_operations_give(name: str) -> None:
-    subject = few(name)
-    pair = pair_of(subject, CudaRecorder(torch.device("cuda")))
+def test_cuda_graphs_give_what_their_operations_give(name: str, device: str) -> None:
+    if device != "cuda":
+        pytest.skip("no GPU that torch can use")
+    subject = few(name, device=device)
+    pair = pair_of(subject, CudaRecorder(torch.device(device)))
     layers = [layer.name for layer in subject.layers]
     for layer in (layers[0], layers[-1]):
         for sparsity in (0.2, 0.4, 0.5, 0.6):
