@@ -36,7 +36,7 @@ class Millisecond(Cost):
     def why_not(self, subject: Subject, name: str) -> str | None:
         if name not in subject.structure.cuts:
             return say(
-                "a zero among the weights of a dense layer saves no time; use granularity='unit', or divide by mac or byte"
+                "a zero among the weights of a dense layer saves no time; prune units instead (granularity='unit'), or divide by mac or byte"
             )
         return None
 
