@@ -188,11 +188,11 @@ class Engine:
                 if self.batch <= 1:
                     why = say("{subject}: {device} has no memory for a single sample", subject=self.subject.name, device=str(self.device))
                     raise EvaluationError(say("{where}: {cause}", where=why, cause=cause(error, 200))) from error
-                self.batch //= 2
-                self.prefixes.drop(self.token)
-                self.recorded.clear()
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            self.batch //= 2  # not above, where the error holds the frames it came from, and these their tensors
+            self.prefixes.drop(self.token)
+            self.recorded.clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _chunk(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
