@@ -237,6 +237,8 @@ def _machine(run: Engine, plan: Plan, split: str, work: Work) -> dict[str, Any]:
     return {
         "tier": runner.tier,
         "reason": runner.reason,
+        "graphs": len(run.recorded),
+        "no_graphs": run.recorded.reason,
         "layout": run.tuned.layout,
         "batch": run.batch,
         "threads": run.tuned.threads or torch.get_num_threads(),
