@@ -15,9 +15,10 @@ from ..models.device import room
 from ..models.layout import laid_out
 from ..models.memo import nbytes
 from ..models.strata import labels, stratified_order
-from ..models.task import Task, part, to_device
+from ..models.task import Task, part, rebuilt, to_device
 
 Margins = Callable[[Any, Any], "np.ndarray | None"]
+PIECE = 64 << 20  # bytes that are pinned at once
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 SMALLEST = 32  # samples of the first look, at least
 MANY = 2048
@@ -40,13 +41,22 @@ def looks(total: int, first: int = 64) -> list[int]:
     return sorted({edge for edge in edges if edge >= SMALLEST})
 
 
-def pinned(value: Any) -> Any:
-    """Tensors within nested tuples, lists and dicts in memory from which a GPU copies by itself."""
-    if isinstance(value, Tensor):
-        return value.pin_memory() if value.device.type == "cpu" else value
+def preloaded(value: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """As :func:`to_device` from the CPU to a GPU, by way of pinned memory, from which it copies by itself, a piece at a time: pinning all
+    of a split takes longer than copying it, and torch would keep that memory."""
     if isinstance(value, dict):
-        return {key: pinned(one) for key, one in value.items()}
-    return type(value)(map(pinned, value)) if type(value) in (tuple, list) else value
+        return {key: preloaded(one, device, dtype) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return rebuilt(value, [preloaded(one, device, dtype) for one in value])
+    if not isinstance(value, Tensor) or value.device.type != "cpu" or value.numel() == 0 or value.ndim == 0:
+        return to_device(value, device, dtype)
+    wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
+    found = torch.empty(value.shape, dtype=wanted, device=device)
+    rows = max(1, PIECE * len(value) // nbytes(value))
+    for start in range(0, len(value), rows):
+        # torch hands a piece's memory to nobody else before the copy has ended
+        found[start : start + rows] = value[start : start + rows].pin_memory().to(device, non_blocking=True)
+    return found
 
 
 class SplitData:
@@ -105,10 +115,8 @@ class SplitData:
         return self._whole is not None
 
     def _move(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        if self.device.type == "cuda":  # copied while the device still computes with what came before
-            batch = pinned(batch)
-        inputs = laid_out(to_device(batch[0], self.device, self.dtype), self.channels_last)
-        return inputs, to_device(batch[1], self.device)
+        move = preloaded if self.device.type == "cuda" else to_device
+        return laid_out(move(batch[0], self.device, self.dtype), self.channels_last), move(batch[1], self.device)
 
     def chunk(self, start: int, stop: int) -> tuple[Any, Any]:
         """(inputs, targets) of samples start .. stop of the order, on the device."""
