@@ -22,11 +22,12 @@ PIECE = 64 << 20  # bytes that are pinned at once
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 SMALLEST = 32  # samples of the first look, at least
 MANY = 2048
+AT_ONCE = 4096  # samples of a chunk that need not take more: of all points of a scan, values of as many are held at once
 
 
 def looks(total: int, first: int = 64) -> list[int]:
     """Where one may stop and look: an eighth of ``first`` (at least 32; less would save hardly any time), ``first``, 4 ``first``, and
-    every 4 ``first`` from there on; little work is one look.
+    from there on every 16 ``first``, but no more than 4096 samples at once; little work is one look.
     Of many samples that take no longer than one such step, a quarter and all: what every step costs anew would be most of it.
 
     Fixed for a model on a machine, so that a figure never depends on how it came about.
@@ -35,7 +36,8 @@ def looks(total: int, first: int = 64) -> list[int]:
         return [total // 4 // 64 * 64, total]
     if total <= 1.5 * first or total <= SMALLEST:
         return [total]
-    edges = [max(SMALLEST, first // 8), first, *range(4 * first, total, 4 * first), total]
+    step = max(4 * first, min(16 * first, AT_ONCE))
+    edges = [max(SMALLEST, first // 8), first, *range(4 * first, total, step), total]
     return sorted({edge for edge in edges if edge >= SMALLEST})
 
 
