@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -243,6 +245,47 @@ def test_a_rehearsal_lets_layers_pass(device: str) -> None:
         found = recurrent(encoder(table(words)))[0]
         found = norm(found[:, picked].flatten(0, 1))
         torch.relu_(found)
+
+
+def test_a_graph_is_recorded_as_torch_asks_for_it(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    """Without a GPU: what is called, in which order, and that today's torch takes these arguments."""
+    told: list[str] = []
+
+    class Stream:
+        def __init__(self, name: Any) -> None:
+            self.name = name if isinstance(name, str) else "side"
+
+        def wait_stream(self, other: Any) -> None:
+            told.append(f"{self.name} waits for {other.name}")
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        told.append(f"on {stream.name}")
+        yield
+        told.append(f"off {stream.name}")
+
+    @contextmanager
+    def graph(*args: Any, **kwargs: Any) -> Iterator[None]:
+        bound = inspect.signature(real.__init__).bind(None, *args, **kwargs).arguments
+        told.append(f"records on {bound['stream'].name}, {bound['capture_error_mode']}")
+        yield
+        told.append("recorded")
+
+    class Graph:
+        def replay(self) -> None:
+            told.append("replays")
+
+    real, answer = torch.cuda.graph, torch.ones(1, device=device)
+    sizes = iter([100, 175])
+    for name, fake in {
+        "device": lambda _: nullcontext(), "Stream": Stream, "current_stream": lambda *_: Stream("main"), "stream": on, "empty_cache": lambda: None,
+        "memory_reserved": lambda _: next(sizes), "graph": graph, "CUDAGraph": Graph,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, fake)
+    found = CudaRecorder(torch.device("cuda")).record(lambda: told.append("computes") or answer)
+    assert found.bytes == 75 and found.replay() is answer
+    warm = ["side waits for main", "on side", *["computes"] * 3, "off side", "main waits for side"]
+    assert told == [*warm, "records on side, thread_local", "computes", "recorded", "replays"]
 
 
 @pytest.mark.parametrize("name", ["fashion-mlp", "fashion-resnet", "vowels-lstm", "fashion-vit"])
