@@ -11,7 +11,13 @@ from __future__ import annotations
 import numpy as np
 
 EDGES = (0.1, 0.2, 0.35, 0.6)  # of the strata: fractions of the samples, the most doubtful first
-SHARES = (1.0, 0.6, 0.4, 0.25, 0.2)  # of a stratum's samples are drawn at these rates; the last ones bound what was not seen
+SHARES = (
+    1.0,
+    0.6,
+    0.4,
+    0.25,
+    0.2,
+)  # of a stratum's samples are drawn at these rates; the last ones bound what was not seen
 
 
 class Allocation:

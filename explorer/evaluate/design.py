@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Protocol
 
@@ -60,6 +61,9 @@ class Stratified:
     """Of some strata more was seen than of others, so what was won and lost in each is weighted by the stratum's size. Of right answers alone.
 
     right: [N] bools of the base's answers to all samples, in the allocation's order: since these are known, only the change is estimated.
+
+    The value's interval joins what is not known of the split with what the split does not tell of other samples (Zou and Donner 2008, Statistics in
+    Medicine 27, 1693-1702).
     """
 
     def __init__(self, metrics: Metrics, split: str, allocation: Allocation, right: Tensor) -> None:
@@ -76,12 +80,12 @@ class Stratified:
     def main(self, before: Table, after: Table) -> Main:
         found, n, total = self._counted(after), len(next(iter(after.values()))), len(self.right)
         change, (low, high) = float(found.change), map(float, found.interval(Z, beyond=True))
+        down, up = (abs(float(end) - change) for end in found.interval(Z))
         value = min(1.0, max(0.0, float(self.right.mean()) + change))
-        inner = found.interval(Z)
-        spread = max(value * (1 - value), 1 / total)
-        size = 1 / (1 / total + (float(inner[1] - inner[0]) / (2 * Z)) ** 2 / spread)  # as many random samples would say as much
+        ends = wilson(value * total, total)  # were all of it known
+        around = max(0.0, value - math.hypot(value - ends[0], down)), min(1.0, value + math.hypot(ends[1] - value, up))
         self.name = self.name or self.metrics.main(before, after, self.split)[0]
-        values = figure(value, self.split, n, wilson(value * size, size))
+        values = figure(value, self.split, n, around)
         return self.name, values, figure(change, self.split, n, (max(-1.0, low), min(1.0, high)))
 
     def within(self, before: Table, after: Table, z: float) -> tuple[float, float] | None:

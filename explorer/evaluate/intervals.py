@@ -28,12 +28,12 @@ class Within:
         """Of ``looks`` looks whose intervals all hold together in 95 % of cases."""
         return cls(total, NormalDist().inv_cdf(1 - 0.025 / max(1, looks)))
 
-    def effective(self, n: float) -> float:
+    def effective(self, n: int) -> float:
         """As many samples of an endless population say as much as ``n`` of these."""
         return math.inf if n >= self.total else n * (self.total - 1) / (self.total - n)
 
 
-def wilson(successes: float, n: float, within: Within | None = None) -> tuple[float, float]:
+def wilson(successes: float, n: int, within: Within | None = None) -> tuple[float, float]:
     """Score interval of a proportion. Source: Wilson 1927, J. Am. Stat. Assoc. 22."""
     if n == 0:
         return 0.0, 1.0

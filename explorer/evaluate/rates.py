@@ -50,12 +50,15 @@ class Counted:
         scale = np.sqrt(more[2] * fewer[2])
         together = 2 * np.divide(common, scale, out=np.zeros_like(scale), where=scale > 0)
         down, up = (
-            np.sqrt(np.maximum(0, a * a - together * a * b + b * b)) for a, b in ((more[0], fewer[1]), (more[1], fewer[0]))
+            np.sqrt(np.maximum(0, a * a - together * a * b + b * b))
+            for a, b in ((more[0], fewer[1]), (more[1], fewer[0]))
         )
         return gained - missed - down, gained - missed + up
 
 
-def _limits(rate: np.ndarray, variance: np.ndarray, weight: np.ndarray, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _limits(
+    rate: np.ndarray, variance: np.ndarray, weight: np.ndarray, z: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(distance to the lower limit, to the upper one, variance), each [...], of a rate [...]; weight: [..., H] of one event."""
     one, squared = weight.mean(-1), (weight**2).mean(-1)
     return rate - _gamma(rate, variance, -z), _gamma(rate + one, variance + squared, z) - rate, variance
