@@ -129,6 +129,11 @@ class Graph:
                 found.add(i)
         return frozenset({*found, len(self.nodes) - 1})
 
+    def read_by(self, section: Section) -> frozenset[str]:
+        """Parameters and buffers of the module that a section's nodes read."""
+        at = {self.place[a] for i in section.nodes for a in self.nodes[i].all_input_nodes if a.op == "get_attr"}
+        return frozenset().union(*(self.reads[i] for i in (*section.nodes, *at))) & frozenset(self._names.values())
+
     def section(self, names: Iterable[str]) -> Section:
         """What depends on the names; kept, since a drag asks for the same again and again."""
         dirty = self.dependents(names)

@@ -97,7 +97,8 @@ def figure(value: float, split: str, n: int, interval: tuple[float | None, float
 
 def mean_figure(values: Tensor, split: str, within: intervals.Within | None = None) -> Figure:
     """The mean of [N] values with its normal interval."""
-    return figure(values.double().mean().item(), split, len(values), intervals.mean(values, within))
+    centre, deviation = intervals.moments(values)
+    return figure(centre, split, len(values), intervals.around(centre, deviation, len(values), within))
 
 
 BATCH = "loss//"  # a column that says that the loss is one value a batch, repeated: no interval comes from it
@@ -115,9 +116,9 @@ def loss_figure(
     columns: Columns, split: str, before: Columns | None = None, within: intervals.Within | None = None
 ) -> Figure:
     """The mean loss, or its change since ``before``; with an interval where each sample has its own."""
-    values = columns["loss"].double() - (before["loss"].double() if before is not None else 0)
+    values = columns["loss"] if before is None else columns["loss"].double() - before["loss"].double()
     if BATCH in columns:
-        return figure(values.mean().item(), split, len(values))
+        return figure(values.double().mean().item(), split, len(values))
     return mean_figure(values, split, within)
 
 
