@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -91,6 +92,7 @@ class SplitData:
         self.order = torch.from_numpy(order.astype("int64"))
         self.looks = looks(self.total, first)
         self._whole = None
+        self._places: Tensor | None = None  # in what is kept, of one that was reordered
         with suppress(torch.OutOfMemoryError):  # then it is moved chunk by chunk
             self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
 
@@ -122,7 +124,16 @@ class SplitData:
         """(inputs, targets) of samples start .. stop of the order, on the device."""
         if self._whole is None:
             return self._move(self.task.batch(self.split, self.order[start:stop].tolist()))
-        return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
+        if self._places is None:
+            return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
+        inputs, targets = (part(one, self._places[start:stop]) for one in self._whole)
+        return laid_out(inputs, self.channels_last), targets
+
+    def reordered(self, places: Tensor) -> SplitData:
+        """The same samples, not copied, in another order; places: [N] in this one's."""
+        made = copy.copy(self)
+        made.order, made._places = self.order[places], places.to(self.device)
+        return made
 
     def some(self, n: int) -> Any:
         """Inputs of ``n`` samples of the order's end, repeated where there are fewer: what was not looked at first."""

@@ -230,9 +230,8 @@ class Graph:
         def plain(node: fx.Node) -> bool:  # sizes of the inputs are asked anew in every stage
             if node.op == "get_attr":
                 return True
-            return not isinstance(profiles[0][node], Tensor) and all(
-                a in self.inputs or a in free for a in node.all_input_nodes
-            )
+            value = profiles[0][node]  # a recurrent layer's is a tuple, but no size
+            return not (isinstance(value, Tensor) or _bytes(value)) and all(a in self.inputs or a in free for a in node.all_input_nodes)
 
         free: set[fx.Node] = set()
         for node in self.nodes[:-1]:

@@ -65,6 +65,14 @@ class Metrics(ABC):
         name = next(iter(values))
         return name, values[name], self.changes(before, after, split, within)[name]
 
+    def right(self, columns: Columns) -> Tensor | None:
+        """[N] bools whose mean is the main metric, where it is one."""
+        return None
+
+    def certainty(self, columns: Columns) -> Tensor | None:
+        """[N]: how far from the edge the answers are, right or wrong, where that can be told; where it is small, they change easily."""
+        return None
+
     @abstractmethod
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         """Samples whose answer differs; ``indices`` [N]: positions in the split."""

@@ -13,7 +13,7 @@ from ...core.message import say
 from ...core.report import Change, ChangeKind, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, expect, figure, loss_figure, losses, once
+from . import BATCH, Columns, Metrics, expect, figure, loss_figure, losses, once
 
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
@@ -119,6 +119,13 @@ class Classification(Metrics):
     @once
     def _hits(self, columns: Columns) -> int:
         return int(np.count_nonzero(self._right(columns)))
+
+    def right(self, columns: Columns) -> Tensor | None:
+        return self._right(columns)
+
+    def certainty(self, columns: Columns) -> Tensor | None:
+        """The right class's log odds, without their sign, as the cross-entropy tells them; a loss of the user's own tells something else."""
+        return None if BATCH in columns else columns["loss"].double().expm1().log().abs()
 
     def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
         n, hits = len(after["target"]), self._hits(after)
