@@ -121,7 +121,7 @@ class Classification(Metrics):
         return int(np.count_nonzero(self._right(columns)))
 
     def right(self, columns: Columns) -> Tensor | None:
-        return self._right(columns)
+        return torch.from_numpy(self._right(columns))
 
     def certainty(self, columns: Columns) -> Tensor | None:
         """The right class's log odds, without their sign, as the cross-entropy tells them; a loss of the user's own tells something else."""
