@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -22,11 +23,12 @@ PIECE = 64 << 20  # bytes that are pinned at once
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 SMALLEST = 32  # samples of the first look, at least
 MANY = 2048
+AT_ONCE = 4096  # samples of a chunk that need not take more: of all points of a scan, values of as many are held at once
 
 
 def looks(total: int, first: int = 64) -> list[int]:
     """Where one may stop and look: an eighth of ``first`` (at least 32; less would save hardly any time), ``first``, 4 ``first``, and
-    every 4 ``first`` from there on; little work is one look.
+    from there on every 16 ``first``, but no more than 4096 samples at once; little work is one look.
     Of many samples that take no longer than one such step, a quarter and all: what every step costs anew would be most of it.
 
     Fixed for a model on a machine, so that a figure never depends on how it came about.
@@ -35,7 +37,8 @@ def looks(total: int, first: int = 64) -> list[int]:
         return [total // 4 // 64 * 64, total]
     if total <= 1.5 * first or total <= SMALLEST:
         return [total]
-    edges = [max(SMALLEST, first // 8), first, *range(4 * first, total, 4 * first), total]
+    step = max(4 * first, min(16 * first, AT_ONCE))
+    edges = [max(SMALLEST, first // 8), first, *range(4 * first, total, step), total]
     return sorted({edge for edge in edges if edge >= SMALLEST})
 
 
@@ -89,6 +92,7 @@ class SplitData:
         self.order = torch.from_numpy(order.astype("int64"))
         self.looks = looks(self.total, first)
         self._whole = None
+        self._places: Tensor | None = None  # in what is kept, of one that was reordered
         with suppress(torch.OutOfMemoryError):  # then it is moved chunk by chunk
             self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
 
@@ -120,7 +124,16 @@ class SplitData:
         """(inputs, targets) of samples start .. stop of the order, on the device."""
         if self._whole is None:
             return self._move(self.task.batch(self.split, self.order[start:stop].tolist()))
-        return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
+        if self._places is None:
+            return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
+        inputs, targets = (part(one, self._places[start:stop]) for one in self._whole)
+        return laid_out(inputs, self.channels_last), targets
+
+    def reordered(self, places: Tensor) -> SplitData:
+        """The same samples, not copied, in another order; places: [N] in this one's."""
+        made = copy.copy(self)
+        made.order, made._places = self.order[places], places.to(self.device)
+        return made
 
     def some(self, n: int) -> Any:
         """Inputs of ``n`` samples of the order's end, repeated where there are fewer: what was not looked at first."""

@@ -88,7 +88,7 @@ def test_the_baselines_margins_order_the_first_samples(device: str) -> None:
     ("total", "first", "edges"),
     [
         (1, 64, [1]), (32, 64, [32]), (33, 32, [33]), (96, 64, [96]), (97, 64, [32, 64, 97]), (50, 32, [32, 50]),
-        (600, 64, [32, 64, 256, 512, 600]), (10_000, 8192, [2496, 10_000]), (10_000, 4096, [2496, 10_000]),
+        (600, 64, [32, 64, 256, 600]), (10_000, 8192, [2496, 10_000]), (10_000, 4096, [2496, 10_000]),
         (10_000, 2048, [256, 2048, 8192, 10_000]), (2048, 4096, [512, 2048]), (2047, 2048, [2047]),
     ],
 )  # fmt: skip
@@ -98,7 +98,8 @@ def test_looks(total: int, first: int, edges: list[int]) -> None:
 
 def test_looks_cover_everything_in_bounded_chunks() -> None:
     edges = looks(10_000, 128)
-    assert edges[-1] == 10_000 and max(np.diff([0, *edges])) == 512
+    assert edges[-1] == 10_000 and max(np.diff([0, *edges])) == 2048
+    assert max(np.diff([0, *looks(100_000, 512)])) == 4096 and max(np.diff([0, *looks(100_000, 2048)])) == 8192
 
 
 @pytest.mark.parametrize("wrap", ["plain", "subset", "list"])
