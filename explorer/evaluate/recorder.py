@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core.errors import UnsupportedError
 from ..core.message import say
+from ..models.device import wait
 from ..models.trial import tensors
 
 WARM_UPS = 3  # libraries choose kernels and allocate their workspaces in the first runs, which must not be recorded
@@ -70,10 +71,10 @@ class CudaRecorder:
 
     def seconds(self, work: Callable[[], Any]) -> float:
         """See :class:`Recorder`."""
-        torch.cuda.current_stream(self.device).synchronize()
+        wait(self.device)
         began = time.perf_counter()
         work()
-        torch.cuda.current_stream(self.device).synchronize()
+        wait(self.device)
         return time.perf_counter() - began
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..core.message import say
-from ..models.device import threads
+from ..models.device import exact, threads, wait
 from ..models.layout import laid_out
 from ..models.replica import LARGE, Replica, weight_bytes
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
+from .queue import queue_of
 
 SECONDS = 1.2  # that a model may be measured for
 TOO_LONG = 10.0  # seconds for eight samples above which nothing else is tried
@@ -165,16 +167,26 @@ class Candidate:
     def __call__(self, batch: int) -> float:
         task, samples = self.subject.task, len(self.subject.task.dataset("validation"))
         moved = [laid_out(to_device(one, self.device, self.dtype), self.last) for one in self.collated[batch]]
-        with self.replica.weights({}) as module, torch.inference_mode():
-            _wait(self.device)  # for the copies
+        with self._alone(), self.replica.weights({}) as module, torch.inference_mode():
+            wait(self.device)  # for the copies
             began = self.clock()
             for one in moved:
                 task.forward(module, one)
             told = self.clock() - began
-            _wait(self.device)
+            wait(self.device)
             took = max(self.clock() - began, 1e-9)
         self.waits[batch] = self.device.type == "cuda" and told > WAITING * took
         return took / min(len(moved) * batch, samples)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """On a GPU others would be in the way, and what float32 means there is one setting for all threads."""
+        if self.device.type != "cuda":
+            yield
+            return
+        queue = queue_of(self.device)
+        with queue.request(None, False) as request, queue.turn(request), exact(self.device):
+            yield
 
 
 def _fitting(run: Callable[[int], float], batch: int) -> float:
@@ -185,10 +197,3 @@ def _fitting(run: Callable[[int], float], batch: int) -> float:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return float("inf")
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.current_stream(device).synchronize()  # not the device: another thread may be recording a graph
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -79,6 +79,7 @@ def test_a_split_that_the_device_cannot_hold_is_moved_chunk_by_chunk(monkeypatch
 
     whole = evaluate(tuned(tiny(n=300, device=device)), RECIPE, device=device)
     monkeypatch.setattr(data_module, "to_device", move)
+    monkeypatch.setattr(data_module, "preloaded", move)  # on a GPU
     subject = tuned(tiny(n=300, device=device), rate=640)
     report = evaluate(subject, RECIPE, device=device)
     assert not engine(subject, torch.device(device)).data("validation").whole
