@@ -86,7 +86,7 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
     return Sanity(report.main, figure, balance, low, high, tuple(hints))
 
 
-def _with_shape(subject: Subject, error: EvaluationError) -> Message:
+def _with_shape(subject: Subject, error: EvaluationError) -> str:
     """Torch names the sizes of a product; these are the sizes that a person has set."""
     inputs = subject.example(1)
     if not isinstance(inputs, Tensor):
