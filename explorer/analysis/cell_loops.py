@@ -8,39 +8,40 @@ from __future__ import annotations
 import numpy as np
 
 from .compiled import compiled
+from .tanh_loop import tanh
 
 
 @compiled
-def lstm_cell(z: np.ndarray, before: np.ndarray, now: np.ndarray) -> None:  # pragma: no cover (compiled)
+def lstm_cell(z: np.ndarray, added: np.ndarray, before: np.ndarray, now: np.ndarray, squashed: np.ndarray, h: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
     size, half = now.shape[1], z.dtype.type(0.5)
+    b_i, b_f, b_g, b_o = added[:size], added[size : 2 * size], added[2 * size : 3 * size], added[3 * size :]
     for k in range(len(z)):
         i, f, g, o = z[k, :size], z[k, size : 2 * size], z[k, 2 * size : 3 * size], z[k, 3 * size :]
-        old, new = before[k], now[k]
+        old, new, t, said = before[k], now[k], squashed[k], h[k]
         for j in range(size):
-            a, b = half + half * i[j], half + half * f[j]
-            i[j], f[j] = a, b
-            new[j] = b * old[j] + a * g[j]
+            i[j] = half + half * tanh(half * (i[j] + b_i[j]))
         for j in range(size):
-            o[j] = half + half * o[j]
+            f[j] = half + half * tanh(half * (f[j] + b_f[j]))
+        for j in range(size):
+            g[j] = tanh(g[j] + b_g[j])
+        for j in range(size):
+            o[j] = half + half * tanh(half * (o[j] + b_o[j]))
+        for j in range(size):
+            new[j] = f[j] * old[j] + i[j] * g[j]
+        for j in range(size):
+            t[j] = tanh(new[j])
+        for j in range(size):
+            said[j] = o[j] * t[j]
 
 
 @compiled
-def lstm_said(z: np.ndarray, squashed: np.ndarray, h: np.ndarray) -> None:  # pragma: no cover (compiled)
-    size = h.shape[1]
-    for k in range(len(z)):
-        o, s, said = z[k, 3 * size :], squashed[k], h[k]
-        for j in range(size):
-            said[j] = o[j] * s[j]
-
-
-@compiled
-def lstm_back(z: np.ndarray, dh: np.ndarray, dc: np.ndarray, before: np.ndarray, squashed: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
-    size, one = dh.shape[1], z.dtype.type(1)
+def lstm_back(z: np.ndarray, later: np.ndarray, own: np.ndarray, dc: np.ndarray, before: np.ndarray, squashed: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
+    size, one = later.shape[1], z.dtype.type(1)
     for k in range(len(z)):
         i, f, g, o = z[k, :size], z[k, size : 2 * size], z[k, 2 * size : 3 * size], z[k, 3 * size :]
-        of_h, of_c, old, s = dh[k], dc[k], before[k], squashed[k]
+        of_h, more, of_c, old, s = later[k], own[k], dc[k], before[k], squashed[k]
         for j in range(size):
-            d, t, v = of_h[j], s[j], o[j]
+            d, t, v = of_h[j] + more[j], s[j], o[j]
             of_c[j] += d * v * (one - t * t)
             o[j] = d * t * v * (one - v)
         for j in range(size):

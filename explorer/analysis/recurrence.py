@@ -55,20 +55,14 @@ class Through(torch.autograd.Function):
     def forward(ctx: Any, taps: Any, follow: Any, room: Room, mode: str, act: str, x: Tensor, _anchor: Tensor, w: Tensor, u: Tensor, b: Any, c: Any, *state: Tensor) -> Any:  # fmt: skip
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, w, u)
-        if mode == "LSTM":
-            w, u, b, c = (
-                plain.halved(w),
-                plain.halved(u),
-                *(one if one is None else plain.halved(one) for one in (b, c)),
-            )
         size = len(u) // {"LSTM": 4, "GRU": 3}.get(mode, 1)
         none = x.new_zeros(())
         added = none if b is None else b if mode == "GRU" else b + c  # a GRU's reset gate multiplies one of the two
-        z, states = room.take(x, *x.shape[:2], len(u)), x.new_empty(len(x) + 1, *state[0].shape)
+        z, states = room.take(x, *x.shape[:2], len(u)), room.take(x, len(x) + 1, *state[0].shape)
         states[0] = state[0]  # before the first step, and after each
-        reads = _reads(x, w.T.contiguous(), added, z)
+        reads = _reads(x, w.T.contiguous(), None if mode == "LSTM" else added, z)
         if mode == "LSTM":
-            kept = _lstm(reads, room, z, states, state[1], u.T.contiguous())
+            kept = _lstm(reads, room, z, states, state[1], u.T.contiguous(), added if added.ndim else x.new_zeros(len(u)))
         elif mode == "GRU":
             kept = _gru(reads, room, z, states, u.T.contiguous(), none if c is None else c, size)
         else:
@@ -115,23 +109,22 @@ def _fastest(z: Tensor) -> tuple[ModuleType, Callable[[Tensor], Any]]:
     return cell_loops, Tensor.numpy
 
 
-def _reads(x: Tensor, w: Tensor, added: Tensor, z: Tensor) -> Reads:
+def _reads(x: Tensor, w: Tensor, added: Tensor | None, z: Tensor) -> Reads:
     """(step, what its input contributes to its gates, there in z): one after the other, so that the step finds them in the cache."""
     for t, (read, now) in enumerate(zip(x.unbind(0), z.unbind(0), strict=True)):
-        yield t, torch.addmm(added, read, w, out=now)
+        yield t, torch.mm(read, w, out=now) if added is None else torch.addmm(added, read, w, out=now)
 
 
-def _lstm(reads: Reads, room: Room, z: Tensor, states: Tensor, c: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+def _lstm(
+    reads: Reads, room: Room, z: Tensor, states: Tensor, c: Tensor, u: Tensor, added: Tensor
+) -> tuple[Tensor, ...]:
     cells, squashed = room.take(z, len(states), *c.shape), room.take(z, len(z), *c.shape)
     cells[0] = c
     does, of = _fastest(z)
-    gates, memory, tanh, said = of(z), of(cells), of(squashed), of(states)
-    before, after, bounded = states.unbind(0), cells.unbind(0)[1:], squashed.unbind(0)
+    gates, memory, tanh, said, bias = of(z), of(cells), of(squashed), of(states), of(added)
     for t, now in reads:
-        now.addmm_(before[t], u).tanh_()
-        does.lstm_cell(gates[t], memory[t], memory[t + 1])
-        torch.tanh(after[t], out=bounded[t])
-        does.lstm_said(gates[t], tanh[t], said[t + 1])
+        now.addmm_(states[t], u)
+        does.lstm_cell(gates[t], bias, memory[t], memory[t + 1], tanh[t], said[t + 1])
     return cells, squashed
 
 
@@ -162,7 +155,7 @@ class _Back:
     def __init__(
         self, z: Tensor, states: Tensor, of_out: Tensor | None, dh: Tensor, u: Tensor, back: Tensor | None
     ) -> None:
-        self.z, self.states, self.u = z, states, u
+        self.z, self.states, self.u, self.of_out = z, states, u, of_out
         self.dh, self.room = dh.clone(memory_format=torch.contiguous_format), torch.empty_like(states[0])
         self.does, self.of = _fastest(z)
         self.steps = z.unbind(0)
@@ -181,11 +174,12 @@ class _Back:
     def lstm(self, cells: Tensor, squashed: Tensor, of_cell: Tensor | None) -> tuple[Tensor, Tensor]:
         """(dL / d first h, dL / d first c)."""
         dc = torch.zeros_like(cells[0]) if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
-        gates, memory, tanh, of_h, of_c = (self.of(one) for one in (self.z, cells, squashed, self.dh, dc))
+        of_out = self.dh.new_zeros(()).expand_as(self.states[1:]) if self.of_out is None else self.of_out
+        own = of_out.contiguous()
+        gates, memory, tanh, of_c, own = (self.of(one) for one in (self.z, cells, squashed, dc, own))
         later = self.dh
         for t in reversed(range(len(self.z))):
-            self._of_step(t, later)
-            self.does.lstm_back(gates[t], of_h, of_c, memory[t], tanh[t])
+            self.does.lstm_back(gates[t], self.of(later), own[t], of_c, memory[t], tanh[t])
             later = self._before(t, self.steps[t])
         return later.clone(), dc
 
