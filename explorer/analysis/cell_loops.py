@@ -35,11 +35,11 @@ def lstm_cell(z: np.ndarray, added: np.ndarray, before: np.ndarray, now: np.ndar
 
 
 @compiled
-def lstm_back(z: np.ndarray, later: np.ndarray, own: np.ndarray, dc: np.ndarray, before: np.ndarray, squashed: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
+def lstm_back(z: np.ndarray, later: np.ndarray, own: np.ndarray, start: int, dc: np.ndarray, before: np.ndarray, squashed: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
     size, one = later.shape[1], z.dtype.type(1)
     for k in range(len(z)):
         i, f, g, o = z[k, :size], z[k, size : 2 * size], z[k, 2 * size : 3 * size], z[k, 3 * size :]
-        of_h, more, of_c, old, s = later[k], own[k], dc[k], before[k], squashed[k]
+        of_h, more, of_c, old, s = later[k], own[k, start : start + size], dc[k], before[k], squashed[k]
         for j in range(size):
             d, t, v = of_h[j] + more[j], s[j], o[j]
             of_c[j] += d * v * (one - t * t)

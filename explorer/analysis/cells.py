@@ -21,10 +21,11 @@ def lstm_cell(z: Tensor, added: Tensor, before: Tensor, now: Tensor, squashed: T
     torch.mul(o, torch.tanh(now, out=squashed), out=h)
 
 
-def lstm_back(z: Tensor, later: Tensor, own: Tensor, dc: Tensor, before: Tensor, squashed: Tensor) -> None:
-    """later + own: dL / d h, by later steps and by the output; dc: dL / d c of this step's c by later steps, then of the one before."""
+def lstm_back(z: Tensor, later: Tensor, own: Tensor, start: int, dc: Tensor, before: Tensor, squashed: Tensor) -> None:
+    """later, and the columns of own from start on: dL / d h, by later steps and by the output. dc: dL / d c of this step's c by later steps, then of
+    the one before."""
     i, f, g, o = z.chunk(4, 1)
-    dh = later + own
+    dh = later + own[:, start : start + i.shape[1]]
     dc.add_(TANH(dh * o, squashed, grad_input=torch.empty_like(dh)))
     SIGMOID(dh * squashed, o, grad_input=o)
     of_i, of_g, of_f = dc * g, dc * i, dc * before

@@ -218,7 +218,10 @@ class _Pass:
         whole = per_sample.joined(taps)
         assert whole.gradient is not None
         rows, columns = whole.gradient.reshape(-1, weight.shape[0]), whole.inputs.reshape(-1, weight.shape[1])
-        _add(self.out.gradient, name, n * (columns.T @ rows).T)
+        if name in self.out.gradient:  # added to where it lies
+            self.out.gradient[name].T.addmm_(columns.T, rows, alpha=n)
+        else:
+            self.out.gradient[name] = (n * (columns.T @ rows)).T
         if len(rows) == n:  # one position a sample: (g x^T)^2 = g^2 (x^2)^T
             _add(self.out.squared, name, n * n * (rows.square().T @ columns.square()))
 

@@ -171,15 +171,25 @@ class _Back:
             return torch.add(later, self.of_outs[t], out=self.dh)
         return self.dh if later is self.dh else self.dh.copy_(later)
 
+    def _own(self) -> Callable[[int], tuple[Any, int]]:
+        """dL / d output of a step: (rows, one a sample, and where in these it begins), so that an output with samples first needs no copy."""
+        if self.of_out is None:
+            none = self.of(torch.zeros_like(self.dh))
+            return lambda t: (none, 0)
+        by_sample, size = self.of_out.transpose(0, 1), self.dh.shape[1]
+        if by_sample.is_contiguous():
+            rows = self.of(by_sample.flatten(1))
+            return lambda t: (rows, t * size)
+        steps = self.of(self.of_out.contiguous())
+        return lambda t: (steps[t], 0)
+
     def lstm(self, cells: Tensor, squashed: Tensor, of_cell: Tensor | None) -> tuple[Tensor, Tensor]:
         """(dL / d first h, dL / d first c)."""
         dc = torch.zeros_like(cells[0]) if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
-        of_out = self.dh.new_zeros(()).expand_as(self.states[1:]) if self.of_out is None else self.of_out
-        own = of_out.contiguous()
-        gates, memory, tanh, of_c, own = (self.of(one) for one in (self.z, cells, squashed, dc, own))
-        later = self.dh
+        gates, memory, tanh, of_c = (self.of(one) for one in (self.z, cells, squashed, dc))
+        later, own = self.dh, self._own()
         for t in reversed(range(len(self.z))):
-            self.does.lstm_back(gates[t], self.of(later), own[t], of_c, memory[t], tanh[t])
+            self.does.lstm_back(gates[t], self.of(later), *own(t), of_c, memory[t], tanh[t])
             later = self._before(t, self.steps[t])
         return later.clone(), dc
 
