@@ -12,12 +12,12 @@ from .tanh_loop import tanh
 
 
 @compiled
-def lstm_cell(z: np.ndarray, added: np.ndarray, before: np.ndarray, now: np.ndarray, squashed: np.ndarray, h: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
+def lstm_cell(z: np.ndarray, added: np.ndarray, before: np.ndarray, now: np.ndarray, h: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
     size, half = now.shape[1], z.dtype.type(0.5)
     b_i, b_f, b_g, b_o = added[:size], added[size : 2 * size], added[2 * size : 3 * size], added[3 * size :]
     for k in range(len(z)):
         i, f, g, o = z[k, :size], z[k, size : 2 * size], z[k, 2 * size : 3 * size], z[k, 3 * size :]
-        old, new, t, said = before[k], now[k], squashed[k], h[k]
+        old, new, said = before[k], now[k], h[k]
         for j in range(size):
             i[j] = half + half * tanh(half * (i[j] + b_i[j]))
         for j in range(size):
@@ -29,19 +29,17 @@ def lstm_cell(z: np.ndarray, added: np.ndarray, before: np.ndarray, now: np.ndar
         for j in range(size):
             new[j] = f[j] * old[j] + i[j] * g[j]
         for j in range(size):
-            t[j] = tanh(new[j])
-        for j in range(size):
-            said[j] = o[j] * t[j]
+            said[j] = o[j] * tanh(new[j])
 
 
 @compiled
-def lstm_back(z: np.ndarray, later: np.ndarray, own: np.ndarray, start: int, dc: np.ndarray, before: np.ndarray, squashed: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
+def lstm_back(z: np.ndarray, later: np.ndarray, own: np.ndarray, start: int, dc: np.ndarray, before: np.ndarray, now: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
     size, one = later.shape[1], z.dtype.type(1)
     for k in range(len(z)):
         i, f, g, o = z[k, :size], z[k, size : 2 * size], z[k, 2 * size : 3 * size], z[k, 3 * size :]
-        of_h, more, of_c, old, s = later[k], own[k, start : start + size], dc[k], before[k], squashed[k]
+        of_h, more, of_c, old, new = later[k], own[k, start : start + size], dc[k], before[k], now[k]
         for j in range(size):
-            d, t, v = of_h[j] + more[j], s[j], o[j]
+            d, t, v = of_h[j] + more[j], tanh(new[j]), o[j]
             of_c[j] += d * v * (one - t * t)
             o[j] = d * t * v * (one - v)
         for j in range(size):

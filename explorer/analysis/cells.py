@@ -12,20 +12,20 @@ from torch import Tensor
 SIGMOID, TANH = torch.ops.aten.sigmoid_backward.grad_input, torch.ops.aten.tanh_backward.grad_input
 
 
-def lstm_cell(z: Tensor, added: Tensor, before: Tensor, now: Tensor, squashed: Tensor, h: Tensor) -> None:
-    """z: what inputs and states contribute, becomes the gates; added [4H]: to these. now = f before + i g, squashed = tanh(now), h = o squashed, [N, H]."""
+def lstm_cell(z: Tensor, added: Tensor, before: Tensor, now: Tensor, h: Tensor) -> None:
+    """z: what inputs and states contribute, becomes the gates; added [4H]: to these. now = f before + i g, h = o tanh(now), [N, H]."""
     z.add_(added)
     i, f, g, o = z.chunk(4, 1)
     i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
     torch.mul(f, before, out=now).addcmul_(i, g)
-    torch.mul(o, torch.tanh(now, out=squashed), out=h)
+    torch.mul(o, now.tanh(), out=h)
 
 
-def lstm_back(z: Tensor, later: Tensor, own: Tensor, start: int, dc: Tensor, before: Tensor, squashed: Tensor) -> None:
+def lstm_back(z: Tensor, later: Tensor, own: Tensor, start: int, dc: Tensor, before: Tensor, now: Tensor) -> None:
     """later, and the columns of own from start on: dL / d h, by later steps and by the output. dc: dL / d c of this step's c by later steps, then of
     the one before."""
     i, f, g, o = z.chunk(4, 1)
-    dh = later + own[:, start : start + i.shape[1]]
+    dh, squashed = later + own[:, start : start + i.shape[1]], now.tanh()
     dc.add_(TANH(dh * o, squashed, grad_input=torch.empty_like(dh)))
     SIGMOID(dh * squashed, o, grad_input=o)
     of_i, of_g, of_f = dc * g, dc * i, dc * before

@@ -27,7 +27,7 @@ Reads = Iterator[tuple[int, Tensor]]
 
 def run(
     taps: tuple[Tap, Tap],
-    follow: tuple[bool, bool],
+    follow: tuple[bool, bool, bool],
     room: Room,
     mode: str,
     act: str,
@@ -36,7 +36,8 @@ def run(
     own: Weights,
 ) -> tuple[Tensor, list[Tensor]]:
     """(output [T, N, H], [final h (and c)]) of x [T, N, I]. taps: of the products with inputs and with states; filled, as a
-    :class:`Watch` fills its own, each with a dim of steps in front; their gradients lie in the room. own: weight_ih, weight_hh, bias_ih, bias_hh."""
+    :class:`Watch` fills its own, each with a dim of steps in front; their gradients lie in the room. follow: whether what goes back to the inputs is
+    wanted, to the states, and of that only ``met``. own: weight_ih, weight_hh, bias_ih, bias_hh."""
     x = x.contiguous()  # once, for all that look at it
     # so that what follows is recorded, though nothing here may require it
     anchor = torch.zeros((), requires_grad=torch.is_grad_enabled())
@@ -62,7 +63,9 @@ class Through(torch.autograd.Function):
         states[0] = state[0]  # before the first step, and after each
         reads = _reads(x, w.T.contiguous(), None if mode == "LSTM" else added, z)
         if mode == "LSTM":
-            kept = _lstm(reads, room, z, states, state[1], u.T.contiguous(), added if added.ndim else x.new_zeros(len(u)))
+            kept = _lstm(
+                reads, room, z, states, state[1], u.T.contiguous(), added if added.ndim else x.new_zeros(len(u))
+            )
         elif mode == "GRU":
             kept = _gru(reads, room, z, states, u.T.contiguous(), none if c is None else c, size)
         else:
@@ -78,20 +81,21 @@ class Through(torch.autograd.Function):
         (x, w, u), (z, states, kept), (taps, follow, room, mode, act) = ctx.saved_tensors, ctx.seen, ctx.settings
         del ctx.seen  # what the gates were is written over
         of_last = states.new_zeros(states.shape[1:]) if of_last is None else of_last
-        back = room.take(z, *states[:-1].shape) if follow[1] else None
-        walk = _Back(z, states, of_out, of_last, u, back)
+        back = room.take(z, *states[:-1].shape) if follow[1] and not follow[2] else None
+        met = torch.zeros_like(states[0]) if follow[2] else None
+        walk = _Back(z, states, of_out, of_last, u, back, met)
         of_cells = []
         if mode == "LSTM":
-            own, dh, dc = z, *walk.lstm(kept[0], kept[1], of_cell)
+            own, dh, dc = z, *walk.lstm(kept[0], of_cell)
             of_cells = [dc]
         elif mode == "GRU":
             own, dh = walk.gru(kept[0], room.take(z, *z.shape))
         else:
             own, dh = z, walk.rnn(act)
         wanted = ctx.needs_input_grad
-        of_x = z @ w if wanted[5] else None
+        of_x = torch.matmul(z, w, out=room.take(z, *x.shape)) if wanted[5] else None
         taps[0].gradient, taps[1].gradient = z, own
-        taps[0].back, taps[1].back = of_x if follow[0] else None, back
+        taps[0].back, taps[1].back, taps[1].met = of_x if follow[0] else None, back, met
         rows, others = z.flatten(0, 1), own.flatten(0, 1)
         return (
             None, None, None, None, None, of_x, None,
@@ -118,14 +122,14 @@ def _reads(x: Tensor, w: Tensor, added: Tensor | None, z: Tensor) -> Reads:
 def _lstm(
     reads: Reads, room: Room, z: Tensor, states: Tensor, c: Tensor, u: Tensor, added: Tensor
 ) -> tuple[Tensor, ...]:
-    cells, squashed = room.take(z, len(states), *c.shape), room.take(z, len(z), *c.shape)
+    cells = room.take(z, len(states), *c.shape)
     cells[0] = c
     does, of = _fastest(z)
-    gates, memory, tanh, said, bias = of(z), of(cells), of(squashed), of(states), of(added)
+    gates, memory, said, bias = of(z), of(cells), of(states), of(added)
     for t, now in reads:
         now.addmm_(states[t], u)
-        does.lstm_cell(gates[t], bias, memory[t], memory[t + 1], tanh[t], said[t + 1])
-    return cells, squashed
+        does.lstm_cell(gates[t], bias, memory[t], memory[t + 1], said[t + 1])
+    return (cells,)
 
 
 def _gru(
@@ -150,25 +154,35 @@ def _rnn(reads: Reads, states: Tensor, u: Tensor, act: str) -> tuple[Tensor, ...
 
 class _Back:
     """From the last step to the first. z: what the gates were, then their gradients. of_out: dL / d output; dh: dL / d the last state. back: filled,
-    if there, with the gradients of states by the product alone."""
+    if there, with the gradients of states by the product alone; met: with these times the states, summed over steps."""
 
     def __init__(
-        self, z: Tensor, states: Tensor, of_out: Tensor | None, dh: Tensor, u: Tensor, back: Tensor | None
+        self,
+        z: Tensor,
+        states: Tensor,
+        of_out: Tensor | None,
+        dh: Tensor,
+        u: Tensor,
+        back: Tensor | None,
+        met: Tensor | None,
     ) -> None:
-        self.z, self.states, self.u, self.of_out = z, states, u, of_out
+        self.z, self.states, self.u, self.of_out, self.met = z, states, u, of_out, met
         self.dh, self.room = dh.clone(memory_format=torch.contiguous_format), torch.empty_like(states[0])
         self.does, self.of = _fastest(z)
         self.steps = z.unbind(0)
-        self.backs, self.of_outs = (None if one is None else one.unbind(0) for one in (back, of_out))
+        self.backs = None if back is None else back.unbind(0)
 
     def _before(self, t: int, gradient: Tensor) -> Tensor:
         """What a step's gradient says to the state before it."""
-        return torch.mm(gradient, self.u, out=self.room if self.backs is None else self.backs[t])
+        found = torch.mm(gradient, self.u, out=self.room if self.backs is None else self.backs[t])
+        if self.met is not None:
+            self.met.addcmul_(found, self.states[t])
+        return found
 
     def _of_step(self, t: int, later: Tensor) -> Tensor:
         """dL / d the state after a step, of what later ones say to it: always the same memory."""
-        if self.of_outs is not None:
-            return torch.add(later, self.of_outs[t], out=self.dh)
+        if self.of_out is not None:
+            return torch.add(later, self.of_out[t], out=self.dh)
         return self.dh if later is self.dh else self.dh.copy_(later)
 
     def _own(self) -> Callable[[int], tuple[Any, int]]:
@@ -183,13 +197,13 @@ class _Back:
         steps = self.of(self.of_out.contiguous())
         return lambda t: (steps[t], 0)
 
-    def lstm(self, cells: Tensor, squashed: Tensor, of_cell: Tensor | None) -> tuple[Tensor, Tensor]:
+    def lstm(self, cells: Tensor, of_cell: Tensor | None) -> tuple[Tensor, Tensor]:
         """(dL / d first h, dL / d first c)."""
         dc = torch.zeros_like(cells[0]) if of_cell is None else of_cell.clone(memory_format=torch.contiguous_format)
-        gates, memory, tanh, of_c = (self.of(one) for one in (self.z, cells, squashed, dc))
+        gates, memory, of_c = (self.of(one) for one in (self.z, cells, dc))
         later, own = self.dh, self._own()
         for t in reversed(range(len(self.z))):
-            self.does.lstm_back(gates[t], self.of(later), *own(t), of_c, memory[t], tanh[t])
+            self.does.lstm_back(gates[t], self.of(later), *own(t), of_c, memory[t], memory[t + 1])
             later = self._before(t, self.steps[t])
         return later.clone(), dc
 
