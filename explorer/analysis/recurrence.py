@@ -83,7 +83,9 @@ class Through(torch.autograd.Function):
         of_last = states.new_zeros(states.shape[1:]) if of_last is None else of_last
         back = room.take(z, *states[:-1].shape) if follow[1] and not follow[2] else None
         met = torch.zeros_like(states[0]) if follow[2] else None
-        walk = _Back(z, states, of_out, of_last, u, back, met)
+        wanted = ctx.needs_input_grad
+        of_x = room.take(z, *x.shape) if wanted[5] else None
+        walk = _Back(z, states, of_out, of_last, w, u, of_x, back, met)
         of_cells = []
         if mode == "LSTM":
             own, dh, dc = z, *walk.lstm(kept[0], of_cell)
@@ -92,8 +94,6 @@ class Through(torch.autograd.Function):
             own, dh = walk.gru(kept[0], room.take(z, *z.shape))
         else:
             own, dh = z, walk.rnn(act)
-        wanted = ctx.needs_input_grad
-        of_x = torch.matmul(z, w, out=room.take(z, *x.shape)) if wanted[5] else None
         taps[0].gradient, taps[1].gradient = z, own
         taps[0].back, taps[1].back, taps[1].met = of_x if follow[0] else None, back, met
         rows, others = z.flatten(0, 1), own.flatten(0, 1)
@@ -153,8 +153,8 @@ def _rnn(reads: Reads, states: Tensor, u: Tensor, act: str) -> tuple[Tensor, ...
 
 
 class _Back:
-    """From the last step to the first. z: what the gates were, then their gradients. of_out: dL / d output; dh: dL / d the last state. back: filled,
-    if there, with the gradients of states by the product alone; met: with these times the states, summed over steps."""
+    """From the last step to the first. z: what the gates were, then their gradients. of_out: dL / d output; dh: dL / d the last state. of_x: filled, if there,
+    with dL / d input; back: with the gradients of states by the product alone; met: with these times the states, summed over steps."""
 
     def __init__(
         self,
@@ -162,21 +162,25 @@ class _Back:
         states: Tensor,
         of_out: Tensor | None,
         dh: Tensor,
+        w: Tensor,
         u: Tensor,
+        of_x: Tensor | None,
         back: Tensor | None,
         met: Tensor | None,
     ) -> None:
-        self.z, self.states, self.u, self.of_out, self.met = z, states, u, of_out, met
+        self.z, self.states, self.w, self.u, self.of_out, self.met = z, states, w, u, of_out, met
         self.dh, self.room = dh.clone(memory_format=torch.contiguous_format), torch.empty_like(states[0])
         self.does, self.of = _fastest(z)
         self.steps = z.unbind(0)
-        self.backs = None if back is None else back.unbind(0)
+        self.of_xs, self.backs = (None if one is None else one.unbind(0) for one in (of_x, back))
 
     def _before(self, t: int, gradient: Tensor) -> Tensor:
-        """What a step's gradient says to the state before it."""
+        """What a step's gradient says to the state before it; it is in the cache now, and the input's turn, too."""
         found = torch.mm(gradient, self.u, out=self.room if self.backs is None else self.backs[t])
         if self.met is not None:
             self.met.addcmul_(found, self.states[t])
+        if self.of_xs is not None:
+            torch.mm(self.steps[t], self.w, out=self.of_xs[t])
         return found
 
     def _of_step(self, t: int, later: Tensor) -> Tensor:
