@@ -1,14 +1,45 @@
 """The functions of :mod:`explorer.analysis.cells`, compiled: each value is read once, where torch's own go through memory for every operation.
 
 Short loops that write to few rows each, since a compiler has to see that these do not overlap before it does 8 or 16 entries at once.
+A library's tanh would be called for each: in single precision it is a quotient of polynomials here, in this file since code that numba keeps on disk is made
+anew only where its own file changed.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from .compiled import compiled
-from .tanh_loop import tanh
+
+# tanh(x) = x P(x^2) / Q(x^2) for |x| <= 8, from where on it is 1 within 3e-7. P0 to P4: of 1, x^2 ... x^8, fitted for the least largest relative
+# error, 7e-9; what is wrong, at most 4e-7, is rounding.
+LIMIT = np.float32(8)
+P0, P1, P2, P3, P4 = (np.float32(c) for c in (0.999999994, 0.134444711, 0.00357156501, 2.18940681e-05, 1.52294767e-08))
+Q0, Q1, Q2, Q3, Q4 = (np.float32(c) for c in (1, 0.467777984, 0.0261643202, 0.000341123595, 8.5220881e-07))
+
+
+def tanh(x: Any) -> Any:
+    """In compiled code only; the type of x is that of the result."""
+    raise NotImplementedError
+
+
+@overload(tanh, jit_options={"fastmath": {"contract"}, "error_model": "numpy"})
+def _tanh(x):  # type: ignore[no-untyped-def]  # numba compares the signatures
+    if x != types.float32:
+        return lambda x: np.tanh(x)
+
+    def quotient(x):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+        x = -LIMIT if x < -LIMIT else (LIMIT if x > LIMIT else x)
+        y = x * x
+        above = (((P4 * y + P3) * y + P2) * y + P1) * y + P0
+        below = (((Q4 * y + Q3) * y + Q2) * y + Q1) * y + Q0
+        return x * above / below
+
+    return quotient
 
 
 @compiled
