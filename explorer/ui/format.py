@@ -49,14 +49,19 @@ def metric(name: str, value: float) -> str:
     return percent(value) if is_fraction(name) else f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
 
 
-def change(name: str, value: float) -> str:
-    """A metric's change with its sign: points for fractions."""
+def change(name: str, value: float, low: float | None = None, high: float | None = None) -> str:
+    """A metric's change with its sign: points for fractions; beside an interval with as many places as its half width."""
     if not math.isfinite(value):
         return "+∞" if value > 0 else "–"
-    sign = "+" if value > 0 else "−" if value < 0 else "±"
     if is_fraction(name):
-        return f"{sign}{abs(100 * value):.1f} pt"
-    return f"{sign}{abs(value):.3f}" if abs(value) < 100 else f"{sign}{abs(value):,.1f}"
+        return f"{_signed(100 * value, 1)} pt"
+    return _signed(value, max(3, len(half_width(name, low, high).partition(".")[2])) if abs(value) < 100 else 1)
+
+
+def _signed(value: float, places: int) -> str:
+    """No direction where the digits shown are all zero."""
+    shown = f"{abs(value):,.{places}f}"
+    return f"{'±' if not shown.strip('0.') else '+' if value > 0 else '−'}{shown}"
 
 
 def half_width(name: str, low: float | None, high: float | None) -> str:

@@ -75,6 +75,7 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 .x-wide { grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); }
 [data-testid='stCaptionContainer'] { opacity: 1; } [data-testid='stCaptionContainer'] :is(p, li, strong) { color: var(--x-faint); }
 .stButtonGroup [aria-checked='true'] p, .stButtonGroup [aria-pressed='true'] p { color: color-mix(in srgb, var(--x-kept) 75%, var(--x-ink)); }
+[data-testid='stBaseButton-primary']:not(:disabled):is(:hover, :focus-visible, :active) { background: color-mix(in srgb, var(--x-kept) 85%, var(--x-ink)); }
 [data-testid='stBaseButton-primary']:not(:disabled) *, [data-testid='stMultiSelectTagsContainer'] > span * { color: var(--x-on); }
 .stSelectbox input { text-overflow: ellipsis; }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }

@@ -38,6 +38,12 @@ def test_changes_have_a_sign_and_points(name: str, value: float, text: str) -> N
     assert fmt.change(name, value) == text
 
 
+def test_a_change_that_rounds_to_nothing_has_no_direction_and_beside_an_interval_as_many_places() -> None:
+    assert fmt.change("accuracy", -0.0002) == "±0.0 pt" and fmt.change("loss", -0.0002) == "±0.000"
+    assert fmt.change("loss", -0.0002, -0.0033, 0.0029) == "−0.0002" and fmt.half_width("loss", -0.0033, 0.0029) == "± 0.0031"
+    assert fmt.change("loss", 0.25, -4.0, 4.5) == "+0.250" and fmt.change("perplexity", 1234.5, 1200, 1300) == "+1,234.5"
+
+
 def test_half_of_an_interval() -> None:
     assert fmt.half_width("accuracy", -0.012, 0.004) == "± 0.8"
     assert fmt.half_width("loss", 0.0, 0.05) == "± 0.025"

@@ -14,7 +14,7 @@ from explorer.figures.units import units as unit_figure
 from explorer.models.subject import Subject
 from explorer.studies.duel import CEILING, FLOOR, contestants, duel
 
-from .. import jobs, style
+from .. import bars, jobs, style
 from ..i18n import _, translated
 from ..lists import one_of, some_of
 from ..state import Workspace
@@ -184,7 +184,7 @@ def _watch(subject: Subject, job: jobs.Job) -> None:
     """The chart so far, drawn again twice a second while the duel goes on."""
     running = job.running
     if running:
-        st.progress(job.done / max(job.total, 1), _("{done} of {total}", done=job.done, total=job.total or "…"))
+        bars.bar(job, _("{done} of {total}", done=job.done, total=job.total or "…"))
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
     points = list(job.found)

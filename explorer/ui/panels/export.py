@@ -17,6 +17,7 @@ from explorer.files.limits import shared
 from explorer.files.save import compressed_graph, compressed_weights, save_weights
 from explorer.models.subject import Subject
 
+from .. import bars
 from .. import format as fmt
 from ..i18n import _, help_for, translated
 from ..state import Workspace
@@ -75,8 +76,10 @@ def _to_path(space: Workspace, subject: Subject) -> None:
         bar = st.progress(0.0, _("Exporting …"))
         st.button(_("Cancel"), key="export-cancel")
 
+    began = time.perf_counter()
+
     def progress(done: int, total: int) -> None:
-        bar.progress(done / max(1, total), _("Exporting …"))
+        bar.progress(done / max(1, total), bars.said(_("Exporting …"), time.perf_counter() - began, done, total))
 
     target = Path(path.strip()).expanduser()
     try:
@@ -96,9 +99,7 @@ def _run(subject: Subject, space: Workspace, formats: list[str], key: tuple) -> 
     began = time.perf_counter()
 
     def progress(done: int, total: int) -> None:
-        share = min(1.0, done / max(1, total))
-        left = (time.perf_counter() - began) * (1 - share) / max(share, 0.02)
-        bar.progress(share, _("Exporting, about {left} s left", left=f"{left:.0f}"))
+        bar.progress(min(1.0, done / max(1, total)), bars.said(_("Exporting …"), time.perf_counter() - began, done, total))
 
     try:
         device = st.session_state.get("device")

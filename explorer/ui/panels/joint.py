@@ -12,8 +12,8 @@ from explorer.core.joint import UNQUANTIZED, Cell, frontier
 from explorer.models.subject import Subject
 from explorer.studies.joint_map import BITS, SPARSITIES
 
+from .. import bars, jobs
 from .. import format as fmt
-from .. import jobs
 from ..components.map import cell_map
 from ..i18n import _, translated
 from ..state import Workspace
@@ -79,10 +79,7 @@ def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
     with right:
         st.markdown(f"**{_('all layers') if layers == ALL else layers}** · {metric_name(metric) if metric else ''}")
         if running:
-            st.progress(
-                min(1.0, job.done / max(1, job.total)),
-                _("{n} of {total} cells known", n=len(known), total=len(SPARSITIES) * len(BITS)),
-            )
+            bars.bar(job, _("{n} of {total} cells known", n=len(known), total=len(SPARSITIES) * len(BITS)))
         elif job.cancelled:
             st.caption(_("Cancelled: {n} of {total} cells known.", n=len(known), total=len(SPARSITIES) * len(BITS)))
         st.caption(_("Each cell: the metric (measured on validation; ~ on a part of it) and its bytes (counted)."))

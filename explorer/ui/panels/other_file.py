@@ -12,7 +12,7 @@ import streamlit as st
 from explorer.files.differences import EQUAL, STATES, compare_subjects
 from explorer.models.subject import Subject
 
-from .. import jobs
+from .. import bars, jobs
 from ..i18n import _, translated
 from ..state import Workspace
 from . import own_file
@@ -45,7 +45,7 @@ def _draw(space: Workspace, job: jobs.Job) -> None:
         st.error(translated(job.error), icon=":material/error:")
         return
     if job.running:
-        st.progress(min(1.0, job.done / max(1, job.total)), _("Comparing …"))
+        bars.bar(job, _("Comparing …"))
         st.button(_("Cancel"), icon=":material/stop:", key="other-stop", on_click=job.stop)
         return
     if job.latest is None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import streamlit as st
 
 from explorer.core.errors import ExplorerError
 from explorer.files.limits import shared
 
-from .. import uploads
+from .. import bars, uploads
 from ..i18n import _, translated
 
 
@@ -27,10 +29,10 @@ def choose(key: str) -> uploads.Received | None:
         return uploads.model(sent, key)
     if not path.strip():
         return None
-    place = st.empty()
+    place, began = st.empty(), time.perf_counter()
 
     def progress(done: int, total: int) -> None:
-        place.progress(min(1.0, done / max(1, total)), _("Counting the weights …"))
+        place.progress(min(1.0, done / max(1, total)), bars.said(_("Counting the weights …"), time.perf_counter() - began, done, total))
 
     received = uploads.at_path(path, key, progress)
     place.empty()

@@ -18,6 +18,7 @@ from explorer.core.rules import Prepare, Prune, Quantize
 from explorer.core.targets import select
 from explorer.models.subject import Subject
 
+from .. import bars
 from ..i18n import _
 
 Granularity = Literal["weight", "unit"]
@@ -96,15 +97,16 @@ class Bar:
     """A bar that appears with the first report ``after`` some seconds."""
 
     def __init__(self, text: str, after: float = 0.0) -> None:
-        self.text, self.begin = text, time.perf_counter() + after
+        self.text, self.began, self.after = text, time.perf_counter(), after
         self.place: Any = None
 
     def __call__(self, done: int, total: int) -> None:
-        if time.perf_counter() < self.begin:
+        spent = time.perf_counter() - self.began
+        if spent < self.after:
             return
         if self.place is None:
             self.place = st.empty()
-        self.place.progress(min(done / max(total, 1), 1.0), self.text)
+        self.place.progress(min(done / max(total, 1), 1.0), bars.said(self.text, spent, done, total))
 
     def end(self) -> None:
         if self.place is not None:

@@ -77,7 +77,7 @@ def said(found: Paired, lower: bool) -> str:
     change = found.changes[metric]
     end = (change.high if lower else change.low) if change.low is not None and change.high is not None else change.value
     better = end is not None and (end < 0 if lower else end > 0)
-    shown = " ".join(filter(None, (fmt.change(metric, change.value), fmt.half_width(metric, change.low, change.high))))
+    shown = " ".join(filter(None, (fmt.change(metric, change.value, change.low, change.high), fmt.half_width(metric, change.low, change.high))))
     values = {
         "metric": metric_name(metric), "distilled": fmt.metric(metric, found.after[metric].value), "plain": fmt.metric(metric, found.before[metric].value),
         "change": shown, "kind": kind_name(change.kind), "split": split_name(change.split or "validation"), "n": f"{found.after[metric].n or 0:,}",

@@ -73,7 +73,7 @@ def _card(term: str, name: str, metric: str, seen: Figure, change: Figure | None
         note = [("", f"{metric_name(metric)} {half} · {where}")]
     else:
         half = fmt.half_width(metric, change.low, change.high)
-        note = [(style_of(change, metric in subject.task.lower_is_better), fmt.change(metric, change.value)), ("", " ".join(filter(None, (half, f"· {where}"))))]
+        note = [(style_of(change, metric in subject.task.lower_is_better), fmt.change(metric, change.value, change.low, change.high)), ("", " ".join(filter(None, (half, f"· {where}"))))]
     return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), tuple(note))
 
 

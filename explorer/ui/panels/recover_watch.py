@@ -84,6 +84,7 @@ def _curves(job: Job, original: float | None) -> None:
         _("Green: the best so far."),
         _("Band: 95 % interval.") if curve[0].figure.low is not None else "",
         _("Dotted: the original.") if original is not None else "",
+        _("Across: steps of the optimizer."),
     ]
     st.caption(" ".join(filter(None, said)))
 

@@ -15,7 +15,7 @@ from explorer.core.errors import Cancelled
 from explorer.core.message import say
 from explorer.models.subject import Subject
 
-from .. import jobs
+from .. import bars, jobs
 from ..i18n import _, help_for, translated
 from ..state import Workspace
 
@@ -66,7 +66,7 @@ def _draw(subject: Subject, job: jobs.Job) -> None:
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
     if job.running:
-        st.progress(min(1.0, job.done / max(1, job.total)), _("{n} of {total} layers", n=len(job.found), total=len(subject.layers)))
+        bars.bar(job, _("{n} of {total} layers", n=len(job.found), total=len(subject.layers)))
     rows = pd.DataFrame(job.found)
     if len(rows):
         widths = {name: st.column_config.NumberColumn(_("{bits} bits", bits=name), format="%.1f dB") for name in rows.columns[1:]}

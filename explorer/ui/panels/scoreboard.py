@@ -63,7 +63,7 @@ def _metric(report: Report, name: str) -> Card:
     if not report.recipe.rules:
         return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), (("", _("the original") + " · " + seen),))
     interval = fmt.half_width(name, moved.low, moved.high)
-    note = [(css, fmt.change(name, moved.value)), ("", " ".join(filter(None, (interval, "· " + seen))))]
+    note = [(css, fmt.change(name, moved.value, moved.low, moved.high)), ("", " ".join(filter(None, (interval, "· " + seen))))]
     return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), tuple(note))
 
 

@@ -10,8 +10,8 @@ from explorer.figures.roofline import roofline
 from explorer.measure.energy import SOURCE, TABLE
 from explorer.models.subject import Subject
 
+from .. import bars, jobs, style
 from .. import format as fmt
-from .. import jobs, style
 from ..i18n import _, translated
 from ..state import Workspace
 from .scoreboard import kind_name
@@ -60,7 +60,7 @@ def _watch() -> None:
         st.rerun()
         return
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.progress(job.done / max(1, job.total), _("Measuring …"))
+        bars.bar(job, _("Measuring …"))
         if st.button(_("Cancel"), key="speed-cancel"):
             job.stop()
 

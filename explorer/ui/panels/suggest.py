@@ -13,6 +13,7 @@ from explorer.models.stored import stored_bytes
 from explorer.models.subject import Subject
 from explorer.studies.suggest import Suggestion
 
+from .. import bars
 from .. import format as fmt
 from ..i18n import _, help_for, translated
 from ..jobs import current, start
@@ -67,7 +68,7 @@ def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, 
             done=job.done,
             total=job.total or "…",
         )
-        st.caption(going if job.running else _("cancelled"))
+        st.caption(bars.said(going, job.spent, job.done, job.total) if job.running else _("cancelled"))
     else:
         _result(space, job.latest, table)
 
