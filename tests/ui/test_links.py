@@ -224,8 +224,8 @@ def test_a_name_from_an_address_is_shown_short_and_as_it_is(
     query: dict[str, str], said: str, visit: Visit, server: Callable[[], Jobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server()
-    visit(query)
+    model = visit(ANN, query)
     shown: list[str] = []
     monkeypatch.setattr(st, "warning", lambda text, **_: shown.append(text))
-    links.say_waiting(workspace())
+    links.say_waiting(workspace(model))
     assert len(shown) == 1 and shown[0].startswith(said)
