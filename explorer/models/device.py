@@ -83,13 +83,14 @@ def room(device: torch.device, least: int) -> int:
     return max(least, whole // 8)
 
 
-@contextmanager
-def threads(n: int | None) -> Iterator[None]:
+def threads(n: int | None) -> AbstractContextManager[None]:
     """Within the block torch computes with ``n`` threads; None: as it is set."""
+    return nullcontext() if n is None or n == torch.get_num_threads() else _threads(n)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    if n is None or n == before:
-        yield
-        return
     torch.set_num_threads(n)
     try:
         yield

@@ -193,18 +193,26 @@ class Subject:
         held = getattr(self._held, "version", None)
         if held is not None:
             return held  # type: ignore[no-any-return]
-        found: list[Any] = []
+        tensors: list[Tensor | None] = []
         walk, seen = [self.module], {id(self.module)}
         for module in walk:  # by ourselves: torch's own walk makes names of everything
-            for table in (module._parameters, module._buffers):
-                found += [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in table.values() if t is not None]
+            tensors += module._parameters.values()
+            tensors += module._buffers.values()
             for child in module._modules.values():
                 if child is not None and id(child) not in seen:
                     seen.add(id(child))
                     walk.append(child)
-        if tuple(found) != self._version:
-            self._version = Version(found)
-        return self._version  # the same one, so that keys are told to be equal without a look at what is in it
+        there = [one for one in tensors if one is not None]
+        found = [one.data_ptr() for one in there]
+        try:
+            found += [one._version for one in there]
+        except RuntimeError:  # inference tensors count none
+            found += [0 if one.is_inference() else one._version for one in there]
+        made, last = Version(found), self._version
+        if made == last:
+            return last  # the same one, so that keys are told to be equal without a look at what is in it
+        self._version = made
+        return made
 
     @contextmanager
     def steady(self) -> Iterator[None]:

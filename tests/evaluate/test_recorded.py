@@ -9,14 +9,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from explorer.core.errors import UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.engine import Engine
 from explorer.evaluate.recorded import Recorded
-from explorer.evaluate.recorder import CudaRecorder, Recording, rehearsal
+from explorer.evaluate.recorder import CudaRecorder, Recording
 from explorer.evaluate.tune import Tuning
 from tests.contract.nets import MLP, few, randomize, tiny
 from tests.evaluate.test_replay import TUNED, columns, edited, the_same
@@ -213,36 +212,6 @@ def test_recordings_stay_within_their_number_and_bytes(monkeypatch: pytest.Monke
     assert len(pair[0].recorded) == 2
     pair[0].recorded.clear()
     the_same(pair, Recipe().prune("fc.1", sparsity=0.6))
-
-
-@pytest.mark.parametrize(
-    "work",
-    [
-        lambda x: x.sum().item(),
-        lambda x: x[x > 0],
-        lambda x: x.nonzero(),
-        lambda x: torch.masked_select(x, x > 0),
-        lambda x: x.to("meta"),
-        lambda x: x + torch.ones(3, device="meta"),
-    ],
-)
-def test_a_rehearsal_refuses_what_waits_for_the_device(work: Callable[[Tensor], Any], device: str) -> None:
-    with torch.inference_mode(), pytest.raises(UnsupportedError), rehearsal(torch.device(device)):
-        work(torch.arange(3.0, device=device))
-
-
-def test_a_rehearsal_lets_layers_pass(device: str) -> None:
-    encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval().to(device)
-    recurrent, table = nn.LSTM(8, 4, 2, batch_first=True).to(device), nn.Embedding(5, 8).to(device)
-    norm, words, picked = (
-        nn.BatchNorm1d(4).eval().to(device),
-        torch.tensor([[0, 3, 1]]).to(device),
-        torch.tensor([0, 2]).to(device),
-    )
-    with torch.inference_mode(), rehearsal(torch.device(device)):
-        found = recurrent(encoder(table(words)))[0]
-        found = norm(found[:, picked].flatten(0, 1))
-        torch.relu_(found)
 
 
 @pytest.mark.parametrize("name", ["fashion-mlp", "fashion-resnet", "vowels-lstm", "fashion-vit"])

@@ -18,7 +18,8 @@ from . import BATCH, Columns, Metrics, expect, figure, loss_figure, losses, once
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
     """[classes, classes] counts; rows = target, columns = prediction."""
-    return torch.bincount(target * classes + prediction, minlength=classes * classes).view(classes, classes)
+    rows, columns = target.numpy(force=True), prediction.numpy(force=True)
+    return torch.from_numpy(np.bincount(rows * classes + columns, minlength=classes * classes)).view(classes, classes)
 
 
 def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -79,8 +80,9 @@ class Classification(Metrics):
                     targets=len(targets),
                 )
             )
-        low, high = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
-        if len(targets) and not 0 <= low <= high < logits.shape[1]:
+        every = targets.numpy(force=True)
+        low, high = (int(every.min()), int(every.max())) if len(every) else (0, 0)
+        if len(every) and not 0 <= low <= high < logits.shape[1]:
             raise EvaluationError(
                 say(
                     "targets run from {low} to {high}, logits have {classes} classes; accepted: 0 to {last}",
@@ -112,15 +114,15 @@ class Classification(Metrics):
         return scores(self._matrix(columns))
 
     @once
-    def _right(self, columns: Columns) -> Tensor:
-        return columns["prediction"] == columns["target"]
+    def _right(self, columns: Columns) -> np.ndarray:
+        return np.asarray(columns["prediction"].numpy(force=True) == columns["target"].numpy(force=True))
 
     @once
     def _hits(self, columns: Columns) -> int:
-        return int(torch.count_nonzero(self._right(columns)))
+        return int(np.count_nonzero(self._right(columns)))
 
     def right(self, columns: Columns) -> Tensor | None:
-        return self._right(columns)
+        return torch.from_numpy(self._right(columns))
 
     def certainty(self, columns: Columns) -> Tensor | None:
         """The right class's log odds, without their sign, as the cross-entropy tells them; a loss of the user's own tells something else."""
@@ -165,7 +167,7 @@ class Classification(Metrics):
 
     def flips(self, before: Columns, after: Columns) -> tuple[int, int]:
         was, now = self._right(before), self._right(after)
-        return int((was & ~now).sum()), int((now & ~was).sum())
+        return int(np.count_nonzero(was & ~now)), int(np.count_nonzero(now & ~was))
 
     def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
         (p0, r0, f0, _), (p1, r1, f1, support) = self._scores(before), self._scores(after)
