@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import explorer
-from explorer.core.errors import EvaluationError, LoadError, TaskError
+from explorer.core.errors import LoadError, TaskError
 from explorer.files.data import read_data, read_upload
 from explorer.files.limits import OWN, STRANGERS
 from explorer.files.mapping import Mapping, inputs_of, targets_of, task_of
@@ -178,39 +178,6 @@ def test_sanity_finds_shuffled_labels_and_missing_normalization(device: str) -> 
     assert "on 10 classes: labels shuffled, or normalization missing?" in look(x, shuffled).hints[0]
     assert any("1/255" in hint for hint in look(x * 255, y).hints)
     assert any("one class" in hint for hint in look(x, torch.zeros_like(y)).hints)
-
-
-def test_labels_and_samples_that_the_model_does_not_take_are_said(device: str) -> None:
-    from explorer.files.data import Source
-
-    def look(inputs: np.ndarray, targets: np.ndarray) -> object:
-        task = task_of(Source("arrays", {"x": inputs, "y": targets}), Mapping(("x",), "y", validation=0.2, test=0.2))
-        return check(explorer.Subject(torch.nn.Linear(4, 3), task), device)
-
-    x, y = np.random.default_rng(0).normal(size=(60, 4)).astype("f"), np.arange(60) % 3
-    assert look(x, y).figure.n == 12
-    for odd in range(30):  # in whichever split it comes to lie
-        wrong = y.copy()
-        wrong[odd] = 7
-        with pytest.raises(TaskError, match=r"label of the \w+ samples is 7; the model has 3 outputs, so accepted: 0 to 2"):
-            look(x, wrong)
-    with pytest.raises(EvaluationError, match="sample of this data is 3: choose the columns"):
-        look(x[:, :3], y)
-
-
-def test_a_table_says_what_made_it_odd(tmp_path: Path) -> None:
-    rows = [f"{i / 7:.3f},{i},{'abc'[i % 3]}" for i in range(40)]
-
-    def notes(header: str, lines: list[str]) -> list[str]:
-        (tmp_path / "t.csv").write_text("\n".join([header, *lines]))
-        return [str(note) for note in read_data(tmp_path / "t.csv", OWN).notes]
-
-    assert notes("a,b,label", rows) == []
-    assert notes("a,b,label", [*rows[:7], "hello,7,a", *rows[8:]]) == ["column 'a' is read as text: 'hello' in sample 8 is no number (1 such in all)"]
-    numbers = [row.rsplit(",", 1)[0] for row in rows]
-    assert "is the header missing?" in notes(numbers[0], numbers[1:])[0]
-    assert "is the header missing?" in notes("0.5,0.5", numbers)[0]
-    assert notes("2020,b", numbers) == []
 
 
 def _object_array() -> bytes:
