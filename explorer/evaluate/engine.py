@@ -17,9 +17,11 @@ from torch import Tensor
 
 from ..compress.plan import Plan
 from ..core.errors import Cancelled, EvaluationError, cause
+from ..core.kept import kept_property
 from ..core.message import say
 from ..models.device import exact
 from ..models.replica import Replica
+from ..models.stored import dtype_name
 from ..models.subject import Subject
 from ..models.task import part
 from .chunk import Chunk, cancelled
@@ -92,6 +94,11 @@ class Engine:
             return torch.cat(found).cpu().numpy()
         except Exception:
             return None
+
+    @kept_property
+    def precision(self) -> str:
+        """What is computed in: fp32, bf16, fp16 or fp64."""
+        return dtype_name(next((p.dtype for p in self.replica.module.parameters() if p.is_floating_point()), torch.float32))
 
     @property
     def jobs(self) -> Jobs:

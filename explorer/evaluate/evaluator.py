@@ -16,7 +16,6 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Later, Report
 from ..models.device import pick
-from ..models.stored import dtype_name
 from ..models.subject import Subject
 from .costs import counts
 from .engine import FIRST_ANSWER, Engine, engine
@@ -192,12 +191,6 @@ def _steady(subject: Subject) -> AbstractContextManager[None]:
     return subject.steady() if isinstance(subject, Subject) else nullcontext()
 
 
-def _precision(run: Engine) -> str:
-    """What was computed in: fp32, bf16, fp16 or fp64."""
-    first = next((p.dtype for p in run.replica.module.parameters() if p.is_floating_point()), torch.float32)
-    return dtype_name(first)
-
-
 def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work, looks: int) -> Report:
     subject, data = run.subject, run.data(split)
     before = was.columns(n)
@@ -212,7 +205,7 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         split=split,
         n=n,
         total=data.total,
-        precision=_precision(run),
+        precision=run.precision,
         device=str(run.device),
         figures=Later(lambda: metrics.figures(after, split, within)),
         changes=Later(lambda: metrics.changes(before, after, split, within)),

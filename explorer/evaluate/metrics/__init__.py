@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,7 +96,7 @@ def figure(value: float, split: str, n: int, interval: tuple[float | None, float
     return Figure(float(value), "measured", split, n, *interval)
 
 
-def mean_figure(values: Tensor, split: str, within: intervals.Within | None = None) -> Figure:
+def mean_figure(values: Tensor | np.ndarray, split: str, within: intervals.Within | None = None) -> Figure:
     """The mean of [N] values with its normal interval."""
     centre, deviation = intervals.moments(values)
     return figure(centre, split, len(values), intervals.around(centre, deviation, len(values), within))
@@ -116,9 +117,11 @@ def loss_figure(
     columns: Columns, split: str, before: Columns | None = None, within: intervals.Within | None = None
 ) -> Figure:
     """The mean loss, or its change since ``before``; with an interval where each sample has its own."""
-    values = columns["loss"] if before is None else columns["loss"].double() - before["loss"].double()
+    values = columns["loss"].numpy(force=True)
+    if before is not None:
+        values = np.subtract(values, before["loss"].numpy(force=True), dtype=np.float64)
     if BATCH in columns:
-        return figure(values.double().mean().item(), split, len(values))
+        return figure(values.mean(dtype=np.float64), split, len(values))
     return mean_figure(values, split, within)
 
 

@@ -80,8 +80,9 @@ class Classification(Metrics):
                     targets=len(targets),
                 )
             )
-        low, high = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
-        if len(targets) and not 0 <= low <= high < logits.shape[1]:
+        every = targets.numpy(force=True)
+        low, high = (int(every.min()), int(every.max())) if len(every) else (0, 0)
+        if len(every) and not 0 <= low <= high < logits.shape[1]:
             raise EvaluationError(
                 say(
                     "targets run from {low} to {high}, logits have {classes} classes; accepted: 0 to {last}",

@@ -27,10 +27,12 @@ def below_the_largest(
 def look_once(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(cross-entropy [N], first index of the largest logit [N]) of float32 logits [N, C] and int64 targets [N] in 0 .. C - 1."""
     samples, classes = logits.shape
-    below, own, prediction = np.empty((classes, samples), np.float32), np.empty(samples, np.float32), np.empty(samples, np.int64)
+    below, own = np.empty((classes, samples), np.float32), np.empty(samples, np.float32)
+    prediction = np.empty(samples, np.int64)
     below_the_largest(logits, targets, below, own, prediction)
     loss = np.exp(below, below).sum(0)
     return np.subtract(np.log(loss, loss), own, loss), prediction
 
 
-look_once(np.zeros((1, 1), np.float32), np.zeros(1, np.int64))  # compiled now, and not in an evaluation, whose pace is measured
+# compiled now, and not in an evaluation, whose pace is measured
+look_once(np.zeros((1, 1), np.float32), np.zeros(1, np.int64))
