@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 
 import explorer
@@ -14,9 +16,9 @@ from explorer.ui.panels import tiles
     ("name", "mark"),
     [("fashion-mlp", "data:image/png;base64,"), ("vowels-rnn", "data:image/svg+xml;base64,"), ("bikes-mlp", "<pre>")],
 )
-def test_a_sample_is_drawn_once(name: str, mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_is_drawn_once(name: str, mark: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = explorer.load(name)
-    subject = Subject(sample.module, sample.task, name="mine")  # with a memo of its own
+    subject = Subject(deepcopy(sample.module).to(device), sample.task, name="mine")  # with a memo of its own
     drawn = tiles.kept(subject, "validation", 3)
     assert mark in drawn and drawn == tiles.picture(show(subject, "validation", 3), subject.task.labels)
     assert tiles.kept(subject, "validation", 4) != drawn
