@@ -38,7 +38,7 @@ def test_a_table_says_what_made_it_odd(tmp_path: Path) -> None:
     rows = [f"{i / 7:.3f},{i},{'abc'[i % 3]}" for i in range(40)]
 
     def notes(header: str, lines: list[str]) -> list[str]:
-        (tmp_path / "t.csv").write_text("\n".join([header, *lines]))
+        (tmp_path / "t.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
         return [str(note) for note in read_data(tmp_path / "t.csv", OWN).notes]
 
     assert notes("a,b,label", rows) == []
