@@ -68,8 +68,8 @@ def test_where_doubtful_answers_change_it_covers_and_needs_few_samples() -> None
 @pytest.mark.parametrize("profile", list(PROFILES))
 def test_it_covers_wherever_answers_change(total: int, profile: str) -> None:
     worlds = [(rate, profile, won) for rate in (0.0003, 0.001, 0.003, 0.01, 0.1, 0.5) for won in (0.0, 0.4)]
-    found = covered(600, total, 0.005, worlds)
-    assert min(held for held, _ in found.values()) >= 0.935, found  # 600 runs: 0.95 less 1.7 standard errors
+    found = covered(300, total, 0.005, worlds)
+    assert min(held for held, _ in found.values()) >= 0.92, found  # 0.95 less 2.4 standard errors of 300 runs
     assert np.mean([held for held, _ in found.values()]) >= 0.95, found
 
 
