@@ -41,7 +41,16 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
     try:
         report = glance(subject, device=device)
     except EvaluationError as error:
-        raise EvaluationError(_with_shape(subject, error)) from error
+        inputs = subject.example(1)
+        if not isinstance(inputs, Tensor):
+            raise
+        raise EvaluationError(  # torch names the sizes of a product; this is the size that a person has set
+            say(
+                "{error}. A sample of this data is {shape}: choose the columns and the shape that the model takes",
+                error=error.message,
+                shape=" × ".join(map(str, inputs.shape[1:])),
+            )
+        ) from error
     figure = report.figure(report.main)
     data = subject.task.dataset("validation")
     n = min(len(data), LOOK)
@@ -84,19 +93,6 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
         for name, one in inputs.items():
             hints += [say("input {name} of the model: {error}", name=name, error=hint) for hint in _of_range(one)]
     return Sanity(report.main, figure, balance, low, high, tuple(hints))
-
-
-def _with_shape(subject: Subject, error: EvaluationError) -> str:
-    """Torch names the sizes of a product; these are the sizes that a person has set."""
-    inputs = subject.example(1)
-    if not isinstance(inputs, Tensor):
-        return error.message
-    given = " × ".join(map(str, inputs.shape[1:]))
-    return say(
-        "{error}. A sample of this data is {shape}: choose the columns and the shape that the model takes",
-        error=error.message,
-        shape=given,
-    )
 
 
 def _refuse_labels(subject: Subject) -> None:
