@@ -6,6 +6,10 @@ naive: copy.deepcopy, torch.nn.utils.prune.l1_unstructured, DataLoader(TensorDat
 right answers. ours: ``explorer.evaluate(subject, recipe, precision="fast")`` over the same samples with its whole Report (every
 metric, every paired change, sparsity and bytes); beside it the same in full precision. Every evaluation has a sparsity of its
 own, so nothing is answered from memory. Naive and ours take turns, so that a busy machine slows both.
+
+floor: the products that have to run again (for the first layer all of them; counted, direct convolutions), at the speed of a large product of matrices in
+the faster of float32 and bfloat16 as measured here. best: naive over floor, the ratio if products ran at that speed and all else took no time; "unreachable" where
+that is below the aim. A scan's floor is one pass and what is behind each layer once for every sparsity, of as many samples as were looked at.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import explorer  # noqa: E402
+from benchmarks import floor  # noqa: E402
 from explorer.evaluate.engine import engine  # noqa: E402
 from explorer.models.device import pick  # noqa: E402
 
@@ -85,18 +90,21 @@ def ours(subject: explorer.Subject, layer: str, sparsity: float, precision: str,
 
 def timed(work: Callable[[], Any], given: argparse.Namespace) -> float:
     """Milliseconds of one call, by the clock asked for."""
-    if given.device.startswith("cuda"):
-        torch.cuda.synchronize()
-    clock = time.process_time if given.clock == "cpu" else time.perf_counter
-    began = clock()
-    work()
-    if given.device.startswith("cuda"):
-        torch.cuda.synchronize()
-    return 1000 * (clock() - began)
+    return 1000 * floor.seconds(work, pick(given.device), clock_of(given))
 
 
-def drag(name: str, given: argparse.Namespace) -> None:
-    """A line a layer: the medians of naive, fast and full, and both ratios."""
+def clock_of(given: argparse.Namespace) -> Callable[[], float]:
+    """The clock asked for."""
+    return time.process_time if given.clock == "cpu" else time.perf_counter
+
+
+def against(base: float, least: float, aim: float) -> str:
+    """The floor in ms and the ratio it would give, beside the aim."""
+    return f"{least:>9.2f} {base / least:>7.1f}x {'' if base / least >= aim else '(unreachable)':13}"
+
+
+def drag(name: str, given: argparse.Namespace, speed: float) -> None:
+    """A line a layer: the medians of naive, fast and full, both ratios, and what products alone would take. speed: FLOP/s."""
     device = pick(given.device)
     subject = subject_of(name, given.n)
     data = subject.task.dataset("validation")
@@ -117,7 +125,8 @@ def drag(name: str, given: argparse.Namespace) -> None:
                 "fast": partial(ours, subject, layer, sparsity, "fast", str(device)),
                 "full": partial(ours, subject, layer, other, "full", str(device)),
             }
-            for key, work in works.items():
+            # in turn, since the naive loop leaves a cold cache to whoever follows
+            for key, work in list(works.items())[:: 1 if i % 2 else -1]:
                 if key == "naive" and i > given.naive:
                     continue
                 took = timed(work, given)
@@ -128,13 +137,15 @@ def drag(name: str, given: argparse.Namespace) -> None:
         base, fast, full = (statistics.median(times[key]) for key in ("naive", "fast", "full"))
         run = engine(subject, device, "fast")
         kind = f"{run.runner.tier}, {'bf16' if run.dtype else 'fp32'}, {run.tuned.layout}, {run.batch}"
+        least = 2000 * floor.behind(subject, layer, device) * len(data) / speed
         print(
-            f"{name:15} {layer:24} {len(data):>6} {base:>9.1f} {fast:>8.2f} {full:>8.2f} {base / fast:>7.1f}x {aim:>6}x {base / full:>7.1f}x  {kind}  {loaded:.1f}",
+            f"{name:15} {layer:24} {len(data):>6} {base:>9.1f} {fast:>8.2f} {full:>8.2f} {base / fast:>7.1f}x {aim:>6}x {base / full:>7.1f}x "
+            f"{against(base, least, aim)} {kind}  {loaded:.1f}",
             flush=True,
         )
 
 
-def scan(name: str, given: argparse.Namespace) -> None:
+def scan(name: str, given: argparse.Namespace, speed: float) -> None:
     """Two lines: every layer at nine sparsities, exact and adaptive, against the naive loop over all of them."""
     device = pick(given.device)
     subject = subject_of(name, given.n)
@@ -148,6 +159,8 @@ def scan(name: str, given: argparse.Namespace) -> None:
         timed(lambda layer=layer: naive(module, layer, 0.5, data, device), given)  # type: ignore[misc]
         for layer in (layers[0], layers[len(layers) // 2], layers[-1])
     )
+    parts = [floor.behind(subject, layer, device) for layer in layers]
+    products = max(parts) + len(SPARSITIES) * sum(parts)  # one pass, and what is behind each layer
     for kind, aim in (("exact", SCANS[name]), ("adaptive", 12)):
         times, n = [], 0.0
         for i in range(max(1, given.repeats // 3)):
@@ -163,16 +176,17 @@ def scan(name: str, given: argparse.Namespace) -> None:
             )
             n = table[0].n.mean()
         took = statistics.median(times)
-        print(f"{name:15} {kind:9} {points:>4} points {len(data):>6} {one * points:>10.0f} {took:>8.0f} {one * points / took:>6.1f}x {aim:>5}x  n {n:.0f}", flush=True)
+        least = 2000 * products * n / speed
+        print(
+            f"{name:15} {kind:9} {points:>4} points {len(data):>6} {one * points:>10.0f} {took:>8.0f} {one * points / took:>6.1f}x {aim:>5}x {against(one * points, least, aim)} n {n:.0f}",
+            flush=True,
+        )
 
 
 def peaks(given: argparse.Namespace) -> dict[str, float]:
-    """GFLOP/s of a matrix product by dtype: where bf16 is no faster, "fast" is float32, and the aims that count on it are out of reach."""
-    found = {}
-    for kind, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        a, b = (torch.randn(1024, 1024, device=given.device, dtype=dtype) for _ in range(2))
-        found[kind] = 2 * 1024**3 / 1e6 / min(timed(lambda a=a, b=b: torch.mm(a, b), given) for _ in range(5))  # type: ignore[misc]
-    return found
+    """FLOP/s of a matrix product by dtype."""
+    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return {kind: floor.peak(pick(given.device), dtype, clock_of(given)) for kind, dtype in kinds.items()}
 
 
 def main() -> None:
@@ -191,21 +205,24 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    print(f"products of 1024 x 1024 matrices on {given.device}: " + ", ".join(f"{kind} {speed:.0f} GFLOP/s" for kind, speed in peaks(given).items()))
+    found = peaks(given)
+    speed, gain = max(found.values()), found["bf16"] / found["fp32"]
+    print(f"products of matrices on {given.device}: " + ", ".join(f"{kind} {1e-9 * one:.0f} GFLOP/s" for kind, one in found.items()), end="; ")
+    print(f"bf16 is {gain:.1f} times as fast" if gain > 1.1 else f"bf16 is no faster than fp32 here ({gain:.2f} times), so that aims that count on it are out of reach")
     if "drag" in given.work:
         print(
-            f"{'drag':15} {'layer':24} {'n':>6} {'naive ms':>9} {'fast ms':>8} {'full ms':>8} {'ratio':>8} {'aim':>7} {'full':>8}  dtype load s"
+            f"{'drag':15} {'layer':24} {'n':>6} {'naive ms':>9} {'fast ms':>8} {'full ms':>8} {'ratio':>8} {'aim':>7} {'full':>8} {'floor ms':>9} {'best':>8} {'':13} tier, dtype, layout, batch, load s"
         )
         for name in given.samples.split(","):
-            drag(name, given)
+            drag(name, given, speed)
     if given.device.startswith("cuda"):
         from benchmarks import resnet50
 
         resnet50.run(argparse.Namespace(device=given.device, images=5000, size=224, repeats=given.repeats))
     if "scan" in given.work:
-        print(f"{'scan':15} {'':9} {'':11} {'n':>6} {'naive ms':>10} {'ours ms':>8} {'ratio':>7} {'aim':>6}  mean n (naive: one evaluation times the points)")
+        print(f"{'scan':15} {'':9} {'':11} {'n':>6} {'naive ms':>10} {'ours ms':>8} {'ratio':>7} {'aim':>6} {'floor ms':>9} {'best':>8} {'':13} mean n (naive: one evaluation times the points)")
         for name in given.samples.split(","):
-            scan(name, given)
+            scan(name, given, speed)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Random weights and images serve: what is timed does not depend on them. For a layer of each stage: the first answer (as many
 samples as fit 40 ms) and all samples, in the fast precision, each with its whole Report; the floor is twice the
-multiply-accumulates behind the change, divided by the product of two 8192 x 8192 bfloat16 matrices as measured here.
+multiply-accumulates behind the change, at the speed of a product of two 8192 x 8192 bfloat16 matrices as measured here (1024 on a CPU).
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import explorer  # noqa: E402
+from benchmarks import floor  # noqa: E402
 from explorer.evaluate.engine import engine  # noqa: E402
 from explorer.evaluate.evaluator import glance  # noqa: E402
-from explorer.evaluate.macs import count  # noqa: E402
 from explorer.models.device import pick  # noqa: E402
 
 LAYERS = ("conv1", "layer1.0.conv2", "layer2.0.conv2", "layer3.0.conv2", "layer4.0.conv2", "fc")
@@ -84,36 +82,6 @@ def made(images: int, size: int) -> explorer.Subject:
     return explorer.Subject(module, explorer.Task.classification(validation=data), "resnet-50")
 
 
-def wait(device: torch.device) -> None:
-    """Until the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """Of one call."""
-    wait(device)
-    began = time.perf_counter()
-    work()
-    wait(device)
-    return time.perf_counter() - began
-
-
-def peak(device: torch.device) -> float:
-    """FLOP/s of a product of bfloat16 matrices."""
-    n = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
-    torch.mm(a, b)
-    return 2 * n**3 / statistics.median(seconds(lambda: torch.mm(a, b), device) for _ in range(9))
-
-
-def behind(subject: explorer.Subject, layer: str, device: torch.device) -> int:
-    """Multiply-accumulates of one sample from where a layer's weight is read."""
-    runner: Any = engine(subject, device, "fast").runner
-    unchanged = runner.part([layer]).reads
-    return sum(n for name, n in count(subject, {}).modules.items() if f"{name}.weight" not in unchanged)
-
-
 def read(report: explorer.Report) -> None:
     """All that the screen reads of a report."""
     _ = dict(report.metrics), {name: report.change(name) for name in report.changes}, report.sparsity, report.bytes
@@ -131,7 +99,7 @@ def main() -> None:
 def run(given: argparse.Namespace) -> None:
     """Print the table."""
     device = pick(given.device)
-    subject, fastest = made(given.images, given.size), peak(device)
+    subject, fastest = made(given.images, given.size), floor.peak(device, torch.bfloat16, time.perf_counter)
     began = time.perf_counter()
     read(explorer.evaluate(subject, precision="fast", device=device))
     loaded, engine_ = time.perf_counter() - began, engine(subject, device, "fast")
@@ -141,22 +109,23 @@ def run(given: argparse.Namespace) -> None:
         f"{engine_.runner.tier}, {tuned.dtype or 'float32'}, {tuned.layout}, batch {engine_.batch}, loaded in {loaded:.1f} s; "
         f"{engine_.prefixes.budget / 1e9:.1f} GB for values in front {engine_.runner.reason}"
     )
-    print(f"{'layer':22} {'first ms':>9} {'n':>6} {'all ms':>9} {'floor ms':>9} {'of floor':>9}")
+    print(f"{'layer':22} {'first ms':>9} {'n':>6} {'floor ms':>9} {'of it':>6} {'all ms':>9} {'floor ms':>9} {'of it':>6}")
     for layer in (f"{name}.weight" for name in LAYERS):
         first, whole, n = [], [], 0
         for i in range(given.repeats + 1):  # the first one fills what is kept, as the first move of a drag does
             recipe = explorer.Recipe().prune(layer, sparsity=0.3 + 0.4 * (i + 0.5) / (given.repeats + 1))
             seen: list[explorer.Report] = []
-            first.append(seconds(lambda: seen.append(glance(subject, recipe, precision="fast", device=device)), device))  # noqa: B023
+            first.append(floor.seconds(lambda: seen.append(glance(subject, recipe, precision="fast", device=device)), device, time.perf_counter))  # noqa: B023
             n = seen[0].n
             other = recipe.prune(layer, sparsity=0.31 + 0.4 * (i + 0.5) / (given.repeats + 1))
-            whole.append(seconds(lambda: read(explorer.evaluate(subject, other, precision="fast", device=device)), device))  # noqa: B023
-        floor = 2 * behind(subject, layer, device) * given.images / fastest
-        took = statistics.median(whole[1:])
-        print(
-            f"{layer:22} {1000 * statistics.median(first[1:]):>9.1f} {n:>6} {1000 * took:>9.1f} {1000 * floor:>9.2f} {floor / took:>9.2f}",
-            flush=True,
-        )
+            whole.append(floor.seconds(lambda: read(explorer.evaluate(subject, other, precision="fast", device=device)), device, time.perf_counter))  # noqa: B023
+        least = 2 * floor.behind(subject, layer, device, "fast") * given.images / fastest
+        print(f"{layer:22} {against(statistics.median(first[1:]), n, least * n / given.images)} {against(statistics.median(whole[1:]), 0, least)}", flush=True)
+
+
+def against(took: float, n: int, least: float) -> str:
+    """Milliseconds, samples (0: known), the floor's milliseconds, and which fraction of the time these are."""
+    return " ".join([f"{1000 * took:>9.1f}", *([f"{n:>6}"] if n else []), f"{1000 * least:>9.2f} {least / took:>6.2f}"])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Many sessions dragging at once, over the app's own WebSocket on this machine: how long a first answer takes, and memory.
 
-    python benchmarks/soak.py [--sessions 30] [--seconds 20] [--period 1.0] [--samples fashion-mlp,fashion-lenet5] [--together]
+    python benchmarks/soak.py [--sessions 30] [--seconds 20] [--period 1.0] [--samples fashion-mlp,fashion-lenet5] [--together] [--device cuda]
 
 Each session opens the page, moves its layer's handle once a period (a threshold of its own every time) and releases it every
 eighth time: each at its own turn, or all in the same second (``--together``). As a browser does, it keeps the page's timers, so what
 settles after a release is part of the load. A move is timed from its message to its first answer: the cards and the handle that
 acknowledges it; of a release the whole page's end is given, too. No browser is involved, so 30 of them fit beside the server.
 Prints errors, median, 95th percentile and maximum, and the server's memory at the start, in the middle and at the end: it should
-be flat. A long run is ``--seconds 180``; on a GPU, ``--sessions 40``.
+be flat. A long run is ``--seconds 180``. The app evaluates on the fastest device there is; ``--device`` shows it another of NVIDIA's, or none (cpu),
+and refuses one that is not there. On a GPU: ``--device cuda --sessions 40``, and its memory is printed, too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import torch  # noqa: E402
+
+from explorer.core.errors import UnsupportedError  # noqa: E402
+from explorer.models.device import devices, pick  # noqa: E402
 from tests.conftest import free_port, healthy  # noqa: E402
 
 EVERY = 8  # moves, of which one is a release
@@ -182,6 +187,20 @@ def memory(pid: int) -> float:
     return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
+def sight(device: str) -> dict[str, str]:
+    """Variables with which a process sees no other GPU than ``device``, and none where that is "cpu". Raises :class:`UnsupportedError`."""
+    where = pick(device)
+    return {"CUDA_VISIBLE_DEVICES": str(where.index or 0) if where.type == "cuda" else ""}
+
+
+def gpu_memory(device: str) -> float:
+    """Megabytes in use on a GPU, by whomever; 0 without one."""
+    if not device.startswith("cuda"):
+        return 0.0
+    free, whole = torch.cuda.mem_get_info(pick(device))
+    return (whole - free) / 1e6
+
+
 def seconds(pid: int) -> float:
     """CPU seconds of a process so far: what a move costs the server, however busy the machine is otherwise."""
     import psutil
@@ -189,8 +208,12 @@ def seconds(pid: int) -> float:
     return float(sum(psutil.Process(pid).cpu_times()[:2]))
 
 
-async def soak(url: str, pid: int, given: argparse.Namespace) -> tuple[Seen, list[float], float]:
-    """All sessions; memory at the start, in the middle and at the end; CPU seconds from start to end."""
+async def soak(url: str, pid: int, given: argparse.Namespace) -> tuple[Seen, list[tuple[float, float]], float]:
+    """All sessions; memory of server and GPU at the start, in the middle and at the end; CPU seconds from start to end."""
+
+    def now() -> tuple[float, float]:
+        return memory(pid), gpu_memory(given.device)
+
     seen, go = Seen(), asyncio.Event()
     models = given.samples.split(",")
     sessions = [
@@ -204,14 +227,14 @@ async def soak(url: str, pid: int, given: argparse.Namespace) -> tuple[Seen, lis
     while not all(session.handle for session in sessions) and time.monotonic() < end:
         await asyncio.sleep(0.2)
     await asyncio.sleep(3)  # the originals settle
-    megabytes, spent = [memory(pid)], seconds(pid)
+    megabytes, spent = [now()], seconds(pid)
     go.set()
     await asyncio.sleep(given.seconds / 2)
-    megabytes.append(memory(pid))
+    megabytes.append(now())
     for result in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(result, BaseException):
             seen.errors.append(f"{type(result).__name__}: {result}")
-    megabytes.append(memory(pid))
+    megabytes.append(now())
     return seen, megabytes, seconds(pid) - spent
 
 
@@ -228,11 +251,16 @@ def main() -> None:
     parser.add_argument("--period", type=float, default=1.0)
     parser.add_argument("--samples", default="fashion-mlp,fashion-lenet5")
     parser.add_argument("--together", action="store_true", help="all release in the same second")
+    parser.add_argument("--device", default=devices()[0], help="cpu, cuda, cuda:1 ...; the fastest by default")
     given = parser.parse_args()
+    try:
+        environment = os.environ | sight(given.device)
+    except UnsupportedError as error:
+        parser.error(error.message)
     port = free_port()
     options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none")
     command = [sys.executable, "-m", "streamlit", "run", "app.py", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
     try:
         while not healthy(f"http://127.0.0.1:{port}"):
             if process.poll() is not None:
@@ -242,15 +270,14 @@ def main() -> None:
     finally:
         process.terminate()
         process.wait(15)
-    print(f"{given.sessions} sessions, one move every {given.period:g} s for {given.seconds:g} s, {given.samples}")
+    print(f"{given.sessions} sessions, one move every {given.period:g} s for {given.seconds:g} s, {given.samples}, on {given.device}")
     print(f"moves {len(seen.times)}, settled {seen.settled}, errors {len(seen.errors)} {seen.errors[:2]}; load {os.getloadavg()[0]:.1f}")
-    import torch
-
-    aim = 300 if torch.cuda.is_available() else 1000  # the app takes the fastest device: 40 sessions on a GPU, 30 on 2 cores
+    aim = 300 if given.device.startswith("cuda") else 1000  # of 40 sessions on a GPU, of 30 on 2 cores
     print(f"first answer ms: {spread(seen.times)} (aim of p95 {aim})")
     print(f"of releases: {spread(seen.releases)}; to the page's end: {spread(seen.pages)}")
     print(f"server CPU ms a move: {1000 * spent / max(1, len(seen.times)):.1f}")
-    print(f"server MB: start {megabytes[0]:.0f}, middle {megabytes[1]:.0f}, end {megabytes[2]:.0f} (aim 1500)")
+    for i, (what, of) in enumerate((("server MB", " (aim 1500)"), ("GPU MB", ""))[: 1 + given.device.startswith("cuda")]):
+        print(f"{what}: " + ", ".join(f"{when} {found[i]:.0f}" for when, found in zip(("start", "middle", "end"), megabytes, strict=True)) + of)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a step of a recurrent layer does between its matrix products, forward and back, in place.
 
 The equations of :func:`explorer.models.steps.step` and their derivatives. z [N, G * H]: what goes into the gates, then the gates, then the gradients
-of what went into them. A sigmoid is (1 + tanh(x / 2)) / 2, so that one tanh of all that lies together in memory serves four gates.
+of what went into them.
 """
 
 from __future__ import annotations
@@ -12,28 +12,20 @@ from torch import Tensor
 SIGMOID, TANH = torch.ops.aten.sigmoid_backward.grad_input, torch.ops.aten.tanh_backward.grad_input
 
 
-def halved(rows: Tensor) -> Tensor:
-    """Of an LSTM's weights or bias [4H, ...]: what makes one tanh serve all gates."""
-    factors = rows.new_tensor([0.5, 0.5, 1.0, 0.5]).repeat_interleave(len(rows) // 4)
-    return rows * factors.view(-1, *(1 for _ in rows.shape[1:]))
-
-
-def lstm_cell(z: Tensor, before: Tensor, now: Tensor) -> None:
-    """z: tanh, with halved arguments of i, f and o; becomes the gates. now = f before + i g, cells [N, H]."""
+def lstm_cell(z: Tensor, added: Tensor, before: Tensor, now: Tensor, h: Tensor) -> None:
+    """z: what inputs and states contribute, becomes the gates; added [4H]: to these. now = f before + i g, h = o tanh(now), [N, H]."""
+    z.add_(added)
     i, f, g, o = z.chunk(4, 1)
-    for gate in (i, f, o):
-        gate.add_(1).mul_(0.5)
+    i.sigmoid_(), f.sigmoid_(), g.tanh_(), o.sigmoid_()
     torch.mul(f, before, out=now).addcmul_(i, g)
+    torch.mul(o, now.tanh(), out=h)
 
 
-def lstm_said(z: Tensor, squashed: Tensor, h: Tensor) -> None:
-    """h = o tanh(c); squashed: tanh(c)."""
-    torch.mul(z.chunk(4, 1)[3], squashed, out=h)
-
-
-def lstm_back(z: Tensor, dh: Tensor, dc: Tensor, before: Tensor, squashed: Tensor) -> None:
-    """Of dL / d h; dc: dL / d c of this step's c by later steps, then of the one before."""
+def lstm_back(z: Tensor, later: Tensor, own: Tensor, start: int, dc: Tensor, before: Tensor, now: Tensor) -> None:
+    """later, and the columns of own from start on: dL / d h, by later steps and by the output. dc: dL / d c of this step's c by later steps, then of
+    the one before."""
     i, f, g, o = z.chunk(4, 1)
+    dh, squashed = later + own[:, start : start + i.shape[1]], now.tanh()
     dc.add_(TANH(dh * o, squashed, grad_input=torch.empty_like(dh)))
     SIGMOID(dh * squashed, o, grad_input=o)
     of_i, of_g, of_f = dc * g, dc * i, dc * before

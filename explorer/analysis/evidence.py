@@ -84,6 +84,8 @@ class _Pass:
         for cut in subject.structure.cuts.values():
             for name, index in readers_of(subject, cut, known):
                 self.readers.setdefault(name, []).append((cut.group.name, len(index), index.flatten().to(look.where)))
+        # of samples that are rows of a recurrent layer's states
+        self.summed = {name for name in self.readers if known.batch[name] == 1}
 
     def chunk(self, inputs: Any, targets: Any, n: int) -> None:
         """Forward, backward, and what follows from it."""
@@ -109,7 +111,7 @@ class _Pass:
                 if not self._at_once(taps[0]):
                     self._inputs(name, taps)
                 for tap in taps:
-                    if tap.back is not None:  # of a recurrent layer
+                    if tap.back is not None or tap.met is not None:  # of a recurrent layer
                         self._products(tap)
                 self._gradients(name, [tap for tap in taps if tap.gradient is not None])
         reads: dict[str, Tensor] = {}
@@ -129,7 +131,7 @@ class _Pass:
             )
 
     def _run(self, inputs: Any, targets: Any) -> tuple[float, Watch]:
-        with Watch(self.names, self.readers, self.outputs, self._seen, self._returned, self.room) as watch:
+        with Watch(self.names, self.readers, self.outputs, self._seen, self._returned, self.room, self.summed) as watch:
             outputs = self.subject.task.forward(self.module, inputs)
         if not torch.is_grad_enabled():
             return 0.0, watch
@@ -192,8 +194,10 @@ class _Pass:
 
     def _products(self, tap: Tap) -> None:
         """x dL_n/dx [N, inputs] of what the layer read."""
-        found = per_sample.input_products(tap, self.parameters[tap.name].ndim, self.known.batch[tap.name])
-        tap.back = None
+        found = tap.met
+        if found is None:
+            found = per_sample.input_products(tap, self.parameters[tap.name].ndim, self.known.batch[tap.name])
+        tap.back = tap.met = None
         _add(self.totals, tap.name, found)
 
     def _reads(self, name: str, total: Tensor, n: int, reads: dict[str, Tensor]) -> None:
@@ -218,7 +222,10 @@ class _Pass:
         whole = per_sample.joined(taps)
         assert whole.gradient is not None
         rows, columns = whole.gradient.reshape(-1, weight.shape[0]), whole.inputs.reshape(-1, weight.shape[1])
-        _add(self.out.gradient, name, n * (columns.T @ rows).T)
+        if name in self.out.gradient:  # added to where it lies
+            self.out.gradient[name].T.addmm_(columns.T, rows, alpha=n)
+        else:
+            self.out.gradient[name] = (n * (columns.T @ rows)).T
         if len(rows) == n:  # one position a sample: (g x^T)^2 = g^2 (x^2)^T
             _add(self.out.squared, name, n * n * (rows.square().T @ columns.square()))
 

@@ -28,7 +28,8 @@ BACK = ("bias", "stride", "padding", "output_padding", "groups", "dilation")
 @dataclass(eq=False)
 class Tap:
     """One product with the weight ``name``. inputs: its input (indices, of an embedding). Once the loss went backward, gradient:
-    dL / d output; back: dL / d input through this product alone, where that was asked for. steps: the first dim of these counts the
+    dL / d output; back: dL / d input through this product alone, where that was asked for; met [N, H]: of the states of a
+    recurrent layer, that times the input, summed over steps, where only this was asked for. steps: the first dim of these counts the
     steps of a recurrent layer. stride, padding, dilation: of convolutions, an int a dimension; groups."""
 
     name: str
@@ -43,6 +44,7 @@ class Tap:
     steps: bool = False
     gradient: Tensor | None = None
     back: Tensor | None = None
+    met: Tensor | None = None
 
 
 class Watch(TorchFunctionMode):
@@ -51,7 +53,7 @@ class Watch(TorchFunctionMode):
     overwrites what another one read would fail in training too, and was refused by the probe. gradients: names of which the outputs'
     gradients are wanted, None for all. seen(tap), returned(tap): called as soon as a product is there, and its
     ``gradient`` or ``back``: what is done with them at once finds them in the cache, and they need not be kept. Not of the products of a recurrent layer,
-    whose gradients lie in the room."""
+    whose gradients lie in the room; summed: names whose ``met`` is enough."""
 
     def __init__(
         self,
@@ -61,10 +63,11 @@ class Watch(TorchFunctionMode):
         seen: Callable[[Tap], None] | None = None,
         returned: Callable[[Tap], None] | None = None,
         room: Room | None = None,
+        summed: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.names, self.back, self.gradients = names, back, gradients
-        self.seen, self.returned, self.room = seen, returned, room or Room()
+        self.seen, self.returned, self.room, self.summed = seen, returned, room or Room(), summed
         self.calls: list[Tap] = []
         self._by: dict[str, list[Tap]] = {}
 
@@ -122,7 +125,7 @@ class Watch(TorchFunctionMode):
         x = x.transpose(0, 1) if time else x
         names = [self.names.get(id(own[what]), "") for what in ("weight_ih", "weight_hh")]
         taps = Tap(names[0], "linear", x, ()), Tap(names[1], "linear", x, ())
-        follow = names[0] in self.back and x.requires_grad, names[1] in self.back
+        follow = names[0] in self.back and x.requires_grad, names[1] in self.back, names[1] in self.summed
         out, final = run(taps, follow, self.room, mode, act, x, state, own)
         for tap in taps:
             if tap.name:

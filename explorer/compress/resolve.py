@@ -89,32 +89,29 @@ def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cance
     masks: dict[str, Tensor | BitMask] = {}
     shrinks: dict[str, float] = {}
     _weights(subject, recipe, holds, living, masks, shrinks, gains)
-    pruned = {
-        name: LayerPlan(
-            masks.get(name, living.get(name)), gains.get(name), shrinks.get(name), dropped=dropped.get(name, {})
-        )
-        for name in shapes
-    }
-    factors, tensors = prepared(subject, holds, lambda name: pruned[name].before_quantization(subject.weight(name)))
+
+    def pruned(name: str) -> LayerPlan:
+        mask = masks.get(name, living.get(name))
+        return LayerPlan(mask, gains.get(name), shrinks.get(name), factors.get(name), dropped=dropped.get(name, {}))
+
+    factors: dict[str, Tensor] = {}
+    factors, tensors = prepared(subject, holds, lambda name: pruned(name).before_quantization(subject.weight(name)))
     layers = {}
-    fitted, coded = 0, sum(WEIGHT_QUANTIZE in kinds for kinds in holds.values())
-    for name in shapes:
-        codes = None
-        bare = replace(pruned[name], rescale=factors.get(name))
+    coded = [name for name, kinds in holds.items() if WEIGHT_QUANTIZE in kinds]
+    changed = {*masks, *living, *gains, *shrinks, *factors, *coded}
+    for name in (name for name in shapes if name in changed):
+        layers[name] = bare = pruned(name)
         if WEIGHT_QUANTIZE in holds[name]:
             rule = recipe.rules[holds[name][WEIGHT_QUANTIZE]]
             assert isinstance(rule, Quantize)
+            fitted = coded.index(name)
             if cancel is not None and cancel():
                 raise Cancelled(
-                    say("{name}: cancelled after {n} of {total} layers", name=subject.name, n=fitted, total=coded)
+                    say("{name}: cancelled after {n} of {total} layers", name=subject.name, n=fitted, total=len(coded))
                 )
-            codes = _codes(subject, name, rule, bare)
-            fitted += 1
+            layers[name] = replace(bare, codes=_codes(subject, name, rule, bare))
             if progress is not None:
-                progress(fitted, coded)
-        bare = replace(bare, codes=codes)
-        if bare.changes_weight:
-            layers[name] = bare
+                progress(fitted + 1, len(coded))
     gone_whole = tuple(branch.group.name for branch in removed)
     bare_plan = Plan(layers, kept, dropped, protected, gone_whole, tensors)
     plan = corrected(subject, bare_plan, holds, progress, cancel)

@@ -11,6 +11,7 @@ from .message import say
 from .rules import Clear, Keep, Rule
 
 UNNAMED = say("the subject")
+WILD = frozenset("*?[")  # what makes a pattern of a name
 
 
 def matches(target: str, name: str) -> bool:
@@ -20,7 +21,7 @@ def matches(target: str, name: str) -> bool:
     """
     if target == name or name.startswith(target + "."):
         return True
-    while name:
+    while name and not WILD.isdisjoint(target):
         if fnmatchcase(name, target):
             return True
         name = name.rpartition(".")[0]

@@ -50,15 +50,9 @@ def counts(subject: Subject, plan: Plan) -> Counts:
 
 
 def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor]) -> int:
-    key: tuple[Any, ...]
     if plan is None:
-        key = ("nonzero", subject.version, name)
-        return subject.memo.get(key, lambda: nonzero_of(subject, name))
-    key = ("nonzero", subject.version, name, plan.digest)
-    if plan.only_bits is not None:
-        mask = plan.only_bits
-        return subject.memo.get(key, lambda: mask.nonzero(subject.weight(name)))
-    return subject.memo.get(key, lambda: count_nonzero(weights[name]))
+        return nonzero_of(subject, name)
+    return plan.only_bits.nonzero(subject.weight(name)) if plan.only_bits is not None else count_nonzero(weights[name])
 
 
 def nonzero_of(subject: Subject, name: str) -> int:
@@ -81,11 +75,14 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
     weights = effective_weights(subject, plan)
     layers: dict[str, LayerCount] = {}
     total = {"dense": 0, "sparse": 0, "quantized": 0, "smallest": 0}
+    original = subject.memo.get(("layer counts", subject.version), lambda: _originals(subject))
     for layer in subject.layers:
         mine, gone = plan.layers.get(layer.name), plan.dropped.get(layer.name, {})
-        shape = remaining_shape(layer.shape, gone)
-        key: Any = ("layer count", subject.version, layer.name, mine.digest if mine else "", shape)
-        counted, sizes = subject.memo.get(key, lambda: _layer(subject, layer, mine, shape, weights))  # noqa: B023
+        counted, sizes = original[layer.name]
+        if mine is not None or gone:
+            shape = remaining_shape(layer.shape, gone)
+            key: Any = ("layer count", subject.version, layer.name, mine.digest if mine else "", shape)
+            counted, sizes = subject.memo.get(key, lambda: _layer(subject, layer, mine, shape, weights))  # noqa: B023
         layers[layer.name] = counted
         for form, size in sizes.items():
             total[form] += size
@@ -107,6 +104,11 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         macs_reason=macs.reason,
         dtypes=_dtypes(subject),
     )
+
+
+def _originals(subject: Subject) -> dict[str, tuple[LayerCount, dict[str, int]]]:
+    """{layer: its count as it is}; a plan changes few of them."""
+    return {layer.name: _layer(subject, layer, None, layer.shape, {}) for layer in subject.layers}
 
 
 def _layer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -15,17 +16,19 @@ from ..models.device import room
 from ..models.layout import laid_out
 from ..models.memo import nbytes
 from ..models.strata import labels, stratified_order
-from ..models.task import Task, part, to_device
+from ..models.task import Task, part, rebuilt, to_device
 
 Margins = Callable[[Any, Any], "np.ndarray | None"]
+PIECE = 64 << 20  # bytes that are pinned at once
 BUDGET = 1 << 30  # bytes of a split that are kept collated; larger ones are collated chunk by chunk
 SMALLEST = 32  # samples of the first look, at least
 MANY = 2048
+AT_ONCE = 4096  # samples of a chunk that need not take more: of all points of a scan, values of as many are held at once
 
 
 def looks(total: int, first: int = 64) -> list[int]:
     """Where one may stop and look: an eighth of ``first`` (at least 32; less would save hardly any time), ``first``, 4 ``first``, and
-    every 4 ``first`` from there on; little work is one look.
+    from there on every 16 ``first``, but no more than 4096 samples at once; little work is one look.
     Of many samples that take no longer than one such step, a quarter and all: what every step costs anew would be most of it.
 
     Fixed for a model on a machine, so that a figure never depends on how it came about.
@@ -34,17 +37,27 @@ def looks(total: int, first: int = 64) -> list[int]:
         return [total // 4 // 64 * 64, total]
     if total <= 1.5 * first or total <= SMALLEST:
         return [total]
-    edges = [max(SMALLEST, first // 8), first, *range(4 * first, total, 4 * first), total]
+    step = max(4 * first, min(16 * first, AT_ONCE))
+    edges = [max(SMALLEST, first // 8), first, *range(4 * first, total, step), total]
     return sorted({edge for edge in edges if edge >= SMALLEST})
 
 
-def pinned(value: Any) -> Any:
-    """Tensors within nested tuples, lists and dicts in memory from which a GPU copies by itself."""
-    if isinstance(value, Tensor):
-        return value.pin_memory() if value.device.type == "cpu" else value
+def preloaded(value: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """As :func:`to_device` from the CPU to a GPU, by way of pinned memory, from which it copies by itself, a piece at a time: pinning all
+    of a split takes longer than copying it, and torch would keep that memory."""
     if isinstance(value, dict):
-        return {key: pinned(one) for key, one in value.items()}
-    return type(value)(map(pinned, value)) if type(value) in (tuple, list) else value
+        return {key: preloaded(one, device, dtype) for key, one in value.items()}
+    if isinstance(value, (tuple, list)):
+        return rebuilt(value, [preloaded(one, device, dtype) for one in value])
+    if not isinstance(value, Tensor) or value.device.type != "cpu" or value.numel() == 0 or value.ndim == 0:
+        return to_device(value, device, dtype)
+    wanted = dtype if dtype is not None and value.is_floating_point() else value.dtype
+    found = torch.empty(value.shape, dtype=wanted, device=device)
+    rows = max(1, PIECE * len(value) // nbytes(value))
+    for start in range(0, len(value), rows):
+        # torch hands a piece's memory to nobody else before the copy has ended
+        found[start : start + rows] = value[start : start + rows].pin_memory().to(device, non_blocking=True)
+    return found
 
 
 class SplitData:
@@ -79,6 +92,7 @@ class SplitData:
         self.order = torch.from_numpy(order.astype("int64"))
         self.looks = looks(self.total, first)
         self._whole = None
+        self._places: Tensor | None = None  # in what is kept, of one that was reordered
         with suppress(torch.OutOfMemoryError):  # then it is moved chunk by chunk
             self._whole = self._move((part(whole[0], self.order), part(whole[1], self.order))) if whole else None
 
@@ -103,16 +117,23 @@ class SplitData:
         return self._whole is not None
 
     def _move(self, batch: tuple[Any, Any]) -> tuple[Any, Any]:
-        if self.device.type == "cuda":  # copied while the device still computes with what came before
-            batch = pinned(batch)
-        inputs = laid_out(to_device(batch[0], self.device, self.dtype), self.channels_last)
-        return inputs, to_device(batch[1], self.device)
+        move = preloaded if self.device.type == "cuda" else to_device
+        return laid_out(move(batch[0], self.device, self.dtype), self.channels_last), move(batch[1], self.device)
 
     def chunk(self, start: int, stop: int) -> tuple[Any, Any]:
         """(inputs, targets) of samples start .. stop of the order, on the device."""
         if self._whole is None:
             return self._move(self.task.batch(self.split, self.order[start:stop].tolist()))
-        return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
+        if self._places is None:
+            return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
+        inputs, targets = (part(one, self._places[start:stop]) for one in self._whole)
+        return laid_out(inputs, self.channels_last), targets
+
+    def reordered(self, places: Tensor) -> SplitData:
+        """The same samples, not copied, in another order; places: [N] in this one's."""
+        made = copy.copy(self)
+        made.order, made._places = self.order[places], places.to(self.device)
+        return made
 
     def some(self, n: int) -> Any:
         """Inputs of ``n`` samples of the order's end, repeated where there are fewer: what was not looked at first."""

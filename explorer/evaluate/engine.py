@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,9 +17,11 @@ from torch import Tensor
 
 from ..compress.plan import Plan
 from ..core.errors import Cancelled, EvaluationError, cause
+from ..core.kept import kept_property
 from ..core.message import say
 from ..models.device import exact
 from ..models.replica import Replica
+from ..models.stored import dtype_name
 from ..models.subject import Subject
 from ..models.task import part
 from .chunk import Chunk, cancelled
@@ -29,6 +31,8 @@ from .judge import Judge
 from .metrics.classification import margins
 from .prefixes import prefixes_of, storages
 from .queue import queue_of
+from .recorded import Recorded
+from .recorder import CudaRecorder
 from .runners import Runner
 from .seen import Seen, Work
 from .tiers import runner_for
@@ -61,6 +65,7 @@ class Engine:
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
         self._jobs: Jobs | None = None
         self._rates: OrderedDict[Any, float] = OrderedDict()  # of parts whose values in front are kept
+        self.recorded = Recorded(self.replica, CudaRecorder(device) if tuned.graphs else None, self.prefixes.budget // 4)
         self._lock, self._loading = threading.Lock(), threading.Lock()
         weakref.finalize(self, self.prefixes.drop, self.token)
 
@@ -89,6 +94,11 @@ class Engine:
             return torch.cat(found).cpu().numpy()
         except Exception:
             return None
+
+    @kept_property
+    def precision(self) -> str:
+        """What is computed in: fp32, bf16, fp16 or fp64."""
+        return dtype_name(next((p.dtype for p in self.replica.module.parameters() if p.is_floating_point()), torch.float32))
 
     @property
     def jobs(self) -> Jobs:
@@ -127,8 +137,11 @@ class Engine:
         with self.queue.request(user, preview) as request:
             yield Work(request, cancel)
 
-    def ensure(self, plan: Plan, split: str, n: int, work: Work, progress: Progress = None) -> Seen:
-        """Evaluate until the first ``n`` samples were seen; identical work in flight is done once."""
+    def ensure(self, plan: Plan, split: str, n: int, work: Work, progress: Progress = None, patience: float | None = None) -> Seen:
+        """Evaluate until the first ``n`` samples were seen; identical work in flight is done once.
+
+        patience: seconds of computing, on a machine that may be busier than it was: no chunk is begun that would end after them, but the first.
+        """
         data, seen = self.data(split), self.seen(plan, split)
         n, mine = min(n, data.total), 0
         while seen.n < n:
@@ -145,6 +158,8 @@ class Engine:
                 seen.n, mine = stop, mine + 1
             if progress is not None:
                 progress(min(seen.n, n), n)
+            if patience is not None and seen.n < n and _late(work, data.looks, seen.n, patience):
+                break
         if mine:
             self.jobs.remember(plan)
         else:
@@ -161,17 +176,21 @@ class Engine:
         """A few samples of the validation split, and the device, for a comparison with the plain module."""
 
         def check() -> tuple[Any, AbstractContextManager[Any]]:
-            stack = ExitStack()
-            stack.enter_context(self.queue.turn(work.request))
-            stack.enter_context(exact(self.device))
-            return self.data("validation").some(CHECKED), stack
+            return self.data("validation").some(CHECKED), self.turn(work)
 
         return check
 
-    def pace(self, plan: Plan, split: str, work: Work) -> float:
-        """Samples a second to expect of a plan."""
+    @contextmanager
+    def turn(self, work: Work) -> Iterator[None]:
+        """Lends the device, when it is one's turn, for work that is no part of an evaluation."""
+        with self.queue.turn(work.request), exact(self.device):
+            yield
+
+    def pace(self, plan: Plan, split: str, work: Work) -> tuple[float, int]:
+        """(samples a second to expect of a plan where values in front are kept, how many samples they are kept of)."""
         group = self.job(plan, split, work).group
-        return max(self._rates.get(group, 0.0), self.rate) if self.prefixes.has(group) else self.rate
+        held = self.prefixes.extent(group)
+        return (max(self._rates.get(group, 0.0), self.rate) if held else self.rate), held
 
     def fitting(self, compute: Callable[[], T]) -> T:
         """What ``compute()`` returns; where the device has no memory for it, in smaller batches from now on."""
@@ -182,10 +201,11 @@ class Engine:
                 if self.batch <= 1:
                     why = say("{subject}: {device} has no memory for a single sample", subject=self.subject.name, device=str(self.device))
                     raise EvaluationError(say("{where}: {cause}", where=why, cause=cause(error, 200))) from error
-                self.batch //= 2
-                self.prefixes.drop(self.token)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+            self.batch //= 2  # not above, where the error holds the frames it came from, and these their tensors
+            self.prefixes.drop(self.token)
+            self.recorded.clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def _chunk(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
@@ -198,7 +218,7 @@ class Engine:
                 inputs, targets = data.chunk(first, last)
                 finish, key = chunk.finish(None, first, last, targets), (first, last, self.batch)
                 kept = self.prefixes.get(job.group, key, user) if job.which is not None else None
-                made = job.runner.run(job.which, inputs, batches, session, finish, kept)
+                made = self.recorded.run(job, inputs, batches, session, finish, kept, partial(self.turn, work))
                 short = short and kept is not None
                 if job.which is not None and kept is None and made is not None:
                     self.prefixes.put(job.group, key, made, storages(inputs), user)
@@ -220,6 +240,13 @@ class Engine:
                 work.prefix += spent
                 self.rate = 0.5 * self.rate + 0.5 * rate
         work.samples += size
+
+
+def _late(work: Work, looks: list[int], n: int, patience: float) -> bool:
+    """Whether the chunk after ``n`` samples would end too late, at the pace so far."""
+    spent = work.prefix + work.suffix
+    following = next(edge for edge in looks if edge > n) - n
+    return spent * (1 + following / max(work.samples, 1)) > patience
 
 
 _engines_lock = threading.Lock()

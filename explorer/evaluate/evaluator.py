@@ -16,7 +16,6 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.report import Later, Report
 from ..models.device import pick
-from ..models.stored import dtype_name
 from ..models.subject import Subject
 from .costs import counts
 from .engine import FIRST_ANSWER, Engine, engine
@@ -24,6 +23,7 @@ from .intervals import Within
 from .seen import Seen, Work
 
 PRECISIONS = ("full", "fast")
+WIDEN = 0.1  # seconds that one answer more may take where it brings all that follow it more samples
 PARTIAL = 2  # looks at a part of a split, at most: the first answer, and four times as many samples
 ORIGINAL = Plan({}, {})
 
@@ -102,7 +102,8 @@ def glance(
         ask = _ready(subject, recipe, split, precision, device)
         with ask.run.work(user, True) as work:
             known = ask.known
-            return ask.report(known if known >= ask.total else max(known, ask.stages(work)[0]), work, PARTIAL)
+            n = known if known >= ask.total else max(known, ask.stages(work)[0])
+            return ask.report(n, work, PARTIAL, patience=FIRST_ANSWER)
 
 
 def look(
@@ -155,19 +156,23 @@ class _Ask:
     def stages(self, work: Work) -> list[int]:
         """Sample counts of the three answers, on chunk edges."""
         data, run = self.run.data(self.split), self.run
-        fits = FIRST_ANSWER * run.pace(self.plan, self.split, work) / (1 + run.queue.waiting)  # others want theirs, too
-        first = max([edge for edge in data.looks if edge <= fits] or [data.looks[0]])
+        time = FIRST_ANSWER / (1 + run.queue.waiting)  # others want theirs, too
+        pace, held = run.pace(self.plan, self.split, work)
+        new = run.rate * (WIDEN if held else time)  # samples of which the values in front are yet to be computed
+        first = max([edge for edge in data.looks if edge <= pace * time and edge - held <= new] or [data.looks[0]])
         second = max(edge for edge in data.looks if edge <= 4 * first or edge == first)
         return sorted({first, second, data.total})
 
-    def report(self, n: int, work: Work, looks: int, progress: Progress = None) -> Report:
-        """The first ``n`` samples under both, as a report. looks: at parts of the split, for which all intervals hold together."""
+    def report(self, n: int, work: Work, looks: int, progress: Progress = None, patience: float | None = None) -> Report:
+        """The first ``n`` samples under both, as a report. looks: at parts of the split, for which all intervals hold together. patience:
+        seconds after which fewer samples of the plan will do."""
         run, split = self.run, self.split
         first = 0 if run.seen(ORIGINAL, split).n >= n else n  # the original is evaluated once for everybody
         total = first + (n if self.plan.state else 0)
         before = after = run.ensure(ORIGINAL, split, n, work, progress and (lambda seen, _: progress(seen, total)))
         if self.plan.state:
-            after = run.ensure(self.plan, split, n, work, progress and (lambda seen, _: progress(first + seen, total)))
+            after = run.ensure(self.plan, split, n, work, progress and (lambda seen, _: progress(first + seen, total)), patience)
+            n = min(n, after.n)
         return _report(run, self.recipe, self.plan, split, n, before, after, work, looks)
 
 
@@ -186,12 +191,6 @@ def _steady(subject: Subject) -> AbstractContextManager[None]:
     return subject.steady() if isinstance(subject, Subject) else nullcontext()
 
 
-def _precision(run: Engine) -> str:
-    """What was computed in: fp32, bf16, fp16 or fp64."""
-    first = next((p.dtype for p in run.replica.module.parameters() if p.is_floating_point()), torch.float32)
-    return dtype_name(first)
-
-
 def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Seen, now: Seen, work: Work, looks: int) -> Report:
     subject, data = run.subject, run.data(split)
     before = was.columns(n)
@@ -206,7 +205,7 @@ def _report(run: Engine, recipe: Recipe, plan: Plan, split: str, n: int, was: Se
         split=split,
         n=n,
         total=data.total,
-        precision=_precision(run),
+        precision=run.precision,
         device=str(run.device),
         figures=Later(lambda: metrics.figures(after, split, within)),
         changes=Later(lambda: metrics.changes(before, after, split, within)),
@@ -231,6 +230,8 @@ def _machine(run: Engine, plan: Plan, split: str, work: Work) -> dict[str, Any]:
     return {
         "tier": runner.tier,
         "reason": runner.reason,
+        "graphs": len(run.recorded),
+        "no_graphs": run.recorded.reason,
         "layout": run.tuned.layout,
         "batch": run.batch,
         "threads": run.tuned.threads or torch.get_num_threads(),

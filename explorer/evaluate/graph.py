@@ -15,6 +15,7 @@ from .reuse import in_place
 
 SMALL = 4096  # bytes a sample: below, values of many samples stay in a core's cache
 CHEAP = 2048  # bytes a sample that are copied to put batches together
+ASKED = 1024  # sets of names whose section is remembered
 
 Stage = Callable[..., tuple[Any, ...]]
 
@@ -68,6 +69,7 @@ class Graph:
         self.joins = False  # whether values of several batches may be put together there
         self.free: frozenset[fx.Node] = frozenset(n for n in self.nodes if n.op == "get_attr")
         self._sections: dict[frozenset[int], Section] = {}
+        self._known: dict[frozenset[str], Section] = {}  # by what was asked for
         self._fronts: dict[Any, tuple[Stage, Stage]] = {}
 
     def fetch(self, target: str) -> Any:
@@ -129,13 +131,23 @@ class Graph:
                 found.add(i)
         return frozenset({*found, len(self.nodes) - 1})
 
+    def read_by(self, section: Section) -> frozenset[str]:
+        """Parameters and buffers of the module that a section's nodes read."""
+        at = {self.place[a] for i in section.nodes for a in self.nodes[i].all_input_nodes if a.op == "get_attr"}
+        return frozenset().union(*(self.reads[i] for i in (*section.nodes, *at))) & frozenset(self._names.values())
+
     def section(self, names: Iterable[str]) -> Section:
         """What depends on the names; kept, since a drag asks for the same again and again."""
-        dirty = self.dependents(names)
-        key = frozenset(i for i in dirty if not any(self.place.get(a) in dirty for a in self.nodes[i].all_input_nodes))
-        if key not in self._sections:
-            self._sections[key] = self._build(key, dirty)
-        return self._sections[key]
+        asked = frozenset(names)
+        found = self._known.get(asked)
+        if found is None:
+            dirty = self.dependents(asked)
+            key = frozenset(i for i in dirty if not any(self.place.get(a) in dirty for a in self.nodes[i].all_input_nodes))
+            found = self._sections[key] = self._sections.get(key) or self._build(key, dirty)
+            if len(self._known) >= ASKED:
+                self._known.clear()
+            self._known[asked] = found
+        return found
 
     def _build(self, key: frozenset[int], dirty: frozenset[int]) -> Section:
         nodes, last = self.nodes, self.nodes[-1]
@@ -218,9 +230,8 @@ class Graph:
         def plain(node: fx.Node) -> bool:  # sizes of the inputs are asked anew in every stage
             if node.op == "get_attr":
                 return True
-            return not isinstance(profiles[0][node], Tensor) and all(
-                a in self.inputs or a in free for a in node.all_input_nodes
-            )
+            value = profiles[0][node]  # a recurrent layer's is a tuple, but no size
+            return not (isinstance(value, Tensor) or _bytes(value)) and all(a in self.inputs or a in free for a in node.all_input_nodes)
 
         free: set[fx.Node] = set()
         for node in self.nodes[:-1]:

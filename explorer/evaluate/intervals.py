@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,13 +48,14 @@ def wilson(successes: float, n: int, within: Within | None = None) -> tuple[floa
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def newcombe(before: Tensor, after: Tensor, within: Within | None = None) -> tuple[float, float]:
+def newcombe(before: Tensor | np.ndarray, after: Tensor | np.ndarray, within: Within | None = None) -> tuple[float, float]:
     """Interval of mean(after) - mean(before) for paired bools [N]; wider than zero also without any flip.
 
     Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10.
     """
     n = len(before)
-    first, second, both = (int(torch.count_nonzero(one)) for one in (after, before, before & after))
+    was, now = (one.numpy(force=True) if isinstance(one, Tensor) else one for one in (before, after))
+    first, second, both = (int(np.count_nonzero(one)) for one in (now, was, was & now))
     won, lost = first - both, second - both
     neither = n - both - lost - won
     (l1, u1), (l2, u2) = wilson(first, n, within), wilson(second, n, within)
@@ -69,13 +71,25 @@ def newcombe(before: Tensor, after: Tensor, within: Within | None = None) -> tup
     return max(-1.0, p1 - p2 - low), min(1.0, p1 - p2 + high)
 
 
+def moments(values: Tensor | np.ndarray) -> tuple[float, float]:
+    """(mean, standard deviation) of [N] values in float64; by NumPy, which takes a third of the time of torch's for as few as these."""
+    exact = values.double().numpy(force=True) if isinstance(values, Tensor) else values.astype(np.float64)
+    with np.errstate(all="ignore"):  # infinite values have none
+        centre = float(exact.mean())
+        exact = exact - centre
+        return centre, math.sqrt(float(exact @ exact) / max(1, len(exact) - 1))
+
+
 def mean(values: Tensor, within: Within | None = None) -> tuple[float, float] | tuple[None, None]:
     """Normal interval of the mean of [N] values; none below two samples."""
-    if len(values) < 2:
+    return around(*moments(values), len(values), within)
+
+
+def around(centre: float, deviation: float, n: int, within: Within | None = None) -> tuple[float, float] | tuple[None, None]:
+    """Normal interval of a mean, from the moments of ``n`` values; none below two samples."""
+    if n < 2:
         return None, None
-    size = within.effective(len(values)) if within else len(values)
-    values = values.double()
-    centre, half = values.mean().item(), (within.z if within else Z) * values.std().item() / math.sqrt(size)
+    half = (within.z if within else Z) * deviation / math.sqrt(within.effective(n) if within else n)
     return centre - half, centre + half
 
 

@@ -49,7 +49,7 @@ def _floating_to_meta(value: Any) -> Any:
 
 
 @contextmanager
-def _no_fused_kernels() -> Iterator[None]:
+def no_fused_kernels() -> Iterator[None]:
     """Fused attention and recurrent kernels hide their products from the counter."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -181,7 +181,7 @@ def _count(subject: Subject, dropped: Mapping[str, Mapping[int, Tensor]]) -> Mac
             module, inputs = prepare()
             with ExitStack() as stack:
                 if where == "on the CPU":
-                    stack.enter_context(_no_fused_kernels())
+                    stack.enter_context(no_fused_kernels())
                 found = _run(subject, module, inputs)
             if found.total:
                 return found

@@ -51,10 +51,10 @@ class Prefixes:
             found = self._groups[group].get(key)
             return found[0] if found else None
 
-    def has(self, group: Hashable) -> bool:
-        """Whether anything of the group is kept."""
+    def extent(self, group: Hashable) -> int:
+        """How many samples of the group are kept: the last of its keys' (first, last, ...)."""
         with self._lock:
-            return group in self._groups
+            return max((key[1] for key in self._groups.get(group, ())), default=0)  # type: ignore[index]
 
     def put(
         self, group: Hashable, key: Hashable, value: Any, shared: Iterable[int] = (), user: Hashable = None

@@ -13,6 +13,7 @@ from torch import nn
 from ..models.memo import nbytes
 from ..models.replica import Replica
 from ..models.task import Task, call, part
+from ..models.trial import tensors
 from .graph import Graph, Section, put_together
 from .prefixes import BUDGET
 
@@ -144,6 +145,22 @@ class GraphRunner(Runner):
         if isinstance(inputs, dict):
             return [inputs[str(node.target)] for node in self.graph.inputs]
         return list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
+
+    def behind(self, which: Part, inputs: Any, ranges: Ranges, kept: Any) -> Any:
+        """What :meth:`run` tells ``finish`` of a part, all batches in one go; the module is the caller's."""
+        section, whole = which.section, self.bind(inputs)
+        assert section is not None
+        raised = []
+        if section.body:
+            for (start, stop), front in zip(ranges, kept[0], strict=True):
+                raised.append(section.body(*self.bind(batch(inputs, ranges, start, stop)), *front))
+        return section.head(*whole, *kept[1], *(put_together(raised) if raised else ()))
+
+    def unread(self, section: Section, inputs: Any) -> set[int]:
+        """Ids of the tensors among the inputs of which a section's nodes read no more than sizes."""
+        read = {a for i in section.nodes for a in self.graph.nodes[i].all_input_nodes}
+        pairs = zip(self.graph.inputs, self.bind(inputs), strict=False)
+        return {id(one) for node, value in pairs if node not in read for one in tensors(value)}
 
     def run(self, which: Part | None, inputs: Any, ranges: Ranges, session: Session, finish: Finish, kept: Any) -> Any:
         section = (which or self.part(self.graph.known)).section

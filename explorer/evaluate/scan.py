@@ -15,14 +15,15 @@ from torch import Tensor
 
 from ..compress.plan import Plan
 from ..core.report import Figure
+from .allocation import Allocation
 from .chunk import Chunk
+from .design import Design, Proportional, Stratified
 from .engine import Engine
-from .intervals import Within
 from .jobs import Job
 from .metrics import Table
 from .runners import Run, Runner
 from .seen import Work
-from .stopping import FIRST_LOOK, last, look, second_look
+from .stopping import ERRORS, FIRST_LOOK, next_look, quantile
 
 GLANCE = 64  # samples after which all points are known roughly, so that something can be shown
 AT_ONCE = 4096  # samples of an adaptive scan's chunk, at most
@@ -33,8 +34,9 @@ KEPT_SCANS = 4
 class Estimate:
     """What a scan knows of one plan from its first ``n`` samples: its metric, and the change from the base.
 
-    Both with the intervals of an evaluation of ``n`` samples: they speak of samples not in the split. within: the change of the
-    *whole split* lies there, at all looks of the scan together (by it a point is finished); None without an interval.
+    Both with intervals that speak of samples not in the split. They are those of an evaluation of ``n`` samples, or narrower where an
+    adaptive scan chose them (:mod:`.allocation`). within: the change of the *whole split* lies there, at all looks of the scan together
+    (by it a point is finished); None without an interval.
     """
 
     plan: str
@@ -65,6 +67,13 @@ class _Columns:
             self._tables = {n: Table({key: column[:n] for key, column in self.parts[0].items()})}
         return self._tables[n]
 
+    @classmethod
+    def of(cls, columns: Table, n: int) -> _Columns:
+        """What is known already."""
+        made = cls()
+        made.parts, made.n, made._tables = [dict(columns)], n, {n: columns}
+        return made
+
 
 class Scan:
     """Plans beside a base plan on one engine. ``steps`` does one chunk of all that is not settled, then says so.
@@ -79,14 +88,19 @@ class Scan:
         self.plans = {plan.digest: plan for plan in plans}
         self.data = run.data(split)
         self.total = min(samples or self.data.total, self.data.total)
-        self.edges = [self.total] if samples else self.data.looks if tolerance is None else [GLANCE, FIRST_LOOK]
-        self.goals: dict[str, int] = {}  # samples of the second look of plans that a first one did not settle
+        self.sampled = samples is not None
+        self.edges = [self.total] if self.sampled else self.data.looks if tolerance is None else [GLANCE, FIRST_LOOK]
+        self._whole = Proportional(run.metrics, split, self.data.total)
+        self.design: Design = self._whole
+        self._undecided = tolerance is not None and not self.sampled and self.total > FIRST_LOOK  # how to sample
+        self.looks = {plan.digest: 0 for plan in plans}  # so many were taken at each
+        self.goals = dict.fromkeys(self.looks, FIRST_LOOK)  # samples of the next one
         self.columns = {digest: _Columns() for digest in self.plans}
         self.columns.setdefault(base.digest, _Columns())
         self.settled: set[str] = set()
         self.metric = ""  # the main one's name, once something was seen
         self.evaluated = 0  # samples times plans: tests count them
-        self._estimates: dict[tuple[str, int], Estimate] = {}
+        self._estimates: dict[tuple[str, int, int], Estimate] = {}
         self._jobs: dict[tuple[str, int], Job] = {}
 
     @property
@@ -100,8 +114,11 @@ class Scan:
         try:
             while todo := [d for d in self.plans if d not in self.settled]:
                 start = self.columns[todo[0]].n
+                if self._undecided and start == GLANCE:
+                    self._choose(work)
+                    continue
                 stop = self._next(start, todo)
-                behind = [self.base.digest] if self.columns[self.base.digest].n == start else []
+                behind = self._behind(start, stop, work)
                 self.run.fitting(partial(self._chunk, list(dict.fromkeys([*behind, *todo])), start, stop, work))
                 self.settled |= {digest for digest in todo if self._is_settled(digest)}
                 self._jobs = {key: job for key, job in self._jobs.items() if key[0] not in self.settled}
@@ -112,43 +129,72 @@ class Scan:
     def _next(self, start: int, todo: Sequence[str]) -> int:
         """Where the next chunk ends."""
         ahead = [edge for edge in self.edges if start < edge < self.total]
-        ahead += [self.goals[d] for d in todo if d in self.goals]
+        ahead += [self.goals[d] for d in todo if self.tolerance is not None and self.goals[d] > start]
         return min([*ahead, self.total if self.tolerance is None else start + AT_ONCE, self.total])
+
+    def _behind(self, start: int, stop: int, work: Work) -> list[str]:
+        """The base, if it must be seen with the plans: not where its evaluation has the same chunks, and is perhaps there already."""
+        mine = self.columns[self.base.digest]
+        if mine.n != start:
+            return []
+        if self.tolerance is not None or self.sampled or self.base.digest in self.plans:
+            return [self.base.digest]
+        seen = self.run.ensure(self.base, self.split, stop, work).columns(stop)
+        mine.parts.append({name: column[start:stop] for name, column in seen.items()})
+        mine.n = stop
+        return []
+
+    def _choose(self, work: Work) -> None:
+        """From here on see the samples first whose answers change easily, if the base's answers tell them."""
+        metrics, base = self.run.metrics, self.base
+        known = self.columns[base.digest].table(GLANCE)
+        self._undecided = metrics.right(known) is not None and metrics.certainty(known) is not None
+        if not self._undecided:
+            return
+        every = self.run.ensure(base, self.split, self.total, work).columns(self.total)
+        certainty = metrics.certainty(every)
+        assert certainty is not None
+        allocation = Allocation(certainty.numpy(force=True), GLANCE)
+        places = torch.from_numpy(allocation.order)
+        ordered = Table({name: column[places] for name, column in every.items()})
+        right = metrics.right(ordered)
+        assert right is not None
+        self.columns[base.digest] = _Columns.of(ordered, self.total)
+        self.data = self.data.reordered(places)
+        self.design = Stratified(metrics, self.split, allocation, right)
+        self.settled |= self.plans.keys() & {base.digest}
+        self._estimates.clear()
+        self._undecided = False
 
     def _is_settled(self, digest: str) -> bool:
         n = self.columns[digest].n
         if n >= self.total:
             return True
-        if self.tolerance is None or n not in (FIRST_LOOK, self.goals.get(digest)):
+        if self.tolerance is None or n != self.goals[digest]:
             return False
-        found = self.estimate(digest).within
+        found = self.design.within(*self._tables(digest), quantile(self.looks[digest]))
+        self.looks[digest] += 1
         if found is not None and found[1] - found[0] <= 2 * self.tolerance:
             return True
-        self.goals[digest] = self._second_look(digest) if n == FIRST_LOOK and found is not None else self.total
+        widths = self.design.widths(*self._tables(digest))
+        self.goals[digest] = self.total if found is None else next_look(widths, self.looks[digest], n, self.total, self.tolerance)
         return False
 
-    def _second_look(self, digest: str) -> int:
-        """Of a plan that was looked at for the first time."""
-        n, total = self.columns[digest].n, self.data.total
-        change = self._main(digest, last(total))[2]
-        assert change.low is not None and change.high is not None and self.tolerance is not None
-        return second_look(change.high - change.low, n, total, self.tolerance)
-
-    def _main(self, digest: str, within: Within | None = None) -> tuple[str, Figure, Figure]:
-        """The main metric of a plan on what was seen of it, and its change."""
+    def _tables(self, digest: str) -> tuple[Table, Table]:
+        """What the base and a plan answered to as many samples as were seen of the plan."""
         n = self.columns[digest].n
-        before, after = (self.columns[d].table(n) for d in (self.base.digest, digest))
-        return self.run.metrics.main(before, after, self.split, within)
+        return self.columns[self.base.digest].table(n), self.columns[digest].table(n)
 
     def estimate(self, digest: str) -> Estimate:
         """What is known of a plan; at least one chunk was seen."""
-        n = self.columns[digest].n
-        key = (digest, n)
+        n, looks = self.columns[digest].n, max(0, self.looks[digest] - (digest in self.settled))
+        key = (digest, n, looks)
         if key not in self._estimates:
-            self.metric, value, change = self._main(digest)
-            sharp = change if n >= self.data.total else self._main(digest, look(self.data.total, n))[2]
-            within = None if sharp.low is None or sharp.high is None else (sharp.low, sharp.high)
-            self._estimates[key] = Estimate(digest, n, self.data.total, value, change, within)
+            tables, total = self._tables(digest), self.data.total
+            whole = self._whole if n >= total else self.design
+            self.metric, value, change = whole.main(*tables)
+            sure = whole.within(*tables, quantile(min(looks, len(ERRORS) - 1)))
+            self._estimates[key] = Estimate(digest, n, total, value, change, sure)
         return self._estimates[key]
 
     @torch.inference_mode()

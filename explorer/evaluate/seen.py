@@ -65,7 +65,7 @@ class Seen:
                 parts = list(self.parts)
                 whole = {key: joined([one[key] for one in parts]) for key in parts[0]}
                 self.parts[: len(parts)] = [whole]  # one copy is kept, and not the parts beside it
-            found = Table({key: column[:n] for key, column in whole.items()})
+            found = Table({key: column if len(column) == n else column[:n] for key, column in whole.items()})
             self._tables = dict([*self._tables.items(), (n, found)][-TABLES:])
         return found
 

@@ -1,35 +1,35 @@
-"""When an adaptive scan stops a point: at a first look at everything, or at the one further look that it was planned for.
+"""When an adaptive scan stops a point: at a first look at everything, or at one of the further looks, each planned by the one before.
 
-Two looks share the error between them (Bonferroni); many would each have to be wider, and each doubles what was needed.
-Source of the second look's size: Stein 1945, Ann. Math. Stat. 16, 243-258 (two-stage sampling).
+Three looks share the error between them (Bonferroni); many would each have to be wider. Most of it goes to the second, at which most
+points end; where the first said too little, the third saves the rest of the split.
+Source of the next look's size: Stein 1945, Ann. Math. Stat. 16, 243-258 (two-stage sampling).
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from statistics import NormalDist
 
-from .intervals import Within
+import numpy as np
 
-FIRST_LOOK = 512  # samples
-STEP = 512  # further looks are at multiples of this, so that points share them
-ERRORS = (0.01, 0.03)  # of the two looks; what is left of 5 % is for the second one's size, which the first has chosen
-SLACK = 1.05  # more samples than the first look says
+FIRST_LOOK = 768  # samples
+STEP = 256  # further looks are at multiples of this, so that points share them
+ERRORS = (0.005, 0.025, 0.01)  # of the looks; what is left of 5 % is for the sizes of the later ones, which the earlier have chosen
+SLACK = 1.05  # more samples than a look says
 NEARLY = 0.9  # of all samples: then all of them
 
-
-def look(total: int, n: int) -> Within:
-    """What an interval after ``n`` of ``total`` samples has to allow for."""
-    return Within(total, NormalDist().inv_cdf(1 - ERRORS[n > FIRST_LOOK] / 2))
+Widths = Callable[[np.ndarray, float], np.ndarray]
 
 
-def second_look(width: float, n: int, total: int, tolerance: float) -> int:
-    """Samples after which an interval will be within +- ``tolerance``, when after ``n`` it had this width by :func:`last`."""
-    needed = n * (total - 1) / (total - n) * (width / (2 * tolerance)) ** 2 * SLACK  # of an endless population
-    found = math.ceil(needed * total / (total - 1 + needed) / STEP) * STEP
-    return total if found >= NEARLY * total else max(found, n + STEP)
+def quantile(look: int) -> float:
+    """The normal quantile of the look with this number, from 0 on."""
+    return NormalDist().inv_cdf(1 - ERRORS[look] / 2)
 
 
-def last(total: int) -> Within:
-    """Of the second look."""
-    return look(total, total)
+def next_look(widths: Widths, look: int, n: int, total: int, tolerance: float) -> int:
+    """Samples to see before the look with this number, of which ``n`` were seen. ``widths(sizes, z)``: of the intervals to expect then."""
+    if look >= len(ERRORS):
+        return total
+    sizes = np.arange((n // STEP + 1) * STEP, NEARLY * total, STEP).astype(np.int64)
+    narrow = np.flatnonzero(widths(sizes, quantile(look)) * SLACK**0.5 <= 2 * tolerance) if len(sizes) else sizes
+    return int(sizes[narrow[0]]) if len(narrow) else total

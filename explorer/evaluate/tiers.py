@@ -75,17 +75,27 @@ def _state(module: nn.Module) -> list[Any]:
     return out
 
 
+def _random(device: torch.device) -> Tensor:
+    """State of the generators from which a forward on a device may draw."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    elif device.type == "mps":
+        states.append(torch.mps.get_rng_state())
+    return torch.cat(states)
+
+
 @torch.no_grad()
 def _unsettled(subject: Subject, replica: Replica, inputs: Any) -> str:
     """Why a forward cannot be replayed: it draws random numbers, keeps a state, writes into its inputs; else ""."""
     task = subject.task
     with replica.weights({}) as module:
         task.forward(module, inputs)  # what a module keeps from its first run on is settled now
-        before, random = _state(module), torch.get_rng_state()
+        before, random = _state(module), _random(replica.device)
         given = [(t, t._version) for t in tensors(inputs)]
         first = task.forward(module, inputs)
         second = task.forward(module, inputs)
-        if not torch.equal(random, torch.get_rng_state()):
+        if not torch.equal(random, _random(replica.device)):
             return say("its forward draws random numbers")
         if any(t._version != version for t, version in given):
             return say("its forward writes into its inputs")

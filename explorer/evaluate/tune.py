@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ..core.message import say
-from ..models.device import threads
+from ..models.device import exact, threads, wait
 from ..models.layout import laid_out
 from ..models.replica import LARGE, Replica, weight_bytes
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
+from .queue import queue_of
 
 SECONDS = 1.2  # that a model may be measured for
 TOO_LONG = 10.0  # seconds for eight samples above which nothing else is tried
 SAMPLES = 256
 BATCHES = (64, 32, 128, 256)
-ON_DEVICE = (512, 256, 1024, 2048)
+ON_DEVICE = (512, 256, 1024, 2048, 64)
+WAITING = 0.7  # of its time that a pass spends in Python above which the device waits for Python more than the other way round
 FASTER = 0.87  # half precision must take less than this fraction of the time, since it costs exactness
 AS_FAST = 1.05  # fewer threads may take this much longer
 LAID_OUT = 0.95  # and another layout, which costs a copy of the weights
@@ -38,6 +41,7 @@ class Tuning:
     batch: int = 64
     rate: float = 1000.0
     threads: int | None = None
+    graphs: bool = False  # whether a GPU waits for Python, so that recording what it is told to do may be faster
     reason: str = ""  # why half precision is not used
 
     @property
@@ -83,7 +87,7 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     images = 4 in ranks and 5 not in ranks and any(t.ndim == 4 for t in tensors(collated[8]))
     end = time.perf_counter() + SECONDS
     plain = (None, False)
-    runs: dict[Any, Callable[[int], float]] = {}
+    runs: dict[Any, Candidate] = {}
     first = 0.0  # seconds a sample of the plain one's first run
     reason = say("slower than float32 on this machine")
     for dtype, last in (plain, (None, True), (HALF, False), (HALF, True)):
@@ -93,8 +97,10 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
             reason = say("a second copy of weights of this size is not made")
             continue
         try:
-            runs[dtype, last] = _candidate(subject, device, collated, dtype, last)
+            runs[dtype, last] = Candidate(subject, device, collated, dtype, last)
             took = runs[dtype, last](8)
+            if device.type == "cuda" and not first:  # libraries and kernels were loaded just now
+                took, end = runs[dtype, last](8), time.perf_counter() + SECONDS
             first = first or took
             if first * min(8, n) > TOO_LONG:
                 break
@@ -114,8 +120,8 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
         """Seconds a sample of each key (dtype, layout, batch): the best of some rounds."""
         for _ in range(times):
             for key in keys:
-                if time.perf_counter() < end or key not in best:
-                    best[key] = min(best.get(key, float("inf")), runs[key[:2]](key[2]))
+                if (time.perf_counter() < end or key not in best) and best.get(key) != float("inf"):
+                    best[key] = min(best.get(key, float("inf")), _fitting(runs[key[:2]], key[2]))
 
     rounds([(*key, batches[0]) for key in runs], 3)
     layout = best.get((None, True, batches[0]), float("inf")) < LAID_OUT * best[*plain, batches[0]]
@@ -123,11 +129,14 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     half = min(halves, key=best.__getitem__) if halves else None
     rounds([(None, layout, batch) for batch in batches[1:] if batch <= size], 3)
     size_key = min((key for key in best if key[:2] == (None, layout)), key=best.__getitem__)
+    if best[size_key] == float("inf"):  # a device that has no memory for any of these
+        only = Tuning(None, layout, 8, 1 / first, reason=reason)
+        return {"full": only, "fast": only}
     count = _threads(device, lambda: runs[size_key[:2]](size_key[2]), best[size_key])
-    full = Tuning(None, layout, size_key[2], 1 / best[size_key], count, reason)
+    full = Tuning(None, layout, size_key[2], 1 / best[size_key], count, runs[None, layout].waits.get(size_key[2], False), reason)
     fast = full
     if half is not None and best[half] < FASTER * best[None, layout, batches[0]]:
-        fast = Tuning(HALF, half[1], full.batch, 1 / best[half], count)
+        fast = Tuning(HALF, half[1], full.batch, 1 / best[half], count, runs[half[:2]].waits.get(batches[0], False))
     return {"full": full, "fast": fast}
 
 
@@ -143,29 +152,48 @@ def _threads(device: torch.device, seconds: Callable[[], float], several: float)
     return next(n for n in sorted(found) if found[n] <= AS_FAST * min(found.values()))
 
 
-def _candidate(
-    subject: Subject, device: torch.device, collated: Mapping[int, list[Any]], dtype: torch.dtype | None, last: bool
-) -> Callable[[int], float]:
-    """batch -> seconds a sample of one pass over a few batches."""
-    replica = Replica(subject.module, device, dtype, last)
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.thread_time if alone else time.perf_counter  # what others do on this machine is no property of it
+class Candidate:
+    """batch -> seconds a sample of one pass over a few batches. waits: {batch: whether the device did, for Python, in the last one}."""
 
-    def seconds(batch: int) -> float:
-        moved = [laid_out(to_device(one, device, dtype), last) for one in collated[batch]]
-        with replica.weights({}) as module, torch.inference_mode():
-            began = clock()
+    def __init__(
+        self, subject: Subject, device: torch.device, collated: Mapping[int, list[Any]], dtype: torch.dtype | None, last: bool
+    ) -> None:
+        self.subject, self.device, self.collated, self.dtype, self.last = subject, device, collated, dtype, last
+        self.replica = Replica(subject.module, device, dtype, last)
+        alone = device.type == "cpu" and torch.get_num_threads() == 1
+        self.clock = time.thread_time if alone else time.perf_counter  # what others do on this machine is no property of it
+        self.waits: dict[int, bool] = {}
+
+    def __call__(self, batch: int) -> float:
+        task, samples = self.subject.task, len(self.subject.task.dataset("validation"))
+        moved = [laid_out(to_device(one, self.device, self.dtype), self.last) for one in self.collated[batch]]
+        with self._alone(), self.replica.weights({}) as module, torch.inference_mode():
+            wait(self.device)  # for the copies
+            began = self.clock()
             for one in moved:
-                subject.task.forward(module, one)
-            _wait(device)
-            took = clock() - began
-        return max(took, 1e-9) / min(len(collated[batch]) * batch, len(subject.task.dataset("validation")))
+                task.forward(module, one)
+            told = self.clock() - began
+            wait(self.device)
+            took = max(self.clock() - began, 1e-9)
+        self.waits[batch] = self.device.type == "cuda" and told > WAITING * took
+        return took / min(len(moved) * batch, samples)
 
-    return seconds
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """On a GPU others would be in the way, and what float32 means there is one setting for all threads."""
+        if self.device.type != "cuda":
+            yield
+            return
+        queue = queue_of(self.device)
+        with queue.request(None, False) as request, queue.turn(request), exact(self.device):
+            yield
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+def _fitting(run: Callable[[int], float], batch: int) -> float:
+    """Seconds a sample; infinite where the device has no memory for such a batch."""
+    try:
+        return run(batch)
+    except torch.OutOfMemoryError:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return float("inf")

@@ -66,5 +66,5 @@ def steps_of(codes: Codes, weight: Tensor) -> Steps | None:
 
 
 def pruned(plan: LayerPlan, weight: Tensor) -> Tensor:
-    """What a layer's codes are about: the weight masked or shrunk, without removed units, on the CPU."""
-    return plan.remaining(plan.before_quantization(weight)).cpu()
+    """What a layer's codes are about: the weight masked or shrunk, without removed units, where the plan's codes lie."""
+    return plan.remaining(plan.before_quantization(weight))

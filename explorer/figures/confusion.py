@@ -10,7 +10,11 @@ from .palette import Palette, calm, numbers, plain, written
 
 
 def confusion(
-    matrix: Sequence[Sequence[int]], names: Sequence[str], palette: Palette, target: str = "target", prediction: str = "answer"
+    matrix: Sequence[Sequence[int]],
+    names: Sequence[str],
+    palette: Palette,
+    target: str = "target",
+    prediction: str = "answer",
 ) -> go.Figure:
     """Counts, shaded by their share of the row."""
     shares = [[n / max(1, sum(row)) for n in row] for row in matrix]
@@ -24,7 +28,14 @@ def confusion(
     )  # fmt: skip
     calm(figure, palette, max(260, 24 * len(names) + 90))
     texts = [[f"{n:,}" if n else "" for n in row] for row in matrix]
-    numbers(figure, shown, shown, texts, [[written((palette.panel, palette.kept), one) for one in row] for row in shares], 10)
-    figure.update_yaxes(showgrid=False, tickfont={"size": 10})
-    figure.update_xaxes(showgrid=False, tickfont={"size": 10}, tickangle=-45)
+    numbers(
+        figure,
+        shown,
+        shown,
+        texts,
+        [[written((palette.panel, palette.kept), one) for one in row] for row in shares],
+        10,
+    )
+    figure.update_yaxes(type="category", showgrid=False, tickfont={"size": 10})
+    figure.update_xaxes(type="category", showgrid=False, tickfont={"size": 10}, tickangle=-45)
     return figure

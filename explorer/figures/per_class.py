@@ -43,5 +43,5 @@ def per_class(
     low = min((min(s.recall, s.recall_before) for s in scores.values()), default=0)
     low = min([low, *(one.recall for one in third[1].values())] if third is not None else [low])
     across = {"tickformat": ".0%", "range": [max(-0.02, low - 0.05), 1.02]}
-    down = {"autorange": "reversed", "categoryorder": "array", "categoryarray": names, "tickfont": {"color": palette.ink}}
+    down = {"type": "category", "autorange": "reversed", "categoryorder": "array", "categoryarray": names, "tickfont": {"color": palette.ink}}
     return go.Figure(traces, layout(palette, max(180, 26 * len(names) + 50), across, down))

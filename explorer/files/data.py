@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SUFFIXES = (".npz", ".csv", ".tsv", ".parquet", ".zip", ".txt")
 PICTURES = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 PIXELS = 4096 * 4096  # of one picture
 COLUMNS = 20_000
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(\.\d+)?")  # pandas calls a second column 0.5 "0.5.1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,26 +126,57 @@ def _frame(frame: Any, path: Path) -> Source:
         raise LoadError(
             say("{path}: {count:,} columns; accepted: at most {most:,}", path=path, count=frame.shape[1], most=COLUMNS)
         )
-    columns, aside = {}, []
+    columns: dict[str, np.ndarray] = {}
+    aside: list[str] = []
+    notes: list[Message] = []
     for name in frame.columns:
         values = frame[name]
         if values.dtype.kind in "biuf":
             columns[str(name)] = values.to_numpy()
         elif str(values.dtype) in ("object", "str", "string", "category"):
             columns[str(name)] = values.astype(str).to_numpy(dtype=object).astype(str)
+            notes += _odd_text(str(name), values)
         else:
             aside.append(str(name))
-    notes = (say("left aside, neither numbers nor texts: {names}", names=", ".join(aside[:8])),) if aside else ()
-    return Source("table", columns, notes)
+    if aside:
+        notes.append(say("left aside, neither numbers nor texts: {names}", names=", ".join(aside[:8])))
+    return Source("table", columns, tuple(notes))
+
+
+def _odd_text(name: str, values: Any) -> list[Message]:
+    """What makes a column a text of which nearly all is numbers: a typing error, or another word for what is missing."""
+    import pandas
+
+    given = values.dropna()
+    odd = given[pandas.to_numeric(given, errors="coerce").isna()]
+    if odd.empty or len(odd) * 10 > len(given):
+        return []
+    where = values.index.get_loc(odd.index[0]) + 1
+    return [
+        say(
+            "column {name!r} is read as text: {value!r} in sample {where:,} is no number ({count:,} such in all)",
+            name=name,
+            value=str(odd.iloc[0])[:40],
+            where=where,
+            count=len(odd),
+        )
+    ]
+
+
+def _no_header(source: Source) -> Source:
+    """With a note, if all names of the columns are numbers: then the first sample was taken for the header."""
+    if not all(NUMBER.fullmatch(name.strip()) for name in source.columns):
+        return source
+    found = say("the first line was taken for the names of the columns, and they are numbers: is the header missing?")
+    return replace(source, notes=(*source.notes, found))
 
 
 def _table(path: Path) -> Source:
     import pandas
 
     separator = "\t" if path.suffix.lower() == ".tsv" else None
-    return _frame(
-        pandas.read_csv(path, sep=separator, engine="python" if separator is None else "c", encoding="utf-8-sig"), path
-    )
+    engine = "python" if separator is None else "c"
+    return _no_header(_frame(pandas.read_csv(path, sep=separator, engine=engine, encoding="utf-8-sig"), path))
 
 
 def _parquet(path: Path, within: Limits) -> Source:

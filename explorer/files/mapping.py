@@ -166,10 +166,12 @@ def inputs_of(source: Source, mapping: Mapping, reader: Reader | None = None) ->
         return torch.from_numpy(np.ascontiguousarray(array)).to(TYPES[mapping.dtype])
     values = torch.tensor(array, dtype=torch.float32) * mapping.scale
     if not bool(torch.isfinite(values).all()):
+        bad = (~torch.isfinite(values.flatten(1)).all(1)).nonzero().flatten()
         raise TaskError(
             say(
-                "the inputs hold NaN or infinity in {count:,} samples; accepted: finite numbers",
-                count=int((~torch.isfinite(values.flatten(1)).all(1)).sum()),
+                "the inputs hold NaN or infinity in {count:,} samples, the first is number {first:,}; accepted: finite numbers",
+                count=len(bad),
+                first=int(bad[0]) + 1,
             )
         )
     if 0 in mapping.std:

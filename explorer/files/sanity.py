@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..core.errors import EvaluationError, TaskError
 from ..core.message import Message, say
 from ..core.report import Figure
 from ..evaluate.evaluator import glance
@@ -34,8 +35,22 @@ class Sanity:
 
 def check(subject: Subject, device: str | None = None) -> Sanity:
     """A first look at the original on its validation split. Raises :class:`EvaluationError` where the model cannot take the
-    inputs, :class:`TaskError` where there is no data."""
-    report = glance(subject, device=device)
+    inputs, :class:`TaskError` where there is no data or a label that the model has no output for."""
+    if subject.task.kind == "classification":
+        _refuse_labels(subject)
+    try:
+        report = glance(subject, device=device)
+    except EvaluationError as error:
+        inputs = subject.example(1)
+        if not isinstance(inputs, Tensor):
+            raise
+        raise EvaluationError(  # torch names the sizes of a product; this is the size that a person has set
+            say(
+                "{error}. A sample of this data is {shape}: choose the columns and the shape that the model takes",
+                error=error.message,
+                shape=" × ".join(map(str, inputs.shape[1:])),
+            )
+        ) from error
     figure = report.figure(report.main)
     data = subject.task.dataset("validation")
     n = min(len(data), LOOK)
@@ -78,6 +93,28 @@ def check(subject: Subject, device: str | None = None) -> Sanity:
         for name, one in inputs.items():
             hints += [say("input {name} of the model: {error}", name=name, error=hint) for hint in _of_range(one)]
     return Sanity(report.main, figure, balance, low, high, tuple(hints))
+
+
+def _refuse_labels(subject: Subject) -> None:
+    """A label beyond the model's outputs is met by its loss, in whatever split, and fails there: say so before."""
+    try:
+        known = _vocabulary(subject)
+    except Exception:  # a model that cannot take the inputs is told of by the first look
+        return
+    for split, data in subject.task.splits.items():
+        targets = data.targets if isinstance(data, Samples) else data.tensors[1] if hasattr(data, "tensors") else None
+        if known is None or not isinstance(targets, Tensor) or not targets.numel():
+            continue
+        if (most := int(targets.max())) >= known:
+            raise TaskError(
+                say(
+                    "a label of the {split} samples is {label}; the model has {count} outputs, so accepted: 0 to {last}",
+                    split=split,
+                    label=most,
+                    count=known,
+                    last=known - 1,
+                )
+            )
 
 
 def _of_range(inputs: Tensor) -> list[Message]:

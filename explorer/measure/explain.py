@@ -17,9 +17,9 @@ from ..core.recipe import Recipe
 from ..evaluate.costs import counts
 from ..export.exporters import registry
 from ..models.calls import calls
-from ..models.device import pick
+from ..models.device import pick, wait
 from ..models.subject import Subject
-from . import energy, machine, nvml
+from . import energy, nvml
 from .artefacts import artefacts
 from .latency import latencies
 from .parts import parts
@@ -113,7 +113,7 @@ def _measured(subject: Subject, plan: Plan, batch: int, device: torch.device) ->
         def run(module: torch.nn.Module = module, call: object = call) -> None:
             with torch.inference_mode():
                 call(module)  # type: ignore[operator]
-            machine.wait(device)
+            wait(device)
 
         try:
             found.append(nvml.measure(run, batch, device.index or 0, nvml=library))

@@ -9,6 +9,7 @@ import torch
 
 from ..core.explanation import Latency
 from ..models.calls import Call, calls
+from ..models.device import wait
 from ..models.subject import Subject
 from . import machine
 from .artefacts import TORCH, Artefact
@@ -61,6 +62,6 @@ def _run(one: Artefact, call: Call, device: torch.device) -> Callable[[], object
     def run() -> None:
         with torch.inference_mode():
             module(*moved.args, **moved.kwargs)
-        machine.wait(device)
+        wait(device)
 
     return run

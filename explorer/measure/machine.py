@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from ..models.device import wait
+
 SIZES = (256, 512, 1024)  # of square products, among which the fastest counts
 BYTES = 64 << 20
 SECONDS = 0.25  # of each probe
@@ -71,11 +73,3 @@ def _copy(device: torch.device) -> float:
     source = torch.ones(BYTES // 4, device=device)
     target = torch.empty_like(source)
     return 2 * BYTES / _best(lambda: target.copy_(source), device)
-
-
-def wait(device: torch.device) -> None:
-    """Until an accelerator is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -17,6 +17,7 @@ from ..core.errors import Cancelled
 from ..core.explanation import Roofline, RooflinePoint
 from ..core.message import say
 from ..evaluate.macs import count
+from ..models.device import wait
 from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
@@ -107,14 +108,14 @@ def _times(
 
     def enter(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
-            machine.wait(device)
+            wait(device)
             began[name] = time.perf_counter()
 
         return hook
 
     def leave(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
-            machine.wait(device)
+            wait(device)
             seen.setdefault(name, []).append(time.perf_counter() - began[name])
 
         return hook

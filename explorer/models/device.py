@@ -68,19 +68,29 @@ def exact(device: torch.device) -> AbstractContextManager[Any]:
     return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # type: ignore[no-any-return,no-untyped-call]
 
 
+def wait(device: torch.device) -> None:
+    """Until an accelerator has done what this thread told it to do. Of a GPU not until all is done: to wait for the whole device
+    is forbidden while another thread records a graph."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def room(device: torch.device, least: int) -> int:
     """Bytes that may be kept on a device: ``least``, or an eighth of a GPU's memory where that is more."""
     whole = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
     return max(least, whole // 8)
 
 
-@contextmanager
-def threads(n: int | None) -> Iterator[None]:
+def threads(n: int | None) -> AbstractContextManager[None]:
     """Within the block torch computes with ``n`` threads; None: as it is set."""
+    return nullcontext() if n is None or n == torch.get_num_threads() else _threads(n)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    if n is None or n == before:
-        yield
-        return
     torch.set_num_threads(n)
     try:
         yield

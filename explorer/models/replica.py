@@ -169,8 +169,11 @@ class Replica:
                 for name in replaced:
                     if name not in turns:
                         self._parameters[name].data = self._made(replaced, name)
-                roundings = {name: one.to(self.device) for name, one in (inputs or {}).items()}
-                with over_survivors(self.module, norms or {}), rounded(self.module, roundings), self._lent(turns):
+                if norms or inputs or self.layered is not None:
+                    roundings = {name: one.to(self.device) for name, one in (inputs or {}).items()}
+                    with over_survivors(self.module, norms or {}), rounded(self.module, roundings), self._lent(turns):
+                        yield self.module
+                else:  # the usual case, many times a second
                     yield self.module
             finally:
                 for name in replaced:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from .blocks import Depth
     from .jointly import Tell
     from .structure import Structure
+
+
+class Version(tuple[Any, ...]):
+    """Addresses and version counters of a module's tensors. Part of every key that is looked up, so its hash is computed once."""
+
+    def __new__(cls, found: Iterable[Any]) -> Version:
+        made = super().__new__(cls, found)
+        made._hash = tuple.__hash__(made)
+        return made
+
+    _hash: int
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class Subject:
@@ -68,6 +82,7 @@ class Subject:
         self.card = dict(card or {})
         self.memo = Memo()
         self._held = threading.local()
+        self._version = Version(())
         self._surveying = threading.Lock()
 
     def __repr__(self) -> str:
@@ -173,20 +188,31 @@ class Subject:
         return share(self.module)
 
     @property
-    def version(self) -> tuple[Any, ...]:
+    def version(self) -> Version:
         """Changes when the caller writes to the module's weights (not through ``.data``, which torch does not count)."""
         held = getattr(self._held, "version", None)
         if held is not None:
             return held  # type: ignore[no-any-return]
-        found, walk, seen = [], [self.module], {id(self.module)}
+        tensors: list[Tensor | None] = []
+        walk, seen = [self.module], {id(self.module)}
         for module in walk:  # by ourselves: torch's own walk makes names of everything
-            for table in (module._parameters, module._buffers):
-                found += [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in table.values() if t is not None]
+            tensors += module._parameters.values()
+            tensors += module._buffers.values()
             for child in module._modules.values():
                 if child is not None and id(child) not in seen:
                     seen.add(id(child))
                     walk.append(child)
-        return tuple(found)
+        there = [one for one in tensors if one is not None]
+        found = [one.data_ptr() for one in there]
+        try:
+            found += [one._version for one in there]
+        except RuntimeError:  # inference tensors count none
+            found += [0 if one.is_inference() else one._version for one in there]
+        made, last = Version(found), self._version
+        if made == last:
+            return last  # the same one, so that keys are told to be equal without a look at what is in it
+        self._version = made
+        return made
 
     @contextmanager
     def steady(self) -> Iterator[None]:

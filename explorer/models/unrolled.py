@@ -37,7 +37,7 @@ class Unrolled(RecurrentStack):
         if both:
             return torch.cat(outputs, -1), states
         last = first + 1 == len(self.tags)  # what the caller gets is no view: it may write to it
-        return outputs[0].clone() if last else outputs[0], states
+        return outputs[0].clone(memory_format=torch.contiguous_format) if last else outputs[0], states
 
     def _steps(self, x: Tensor, batches: Tensor | None, tag: str, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """(output of x's layout, final state [[N, H] a kind]) of one direction."""

@@ -53,17 +53,17 @@ class Stepper:
                                 device=str(run.device),
                             )
                         ) from error
-                    self.micro = min(self.micro, len(indices)) // 2
-                    run.note(
-                        say(
-                            "the batch does not fit the memory of {device}: {n} samples at once",
-                            device=str(run.device),
-                            n=self.micro,
-                        ),
+                self.micro = min(self.micro, len(indices)) // 2  # not above, where the error holds its frames' tensors
+                run.note(
+                    say(
+                        "the batch does not fit the memory of {device}: {n} samples at once",
+                        device=str(run.device),
                         n=self.micro,
-                    )
-                    if run.device.type == "cuda":
-                        torch.cuda.empty_cache()
+                    ),
+                    n=self.micro,
+                )
+                if run.device.type == "cuda":
+                    torch.cuda.empty_cache()
             value = float(loss)
             if value != value or value in (float("inf"), float("-inf")):
                 raise TrainingError(

@@ -109,7 +109,7 @@ def sensitivity(
     made, and under "skipped" what could not be scanned and why.
 
     exact: all samples; else a point is finished once the change of the whole split is known to +- ``tolerance`` (95 %, over all
-    looks). ``progress(done, total)`` counts samples times points. Raises :class:`RecipeError`, :class:`UnsupportedError` (before
+    looks); of right answers, more samples are seen of those whose answers change easily, and weighted by strata. ``progress(done, total)`` counts samples times points. Raises :class:`RecipeError`, :class:`UnsupportedError` (before
     work starts), :class:`EvaluationError`, :class:`Cancelled`; asked again, a cancelled scan goes on where it stopped, unless
     ``resume`` is False. Method: Li et al. 2017, arXiv 1608.08710, section 3.2.
     """

@@ -87,9 +87,16 @@ def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]], sp
     if before is not None:
         before.stop()
     job = Job(key, before=spent)
-    weakref.finalize(st.session_state.setdefault("job-session", _Session()), job.stop)
+    ends = weakref.finalize(st.session_state.setdefault("job-session", _Session()), job.stop)
     st.session_state[f"job-{name}"] = job
-    threading.Thread(target=job._work, args=(make,), daemon=True, name=name).start()
+
+    def work() -> None:
+        try:
+            job._work(make)
+        finally:
+            ends.detach()  # or the session would keep whatever any of its jobs ever found
+
+    threading.Thread(target=work, daemon=True, name=name).start()
     return job
 
 

@@ -23,6 +23,7 @@ from .state import Workspace, pack, unpack, workspace
 KEYS = ("model", "job", "file", "layer", "r", "view")
 DIGITS = 16  # of a file's digest
 WRITTEN = "link-written"  # in the session's state: (what the address should be, since when)
+NAME = 60  # letters of a name that are shown
 LATE = 1.0  # seconds after which no run can still carry the address from before the last change
 WAITS = "link-waits"  # in the session's state: a Waiting
 
@@ -155,8 +156,14 @@ def say_waiting(space: Workspace) -> None:
     waits = waiting(space)
     if waits is None:
         return
-    name, reason = repr(waits.asked.get("model", "")), translated(waits.reason)
+    name, reason = _shown(waits.asked.get("model") or waits.asked.get("job", "")), translated(waits.reason)
     text = _("No model {name} here: {reason}. Showing {default}.", name=name, reason=reason, default=models.default())
     if "file" in waits.asked:
         text += " " + _("Open the file again: the link's recipe waits for it.")
     st.warning(text, icon=":material/warning:")
+
+
+def _shown(name: str) -> str:
+    """A name from an address, which anybody may have written: short, and never markup."""
+    short = name if len(name) <= NAME else name[: NAME - 1] + "…"
+    return "".join(f"\\{one}" if one in "\\`*_[]()<>#$:!~|{}" else one for one in repr(short))

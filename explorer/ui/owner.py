@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 from starlette.middleware import Middleware
 
+from .at_once import AtOnce
 from .state import user
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class OwnerCookie:
 
 def middleware() -> list[Middleware]:
     """For the app's stack."""
-    return [Middleware(OwnerCookie)]
+    return [Middleware(OwnerCookie), Middleware(AtOnce)]
 
 
 def _page(message: Message) -> bool:

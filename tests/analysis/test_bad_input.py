@@ -104,7 +104,7 @@ def test_batch_norm_scale_without_batch_norm_and_units_of_weights(device: str) -
         UnsupportedError, match="fc.0: the units of fc.0 pass no BatchNorm with a scale; l1, l2 or taylor would do"
     ):
         importance(tiny(device=device), "bn-scale", granularity="unit")
-    with pytest.raises(UnsupportedError, match="scores units, not single weights; use granularity='unit'"):
+    with pytest.raises(UnsupportedError, match=r"scores units, not single weights; prune units instead \(granularity='unit'\)"):
         importance(tiny(device=device), "fpgm")
     with pytest.raises(UnsupportedError, match="scores units"):
         resolve(tiny(device=device), Recipe().prune("fc.0", sparsity=0.5, criterion="relevance"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from explorer.analysis import reductions
+from explorer.analysis.cell_loops import tanh
+from explorer.analysis.compiled import compiled
 from explorer.analysis.evidence import gather
 from explorer.analysis.look import Look
 from explorer.analysis.probe import Probe
@@ -60,6 +63,9 @@ def test_gradients_by_hand_are_autograds(
     with Watch(names, [name for name in names.values() if name.startswith("weight")]) as watch:
         seen = loss(layer, x, state)
     found = torch.autograd.grad(seen, leaves)
+    states = [name for name in names.values() if "weight_hh" in name]
+    with Watch(names, states, summed=states) as short:
+        torch.autograd.grad(loss(layer, x, state), leaves)
     assert difference(plain.detach(), seen.detach()) < exact(device)
     assert difference(list(expected), list(found)) < exact(device)
     by_name = dict(zip([name for name, _ in layer.named_parameters()], found[len(leaves) - len(names) :], strict=True))
@@ -69,6 +75,10 @@ def test_gradients_by_hand_are_autograds(
         rows, columns = tap.gradient.flatten(0, 1), tap.inputs.flatten(0, 1)
         assert difference(rows.T @ columns, by_name[name]) < exact(device)
         assert difference(tap.gradient @ layer.get_parameter(name).detach(), tap.back) < exact(device)
+        (other,) = short.of(name)
+        if name in states:  # what states say of the loss, added up while it is made
+            assert other.back is None and other.met is not None
+            assert difference((tap.back * tap.inputs).sum(0), other.met) < exact(device)
         assert len(single_steps([tap])) == (6 if settings.get("batch_first") else 3)
 
 
@@ -93,6 +103,21 @@ def test_single_precision_is_the_kernels(kind: type[nn.Module], device: str) -> 
     for one, other in zip(*found, strict=True):
         assert one is not None and one.abs().max() > 1
         assert difference(one, other) < 1e-5
+
+
+def test_compiled_tanh_is_tanh_to_rounding() -> None:
+    @compiled
+    def each(x: np.ndarray) -> None:
+        for k in range(len(x)):
+            x[k] = tanh(x[k])
+
+    x = np.concatenate([np.linspace(-12, 12, 200_001), [-np.inf, -1e-30, 0.0, 1e-30, np.inf, np.nan]])
+    for dtype, close in ((np.float32, 4e-7), (np.float64, 1e-15)):
+        found, expected = x.astype(dtype), np.tanh(x.astype(dtype).astype(np.float64))
+        each(found)
+        assert np.isnan(found[-1]) and np.abs(found).max(where=~np.isnan(found), initial=0) <= 1
+        relative = np.abs(found - expected) / np.maximum(np.abs(expected), 1e-30)
+        assert found.dtype == dtype and relative[:-1].max() < close
 
 
 def test_chunks_that_share_memory_add_up(device: str, monkeypatch: pytest.MonkeyPatch) -> None:

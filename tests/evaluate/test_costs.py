@@ -242,6 +242,20 @@ def test_counts_are_cached_by_content(monkeypatch: pytest.MonkeyPatch, device: s
     assert report.counts is report.counts and len(runs) == 1
 
 
+def test_a_drag_counts_the_layer_that_it_changes(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    from explorer.evaluate import costs
+
+    subject, counted = tiny(MLP((6, 8, 5, 3)), device=device), []
+    assert evaluate(subject, device=device).sparsity == 0  # every layer, once
+    layer = costs._layer
+    monkeypatch.setattr(costs, "_layer", lambda subject, one, *more: counted.append(one.name) or layer(subject, one, *more))
+    for k in (3, 6, 9):
+        report = evaluate(subject, Recipe().prune("fc.2.weight", sparsity=k / 15), device=device)
+        assert report.counts.layers["fc.2.weight"].nonzero == 15 - k
+        assert report.sparsity == pytest.approx(k / (48 + 40 + 15))
+    assert counted == ["fc.2.weight"] * 3
+
+
 def test_sparsity_per_layer(device: str) -> None:
     subject = tiny(MLP((6, 8, 5, 3)), device=device)
     report = evaluate(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,10 @@ from hypothesis import strategies as st
 
 from explorer.evaluate import intervals, stopping
 from explorer.evaluate.data import stratified_order
+from explorer.evaluate.design import Design, Proportional
 from explorer.evaluate.intervals import Within, newcombe, wilson
+from explorer.evaluate.metrics import Table
+from explorer.evaluate.metrics.classification import Classification
 
 
 def population(
@@ -80,8 +85,28 @@ def test_looks_and_stopping_cover(looks: list[int], stop: float | None, pool: in
     assert min(found.values()) >= 0.94, found
 
 
+def stopped(design: Design, answers: Callable[[int], tuple[Table, Table]], total: int, tolerance: float) -> tuple[int, tuple[float, float] | None]:
+    """(samples, interval) at which an adaptive scan ends a point; no interval where everything was seen."""
+    n = stopping.FIRST_LOOK
+    for look in range(len(stopping.ERRORS)):
+        tables = answers(n)
+        found = design.within(*tables, stopping.quantile(look))
+        assert found is not None
+        if found[1] - found[0] <= 2 * tolerance:
+            return n, found
+        n = stopping.next_look(design.widths(*tables), look + 1, n, total, tolerance)
+        if n >= total:
+            break
+    return total, None
+
+
+def of(right: torch.Tensor) -> Table:
+    """Columns of answers that are right or not."""
+    return Table({"prediction": right.long(), "target": torch.ones(len(right), dtype=torch.long)})
+
+
 def adaptive(runs: int, total: int, tolerance: float, pool: int) -> dict[tuple[float, float, float], tuple[float, float]]:
-    """(how often the interval at which an adaptive scan stops holds the split's change, mean fraction of samples)."""
+    """(how often the interval at which an adaptive scan of fair samples stops holds the split's change, mean fraction of samples)."""
     rng, out = np.random.default_rng(1), {}
     for setting in SETTINGS:
         held = seen = 0
@@ -89,39 +114,41 @@ def adaptive(runs: int, total: int, tolerance: float, pool: int) -> dict[tuple[f
             before, after = drawn(total, setting, run, pool, rng)
             truth = (after.float().mean() - before.float().mean()).item()
 
-            def interval(n: int, within: Within, before: torch.Tensor = before, after: torch.Tensor = after) -> tuple[float, float]:
-                return newcombe(before[:n], after[:n], within)
+            def answers(n: int, before: torch.Tensor = before, after: torch.Tensor = after) -> tuple[Table, Table]:
+                return of(before[:n]), of(after[:n])
 
-            n = stopping.FIRST_LOOK
-            low, high = interval(n, stopping.look(total, n))
-            if high - low > 2 * tolerance:
-                wide = interval(n, stopping.last(total))
-                n = stopping.second_look(wide[1] - wide[0], n, total, tolerance)
-                low, high = interval(n, stopping.look(total, n))
-            held += n >= total or low - 1e-9 <= truth <= high + 1e-9 or high - low > 2 * tolerance
+            n, found = stopped(Proportional(Classification(), "validation", total), answers, total, tolerance)
+            held += found is None or found[0] - 1e-9 <= truth <= found[1] + 1e-9
             seen += n
         out[setting] = held / runs, seen / runs / total
     return out
 
 
-def test_an_adaptive_scans_two_looks_cover() -> None:
-    found = adaptive(60, 4000, 0.02, 1000)
-    assert min(held for held, _ in found.values()) >= 0.94 and min(n for _, n in found.values()) < 0.2, found
+def test_an_adaptive_scans_looks_cover() -> None:
+    found = adaptive(40, 6000, 0.02, 1000)
+    assert np.mean([held for held, _ in found.values()]) >= 0.94 and min(n for _, n in found.values()) < 0.2, found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", [0, 2000, 10_000])
-def test_an_adaptive_scans_two_looks_cover_often(pool: int) -> None:
+def test_an_adaptive_scans_looks_cover_often(pool: int) -> None:
     found = adaptive(700, 10_000, 0.005, pool)
     assert min(held for held, _ in found.values()) >= 0.94, found
 
 
-def test_a_second_look_is_as_large_as_it_has_to_be() -> None:
-    assert stopping.second_look(0.02, 512, 10_000, 0.01) == 1024  # wide enough already, but for the slack
-    assert stopping.second_look(0.04, 512, 10**9, 0.01) == pytest.approx(4 * 512, abs=512)
-    assert stopping.second_look(0.2, 512, 10_000, 0.005) == 10_000
-    sizes = [stopping.second_look(w, 512, 10_000, 0.005) for w in np.linspace(0.01, 0.08, 30)]
-    assert sizes == sorted(sizes) and all(n % 512 == 0 or n == 10_000 for n in sizes)
+def test_the_next_look_is_as_large_as_it_has_to_be() -> None:
+    def expected(width: float, total: int = 10_000) -> stopping.Widths:
+        return lambda sizes, z: z * width * (768 / sizes * (total - sizes) / (total - 768)) ** 0.5
+
+    z = stopping.quantile(1)
+    assert stopping.next_look(expected(0.019 / z), 1, 768, 10_000, 0.01) == 1024  # narrow enough already, but for the slack
+    assert stopping.next_look(expected(0.04 / z, 10**7), 1, 768, 10**7, 0.01) == pytest.approx(4 * 768, abs=stopping.STEP)
+    assert stopping.next_look(expected(0.5 / z), 1, 768, 10_000, 0.005) == 10_000
+    assert stopping.next_look(expected(0.01), len(stopping.ERRORS), 768, 10_000, 0.01) == 10_000  # no look is left
+    assert stopping.next_look(expected(0.04), 1, 768, 800, 0.01) == 800
+    sizes = [stopping.next_look(expected(w / z), 1, 768, 10_000, 0.005) for w in np.linspace(0.01, 0.08, 30)]
+    assert sizes == sorted(sizes) and all(n % stopping.STEP == 0 or n == 10_000 for n in sizes)
+    assert sum(stopping.ERRORS) < 0.05
 
 
 @settings(max_examples=60, deadline=None)

@@ -50,6 +50,14 @@ def test_a_device_without_memory_gets_smaller_batches(device: str) -> None:
     assert tables[0].metric.tolist() == tables[1].metric.tolist()
 
 
+@pytest.mark.parametrize("most", [10, 40, 100])
+def test_a_device_without_memory_for_what_is_tried_is_measured_with_less(most: int, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(tune, "_known", {})
+    found = tune.tuning(tiny(Hungry(most), n=300, device=device), torch.device(device))["full"]
+    assert found.batch in {size for size in (*tune.BATCHES, *tune.ON_DEVICE, 8) if size <= most} and 0 < found.rate < float("inf")
+    assert device == "cuda" or not found.graphs  # nothing else waits for Python
+
+
 def test_a_scan_finds_smaller_batches_by_itself(device: str) -> None:
     subject = tuned(tiny(Hungry(8), n=100, device=device))
     assert (sensitivity(subject, sparsities=(0.5,), exact=True, device=device).n == 100).all()
@@ -71,6 +79,7 @@ def test_a_split_that_the_device_cannot_hold_is_moved_chunk_by_chunk(monkeypatch
 
     whole = evaluate(tuned(tiny(n=300, device=device)), RECIPE, device=device)
     monkeypatch.setattr(data_module, "to_device", move)
+    monkeypatch.setattr(data_module, "preloaded", move)  # on a GPU
     subject = tuned(tiny(n=300, device=device), rate=640)
     report = evaluate(subject, RECIPE, device=device)
     assert not engine(subject, torch.device(device)).data("validation").whole
@@ -129,10 +138,10 @@ def test_one_batch_that_fails_is_named_and_the_others_are_kept(device: str) -> N
 
 @pytest.mark.parametrize(("slower", "expected"), [(1.0, 1), (1.5, 2), (4.0, 4)])
 def test_no_more_threads_than_help(slower: float, expected: int, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    def candidate(*_: object) -> object:
-        return lambda batch: 1e-4 * {1: slower, 2: 1 + (slower - 1) * (slower > 2) / 3, 4: 1.0}[torch.get_num_threads()]
+    def seconds(_: object, batch: int) -> float:
+        return 1e-4 * {1: slower, 2: 1 + (slower - 1) * (slower > 2) / 3, 4: 1.0}[torch.get_num_threads()]
 
-    monkeypatch.setattr(tune, "_candidate", candidate)
+    monkeypatch.setattr(tune.Candidate, "__call__", seconds)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:

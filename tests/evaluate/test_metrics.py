@@ -252,7 +252,7 @@ def test_the_main_metric_alone_is_what_figures_and_changes_say(name: str, device
         assert change == run.metrics.changes(*tables, "validation", within)[main]
 
 
-@pytest.mark.parametrize("n", [1, 7])
+@pytest.mark.parametrize("n", [1, 7, 1000])
 @pytest.mark.parametrize("classes", [1, 2, 10, 65])
 @pytest.mark.parametrize("by_column", [False, True])
 def test_losses_and_predictions_are_torchs_and_the_logits_stay(n: int, classes: int, by_column: bool, device: str) -> None:

@@ -17,6 +17,8 @@ from explorer.evaluate.tune import Tuning
 from tests.contract.nets import MLP, tiny, tuned
 from tests.evaluate.test_replay import columns
 
+FIRST = (0, 32)  # of a group's samples
+
 
 def kb(n: int, device: str) -> torch.Tensor:
     return torch.zeros(n * 256, device=device)
@@ -25,39 +27,39 @@ def kb(n: int, device: str) -> torch.Tensor:
 def test_the_least_recently_used_group_goes_first(device: str) -> None:
     kept = Prefixes(10_500)
     for name in "abc":
-        assert kept.put(name, 0, kb(3, device))
-    assert kept.get("a", 0) is not None  # a is fresher than b now
-    assert kept.put("d", 0, kb(3, device))
-    assert kept.has("a") and not kept.has("b") and kept.has("c") and kept.has("d")
+        assert kept.put(name, FIRST, kb(3, device))
+    assert kept.get("a", FIRST) is not None  # a is fresher than b now
+    assert kept.put("d", FIRST, kb(3, device))
+    assert kept.extent("a") and not kept.extent("b") and kept.extent("c") and kept.extent("d")
     assert kept.used <= kept.budget
 
 
 def test_what_does_not_fit_keeps_its_first_samples(device: str) -> None:
     kept = Prefixes(10_500)
-    kept.put("old", 0, kb(3, device))
-    found = [kept.put("big", i, kb(3, device)) for i in range(6)]
-    assert found == [True, True, True, False, False, False] and not kept.has("old")
-    assert kept.get("big", 0) is not None and kept.get("big", 5) is None
+    kept.put("old", FIRST, kb(3, device))
+    found = [kept.put("big", (i, i + 1), kb(3, device)) for i in range(6)]
+    assert found == [True, True, True, False, False, False] and not kept.extent("old")
+    assert kept.get("big", (0, 1)) is not None and kept.get("big", (5, 6)) is None and kept.extent("big") == 3
 
 
 def test_views_of_the_data_cost_nothing_and_shared_storage_counts_once(device: str) -> None:
     kept, data = Prefixes(1 << 20), kb(50, device)
-    kept.put("a", 0, (data[:10], data[10:]), module.storages(data))
+    kept.put("a", FIRST, (data[:10], data[10:]), module.storages(data))
     assert kept.used < 1000
     whole = kb(10, device)
-    kept.put("b", 0, [whole[:5], {"x": whole[5:]}])
+    kept.put("b", FIRST, [whole[:5], {"x": whole[5:]}])
     assert 10 * 1024 <= kept.used < 11 * 1024 + 1000
 
 
 def test_what_nobody_else_asked_for_goes_with_its_user(device: str) -> None:
     kept = Prefixes()
-    kept.put("mine", 0, kb(1, device), user="me")
-    kept.put("ours", 0, kb(1, device), user="me")
-    kept.get("ours", 0, user="you")
+    kept.put("mine", FIRST, kb(1, device), user="me")
+    kept.put("ours", FIRST, kb(1, device), user="me")
+    kept.get("ours", FIRST, user="you")
     kept.leave("me")
-    assert not kept.has("mine") and kept.has("ours")
+    assert not kept.extent("mine") and kept.extent("ours")
     kept.leave("you")
-    assert not kept.has("ours") and kept.used == 0
+    assert not kept.extent("ours") and kept.used == 0
 
 
 def test_an_engine_takes_its_values_along(device: str) -> None:

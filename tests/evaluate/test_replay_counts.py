@@ -83,13 +83,17 @@ def test_the_order_of_calls_skips_what_came_before(device: str) -> None:
     assert set(seen) == {"last"}
 
 
-def test_recurrent_stacks_are_cut_between_their_layers(device: str) -> None:
+def test_recurrent_stacks_are_cut_between_their_layers(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = few("vowels-lstm", device=device)
     run = Engine(subject, torch.device(device), TUNED)
     columns(run, Recipe().prune("lstm.weight_hh_l1", sparsity=0.2))
     graph = run.runner.graph  # type: ignore[attr-defined]
     first, second = (graph.section([f"lstm.weight_hh_l{i}"]) for i in (0, 1))
     assert len(second.nodes) < len(first.nodes) and "lstm.weight_ih_l0" in second.reads
+    called, real = [], torch.lstm
+    monkeypatch.setattr(torch, "lstm", lambda x, *rest: called.append(x.shape[-1]) or real(x, *rest))
+    columns(run, Recipe().prune("lstm.weight_hh_l1", sparsity=0.3))
+    assert set(called) == {64}, "the first layer, which reads 12 features, was run again"
 
 
 def test_a_drag_of_activations_and_one_behind_rounded_ones_are_short(device: str) -> None:

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from torch.utils.data import Subset, TensorDataset
 
 from explorer.core.errors import TaskError
-from explorer.evaluate.data import SplitData, looks, stratified_order
+from explorer.evaluate import data as data_module
+from explorer.evaluate.data import SplitData, looks, preloaded, stratified_order
 from explorer.evaluate.seen import joined
-from explorer.models.task import Task
+from explorer.models.task import Task, to_device
 from tests.contract.nets import load
 
 
@@ -87,7 +88,7 @@ def test_the_baselines_margins_order_the_first_samples(device: str) -> None:
     ("total", "first", "edges"),
     [
         (1, 64, [1]), (32, 64, [32]), (33, 32, [33]), (96, 64, [96]), (97, 64, [32, 64, 97]), (50, 32, [32, 50]),
-        (600, 64, [32, 64, 256, 512, 600]), (10_000, 8192, [2496, 10_000]), (10_000, 4096, [2496, 10_000]),
+        (600, 64, [32, 64, 256, 600]), (10_000, 8192, [2496, 10_000]), (10_000, 4096, [2496, 10_000]),
         (10_000, 2048, [256, 2048, 8192, 10_000]), (2048, 4096, [512, 2048]), (2047, 2048, [2047]),
     ],
 )  # fmt: skip
@@ -97,7 +98,8 @@ def test_looks(total: int, first: int, edges: list[int]) -> None:
 
 def test_looks_cover_everything_in_bounded_chunks() -> None:
     edges = looks(10_000, 128)
-    assert edges[-1] == 10_000 and max(np.diff([0, *edges])) == 512
+    assert edges[-1] == 10_000 and max(np.diff([0, *edges])) == 2048
+    assert max(np.diff([0, *looks(100_000, 512)])) == 4096 and max(np.diff([0, *looks(100_000, 2048)])) == 8192
 
 
 @pytest.mark.parametrize("wrap", ["plain", "subset", "list"])
@@ -172,3 +174,22 @@ def test_parts_of_a_column_are_joined_without_a_copy_where_they_lie_in_a_row(dev
     assert torch.equal(joined(ones), torch.full((7,), 7, device=device)) and joined(ones).stride() == (0,)
     other = [ones[0], torch.tensor(8, device=device).expand(3)]
     assert torch.equal(joined(other), torch.cat(other))
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_what_is_moved_piece_by_piece_is_what_was_there(dtype: torch.dtype | None, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    pinned: list[int] = []
+    real = torch.Tensor.pin_memory if device == "cuda" else torch.Tensor.clone  # only a GPU has such memory
+
+    def pin(self: torch.Tensor) -> torch.Tensor:
+        pinned.append(self.nbytes)
+        return real(self)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(data_module, "PIECE", 1000)
+    batch = {"x": torch.randn(101, 3, 5), "more": (torch.arange(101), [torch.tensor(2.0), torch.empty(0, 4)], "text")}
+    found, expected = (move(batch, torch.device(device), dtype) for move in (preloaded, to_device))
+    assert torch.equal(found["x"], expected["x"]) and found["x"].dtype == expected["x"].dtype == (dtype or torch.float32)
+    assert torch.equal(found["more"][0], batch["more"][0].to(device)) and found["more"][2] == "text"
+    assert [one.shape for one in found["more"][1]] == [(), (0, 4)]
+    assert len(pinned) == 8 and max(pinned) <= 1000

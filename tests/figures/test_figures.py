@@ -38,12 +38,14 @@ def test_recall_by_class_is_red_where_it_fell_and_green_where_it_rose() -> None:
     assert list(lines[1].y) == ["b", "b", None] and list(figure.layout.yaxis.categoryarray) == ["b", "a", "c"]
     assert list(before.x) == [0.7, 0.9, 0.5] and list(after.x) == [0.8, 0.5, 0.4]
     assert list(after.customdata) == [20, 10, 10]
+    assert figure.layout.yaxis.type == "category"  # classes called 0, 1, 2 are no numbers
 
 
 def test_a_confusion_matrix_is_shaded_by_row() -> None:
     figure = confusion([[3, 1], [0, 4]], ["a", "b"], DARK)
     assert [list(row) for row in figure.data[0].z] == [[0.75, 0.25], [0.0, 1.0]]
     assert [list(row) for row in figure.data[0].customdata] == [[3, 1], [0, 4]]
+    assert figure.layout.xaxis.type == figure.layout.yaxis.type == "category"
 
 
 def test_cut_weights_are_orange_and_gates_are_blocks() -> None:

@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
     assert inputs_of(source, replace(ok, shape=(3, 2, 2))).shape == (10, 3, 2, 2)
     for wrong, said in [
         (replace(ok, shape=(5, 5)), r"\(12,\); it cannot become \(5, 5\)"), (replace(ok, kind="classification"), "fractions"),
-        (replace(ok, inputs=()), "no input column"), (replace(ok, inputs=("z",)), "NaN or infinity in 10 samples"),
+        (replace(ok, inputs=()), "no input column"), (replace(ok, inputs=("z",)), "NaN or infinity in 10 samples, the first is number 1"),
         (replace(ok, mean=(0.0, 1.0)), "one a channel"), (replace(ok, validation=0.9), "together at most 1"),
         (replace(ok, kind="odd"), "accepted: classification"), (replace(ok, target="z"), "missing values"),
         (replace(ok, dtype="complex64"), "accepted: float32"), (replace(ok, target=None), "needs a target"),

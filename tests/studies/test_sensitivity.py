@@ -8,12 +8,16 @@ from torch import nn
 
 import explorer
 from explorer.compress.plan import Plan
+from explorer.compress.resolve import resolve
 from explorer.core.errors import Cancelled, EvaluationError, RecipeError
 from explorer.core.recipe import Recipe
+from explorer.evaluate.allocation import EDGES
 from explorer.evaluate.compare import compare
+from explorer.evaluate.design import Proportional, Stratified
 from explorer.evaluate.engine import engine
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.intervals import wilson
+from explorer.evaluate.stopping import FIRST_LOOK
 from explorer.models.subject import Subject
 from explorer.studies.sensitivity import sensitivity, sensitivity_steps
 from tests.contract.nets import MLP, few, tiny, tuned
@@ -55,8 +59,8 @@ def test_what_comes_before_a_layer_runs_once_a_chunk(device: str) -> None:
     sensitivity(subject, sparsities=(0.1,), exact=True, device=device)  # every part is compared with the module once
     seen = counted(run)
     sensitivity(subject, sparsities=(0.2, 0.3, 0.4), exact=True, device=device)
-    # fc.0: the base's columns, what lies in front of the others, and its own three; and so on
-    assert seen == {"fc.0": (1 + 1 + 3) * 300, "fc.1": (1 + 1 + 6) * 300, "fc.2": (1 + 9) * 300}
+    # fc.0: what lies in front of the others, and its own three; and so on. What the base answers is known from before
+    assert seen == {"fc.0": (1 + 3) * 300, "fc.1": (1 + 6) * 300, "fc.2": 9 * 300}
 
 
 def test_how_a_plan_is_run_is_settled_once_a_scan_and_not_held_afterwards(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,12 +112,52 @@ def test_an_adaptive_scan_stops_early_and_keeps_its_word(device: str) -> None:
     last = now()
     truth = dict(zip(candidates, full.change, strict=True))
     early = {key: found for key, found in last.estimates.items() if not found.complete}
-    assert len({found.n for found in last.estimates.values()} - {512, 6000}) >= 1  # each as far as its first look said
+    assert len({found.n for found in last.estimates.values()} - {FIRST_LOOK, 6000}) >= 1  # each as far as its first look said
     assert early and all(found.within[1] - found.within[0] <= 0.04 + 1e-9 for found in early.values())
     assert all(found.within[0] - 1e-9 <= truth[key] <= found.within[1] + 1e-9 for key, found in early.items())
-    for row in quick.itertuples():  # a noise band is that of as many samples, wherever they come from
-        assert row.change_low < row.change < row.change_high
-        assert (row.low, row.high) == pytest.approx(wilson(round(row.metric * row.n), row.n))
+    for row in quick.itertuples():  # a noise band speaks of other samples: it is not narrower than that of all, and hardly wider than of as many
+        assert row.change_low < row.change < row.change_high and row.low < row.metric <= row.high
+        few, many = (wilson(row.metric * n, n) for n in (row.n, 6000))
+        assert many[1] - many[0] - 1e-9 <= row.high - row.low <= 1.5 * (few[1] - few[0])
+
+
+def test_what_decides_answers_is_looked_at_first(device: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8000, 6)
+    module = MLP((6, 32, 16, 3))
+    target = (module(x) + 0.3 * torch.randn(8000, 3)).argmax(1).detach()
+    task = explorer.Task.classification(validation=torch.utils.data.TensorDataset(x, target))
+    subject, recipe = tuned(Subject(module.to(device), task, "noisy")), Recipe().prune("fc.1", sparsity=0.3)
+    *_, (scan, now) = compare(subject, {"one": recipe, "none": Recipe()}, exact=False, tolerance=0.02, device=device)
+    found, run = now().estimates, engine(subject, torch.device(device))
+    report, n = evaluate(subject, recipe, device=device), found["one"].n
+    assert n < 8000 and found["none"].change.value == 0 and found["none"].complete
+    everything = run.seen(resolve(subject, Recipe()), "validation").columns(8000)
+    certainty = run.metrics.certainty(everything)
+    assert certainty is not None and isinstance(scan.design, Stratified)
+    strata = (certainty.argsort().argsort() >= torch.tensor(EDGES)[:, None] * 8000).sum(0)
+    places = torch.as_tensor(scan.design.allocation.order[:n])
+    shares = torch.bincount(strata[places], minlength=5) / torch.bincount(strata)
+    assert torch.all(shares.diff() < 0)  # of doubtful samples, more
+    was, now_ = (run.metrics.right(run.seen(resolve(subject, one), "validation").columns(8000)) for one in (Recipe(), recipe))
+    assert was is not None and now_ is not None
+    gain = now_.double() - was.double()
+    by_hand = sum((strata == h).double().mean() * gain[places[strata[places] == h]].mean() for h in range(5))
+    assert found["one"].change.value == pytest.approx(float(by_hand), abs=1e-9)
+    assert found["one"].value.value == pytest.approx(float(was.double().mean() + by_hand), abs=1e-9)
+    assert abs(found["one"].change.value - report.change("accuracy").value) < 0.02
+
+
+def test_a_loss_of_ones_own_tells_no_doubt_so_samples_come_as_they_are(device: str) -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(3000, 6), torch.arange(3000) % 3
+    loss = nn.CrossEntropyLoss(label_smoothing=0.1)
+    data = torch.utils.data.TensorDataset(x, y)
+    task = explorer.Task.classification(train=data, validation=data, loss=loss)
+    subject = tuned(Subject(MLP((6, 32, 16, 3)).to(device), task, "smooth"))
+    *_, (scan, now) = compare(subject, {"one": Recipe().prune("fc.1", sparsity=0.1)}, exact=False, tolerance=0.05, device=device)
+    assert isinstance(scan.design, Proportional) and now().estimates["one"].within is not None
+    assert scan.data is engine(subject, torch.device(device)).data("validation")
 
 
 def test_all_curves_sharpen_together_and_a_cancelled_scan_goes_on(device: str) -> None:

@@ -71,7 +71,7 @@ def test_a_bad_link_says_so_once_and_the_page_lives(app: App, text: str) -> None
 
 def test_unknown_models_and_layers_in_a_link_fall_back(app: App) -> None:
     app.open(model="no-such-model", layer="no.such.layer")
-    expect(app.page.get_by_text("No model 'no-such-model'")).to_be_visible()
+    expect(app.page.get_by_text("No model 'no-such-model' here")).to_be_visible()
     expect(app.page.locator(".x-head b")).to_have_text(FC1)
     app.shows(LENET, Recipe())
 

@@ -17,7 +17,7 @@ from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.evaluate.costs import counts, representations
 from explorer.models.subject import Subject
-from explorer.ui import edits
+from explorer.ui import edits, units
 from explorer.ui.edits import Settings
 from explorer.ui.panels import handle, scoreboard
 from explorer.ui.panels.table import frame
@@ -217,6 +217,12 @@ def test_units_are_drawn_ascending_with_their_numbers(device: str) -> None:
     scores = importance(subject, "l1", granularity="unit", layers=["conv2"])["conv2"]
     assert shown["view"] == "units" and shown["scores"] == sorted(shown["scores"])
     assert [float(scores[i]) for i in shown["units"]] == shown["scores"] and sorted(shown["units"]) == list(range(50))
+    assert (shown["text"]["unit"], shown["text"]["units"]) == ("channel", "channels")
+
+
+@pytest.mark.parametrize(("kind", "said"), [("head", "heads"), ("hidden", "hidden units"), ("neuron", "neurons"), ("", "channels")])
+def test_units_are_called_what_they_are(kind: str, said: str) -> None:
+    assert units.many(kind) == said == units.one(kind) + "s"
 
 
 def test_identities_tell_apart_what_the_handle_means(device: str) -> None:

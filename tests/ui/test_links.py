@@ -210,3 +210,22 @@ def test_back_and_forward_undo_and_redo(visit: Visit, monkeypatch: pytest.Monkey
     now += 10
     assert go({}) == RECIPE.quantize(LAYER, bits=4), "another page's address says nothing"
     assert go(addresses[0] | {"r": "%%%"}) == RECIPE.quantize(LAYER, bits=4)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"job": "gone"}, "No model 'gone' here"),
+        ({"model": "x" * 3000}, f"No model '{'x' * 59}…' here"),
+        ({"model": "[free](http://elsewhere)"}, r"No model '\[free\]\(http\://elsewhere\)' here"),
+    ],
+)
+def test_a_name_from_an_address_is_shown_short_and_as_it_is(
+    query: dict[str, str], said: str, visit: Visit, server: Callable[[], Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server()
+    model = visit(ANN, query)
+    shown: list[str] = []
+    monkeypatch.setattr(st, "warning", lambda text, **_: shown.append(text))
+    links.say_waiting(workspace(model))
+    assert len(shown) == 1 and shown[0].startswith(said)

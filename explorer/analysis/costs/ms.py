@@ -9,8 +9,10 @@ from torch import nn
 
 from ...core.errors import UnsupportedError
 from ...core.message import say
+from ...models.device import wait
 from ...models.removal import gone, remove
 from ...models.task import to_device
+from ...models.trial import tensors
 from . import Cost, registry
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Millisecond(Cost):
     def why_not(self, subject: Subject, name: str) -> str | None:
         if name not in subject.structure.cuts:
             return say(
-                "a zero among the weights of a dense layer saves no time; use granularity='unit', or divide by mac or byte"
+                "a zero among the weights of a dense layer saves no time; prune units instead (granularity='unit'), or divide by mac or byte"
             )
         return None
 
@@ -69,6 +71,5 @@ def measure(subject: Subject, cut: Cut) -> float:
 def _run(subject: Subject, module: nn.Module, inputs: Any) -> float:
     began = time.perf_counter()
     subject.task.forward(module, inputs)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait(next((one.device for one in tensors(inputs)), torch.device("cpu")))
     return 1000 * (time.perf_counter() - began)

@@ -45,7 +45,7 @@ class Criterion:
     def scores(self, subject: Subject, names: list[str], look: Look) -> dict[str, Tensor]:
         """{layer: scores of the weight's shape, float32 or float64}."""
         raise UnsupportedError(
-            say("{title} scores units, not single weights; use granularity='unit'", title=self.title)
+            say("{title} scores units, not single weights; prune units instead (granularity='unit')", title=self.title)
         )
 
     def aggregate(self, scores: Tensor) -> Tensor:
@@ -71,12 +71,12 @@ class Criterion:
         cut = subject.structure.cuts.get(name)
         if cut is None and not self.of_weights:
             return say(
-                "{title} scores units, not single weights; use granularity='unit', or another criterion",
+                "{title} scores units, not single weights; prune units instead (granularity='unit'), or choose another criterion",
                 title=self.title,
             )
         if cut is not None and not self.of_units:
             return say(
-                "{title} scores single weights, not units; use granularity='weight', or another criterion",
+                "{title} scores single weights, not units; prune weights instead (granularity='weight'), or choose another criterion",
                 title=self.title,
             )
         layers = [name] if cut is None else list(cut.group.producers)

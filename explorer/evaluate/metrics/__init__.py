@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,6 +66,14 @@ class Metrics(ABC):
         name = next(iter(values))
         return name, values[name], self.changes(before, after, split, within)[name]
 
+    def right(self, columns: Columns) -> Tensor | None:
+        """[N] bools whose mean is the main metric, where it is one."""
+        return None
+
+    def certainty(self, columns: Columns) -> Tensor | None:
+        """[N]: how far from the edge the answers are, right or wrong, where that can be told; where it is small, they change easily."""
+        return None
+
     @abstractmethod
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         """Samples whose answer differs; ``indices`` [N]: positions in the split."""
@@ -87,9 +96,10 @@ def figure(value: float, split: str, n: int, interval: tuple[float | None, float
     return Figure(float(value), "measured", split, n, *interval)
 
 
-def mean_figure(values: Tensor, split: str, within: intervals.Within | None = None) -> Figure:
+def mean_figure(values: Tensor | np.ndarray, split: str, within: intervals.Within | None = None) -> Figure:
     """The mean of [N] values with its normal interval."""
-    return figure(values.double().mean().item(), split, len(values), intervals.mean(values, within))
+    centre, deviation = intervals.moments(values)
+    return figure(centre, split, len(values), intervals.around(centre, deviation, len(values), within))
 
 
 BATCH = "loss//"  # a column that says that the loss is one value a batch, repeated: no interval comes from it
@@ -107,9 +117,11 @@ def loss_figure(
     columns: Columns, split: str, before: Columns | None = None, within: intervals.Within | None = None
 ) -> Figure:
     """The mean loss, or its change since ``before``; with an interval where each sample has its own."""
-    values = columns["loss"].double() - (before["loss"].double() if before is not None else 0)
+    values = columns["loss"].numpy(force=True)
+    if before is not None:
+        values = np.subtract(values, before["loss"].numpy(force=True), dtype=np.float64)
     if BATCH in columns:
-        return figure(values.mean().item(), split, len(values))
+        return figure(values.mean(dtype=np.float64), split, len(values))
     return mean_figure(values, split, within)
 
 

@@ -13,12 +13,13 @@ from ...core.message import say
 from ...core.report import Change, ChangeKind, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
-from . import Columns, Metrics, expect, figure, loss_figure, losses, once
+from . import BATCH, Columns, Metrics, expect, figure, loss_figure, losses, once
 
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
     """[classes, classes] counts; rows = target, columns = prediction."""
-    return torch.bincount(target * classes + prediction, minlength=classes * classes).view(classes, classes)
+    rows, columns = target.numpy(force=True), prediction.numpy(force=True)
+    return torch.from_numpy(np.bincount(rows * classes + columns, minlength=classes * classes)).view(classes, classes)
 
 
 def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -38,15 +39,21 @@ FEW = 64  # classes: up to here, columns over [C, N] are several times faster th
 
 
 def losses_and_predictions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(cross-entropy [N], first index of the largest logit [N]) of finite logits [N, C]."""
+    """(cross-entropy [N], first index of the largest logit [N]) of finite logits float32 [N, C] and targets in 0 .. C - 1."""
     if logits.shape[1] > FEW or not len(logits):
         return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(1)
-    columns = logits.t().clone(memory_format=torch.contiguous_format)  # written into below
-    classes = logits.shape[1]
-    loss = columns.log_softmax(0).gather(0, targets[None])[0].neg_()
+    if logits.device.type == "cpu":
+        from .logits import look_once  # numba takes a moment to import
+
+        found = look_once(logits.detach().contiguous().numpy(), targets.contiguous().numpy())
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+    columns = logits.t().clone(memory_format=torch.contiguous_format)
+    largest, classes = columns.amax(0), len(columns)
+    below = columns - largest
+    own = below.gather(0, targets[None])[0]
     place = torch.arange(classes, 0.0, -1.0, device=logits.device)[:, None]  # the first counts most
-    best = columns.eq_(columns.amax(0)).mul_(place).amax(0)  # in floats, since comparing into bools is several times slower
-    return loss, classes - best.long()
+    best = columns.eq_(largest).mul_(place).amax(0)  # in floats, since comparing into bools is several times slower
+    return below.exp_().sum(0).log_().sub_(own), classes - best.long()
 
 
 def margins(logits: Tensor, targets: Tensor) -> Tensor:
@@ -59,6 +66,9 @@ def margins(logits: Tensor, targets: Tensor) -> Tensor:
 class Classification(Metrics):
     """Columns: prediction, target int64 [N]; loss float [N]; classes, the number of logits."""
 
+    def __init__(self) -> None:
+        from . import logits as compiled  # noqa: F401 (made before an evaluation, whose pace is measured)
+
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
         logits = expect(outputs, (2,), say("logits [N, C]"))
         targets = targets.reshape(-1).long()
@@ -70,12 +80,14 @@ class Classification(Metrics):
                     targets=len(targets),
                 )
             )
-        if len(targets) and not 0 <= int(targets.min()) <= int(targets.max()) < logits.shape[1]:
+        every = targets.numpy(force=True)
+        low, high = (int(every.min()), int(every.max())) if len(every) else (0, 0)
+        if len(every) and not 0 <= low <= high < logits.shape[1]:
             raise EvaluationError(
                 say(
                     "targets run from {low} to {high}, logits have {classes} classes; accepted: 0 to {last}",
-                    low=int(targets.min()),
-                    high=int(targets.max()),
+                    low=low,
+                    high=high,
                     classes=logits.shape[1],
                     last=logits.shape[1] - 1,
                 )
@@ -102,12 +114,19 @@ class Classification(Metrics):
         return scores(self._matrix(columns))
 
     @once
-    def _right(self, columns: Columns) -> Tensor:
-        return columns["prediction"] == columns["target"]
+    def _right(self, columns: Columns) -> np.ndarray:
+        return np.asarray(columns["prediction"].numpy(force=True) == columns["target"].numpy(force=True))
 
     @once
     def _hits(self, columns: Columns) -> int:
-        return int(torch.count_nonzero(self._right(columns)))
+        return int(np.count_nonzero(self._right(columns)))
+
+    def right(self, columns: Columns) -> Tensor | None:
+        return torch.from_numpy(self._right(columns))
+
+    def certainty(self, columns: Columns) -> Tensor | None:
+        """The right class's log odds, without their sign, as the cross-entropy tells them; a loss of the user's own tells something else."""
+        return None if BATCH in columns else columns["loss"].double().expm1().log().abs()
 
     def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
         n, hits = len(after["target"]), self._hits(after)
@@ -148,7 +167,7 @@ class Classification(Metrics):
 
     def flips(self, before: Columns, after: Columns) -> tuple[int, int]:
         was, now = self._right(before), self._right(after)
-        return int((was & ~now).sum()), int((now & ~was).sum())
+        return int(np.count_nonzero(was & ~now)), int(np.count_nonzero(now & ~was))
 
     def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
         (p0, r0, f0, _), (p1, r1, f1, support) = self._scores(before), self._scores(after)

@@ -7,7 +7,7 @@ from html import escape
 import streamlit as st
 
 from explorer.core.report import Report
-from explorer.evaluate.answers import label, show
+from explorer.evaluate.answers import label
 from explorer.evaluate.evaluator import glance
 from explorer.figures.confusion import confusion
 from explorer.figures.per_class import per_class
@@ -19,7 +19,7 @@ from ..i18n import _
 from ..state import Workspace, user
 from . import try_one
 from .scoreboard import hurt, metric_name
-from .tiles import tile
+from .tiles import kept, tile
 
 SHOWN = 16
 
@@ -93,7 +93,6 @@ def _flipped(subject: Subject, report: Report) -> None:
         return
     tiles = []
     for change in chosen:
-        shown = show(subject, report.split, change.index)
         if report.task == "classification":
             was, now = label(subject, int(change.before)), label(subject, int(change.after))
             captions = [("", was), ("x-better" if change.kind == "now right" else "x-worse", f"→ {now}")]
@@ -103,6 +102,6 @@ def _flipped(subject: Subject, report: Report) -> None:
             title = _("sample {i}", i=change.index)
             if change.target is not None:
                 captions.append(("", _("target {t}", t=fmt.significant(change.target))))
-        tiles.append(tile(shown, captions, title, subject.task.labels))
+        tiles.append(tile(kept(subject, report.split, change.index), captions, title))
     wide = f" x-wide x-{subject.task.display}" if subject.task.display in ("text", "table") and report.task != "classification" else ""
     st.html(f'<div class="x-tiles{wide}">{"".join(tiles)}</div>')

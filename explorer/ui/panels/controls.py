@@ -17,7 +17,7 @@ from explorer.core.recipe import Recipe
 from explorer.core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, block, pattern
 from explorer.models.subject import Subject
 
-from .. import edits
+from .. import edits, units
 from ..edits import Settings
 from ..i18n import _, help_for
 from ..state import Workspace
@@ -77,7 +77,7 @@ def render(scene: Scene) -> None:
     recipe = scene.space.history.present
     group = next((one for one in subject.groups if one.name == layer.group), None)
     depth = ["layer"] if subject.blocks else []
-    names = {"layer": _("blocks (depth)"), "weight": _("weights"), "unit": unit_name(group.kind if group else ""), RUNS: RUNS, GATE: _("gates")}
+    names = {"layer": _("blocks (depth)"), "weight": _("weights"), "unit": units.many(group.kind if group else ""), RUNS: RUNS, GATE: _("gates")}
     shown = RUNS if pattern(settings.granularity) else settings.granularity
     blocks = [shown] if block(shown) else []
     gates = [GATE] if edits.has_gates(layer) else []
@@ -116,12 +116,6 @@ def _cleared(scene: Scene) -> Recipe:
         return recipe.clear(scene.layer.name)
     around = [name for group in scene.subject.blocks if scene.layer.name in group.producers for name in group.producers]
     return recipe.clear(list(dict.fromkeys(around)) or scene.layer.name, kind=LAYER_PRUNE)
-
-
-def unit_name(kind: str) -> str:
-    """What a group's units are called."""
-    names = {"neuron": _("neurons"), "hidden": _("hidden units"), "head": _("heads"), "width": _("features")}
-    return names.get(kind, _("channels"))
 
 
 def criterion_title(name: str) -> str:

@@ -14,7 +14,7 @@ from explorer.figures.units import units as unit_figure
 from explorer.models.subject import Subject
 from explorer.studies.duel import CEILING, FLOOR, contestants, duel
 
-from .. import bars, jobs, style
+from .. import bars, jobs, style, units
 from ..i18n import _, translated
 from ..lists import one_of, some_of
 from ..state import Workspace
@@ -77,6 +77,7 @@ def _agreement(
     st.markdown("**" + _("Do criteria agree on {layer}?", layer=place) + "**")
     start = tuple(dict.fromkeys([*([current] if current in able else []), *START[granularity]]))[:7]
     names = _picked(_("Criteria"), able, start, f"criteria-{space.model}-{granularity}")
+    kind = units.kind_of(subject, place)
     if len(names) < 2:
         st.info(_("Choose two or more."), icon=":material/info:")
         return
@@ -97,7 +98,7 @@ def _agreement(
             config=PLAIN,
         )
         count = f"{len(scores):,}"
-        over = _("Over {n} units.", n=count) if granularity == "unit" else _("Over {n} of the weights.", n=count)
+        over = _("Over {n} {units}.", n=count, units=units.many(kind)) if granularity == "unit" else _("Over {n} of the weights.", n=count)
         st.caption(_("1: the same order; 0: unrelated; −1: reversed.") + " " + over)
     with right:
         pair = [
@@ -112,7 +113,7 @@ def _agreement(
             (titles[pair[0]], titles[pair[1]]),
             0.5,
             scores.index.tolist() if granularity == "unit" else None,
-            {"unit": _("unit")},
+            {"unit": units.one(kind)},
         )
         st.plotly_chart(figure, key="criteria-scatter", config=PLAIN)
         torn = float(np.mean((x < 0.5) != (y < 0.5)))
@@ -134,7 +135,8 @@ def _gallery(subject: Subject, group: str, current: str) -> None:
     ):
         ready.scored(subject, base, "unit", [group])
         pictures = gallery(subject, group, base)
-        st.plotly_chart(unit_figure(pictures, style.colours(), _("unit")), key="gallery-figure", config=PLAIN)
+        name = units.one(units.kind_of(subject, group))
+        st.plotly_chart(unit_figure(pictures, style.colours(), name), key="gallery-figure", config=PLAIN)
         words = {
             "kernels": _("Kernels of each filter, up to 16. Blue: positive, orange: negative; one scale for all."),
             "image": _("The weights on each pixel. Blue: positive, orange: negative; one scale for all."),

@@ -24,7 +24,7 @@ from .. import format as fmt
 from ..i18n import _, translated
 from . import saved_mapping
 from .scoreboard import metric_name
-from .tiles import tile
+from .tiles import picture, tile
 
 EXAMPLES = 10
 SMALL = 16  # values of an input that is written below a picture
@@ -144,7 +144,7 @@ def looks(subject: Subject) -> bool:
         n = min(EXAMPLES, len(subject.task.dataset("validation")))
         shown = [show(subject, "validation", i) for i in range(n)]
         told = subject.task.kind in ("classification", "regression")
-        pieces = [tile(s, [("", label(subject, s.target) if told else ""), *_others(subject, i, s.kind)], "", subject.task.labels) for i, s in enumerate(shown)]
+        pieces = [tile(picture(s, subject.task.labels), [("", label(subject, s.target) if told else ""), *_others(subject, i, s.kind)], "") for i, s in enumerate(shown)]
         shape = _shape(subject.task.dataset("validation")[0][0])
         st.caption(_("The first {n} of the validation split as the model sees them, each {shape}", n=n, shape=shape))
         st.html(f'<div class="x-tiles">{"".join(pieces)}</div>')

@@ -20,6 +20,7 @@ from explorer.evaluate.costs import counts as counts_of
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
+from .. import units
 from ..components.threshold import threshold
 from ..edits import Settings
 from ..i18n import _, translated
@@ -245,7 +246,7 @@ def _heading(space: Workspace, subject: Subject) -> None:
     else:
         names = {one.name for one in subject.layers}
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
-        goes = escape(_("its {n} units go with entries of {others}", n=group.units, others=", ".join(others)))
+        goes = escape(_("its {n} {units} go with entries of {others}", n=group.units, units=units.many(group.kind), others=", ".join(others)))
         text += " · " + (
             f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>'
             if group.about

@@ -18,7 +18,7 @@ from explorer.core.targets import effective
 from explorer.models.gates import gate_names
 from explorer.models.subject import Subject
 
-from .. import edits
+from .. import edits, units
 from ..edits import Settings
 from ..i18n import _
 from ..state import Workspace
@@ -121,8 +121,10 @@ def data(
             for name, one in counts.layers.items()
         }
     if settings.granularity == "unit" and layer.group is not None:
-        scores, units = sorted_units(subject, layer.group, settings.criterion)
-        out |= {"view": "units", "scores": list(scores), "units": list(units), "lo": 0.0, "hi": scores[-1], "n": len(scores)}
+        scores, order = sorted_units(subject, layer.group, settings.criterion)
+        out |= {"view": "units", "scores": list(scores), "units": list(order), "lo": 0.0, "hi": scores[-1], "n": len(scores)}
+        kind = units.kind_of(subject, layer.group)
+        out["text"] |= {"unit": units.one(kind), "units": units.many(kind)}
         out["levels"] = None
         return out
     if settings.granularity == GATE:

@@ -16,15 +16,13 @@ from ..i18n import _, translated
 def choose(key: str) -> uploads.Received | None:
     """The model of the uploader or of the path field called ``key``; None while there is none."""
     limit = f"{uploads.limit()} MB"  # as the field beside it says
+    here = not shared() and st.context.ip_address is None  # to somebody at another machine a path here is nothing
     if shared():
         st.caption(_("Up to {size} a file, and {quota} for all that a session has open; the oldest goes first.", size=limit, quota=f"{uploads.QUOTA >> 20} MB"))
-        path = ""
-    elif st.context.ip_address is not None:  # somebody at another machine, to whom a path here is nothing
-        path = ""
-    else:
+    elif here:
         st.caption(_("Up to {size} by upload. A larger file, or a folder with shards, by its path: it is mapped, and not copied.", size=limit))
-        path = st.text_input(_("or its path on this machine"), key=f"{key}-path", placeholder="/models/model.safetensors")
     sent = st.file_uploader(_("Model file"), key=f"{key}-model")
+    path = st.text_input(_("or its path on this machine"), key=f"{key}-path", placeholder="/models/model.safetensors") if here else ""
     if sent is not None:
         return uploads.model(sent, key)
     if not path.strip():

@@ -34,6 +34,8 @@ def line(report: Report) -> str:
         budget=fmt.size(machine["cache_budget"]),
     )
     about = [kept, _("batches of {n}, {layout}", n=machine["batch"], layout=machine["layout"])]
-    about += [translated(reason) for reason in (machine["reason"],) if reason]
+    if machine["graphs"]:
+        about.append(_("{n} CUDA graphs", n=machine["graphs"]))
+    about += [translated(reason) for reason in (machine["reason"], machine["no_graphs"]) if reason]
     text, title = " · ".join(pieces), " · ".join(about)
     return f'<span class="x-status" title="{escape(title)}">{escape(text)}</span>'

@@ -10,7 +10,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from explorer.evaluate.answers import Shown
+from explorer.evaluate.answers import Shown, show
+from explorer.models.subject import Subject
 
 
 def png(array: np.ndarray) -> str:
@@ -56,7 +57,16 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def tile(shown: Shown, captions: Sequence[tuple[str, str]], title: str, labels: Sequence[str] | None = None) -> str:
+def kept(subject: Subject, split: str, index: int) -> str:
+    """The picture of a sample; drawn once, since a step flips much the same samples as the one before."""
+
+    def drawn() -> bytes:  # whose size the memo counts
+        return picture(show(subject, split, index), subject.task.labels).encode()
+
+    return subject.memo.get(("picture", split, index), drawn).decode()
+
+
+def tile(drawn: str, captions: Sequence[tuple[str, str]], title: str) -> str:
     """A picture with its captions, each (css class, text)."""
     text = "".join(f'<div class="{css}">{escape(line)}</div>' for css, line in captions)
-    return f'<div class="x-tile" title="{escape(title)}">{picture(shown, labels)}{text}</div>'
+    return f'<div class="x-tile" title="{escape(title)}">{drawn}{text}</div>'
