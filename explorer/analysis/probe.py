@@ -19,8 +19,8 @@ from .look import loss_of
 from .moments import Moments, sums
 from .taps import Watch
 
-CHUNKS = (64, 128, 256, 512, 1024)
-ENTRIES = 1 << 22  # of what products read, in a chunk
+CHUNKS = (64, 128, 256, 512)
+ENTRIES = 1 << 23  # of what products read, in a chunk
 SIZES = (8, 5)  # two batches: what differs between them counts samples
 
 
