@@ -53,6 +53,11 @@ class Job:
         """Whether nothing more will happen by itself."""
         return self.state in OVER
 
+    @property
+    def ending(self) -> bool:
+        """Whether it was cancelled and has not come to where it asks."""
+        return self._stop.is_set() and not self.over
+
     def seen_by(self, session: str) -> None:
         """A session that brought what this begins with, "" where everybody has it."""
         if session:

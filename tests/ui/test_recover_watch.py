@@ -42,6 +42,10 @@ def test_how_far_it_is_is_said_as_far_as_it_is_known() -> None:
     assert progress(going) == "epoch 1 of 4"
     going.tell(Step(2, 1500, 4000, 1.0, 1e-3, 0.9, 30.0, 50.0))
     assert progress(going) == "epoch 2 of 4, step 1,500 of 4,000 · 50 s left"
+    going._stop.set()
+    assert going.ending and progress(going) == "Cancelling …"
+    going.state = "cancelled"
+    assert not going.ending
 
 
 def test_a_decision_names_its_unit() -> None:

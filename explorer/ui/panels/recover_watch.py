@@ -47,6 +47,7 @@ def _draw(job: Job, was_over: bool, original: float | None) -> None:
                 _("Cancel"),
                 icon=":material/stop:",
                 key=f"cancel-{job.id}",
+                disabled=job.ending,
                 on_click=jobs().cancel,
                 args=(owner(), job.id),
             )
@@ -132,6 +133,8 @@ def zipped(folder: Path) -> bytes:
 
 def progress(job: Job) -> str:
     """How far it is, in words; the time left is known from the first steps on."""
+    if job.ending:
+        return _("Cancelling …")
     if job.state == WAITING:
         return _("waiting for the device")
     done, total = f"{job.done:,}", f"{job.total:,}"
