@@ -226,7 +226,7 @@ def targets_of(source: Source, mapping: Mapping, reader: Reader | None = None) -
             raise TaskError(
                 say("the target {name!r} holds texts or missing values; accepted: numbers", name=mapping.target)
             )
-        return torch.from_numpy(np.ascontiguousarray(column)).to(torch.float32), ()
+        return torch.tensor(np.ascontiguousarray(column), dtype=torch.float32), ()
     if column.ndim == 2 and column.shape[1] > 1 and np.all(column.sum(1) == 1) and set(np.unique(column)) <= {0, 1}:
         column = column.argmax(1)  # one-hot
     column = column.reshape(len(column), -1)
