@@ -29,6 +29,7 @@ from .runners import Finish, GraphRunner, Ranges, Session
 
 ON_USE = 2  # of a part on a shape: what is asked for once is not worth a recording
 KEPT = 32
+COUNTED = 256  # parts whose uses are counted
 FASTER = 0.9  # of the time without it, copies included, that a replay may take
 
 
@@ -99,6 +100,8 @@ class Recorded:
                     return kept
         made = job.runner.run(job.which, inputs, ranges, session, finish, kept)
         if key not in self._kept:
+            if len(self._uses) >= COUNTED:
+                self._uses.clear()
             self._uses[key] += 1
             if self._uses[key] >= ON_USE:
                 self._record(key, job, inputs, ranges, kept, turn)
