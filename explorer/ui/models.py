@@ -15,8 +15,7 @@ from explorer.core.message import say
 from explorer.models.subject import Subject
 from explorer.recover.jobs import leave as leave_jobs
 
-from . import state
-from .format import duration
+from . import bars, state
 from .i18n import _
 from .presence import watch
 from .state import show
@@ -143,7 +142,7 @@ def _survey(subject: Subject, name: str) -> None:
             place = outer.container(horizontal=True, vertical_alignment="center", wrap=False)
             bar = place.empty()
             place.button(_("Cancel"), key="open-cancel", on_click=_leave, args=(name,))
-        bar.progress(share, _("Opening, about {left} left", left=duration(spent * (1 - share) / max(share, 0.02))))
+        bar.progress(share, bars.said(_("Opening …"), spent, done, total))
 
     subject.survey(progress)
     if outer is not None:

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from torch import nn
 
 from explorer.models.subject import Subject
-from explorer.ui import models, state
+from explorer.ui import bars, models, state
 from tests.contract.nets import tiny
 
 
@@ -45,6 +45,7 @@ def test_a_bar_with_the_time_left_while_it_takes_long(
 ) -> None:
     seen: list[Any] = []
     monkeypatch.setattr(models, "PATIENCE", patience)
+    monkeypatch.setattr(bars, "WARM", min(patience, bars.WARM))
     there = SimpleNamespace(session_state={}, spinner=lambda *_, **__: nullcontext(), empty=lambda: Place(seen))
     monkeypatch.setattr(models, "st", there)
     name = models.keep(deep(device))
@@ -53,11 +54,11 @@ def test_a_bar_with_the_time_left_while_it_takes_long(
     if patience > 0:
         assert not seen
     else:
-        bars = [one for one in seen if isinstance(one, tuple)]
+        drawn = [one for one in seen if isinstance(one, tuple)]
         assert (
             seen[:2] == ["empty", "Cancel"] and seen[-1] == "empty"
         )  # the bar's place, the button; all of it goes at the end
-        assert [share for share, _ in bars] == sorted(share for share, _ in bars) and "left" in bars[0][1]
+        assert [share for share, _ in drawn] == sorted(share for share, _ in drawn) and "left" in drawn[1][1]
     seen.clear()
     models.open_subject(name)
     assert not seen
