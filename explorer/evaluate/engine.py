@@ -134,7 +134,7 @@ class Engine:
     @contextmanager
     def work(self, user: Any = None, preview: bool = False, cancel: Callable[[], bool] | None = None) -> Iterator[Work]:
         """An evaluation in the device's queue."""
-        with self.queue.request(user, preview) as request:
+        with self.queue.request(user, preview, cancel=cancel) as request:
             yield Work(request, cancel)
 
     def ensure(self, plan: Plan, split: str, n: int, work: Work, progress: Progress = None, patience: float | None = None) -> Seen:
