@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -34,8 +35,7 @@ class Chunk:
     def pieces(self, runner: Runner) -> list[tuple[int, int, Ranges]]:
         """(first, last, batches) of what a runner may be given at once. Where samples or values of several batches cannot be put
         together, each batch is a piece of its own."""
-        size, step = self.stop - self.start, self.run.batch
-        ranges = [(a, min(a + step, size)) for a in range(0, size, step)]
+        ranges = batches(self.stop - self.start, self.run.batch)
         if self.data.whole and (runner.joins or runner.tier != "graph"):
             return [(self.start, self.stop, ranges)]
         return [(self.start + a, self.start + b, [(0, b - a)]) for a, b in ranges]
@@ -87,6 +87,14 @@ class Chunk:
                 first=first,
             )
             raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
+
+
+def batches(size: int, step: int) -> Ranges:
+    """``size`` samples in batches of ``step``; a rest of less than a quarter goes with the last one, since each costs its calls."""
+    edges = list(range(0, size, step))
+    if len(edges) > 1 and size - edges[-1] < step / 4:
+        edges.pop()
+    return list(itertools.pairwise([*edges, size]))
 
 
 def cancelled(run: Engine, n: int, total: int) -> Cancelled:
