@@ -67,7 +67,8 @@ def lstm_cell(z: np.ndarray, added: np.ndarray, before: np.ndarray, now: np.ndar
 HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
 # a division that might raise an error is made entry by entry
 _as_written: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
-_inline, _step = njit(**_as_written), partial(compiled, **_as_written)
+_inline: Any = njit(**_as_written)
+_step: Any = partial(compiled, **_as_written)
 
 
 @_inline

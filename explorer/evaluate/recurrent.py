@@ -115,10 +115,10 @@ def _run(
     """reads: what the input contributes to each step, in their order; like: [T, N, ...]."""
     from ..analysis import cell_loops as does  # numba takes a moment to import
 
-    (many, batch), size = like.shape[:2], weight.shape[1]
+    many, batch, size = like.shape[0], like.shape[1], weight.shape[1]
     said, own = weight.new_empty(many + 1, batch, size), weight.new_empty(batch, len(weight))
     states = list(_in_order(said, back))  # before the first step, and after each
-    given = (None, None) if state is None else state if mode == "LSTM" else (state,)
+    given: Any = (None, None) if state is None else state if mode == "LSTM" else (state,)
     states[0].fill_(0) if given[0] is None else states[0].copy_(given[0][place])
     c = said.new_zeros(batch, size) if mode != "LSTM" or given[1] is None else given[1][place].clone()
     added, more = (weight.new_zeros(len(weight)) if one is None else one.detach() for one in bias)
@@ -192,7 +192,7 @@ def watched(module: nn.Module, call: Callable[[], Any]) -> tuple[Any, dict[str, 
                 isinstance(x, Tensor) and x.ndim == 3 and x.numel() > 0 and not one.proj_size and set(kwargs) <= {"hx"}
             )
             fits = fits and all(t.dtype == torch.float32 and t.device.type == "cpu" for t in (x, *one.parameters()))
-            seen.setdefault(name, set()).add((x.shape[1 if one.batch_first else 0], x.shape[2]) if fits else None)
+            seen.setdefault(name, set()).add((x.shape[1 if one.batch_first else 0], x.shape[2]) if x is not None and fits else None)
 
         return look
 
@@ -206,4 +206,4 @@ def watched(module: nn.Module, call: Callable[[], Any]) -> tuple[Any, dict[str, 
     finally:
         for one in kept:
             one.remove()
-    return found, {name: max(sizes) for name, sizes in seen.items() if None not in sizes}  # type: ignore[type-var]
+    return found, {name: max(size for size in sizes if size) for name, sizes in seen.items() if None not in sizes}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.core.recipe import Recipe
+from explorer.evaluate import recurrent_pace
 from explorer.evaluate.engine import Engine
 from tests.contract.nets import MLP, few, randomize, tiny
 from tests.evaluate.awkward import Branches
