@@ -24,14 +24,13 @@ from tests.contract.nets import classification, few
 from tests.evaluate.test_replay import TUNED, columns, engines, outputs, the_same
 
 KINDS = [(nn.LSTM, {}), (nn.GRU, {}), (nn.RNN, {}), (nn.RNN, {"nonlinearity": "relu"})]
-on_a_cpu = pytest.fixture(lambda device: device if device == "cpu" else pytest.skip("steps by hand are a CPU's"))
 
 
 @pytest.fixture
-def by_hand(on_a_cpu: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whatever is faster here."""
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The device, and steps by hand there, whatever is faster."""
     monkeypatch.setattr(recurrent_pace, "by_hand", lambda *_: True)
-    return on_a_cpu
+    return "cpu"
 
 
 class Net(nn.Module):
@@ -92,7 +91,7 @@ def test_kept_or_not_they_are_the_same_to_the_last_bit(
 
 
 @torch.inference_mode()
-def test_what_is_no_number_stays_none(on_a_cpu: str) -> None:
+def test_what_is_no_number_stays_none() -> None:
     for kind, more in KINDS:
         rnn: Any = kind(3, 20, batch_first=True, **more)
         x = torch.randn(4, 5, 3)
@@ -155,7 +154,7 @@ def test_a_scan_computes_what_an_input_contributes_once(by_hand: str, monkeypatc
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
-def test_only_what_fits_is_computed_by_hand(on_a_cpu: str) -> None:
+def test_only_what_fits_is_computed_by_hand() -> None:
     def seen(rnn: nn.Module, *calls: Any) -> dict[str, Any]:
         net = Net(rnn)
         return recurrent.watched(net, lambda: [net(x) for x in calls])[1]
@@ -186,9 +185,7 @@ def test_packed_sequences_stay_torchs(by_hand: str) -> None:
 
 
 @pytest.mark.parametrize("slow", ["straight", "recurrent_layer"])
-def test_what_was_measured_to_be_faster_is_taken_and_measured_once(
-    slow: str, on_a_cpu: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_measured_to_be_faster_is_taken_and_measured_once(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, real = [], getattr(recurrent_pace, slow)
 
     def slowly(*args: Any) -> Any:
