@@ -74,9 +74,7 @@ def test_they_are_torchs(data: st.DataObject) -> None:
 @pytest.mark.parametrize(("kind", "more"), KINDS)
 @pytest.mark.parametrize("back", [False, True])
 @torch.inference_mode()
-def test_kept_or_not_they_are_the_same_to_the_last_bit(
-    kind: type[nn.Module], more: dict[str, Any], back: bool, on_a_cpu: str
-) -> None:
+def test_kept_or_not_they_are_the_same_to_the_last_bit(kind: type[nn.Module], more: dict[str, Any], back: bool) -> None:
     torch.manual_seed(0)
     rnn: Any = kind(7, 33, batch_first=True, **more)
     own, other, *bias = (p.detach() for p in rnn.parameters())
