@@ -154,7 +154,8 @@ class Scan:
         every = self.run.ensure(base, self.split, self.total, work).columns(self.total)
         certainty = metrics.certainty(every)
         assert certainty is not None
-        allocation = Allocation(certainty.numpy(force=True), GLANCE)
+        kinds = metrics.kinds(every)
+        allocation = Allocation(certainty.numpy(force=True), GLANCE, None if kinds is None else kinds.numpy(force=True))
         places = torch.from_numpy(allocation.order)
         ordered = Table({name: column[places] for name, column in every.items()})
         right = metrics.right(ordered)
