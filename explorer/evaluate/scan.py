@@ -202,7 +202,7 @@ class Scan:
     def _chunk(self, todo: list[str], start: int, stop: int, work: Work) -> None:
         """Columns of samples start .. stop of several plans."""
         run, data = self.run, self.data
-        chunk = Chunk(run, data, start, stop, work)
+        chunk = Chunk(run, data, (start, stop), work)
         for runner, mine in self._by_runner(todo).items():
             base = self._job(self.base, runner, work)
             made = {d: self._job(self.plans.get(d, self.base), runner, work) for d in mine}
