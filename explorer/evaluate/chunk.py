@@ -38,10 +38,9 @@ class Chunk:
     def pieces(self, runner: Runner) -> list[tuple[int, int, Ranges]]:
         """(first, last, batches) of what a runner may be given at once. Where samples or values of several batches cannot be put
         together, each batch is a piece of its own."""
-        step = self.run.batch
         found: list[tuple[int, int, Ranges]] = []
         for start, stop in pairwise(self.edges):
-            ranges = [(a, min(a + step, stop - start)) for a in range(0, stop - start, step)]
+            ranges = batches(stop - start, self.run.batch)
             if self.data.whole and (runner.joins or runner.tier != "graph"):
                 found.append((start, stop, ranges))
             else:
@@ -112,6 +111,14 @@ class Chunk:
                 first=first,
             )
             raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
+
+
+def batches(size: int, step: int) -> Ranges:
+    """``size`` samples in batches of ``step``; a rest of less than a quarter goes with the last one, since each costs its calls."""
+    edges = list(range(0, size, step))
+    if len(edges) > 1 and size - edges[-1] < step / 4:
+        edges.pop()
+    return list(pairwise([*edges, size]))
 
 
 def cancelled(run: Engine, n: int, total: int) -> Cancelled:

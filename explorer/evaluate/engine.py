@@ -19,7 +19,7 @@ from ..compress.plan import Plan
 from ..core.errors import Cancelled, EvaluationError, cause
 from ..core.kept import kept_property
 from ..core.message import say
-from ..models.device import exact
+from ..models.device import exact, threads
 from ..models.replica import Replica
 from ..models.stored import dtype_name
 from ..models.subject import Subject
@@ -114,7 +114,8 @@ class Engine:
             data = self.data("validation")
 
             def make(plain: bool) -> Runner:
-                found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain)
+                with threads(self.tuned.threads):
+                    found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, min(self.batch, data.total))
                 found.room = self.prefixes.budget
                 return found
 

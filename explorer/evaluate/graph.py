@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .recurrent import straight, swallowed
 from .reuse import in_place
 
 SMALL = 4096  # bytes a sample: below, values of many samples stay in a core's cache
@@ -109,9 +110,14 @@ class Graph:
         for node in (*self.inputs, *given):
             if node not in there:
                 there[node] = graph.placeholder(node.name)
+        inside = swallowed(needed, asked)
         for node in self.nodes:
+            if node in inside:
+                continue
             if node in needed:
                 made = in_place(node, needed, asked, self.fetch)
+                if node.args and node.args[0] in inside:
+                    made = straight, (*node.args[0].args, *node.args[1:])  # type: ignore[union-attr]
                 if made is None:
                     there[node] = graph.node_copy(node, there.__getitem__)
                 else:

@@ -16,9 +16,10 @@ from ..models.replica import Replica, share
 from ..models.subject import Subject
 from ..models.trace import trace
 from ..models.trial import TOLERANCE, difference, tensors
-from . import expand
+from . import expand, recurrent_pace
 from .graph import Graph, fetch
 from .order import OrderRunner
+from .recurrent import watched
 from .runners import GraphRunner, Runner, plain_call
 
 LOOSE = 5e-2  # of half precision, where only gross differences say anything
@@ -29,10 +30,10 @@ def tolerance(dtype: torch.dtype | None) -> float:
     return TOLERANCE if dtype in (None, torch.float32, torch.float64) else LOOSE
 
 
-def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool = False) -> Runner:
+def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool = False, batch: int = 64) -> Runner:
     """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated.
 
-    plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
+    batch: samples that will be run at once. plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
     """
     task = subject.task
     if (whole := opaque(subject.module)) is not None:
@@ -48,7 +49,7 @@ def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, plain:
     reason = ""
     for attempt in ((False, False),) if plain else ((True, True), (False, True), (False, False)):
         try:
-            found = _graph(subject, replica, two, inputs, *attempt)
+            found = _graph(subject, replica, two, inputs, batch, *attempt)
         except Exception as error:
             reason = say("no graph could be traced: {cause}", cause=cause(error, 120))
             continue
@@ -112,7 +113,7 @@ def _standing(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool, split: bool) -> Graph | str:
+def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int, folding: bool, split: bool) -> Graph | str:
     """The module's graph, or why it is not faithful."""
     args = inputs if isinstance(inputs, (tuple, list)) else () if isinstance(inputs, dict) else (inputs,)
     given = Call(tuple(args), dict(inputs) if isinstance(inputs, dict) else {})
@@ -123,11 +124,16 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: b
     inplace = expand.out_of_place(graph, find)
     if replica.device.type == "cpu":
         expand.pools(graph, find)
-    rewritten = split and expand.split_stacks(graph, find)
+    with replica.weights({}) as module:
+        reference, sizes = watched(module, partial(subject.task.forward, module, inputs))
+
+    def by_hand(name: str, module: Any, layer: int) -> bool:
+        return name in sizes and replica.layered is None and recurrent_pace.by_hand(module, layer, *sizes[name], batch)
+
+    rewritten = split and expand.split_stacks(graph, find, by_hand)
     if folding and not expand.fold(graph, find):
         return "nothing to fold"
     with replica.weights({}) as module:
-        reference = subject.task.forward(module, inputs)
         for one in inplace:
             one.inplace = False  # type: ignore[assignment]
         found = Graph(replica.module, graph, constants, {id(one): name for name, one in replica.names.items()})
