@@ -110,10 +110,9 @@ class Training:
                 self.complete = True
             except Cancelled as error:
                 if not run.step:
-                    text = say(
-                        "{subject}: cancelled before the first step; nothing was changed", subject=run.subject.name
-                    )
-                    raise Cancelled(text) from error
+                    raise Cancelled(
+                        say("{subject}: cancelled before the first step; nothing was changed", subject=run.subject.name)
+                    ) from error
                 request.cancel, request.background = None, False  # somebody waits for what there is
             finally:
                 self.meter.stop()
