@@ -78,6 +78,10 @@ class Metrics(ABC):
         """[N]: how far from the edge the answers are, right or wrong, where that can be told; where it is small, they change easily."""
         return None
 
+    def kinds(self, columns: Columns) -> Tensor | None:
+        """[N] whole numbers from 0 on: samples whose answers change alike, where few kinds of them can be told."""
+        return None
+
     @abstractmethod
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         """Samples whose answer differs; ``indices`` [N]: positions in the split."""

@@ -39,6 +39,7 @@ def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
 
 
 FEW = 64  # classes: up to here, columns over [C, N] are several times faster than torch's reductions along rows of C
+KINDS = 16  # classes: up to here each is a kind of its own in a scan
 
 
 def losses_and_predictions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,6 +134,10 @@ class Classification(Metrics):
     def certainty(self, columns: Columns) -> Tensor | None:
         """The right class's log odds, without their sign, as the cross-entropy tells them; a loss of the user's own tells something else."""
         return None if BATCH in columns else columns["loss"].double().expm1().log().abs()
+
+    def kinds(self, columns: Columns) -> Tensor | None:
+        """The right classes: of many of them a scan's first look would hold too few each."""
+        return columns["target"] if int(columns["classes"][0]) <= KINDS else None
 
     def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
         n, hits = len(after["target"]), self._hits(after)
