@@ -107,7 +107,7 @@ class Engine:
             data = self.data("validation")
 
             def make(plain: bool) -> Runner:
-                found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain)
+                found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, self.tuned.fused)
                 found.room = self.prefixes.budget
                 return found
 
