@@ -15,6 +15,7 @@ ON_THE_CPU = {
     "evaluate/test_costs_dtypes.py::test_four_bits_of_halves_are_not_of_floats": "a file is read to the CPU, and nothing is computed",
     "evaluate/test_costs_dtypes.py::test_a_graph_of_half_precision_counts_halves": "a file is read to the CPU, and nothing is computed",
     "evaluate/test_coverage.py": "intervals are computed from columns, which the engine keeps on the CPU",
+    "evaluate/test_recurrent.py": "elsewhere steps are torch's, which other tests run",
     "evaluate/test_strata_coverage.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "evaluate/test_intervals.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "export/test_packing_hostile.py": "a file is read to the CPU, and nothing is computed",

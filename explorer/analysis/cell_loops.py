@@ -7,10 +7,11 @@ anew only where its own file changed.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import overload
 
 from .compiled import compiled
@@ -61,6 +62,98 @@ def lstm_cell(z: np.ndarray, added: np.ndarray, before: np.ndarray, now: np.ndar
             new[j] = f[j] * old[j] + i[j] * g[j]
         for j in range(size):
             said[j] = o[j] * tanh(new[j])
+
+
+HALF, ONE, TWO = np.float32(0.5), np.float32(1), np.float32(2)
+# a division that might raise an error is made entry by entry
+_as_written: Any = {"fastmath": {"contract"}, "error_model": "numpy"}
+_inline: Any = njit(**_as_written)
+_step: Any = partial(compiled, **_as_written)
+
+
+@_inline
+def _clipped(x):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+    return -LIMIT if x < -LIMIT else (LIMIT if x > LIMIT else x)
+
+
+@_inline
+def _above(x):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+    y = x * x
+    return x * ((((P4 * y + P3) * y + P2) * y + P1) * y + P0)
+
+
+@_inline
+def _below(x):  # type: ignore[no-untyped-def]  # pragma: no cover (compiled)
+    y = x * x
+    return (((Q4 * y + Q3) * y + Q2) * y + Q1) * y + Q0
+
+
+@_step
+def lstm_step(read: np.ndarray, own: np.ndarray, added: np.ndarray, c: np.ndarray, h: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
+    """A step that nobody will go back through, float32: c and h [N, H] become those after it, and own something else.
+
+    read, own [N, 4H]: what input and state contribute to the gates; added [4H]. Quotients that are multiplied share one division.
+    """
+    size = c.shape[1]
+    b_i, b_f, b_g, b_o = added[:size], added[size : 2 * size], added[2 * size : 3 * size], added[3 * size :]
+    for k in range(len(own)):
+        i, f, g, o = own[k, :size], own[k, size : 2 * size], own[k, 2 * size : 3 * size], own[k, 3 * size :]
+        of_i, of_f = read[k, :size], read[k, size : 2 * size]
+        of_g, of_o = read[k, 2 * size : 3 * size], read[k, 3 * size :]
+        memory, said = c[k], h[k]
+        for j in range(size):
+            f[j] += of_f[j] + b_f[j]
+        for j in range(size):
+            g[j] += of_g[j] + b_g[j]
+        for j in range(size):
+            u, v, w = _clipped(HALF * (i[j] + of_i[j] + b_i[j])), _clipped(g[j]), _clipped(HALF * f[j])
+            below = _below(u)
+            new, under = (below + _above(u)) * _above(v), TWO * below * _below(v)
+            below = _below(w)
+            memory[j] = ((below + _above(w)) * memory[j] * under + new * TWO * below) / (TWO * below * under)
+        for j in range(size):
+            u, v = _clipped(HALF * (o[j] + of_o[j] + b_o[j])), _clipped(memory[j])
+            below = _below(u)
+            said[j] = (below + _above(u)) * _above(v) / (TWO * below * _below(v))
+
+
+@_step
+def gru_step(read: np.ndarray, own: np.ndarray, added: np.ndarray, more: np.ndarray, before: np.ndarray, h: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
+    """As :func:`lstm_step`. added, more [3H]: of the input and of the state; before, h [N, H]: the state before and after."""
+    size = h.shape[1]
+    for k in range(len(own)):
+        r, z, n = own[k, :size], own[k, size : 2 * size], own[k, 2 * size :]
+        of_r, of_z, of_n = read[k, :size], read[k, size : 2 * size], read[k, 2 * size :]
+        old, said = before[k], h[k]
+        for j in range(size):
+            r[j] += of_r[j] + (added[j] + more[j])
+        for j in range(size):
+            z[j] += of_z[j] + (added[size + j] + more[size + j])
+        for j in range(size):
+            u = _clipped(HALF * r[j])
+            r[j] = HALF + HALF * (_above(u) / _below(u))
+        for j in range(size):
+            n[j] = of_n[j] + added[2 * size + j] + r[j] * (n[j] + more[2 * size + j])
+        for j in range(size):
+            u, v = _clipped(HALF * z[j]), _clipped(n[j])
+            kept, new = HALF + HALF * (_above(u) / _below(u)), _above(v) / _below(v)
+            said[j] = new + kept * (old[j] - new)
+
+
+@_step
+def rnn_step(read: np.ndarray, own: np.ndarray, added: np.ndarray, rectified: bool, h: np.ndarray) -> None:  # pragma: no cover (compiled)  # fmt: skip
+    """As :func:`lstm_step`. added [H]; rectified: max(0, x) instead of tanh(x)."""
+    size = h.shape[1]
+    for k in range(len(own)):
+        mine, of_input, said = own[k], read[k], h[k]
+        if rectified:
+            for j in range(size):
+                x = mine[j] + of_input[j] + added[j]
+                said[j] = np.float32(0) if x < 0 else x  # what is no number stays none
+        else:
+            for j in range(size):
+                x = _clipped(mine[j] + of_input[j] + added[j])
+                said[j] = _above(x) / _below(x)
 
 
 @compiled

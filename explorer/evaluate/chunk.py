@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,31 +17,37 @@ from ..models.device import exact, threads
 from ..models.task import part
 from .data import SplitData
 from .jobs import Job, lend
-from .runners import Finish, Ranges, Runner
-from .seen import Work
+from .runners import Finish, Ranges, Runner, Session
+from .seen import Work, joined, together
 
 if TYPE_CHECKING:
     from .engine import Engine
 
 
 class Chunk:
-    """Samples start .. stop. spent: seconds of computing so far."""
+    """Samples from the first edge to the last, of which each stretch between two is run by itself. spent: seconds of computing so far."""
 
-    def __init__(self, run: Engine, data: SplitData, start: int, stop: int, work: Work) -> None:
-        self.run, self.data, self.start, self.stop, self.work = run, data, start, stop, work
+    def __init__(self, run: Engine, data: SplitData, edges: Sequence[int], work: Work) -> None:
+        self.run, self.data, self.edges, self.work = run, data, edges, work
+        self.start, self.stop = edges[0], edges[-1]
         self.spent = 0.0
         self._pieces: dict[Hashable, list[dict[str, Tensor]]] = {}
+        self._apart = run.judge.apart and len(edges) > 2  # little work each: judged at once, in the end
+        self._told: list[tuple[Tensor, Any]] = []
 
     def pieces(self, runner: Runner) -> list[tuple[int, int, Ranges]]:
         """(first, last, batches) of what a runner may be given at once. Where samples or values of several batches cannot be put
         together, each batch is a piece of its own."""
-        size, step = self.stop - self.start, self.run.batch
-        ranges = [(a, min(a + step, size)) for a in range(0, size, step)]
-        if self.data.whole and (runner.joins or runner.tier != "graph"):
-            return [(self.start, self.stop, ranges)]
-        return [(self.start + a, self.start + b, [(0, b - a)]) for a, b in ranges]
+        found: list[tuple[int, int, Ranges]] = []
+        for start, stop in pairwise(self.edges):
+            ranges = batches(stop - start, self.run.batch)
+            if self.data.whole and (runner.joins or runner.tier != "graph"):
+                found.append((start, stop, ranges))
+            else:
+                found += [(start + a, start + b, [(0, b - a)]) for a, b in ranges]
+        return found
 
-    def session(self, job: Job) -> Callable[[], AbstractContextManager[nn.Module]]:
+    def session(self, job: Job) -> Session:
         """Lends the device, when it is one's turn, and the module as the job's plan changes it. Raises :class:`Cancelled`."""
         run, work = self.run, self.work
 
@@ -48,28 +55,45 @@ class Chunk:
         def opened() -> Iterator[nn.Module]:
             if work.cancel is not None and work.cancel():
                 raise cancelled(run, self.start, self.data.total)
-            with run.queue.turn(work.request), lend(run.replica, job) as module, exact(run.device), threads(run.tuned.threads):
+            with (
+                run.queue.turn(work.request),
+                lend(run.replica, job) as module,
+                exact(run.device),
+                threads(run.tuned.threads),
+            ):
                 began = time.perf_counter()
                 yield module
                 self.spent += time.perf_counter() - began
 
         return opened
 
+    @contextmanager
+    def once(self, session: Session) -> Iterator[Session]:
+        """Opens a session for all of the block, within which it is lent as it is."""
+        with session() as module:
+            yield lambda: nullcontext(module)
+
     def finish(self, key: Hashable, first: int, last: int, targets: Any) -> Finish:
         """Takes outputs of samples first .. last, and keeps their columns under ``key``."""
         judge, data = self.run.judge, self.data
 
         def tell(a: int, b: int, outputs: Any) -> None:
-            judge.refuse_nan(outputs, data, first + a)
             own = targets if b - a == last - first else part(targets, slice(a, b))
+            if self._apart and isinstance(outputs, Tensor) and outputs.device.type == "cpu" and isinstance(own, Tensor):
+                self._told.append((outputs, own))
+                return
+            judge.refuse_nan(outputs, data, first + a)
             self._pieces.setdefault(key, []).append(judge.columns(outputs, own, data, first + a, first + b))
 
         return tell
 
     def columns(self, key: Hashable) -> dict[str, Tensor]:
         """{name: [stop - start, ...]} of what was told."""
-        found = self._pieces[key]
-        return found[0] if len(found) == 1 else {name: torch.cat([one[name] for one in found]) for name in found[0]}
+        if not self._told:
+            return together(self._pieces[key])
+        judge, (outputs, targets) = self.run.judge, (joined(list(one)) for one in zip(*self._told, strict=True))
+        judge.refuse_nan(outputs, self.data, self.start)
+        return judge.columns(outputs, targets, self.data, self.start, self.stop)
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -87,6 +111,14 @@ class Chunk:
                 first=first,
             )
             raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
+
+
+def batches(size: int, step: int) -> Ranges:
+    """``size`` samples in batches of ``step``; a rest of less than a quarter goes with the last one, since each costs its calls."""
+    edges = list(range(0, size, step))
+    if len(edges) > 1 and size - edges[-1] < step / 4:
+        edges.pop()
+    return list(pairwise([*edges, size]))
 
 
 def cancelled(run: Engine, n: int, total: int) -> Cancelled:

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from ..compress.plan import Plan
 from ..core.errors import Cancelled, EvaluationError, cause
 from ..core.kept import kept_property
 from ..core.message import say
-from ..models.device import exact
+from ..models.device import exact, threads
 from ..models.replica import Replica
 from ..models.stored import dtype_name
 from ..models.subject import Subject
@@ -40,6 +40,7 @@ from .tune import Tuning, tuning
 
 KEPT = 128  # evaluations whose columns are kept, a few hundred kB each
 FIRST_ANSWER = 0.040  # seconds of evaluation that the first answer may take
+MOMENT = 0.005  # seconds that one may hold the device for several looks at once
 MARGINS = 0.3  # seconds at load for the margins by which samples are stratified
 _tokens = itertools.count()
 
@@ -65,7 +66,9 @@ class Engine:
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
         self._jobs: Jobs | None = None
         self._rates: OrderedDict[Any, float] = OrderedDict()  # of parts whose values in front are kept
-        self.recorded = Recorded(self.replica, CudaRecorder(device) if tuned.graphs else None, self.prefixes.budget // 4)
+        self.recorded = Recorded(
+            self.replica, CudaRecorder(device) if tuned.graphs else None, self.prefixes.budget // 4
+        )
         self._lock, self._loading = threading.Lock(), threading.Lock()
         weakref.finalize(self, self.prefixes.drop, self.token)
 
@@ -90,7 +93,9 @@ class Engine:
                 some = slice(start, start + self.batch)
                 with self.queue.request(None, True) as request, self.queue.turn(request), exact(self.device):
                     with self.replica.weights({}) as module, torch.inference_mode():
-                        found.append(margins(self.subject.task.forward(module, part(inputs, some)), part(targets, some)))
+                        found.append(
+                            margins(self.subject.task.forward(module, part(inputs, some)), part(targets, some))
+                        )
             return torch.cat(found).cpu().numpy()
         except Exception:
             return None
@@ -98,7 +103,9 @@ class Engine:
     @kept_property
     def precision(self) -> str:
         """What is computed in: fp32, bf16, fp16 or fp64."""
-        return dtype_name(next((p.dtype for p in self.replica.module.parameters() if p.is_floating_point()), torch.float32))
+        return dtype_name(
+            next((p.dtype for p in self.replica.module.parameters() if p.is_floating_point()), torch.float32)
+        )
 
     @property
     def jobs(self) -> Jobs:
@@ -107,7 +114,8 @@ class Engine:
             data = self.data("validation")
 
             def make(plain: bool) -> Runner:
-                found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, self.tuned.fused)
+                with threads(self.tuned.threads):
+                    found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, min(self.batch, data.total), self.tuned.fused)
                 found.room = self.prefixes.budget
                 return found
 
@@ -137,7 +145,9 @@ class Engine:
         with self.queue.request(user, preview) as request:
             yield Work(request, cancel)
 
-    def ensure(self, plan: Plan, split: str, n: int, work: Work, progress: Progress = None, patience: float | None = None) -> Seen:
+    def ensure(
+        self, plan: Plan, split: str, n: int, work: Work, progress: Progress = None, patience: float | None = None
+    ) -> Seen:
         """Evaluate until the first ``n`` samples were seen; identical work in flight is done once.
 
         patience: seconds of computing, on a machine that may be busier than it was: no chunk is begun that would end after them, but the first.
@@ -150,11 +160,11 @@ class Engine:
             with seen.held_by(work.request):
                 if seen.n >= n:
                     break
-                stop = next(edge for edge in data.looks if edge > seen.n)
                 try:
-                    seen.parts.append(self.fitting(partial(self._chunk, plan, data, seen.n, stop, work)))
+                    stop, columns = self.fitting(partial(self._chunk, plan, data, seen.n, n, work))
                 except Cancelled:
                     raise cancelled(self, seen.n, n) from None
+                seen.parts.append(columns)
                 seen.n, mine = stop, mine + 1
             if progress is not None:
                 progress(min(seen.n, n), n)
@@ -199,7 +209,11 @@ class Engine:
                 return compute()
             except torch.OutOfMemoryError as error:
                 if self.batch <= 1:
-                    why = say("{subject}: {device} has no memory for a single sample", subject=self.subject.name, device=str(self.device))
+                    why = say(
+                        "{subject}: {device} has no memory for a single sample",
+                        subject=self.subject.name,
+                        device=str(self.device),
+                    )
                     raise EvaluationError(say("{where}: {cause}", where=why, cause=cause(error, 200))) from error
             self.batch //= 2  # not above, where the error holds the frames it came from, and these their tensors
             self.prefixes.drop(self.token)
@@ -208,22 +222,38 @@ class Engine:
                 torch.cuda.empty_cache()
 
     @torch.inference_mode()
-    def _chunk(self, plan: Plan, data: SplitData, start: int, stop: int, work: Work) -> dict[str, Tensor]:
-        """Columns of the samples start .. stop, from their kept values where there are such; else these are kept."""
-        job = self.job(plan, data.split, work)
-        chunk, short = Chunk(self, data, start, stop, work), job.which is not None
-        session, user = chunk.session(job), work.request.user
-        with chunk.named():
-            for first, last, batches in chunk.pieces(job.runner):
+    def _chunk(self, plan: Plan, data: SplitData, start: int, n: int, work: Work) -> tuple[int, dict[str, Tensor]]:
+        """(stop, columns of the samples start .. stop), from their kept values where there are such; else these are kept."""
+        job, user = self.job(plan, data.split, work), work.request.user
+        chunk = Chunk(self, data, self._edges(job, data, start, n), work)
+        pieces, keep = chunk.pieces(job.runner), job.which is not None
+        kept = [
+            self.prefixes.get(job.group, (first, last, self.batch), user) if keep else None for first, last, _ in pieces
+        ]
+        short = keep and None not in kept
+        session = chunk.session(job)
+        with (
+            chunk.named(),
+            chunk.once(session) if short and self.recorded.recorder is None else nullcontext(session) as opened,
+        ):
+            for (first, last, batches), front in zip(pieces, kept, strict=True):
                 inputs, targets = data.chunk(first, last)
-                finish, key = chunk.finish(None, first, last, targets), (first, last, self.batch)
-                kept = self.prefixes.get(job.group, key, user) if job.which is not None else None
-                made = self.recorded.run(job, inputs, batches, session, finish, kept, partial(self.turn, work))
-                short = short and kept is not None
-                if job.which is not None and kept is None and made is not None:
-                    self.prefixes.put(job.group, key, made, storages(inputs), user)
-        self._account(job, work, stop - start, chunk.spent, short)
-        return chunk.columns(None)
+                finish = chunk.finish(None, first, last, targets)
+                made = self.recorded.run(job, inputs, batches, opened, finish, front, partial(self.turn, work))
+                if keep and front is None and made is not None:
+                    self.prefixes.put(job.group, (first, last, self.batch), made, storages(inputs), user)
+        self._account(job, work, chunk.stop - start, chunk.spent, short)
+        return chunk.stop, chunk.columns(None)
+
+    def _edges(self, job: Job, data: SplitData, start: int, n: int) -> list[int]:
+        """From ``start`` to the next look; on to the last one before ``n`` samples where that takes a moment, at the pace so far."""
+        ahead = [edge for edge in data.looks if edge > start]
+        held, rate = self.prefixes.extent(job.group), self._rates.get(job.group, 0.0)
+        last = next(edge for edge in ahead if edge >= n)
+        return [
+            start,
+            *(edge for i, edge in enumerate(ahead) if not i or edge <= min(last, held, start + rate * MOMENT)),
+        ]
 
     def _account(self, job: Job, work: Work, size: int, spent: float, short: bool) -> None:
         """Count a chunk and learn the pace; short: from kept values."""

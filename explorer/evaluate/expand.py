@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-KERNELS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
+from . import recurrent
+
 IN_PLACE = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -23,39 +24,21 @@ FOLDED = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Fetch = Callable[[str], Any]
 
 
-def recurrent_layer(
-    x: Tensor, state: Any, weights: list[Tensor], mode: str, bias: bool, both: bool, batch_first: bool, layer: int
-) -> tuple[Tensor, Any]:
-    """One layer of nn.LSTM, GRU or RNN by the same kernel: (output, (h, c) or h). state: of all layers, or None."""
-    directions = 1 + both
-    rows = slice(layer * directions, (layer + 1) * directions)
-    given = state if mode == "LSTM" or state is None else (state,)
-    if given is None:
-        batch = x.shape[0 if batch_first else 1]
-        h = x.new_zeros(directions, batch, weights[1].shape[1])  # a projection's size where there is one
-        own = [h, x.new_zeros(directions, batch, weights[1].shape[0] // 4)] if mode == "LSTM" else [h]
-    else:
-        own = [one[rows].contiguous() for one in given]
-    hx = tuple(own) if mode == "LSTM" else own[0]
-    found = getattr(torch, KERNELS[mode])(x, hx, weights, bias, 1, 0.0, False, both, batch_first)
-    return found[0], tuple(found[1:]) if mode == "LSTM" else found[1]
+def split_stacks(graph: fx.Graph, fetch: Fetch, by_hand: Callable[[str, Any, int], bool]) -> bool:
+    """Replace stacks of recurrent and of encoder layers by their layers; whether there were any.
 
-
-def recurrent_states(out: Tensor, states: list[Any], mode: str) -> tuple[Tensor, Any]:
-    """(output, final states of all layers) as the whole stack returns them."""
-    if mode == "LSTM":
-        return out, (torch.cat([one[0] for one in states]), torch.cat([one[1] for one in states]))
-    return out, torch.cat(states)
-
-
-def split_stacks(graph: fx.Graph, fetch: Fetch) -> bool:
-    """Replace stacks of recurrent and of encoder layers by their layers; whether there were any."""
+    by_hand(name, module, layer): whether the steps of a recurrent module's layer are to be computed by :mod:`.recurrent`.
+    """
     found = False
     for node in list(graph.nodes):
-        module: Any = fetch(str(node.target)) if node.op == "call_module" else None
-        if type(module) in (nn.LSTM, nn.GRU, nn.RNN) and module.num_layers > 1 and set(node.kwargs) <= {"hx"}:
+        name = str(node.target)
+        module: Any = fetch(name) if node.op == "call_module" else None
+        if type(module) in recurrent.KINDS and set(node.kwargs) <= {"hx"}:
+            ours = [by_hand(name, module, layer) for layer in range(module.num_layers)]
+            if ours == [False]:  # a single layer
+                continue
             with graph.inserting_before(node):
-                new = _recurrent(graph, node, module)
+                new = recurrent.split(graph, node, module, ours.__getitem__)
         elif type(module) is nn.TransformerEncoder and len(node.args) == 1 and not node.kwargs:
             with graph.inserting_before(node):
                 new = node.args[0]
@@ -68,20 +51,6 @@ def split_stacks(graph: fx.Graph, fetch: Fetch) -> bool:
         graph.erase_node(node)
         found = True
     return found
-
-
-def _recurrent(graph: fx.Graph, node: fx.Node, module: Any) -> fx.Node:
-    x, *rest = node.args
-    hx = rest[0] if rest else node.kwargs.get("hx")
-    per, states = len(module._flat_weights_names) // module.num_layers, []
-    for layer in range(module.num_layers):
-        names = module._flat_weights_names[layer * per : (layer + 1) * per]
-        weights = [graph.get_attr(f"{node.target}.{name}") for name in names]
-        settings = (module.mode, module.bias, module.bidirectional, module.batch_first, layer)
-        made = graph.call_function(recurrent_layer, (x, hx, weights, *settings))
-        x = graph.call_function(operator.getitem, (made, 0))
-        states.append(graph.call_function(operator.getitem, (made, 1)))
-    return graph.call_function(recurrent_states, (x, states, module.mode))
 
 
 def out_of_place(graph: fx.Graph, fetch: Fetch) -> list[nn.Module]:
@@ -164,7 +133,13 @@ def pools(graph: fx.Graph, fetch: Fetch) -> None:
             continue
         pair = nn.modules.utils._pair
         size, step, rest = pair(module.kernel_size), pair(module.stride), (pair(module.padding), pair(module.dilation))
-        if size not in ((2, 2), (3, 3)) or step != size or rest != ((0, 0), (1, 1)) or module.ceil_mode or module.return_indices:
+        if (
+            size not in ((2, 2), (3, 3))
+            or step != size
+            or rest != ((0, 0), (1, 1))
+            or module.ceil_mode
+            or module.return_indices
+        ):
             continue
         with graph.inserting_before(node):
             new = graph.call_function(largest, (node.args[0], size[0]))

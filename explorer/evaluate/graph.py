@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .recurrent import straight, swallowed
 from .reuse import in_place
 
 SMALL = 4096  # bytes a sample: below, values of many samples stay in a core's cache
@@ -69,6 +70,7 @@ class Graph:
         self.fused = False  # whether some do a product and what follows it
         self.joins = False  # whether values of several batches may be put together there
         self.free: frozenset[fx.Node] = frozenset(n for n in self.nodes if n.op == "get_attr")
+        self.rows: frozenset[fx.Node] = frozenset()  # nodes whose value has one row a sample
         self._sections: dict[frozenset[int], Section] = {}
         self._known: dict[frozenset[str], Section] = {}  # by what was asked for
         self._fronts: dict[Any, tuple[Stage, Stage]] = {}
@@ -110,9 +112,14 @@ class Graph:
         for node in (*self.inputs, *given):
             if node not in there:
                 there[node] = graph.placeholder(node.name)
+        inside = swallowed(needed, asked)
         for node in self.nodes:
+            if node in inside:
+                continue
             if node in needed:
                 made = in_place(node, needed, asked, self.fetch)
+                if node.args and node.args[0] in inside:
+                    made = straight, (*node.args[0].args, *node.args[1:])  # type: ignore[union-attr]
                 if made is None:
                     there[node] = graph.node_copy(node, there.__getitem__)
                 else:
@@ -239,6 +246,7 @@ class Graph:
             if plain(node):
                 free.add(node)
         self.free = frozenset(free)
+        self.rows = frozenset(node for node in self.nodes[:-1] if rows(node))
         first = len(self.nodes) - 1
         while first and _bytes(profiles[0].get(self.nodes[first - 1])) <= SMALL * sizes[0]:
             first -= 1

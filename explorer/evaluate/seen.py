@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -30,6 +30,11 @@ def joined(parts: list[Tensor]) -> Tensor:
     if -1 in at or len({part.untyped_storage().data_ptr() for part in parts}) > 1:
         return torch.cat(parts)
     return first.as_strided((n, *first.shape[1:]), first.stride(), first.storage_offset())
+
+
+def together(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The columns of several parts as those of one."""
+    return dict(parts[0]) if len(parts) == 1 else {key: joined([one[key] for one in parts]) for key in parts[0]}
 
 
 class Seen:
@@ -63,7 +68,7 @@ class Seen:
         if found is None:
             with self._joining:  # parts may be added meanwhile, at the end
                 parts = list(self.parts)
-                whole = {key: joined([one[key] for one in parts]) for key in parts[0]}
+                whole = together(parts)
                 self.parts[: len(parts)] = [whole]  # one copy is kept, and not the parts beside it
             found = Table({key: column if len(column) == n else column[:n] for key, column in whole.items()})
             self._tables = dict([*self._tables.items(), (n, found)][-TABLES:])

@@ -16,10 +16,11 @@ from ..models.replica import Replica, share
 from ..models.subject import Subject
 from ..models.trace import trace
 from ..models.trial import TOLERANCE, difference, tensors
-from . import expand
+from . import expand, recurrent_pace
 from .fuse import available, fuse
 from .graph import Graph, fetch
 from .order import OrderRunner
+from .recurrent import watched
 from .runners import GraphRunner, Runner, plain_call
 
 LOOSE = 5e-2  # of half precision, where only gross differences say anything
@@ -31,11 +32,11 @@ def tolerance(dtype: torch.dtype | None) -> float:
 
 
 def runner_for(
-    subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool = False, fused: bool = False
+    subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool = False, batch: int = 64, fused: bool = False
 ) -> Runner:
     """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated.
 
-    plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
+    batch: samples that will be run at once. plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
     fused: products together with what follows them, where this device has operators for it.
     """
     task = subject.task
@@ -55,7 +56,7 @@ def runner_for(
         attempts = [(True, True, True), (False, True, True), *attempts]
     for attempt in attempts[-1:] if plain else attempts:
         try:
-            found = _graph(subject, replica, two, inputs, *attempt)
+            found = _graph(subject, replica, two, inputs, batch, *attempt)
         except Exception as error:
             reason = say("no graph could be traced: {cause}", cause=cause(error, 120))
             continue
@@ -119,7 +120,7 @@ def _standing(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: bool, split: bool, fused: bool) -> Graph | str:
+def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int, folding: bool, split: bool, fused: bool) -> Graph | str:
     """The module's graph, or why it is not faithful."""
     args = inputs if isinstance(inputs, (tuple, list)) else () if isinstance(inputs, dict) else (inputs,)
     given = Call(tuple(args), dict(inputs) if isinstance(inputs, dict) else {})
@@ -130,13 +131,18 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, folding: b
     inplace = expand.out_of_place(graph, find)
     if replica.device.type == "cpu":
         expand.pools(graph, find)
-    rewritten = split and expand.split_stacks(graph, find)
+    with replica.weights({}) as module:
+        reference, sizes = watched(module, partial(subject.task.forward, module, inputs))
+
+    def by_hand(name: str, module: Any, layer: int) -> bool:
+        return name in sizes and replica.layered is None and recurrent_pace.by_hand(module, layer, *sizes[name], batch)
+
+    rewritten = split and expand.split_stacks(graph, find, by_hand)
     if folding and not expand.fold(graph, find):
         return "nothing to fold"
     if fused and not fuse(graph, find):
         return "nothing to fuse"
     with replica.weights({}) as module:
-        reference = subject.task.forward(module, inputs)
         for one in inplace:
             one.inplace = False  # type: ignore[assignment]
         found = Graph(replica.module, graph, constants, {id(one): name for name, one in replica.names.items()})

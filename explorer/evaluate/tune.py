@@ -193,7 +193,7 @@ class Candidate:
         task, total = self.subject.task, len(self.subject.task.dataset("validation"))
         few = [self._moved(task.batch("validation", [i % total for i in range(n)])[0]) for n in (2, 3)]
         with torch.no_grad():
-            plain, fused = (runner_for(self.subject, self.replica, few[0], few[1], fused=one) for one in (False, True))
+            plain, fused = (runner_for(self.subject, self.replica, few[0], few[1], batch=batches[0], fused=one) for one in (False, True))
         if not fused.fused:
             return None
         runs = [(plain, batches[0]), *((fused, batch) for batch in sorted({batches[0], max(batches)}))]

@@ -22,6 +22,7 @@ from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.intervals import Within
 from explorer.evaluate.metrics import metrics_of
 from explorer.evaluate.metrics.classification import losses_and_predictions
+from explorer.evaluate.metrics.language_model import right_tokens
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 from tests.contract.nets import CharLM, batch, few, language, regression, tiny
@@ -117,6 +118,17 @@ def test_language_model_figures_by_hand(device: str) -> None:
     assert found["cross_entropy"] == pytest.approx(entropy, rel=1e-6)
     assert found["perplexity"] == pytest.approx((1 / (0.5 * 0.8 * 0.2)) ** (1 / 3), rel=1e-6)
     assert found["next_token_accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 5, 1000])
+def test_the_first_of_equal_largest_logits_is_what_a_model_says(levels: int, device: str) -> None:
+    torch.manual_seed(levels)
+    logits = torch.randint(0, levels, (500, 7)).float().to(device)
+    logits[3:5] = -torch.inf
+    targets = torch.randint(0, 7, (500,)).to(device)
+    targets[::9] = -100
+    first = torch.from_numpy(logits.cpu().numpy().argmax(1)).to(device)
+    assert torch.equal(right_tokens(logits, targets), (first == targets) & (targets != -100))
 
 
 def test_language_model_ignores_what_is_marked(device: str) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.core.recipe import Recipe
+from explorer.evaluate import engine as engines
 from explorer.evaluate import prefixes as module
 from explorer.evaluate.engine import Engine, engine
 from explorer.evaluate.evaluator import evaluate
@@ -90,6 +91,31 @@ def test_a_budget_too_small_costs_time_and_nothing_else(device: str) -> None:
     assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+def test_several_looks_at_kept_values_are_one_chunk_with_the_same_bits(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = tiny(MLP(), device=device, n=200)
+    run, reference = (Engine(subject, torch.device(device), Tuning(batch=16, rate=800)) for _ in range(2))
+    looks = len(run.data("validation").looks)
+    assert looks > 2
+    chunks, found = [], []
+    for one, moment in ((run, 1e9), (reference, 0.0)):
+        monkeypatch.setattr(engines, "MOMENT", moment)
+        for sparsity in (0.2, 0.4, 0.6):
+            before = one.chunks
+            found.append(columns(one, Recipe().prune("fc.2", sparsity=sparsity)))
+            chunks.append(one.chunks - before)
+    assert chunks == [
+        looks,
+        2,
+        1,
+        looks,
+        looks,
+        looks,
+    ]  # the first keeps the values in front, the second learns the pace
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(found[:3], found[3:], strict=True) for key in a)
+
+
 def test_two_users_on_one_recipe_cost_one_evaluation_and_a_closed_tab_frees_its_values(device: str) -> None:
     subject = tuned(tiny(MLP(), device=device, n=300))
     run = engine(subject, torch.device(device))
@@ -140,5 +166,8 @@ def test_values_that_are_too_many_to_be_kept_are_not_held_either(asks: bool, tie
         alive.clear()
         most.clear()
     assert held[0][0] >= 4 and held[0][1] and held[1][0] <= 2 and not held[1][1]
-    expected = columns(Engine(subject, torch.device(device), Tuning(batch=16, rate=3000)), Recipe().prune("last", sparsity=0.5 + 40_000 / (1 << 23)))
+    expected = columns(
+        Engine(subject, torch.device(device), Tuning(batch=16, rate=3000)),
+        Recipe().prune("last", sparsity=0.5 + 40_000 / (1 << 23)),
+    )
     assert all(torch.equal(found[1][key], expected[key]) for key in expected)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.core.recipe import Recipe
+from explorer.evaluate import recurrent_pace
 from explorer.evaluate.engine import Engine
 from tests.contract.nets import MLP, few, randomize, tiny
 from tests.evaluate.awkward import Branches
@@ -84,6 +85,7 @@ def test_the_order_of_calls_skips_what_came_before(device: str) -> None:
 
 
 def test_recurrent_stacks_are_cut_between_their_layers(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrent_pace, "by_hand", lambda *_: False)
     subject = few("vowels-lstm", device=device)
     run = Engine(subject, torch.device(device), TUNED)
     columns(run, Recipe().prune("lstm.weight_hh_l1", sparsity=0.2))

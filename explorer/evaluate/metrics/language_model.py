@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ...core.errors import EvaluationError
@@ -15,8 +16,20 @@ from .. import intervals
 from . import Columns, Metrics, expect, figure, largest_changes, once
 
 
+def right_tokens(logits: Tensor, targets: Tensor) -> Tensor:
+    """bool [M]: whether the first largest of finite logits float32 [M, V] is the target's; targets [M], -100 where none counts."""
+    if logits.device.type != "cpu":
+        return (logits.argmax(1) == targets) & (targets != -100)
+    from .tokens import right  # numba takes a moment to import
+
+    return torch.from_numpy(right(logits.detach().numpy(), targets.contiguous().numpy()))
+
+
 class LanguageModel(Metrics):
     """Columns, sums over one sequence: nll float [N], hits [N], tokens [N]."""
+
+    def __init__(self) -> None:
+        from . import tokens as compiled  # noqa: F401 (made before an evaluation, whose pace is measured)
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
         logits = expect(outputs, (3,), say("logits [N, T, V]"))
@@ -39,9 +52,9 @@ class LanguageModel(Metrics):
                     tokens=logits.shape[2],
                 )
             )
-        nll = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-        counted = targets != -100
-        hits = (logits.argmax(-1) == targets) & counted
+        rows, counted = logits.float().flatten(0, 1).contiguous(), targets != -100
+        nll = nn.functional.cross_entropy(rows, targets.flatten(), reduction="none")
+        hits = right_tokens(rows, targets.flatten()).view(targets.shape)
         return {"nll": nll.view(targets.shape).cpu().double().sum(1), "hits": hits.sum(1), "tokens": counted.sum(1)}
 
     @once
