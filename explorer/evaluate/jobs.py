@@ -55,6 +55,11 @@ def lend(replica: Replica, job: Job, but: frozenset[str] = frozenset()) -> Abstr
     return replica.weights(weights, rest(job.plan.norms), rest(job.plan.roundings()))
 
 
+def _differing(state: Mapping[str, str], other: Mapping[str, str]) -> frozenset[str]:
+    """The names at which two plans' states differ."""
+    return frozenset(name for name, _ in state.items() ^ other.items())
+
+
 class Jobs:
     """The jobs of one engine. token: names the engine. make(plain): a runner, of the module's own nodes alone if ``plain``."""
 
@@ -123,7 +128,7 @@ class Jobs:
             neighbours: list[Mapping[str, str]] = [{}, *self._recent]
         seen: dict[frozenset[str], Part] = {}
         for other in neighbours:
-            names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
+            names = _differing(state, other)
             if names and names not in seen:
                 found = runner.part(names)
                 if found is None:
@@ -142,7 +147,7 @@ class Jobs:
         if not runner.supports({*state, *other}):
             return self.full(plan, say("this plan changes what cannot be replayed"))
         job = Job(plan, self.weights(plan), runner)
-        names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
+        names = _differing(state, other)
         job.which = runner.part(names) if names else None
         if job.which is not None and not self._trust(job, check):
             return self.full(plan, runner.reason)
