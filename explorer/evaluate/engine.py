@@ -142,7 +142,7 @@ class Engine:
     @contextmanager
     def work(self, user: Any = None, preview: bool = False, cancel: Callable[[], bool] | None = None) -> Iterator[Work]:
         """An evaluation in the device's queue."""
-        with self.queue.request(user, preview) as request:
+        with self.queue.request(user, preview, cancel=cancel) as request:
             yield Work(request, cancel)
 
     def ensure(
