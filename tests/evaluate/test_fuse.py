@@ -139,12 +139,12 @@ def test_what_onednn_does_not_take_is_done_plainly(wide: bool, device: str) -> N
     assert not +seen.found or (wide and device == "mps")
 
 
-def test_where_there_are_such_operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    assert fuse.available(cpu, None) == fuse.available(cpu, torch.float32) == torch.backends.mkldnn.is_available()
-    assert not fuse.available(torch.device("cuda"), None) and not fuse.available(cpu, torch.bfloat16)
+def test_where_there_are_such_operators(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    here = torch.device(device)
+    assert fuse.available(here, None) == fuse.available(here, torch.float32) == (device == "cpu")
+    assert not fuse.available(torch.device("cuda"), None) and not fuse.available(here, torch.bfloat16)
     monkeypatch.setattr(fuse, "OPERATORS", ("_linear_pointwise", "_of_a_later_version"))
-    assert not fuse.available(cpu, None)
+    assert not fuse.available(here, None)
 
 
 def test_a_drag_calls_them_and_a_plan_inside_of_modules_does_not(device: str) -> None:
@@ -169,11 +169,11 @@ def test_a_drag_calls_them_and_a_plan_inside_of_modules_does_not(device: str) ->
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [((2, 1, 3), 8), ((3, 2, 1), 32), ((1, 2, 2), None)])
-def test_the_faster_is_chosen(seconds: tuple[int, ...], chosen: int | None) -> None:
-    subject = tiny()
+def test_the_faster_is_chosen(seconds: tuple[int, ...], chosen: int | None, device: str) -> None:
+    subject = tiny(device=device)
     task = subject.task
     collated = {size: [task.batch("validation", range(size))[0]] for size in (8, 32)}
-    candidate = Candidate(subject, torch.device("cpu"), collated, None, False)
+    candidate = Candidate(subject, torch.device(device), collated, None, False)
     sizes = (8, 8, 32)
 
     def ticks() -> Iterator[float]:
@@ -185,4 +185,4 @@ def test_the_faster_is_chosen(seconds: tuple[int, ...], chosen: int | None) -> N
                 yield now
 
     candidate.clock = ticks().__next__
-    assert candidate.fused((8, 32)) == (chosen if fuse.available(torch.device("cpu"), None) else None)
+    assert candidate.fused((8, 32)) == (chosen if device == "cpu" else None)
