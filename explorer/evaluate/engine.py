@@ -115,7 +115,7 @@ class Engine:
 
             def make(plain: bool) -> Runner:
                 with threads(self.tuned.threads):
-                    found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, min(self.batch, data.total))
+                    found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, min(self.batch, data.total), self.tuned.fused)
                 found.room = self.prefixes.budget
                 return found
 

@@ -77,9 +77,10 @@ class Jobs:
         return self.runner_of()
 
     def runner_of(self, *plans: Plan) -> Runner:
-        """What runs all of these plans. Roundings of activations happen inside of modules, which rewritten nodes pass by; and a
-        rewrite's last bit may take a value over the edge between two levels."""
-        plain = any(plan.inputs for plan in plans) and self.runner.rewritten
+        """What runs all of these plans. Roundings of activations happen inside of modules, as do answers of modules that are gone,
+        which rewritten nodes pass by; and a rewrite's last bit may take a value over the edge between two levels."""
+        plain = any(plan.inputs for plan in plans) or not all(self.runner.supports(plan.norms) for plan in plans if plan.norms)
+        plain = plain and self.runner.rewritten
         if plain not in self._runners:
             with counting_versions():
                 made = self.make(plain)
