@@ -67,6 +67,7 @@ class Graph:
         self.reads = [self._reads(node) for node in self.nodes]
         self.join = len(self.nodes) - 1  # nodes from here on are the head
         self.rewritten = False  # whether nodes stand for modules that are not called
+        self.fused = False  # whether some do a product and what follows it
         self.joins = False  # whether values of several batches may be put together there
         self.free: frozenset[fx.Node] = frozenset(n for n in self.nodes if n.op == "get_attr")
         self.rows: frozenset[fx.Node] = frozenset()  # nodes whose value has one row a sample

@@ -62,6 +62,7 @@ class Runner:
         self.room = BUDGET  # bytes of values in front that a chunk may hold to have them kept
         self.unsafe = ""  # why it must not be used any more
         self.rewritten = False  # whether some modules' work is done by other nodes
+        self.fused = False  # whether some of these do a product and what follows it
 
     def part(self, names: Iterable[str]) -> Part | None:
         """What must run again when these names change; None: everything."""
@@ -105,7 +106,7 @@ class GraphRunner(Runner):
     def __init__(self, replica: Replica, task: Task, graph: Graph, reason: str = "") -> None:
         super().__init__(replica, task, reason)
         self.graph = graph
-        self.joins, self.rewritten = graph.joins, graph.rewritten
+        self.joins, self.rewritten, self.fused = graph.joins, graph.rewritten, graph.fused
 
     def part(self, names: Iterable[str]) -> Part:
         section = self.graph.section(names)

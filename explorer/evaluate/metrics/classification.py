@@ -32,9 +32,9 @@ def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     """
     counts = matrix.numpy(force=True).astype(np.float64)
     hit, predicted, support = counts.diagonal(), counts.sum(0), counts.sum(1)
-    precision = hit / predicted.clip(min=1)
-    recall = hit / support.clip(min=1)
-    f1 = 2 * hit / (predicted + support).clip(min=1)
+    precision = hit / np.maximum(predicted, 1)
+    recall = hit / np.maximum(support, 1)
+    f1 = 2 * hit / np.maximum(predicted + support, 1)
     return precision, recall, f1, support
 
 
