@@ -18,7 +18,7 @@ from tests.evaluate.awkward import Branches
 from tests.evaluate.test_replay import TUNED as FUSED
 from tests.evaluate.test_replay import columns
 
-TUNED = replace(FUSED, fused=False)  # what is counted are calls of modules
+TUNED = replace(FUSED, fused=False)  # whose products call modules, which can be counted
 
 
 def counted(run: Engine) -> dict[str, int]:
@@ -125,13 +125,7 @@ def test_a_changed_bias_runs_from_its_layer_on(device: str) -> None:
     assert set(seen) == {"fc.1", "fc.2"}
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "second"),
-    [
-        ("fashion-resnet", "b1.conv2.weight", "b3.conv1.weight"),
-        ("vowels-lstm", "lstm.weight_hh_l0", "lstm.weight_hh_l1"),
-    ],
-)
+@pytest.mark.parametrize(("name", "first", "second"), [("fashion-resnet", "b1.conv2.weight", "b3.conv1.weight"), ("vowels-lstm", "lstm.weight_hh_l0", "lstm.weight_hh_l1")])
 def test_values_in_front_do_not_depend_on_what_comes_behind(name: str, first: str, second: str, device: str) -> None:
     run = Engine(few(name, device=device), torch.device(device), TUNED)
     graph = run.runner.graph  # type: ignore[attr-defined]
