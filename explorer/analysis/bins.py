@@ -40,7 +40,7 @@ class Bins:
         self.cumulative = np.concatenate(([0], torch.bincount(index, minlength=BINS).cumsum(0).cpu().numpy()))
         self.total = int(self.cumulative[-1])
         few = scores.device.type == "cpu" and self.total <= SORTED
-        self.ranked = torch.from_numpy(np.sort(scores.detach().reshape(-1).numpy())) if few else None
+        self.ranked = np.sort(scores.detach().reshape(-1).numpy()) if few else None
 
     def snapped(self, threshold: float) -> float:
         """The nearest threshold at which :meth:`below` is exact without the scores: the largest value of a bin."""

@@ -41,6 +41,8 @@ class Registry(Generic[T]):
         return add
 
     def _discover(self) -> None:
+        if self._discovered:
+            return
         with self._lock:
             if self._discovered:
                 return

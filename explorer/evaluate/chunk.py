@@ -18,7 +18,7 @@ from ..models.task import part
 from .data import SplitData
 from .jobs import Job, lend
 from .runners import Finish, Ranges, Runner, Session
-from .seen import Work, together
+from .seen import Work, joined, together
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -32,6 +32,8 @@ class Chunk:
         self.start, self.stop = edges[0], edges[-1]
         self.spent = 0.0
         self._pieces: dict[Hashable, list[dict[str, Tensor]]] = {}
+        self._apart = run.judge.apart and len(edges) > 2  # little work each: judged at once, in the end
+        self._told: list[tuple[Tensor, Any]] = []
 
     def pieces(self, runner: Runner) -> list[tuple[int, int, Ranges]]:
         """(first, last, batches) of what a runner may be given at once. Where samples or values of several batches cannot be put
@@ -76,15 +78,22 @@ class Chunk:
         judge, data = self.run.judge, self.data
 
         def tell(a: int, b: int, outputs: Any) -> None:
-            judge.refuse_nan(outputs, data, first + a)
             own = targets if b - a == last - first else part(targets, slice(a, b))
+            if self._apart and isinstance(outputs, Tensor) and outputs.device.type == "cpu" and isinstance(own, Tensor):
+                self._told.append((outputs, own))
+                return
+            judge.refuse_nan(outputs, data, first + a)
             self._pieces.setdefault(key, []).append(judge.columns(outputs, own, data, first + a, first + b))
 
         return tell
 
     def columns(self, key: Hashable) -> dict[str, Tensor]:
         """{name: [stop - start, ...]} of what was told."""
-        return together(self._pieces[key])
+        if not self._told:
+            return together(self._pieces[key])
+        judge, (outputs, targets) = self.run.judge, (joined(list(one)) for one in zip(*self._told, strict=True))
+        judge.refuse_nan(outputs, self.data, self.start)
+        return judge.columns(outputs, targets, self.data, self.start, self.stop)
 
     @contextmanager
     def named(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -115,13 +116,13 @@ def _layer(
     subject: Subject, layer: Layer, mine: LayerPlan | None, shape: tuple[int, ...], weights: Mapping[str, Tensor]
 ) -> tuple[LayerCount, dict[str, int]]:
     """One layer, and its bytes by representation."""
-    numel = int(torch.Size(shape).numel())
+    numel = math.prod(shape)
     nonzero = _nonzero(subject, layer.name, mine, weights)
     codes = mine.codes if mine else None
     width = _width(subject, layer, mine)
     bits, overhead = (codes.bits, codes.overhead) if codes else (width, 0)
     plain = representations(numel, nonzero, shape[0], width)
-    coded = representations(numel, nonzero, shape[0], bits, overhead, codes is None or codes.codes_zero)
+    coded = representations(numel, nonzero, shape[0], bits, overhead, codes.codes_zero) if codes else plain
     smallest = min(*plain.values(), *coded.values())
     sizes = {
         "dense": plain["dense"],

@@ -71,11 +71,12 @@ class Stratified:
         self.name = ""
 
     def _counted(self, after: Table) -> Counted:
-        now = self.metrics.right(after)
-        assert now is not None
-        found = now.numpy(force=True)
-        was, count, given = self.right[: len(found)], self.allocation.count, self.allocation
-        return Counted(count(found & ~was), count(was & ~found), given.seen(len(found)), given.sizes)
+        if self not in after.known:
+            now = self.metrics.right(after)
+            assert now is not None
+            after.known[self] = self.allocation.counted(self.right, now.numpy(force=True))
+        found: Counted = after.known[self]
+        return found
 
     def main(self, before: Table, after: Table) -> Main:
         found, n, total = self._counted(after), len(next(iter(after.values()))), len(self.right)
@@ -98,6 +99,7 @@ class Stratified:
     def _expected(self, found: Counted, sizes: np.ndarray, z: float) -> np.ndarray:
         seen = self.allocation.seen(sizes)
         ratio = seen / np.maximum(found.seen, 1)
-        low, high = Counted(found.won * ratio, found.lost * ratio, seen, found.sizes).interval(z)
+        spread = None if found.spread is None else np.broadcast_to(found.spread[:, None], (3, *seen.shape))
+        low, high = Counted(found.won * ratio, found.lost * ratio, seen, found.sizes, spread).interval(z)
         width: np.ndarray = high - low
         return width

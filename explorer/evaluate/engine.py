@@ -115,7 +115,7 @@ class Engine:
 
             def make(plain: bool) -> Runner:
                 with threads(self.tuned.threads):
-                    found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, min(self.batch, data.total))
+                    found = runner_for(self.subject, self.replica, data.some(2), data.some(3), plain, min(self.batch, data.total), self.tuned.fused)
                 found.room = self.prefixes.budget
                 return found
 
@@ -142,7 +142,7 @@ class Engine:
     @contextmanager
     def work(self, user: Any = None, preview: bool = False, cancel: Callable[[], bool] | None = None) -> Iterator[Work]:
         """An evaluation in the device's queue."""
-        with self.queue.request(user, preview) as request:
+        with self.queue.request(user, preview, cancel=cancel) as request:
             yield Work(request, cancel)
 
     def ensure(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -71,14 +71,19 @@ def out_of_place(graph: fx.Graph, fetch: Fetch) -> list[nn.Module]:
     return modules
 
 
-def folded(x: Tensor, weight: Tensor, bias: Tensor | None, norm: list[Any], conv: list[Any]) -> Tensor:
-    """BatchNorm after a convolution as one convolution. Source: Jacob et al. 2018, arXiv 1712.05877, section 3.2."""
+def folding(weight: Tensor, bias: Tensor | None, norm: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """(weight, bias) of a convolution and the BatchNorm after it. Source: Jacob et al. 2018, arXiv 1712.05877, section 3.2."""
     mean, variance, gamma, beta, eps = norm
     scale = torch.rsqrt(variance + eps)
     scale = scale if gamma is None else scale * gamma
     shift = (0 if bias is None else bias) - mean
     shift = shift * scale if beta is None else shift * scale + beta
-    weight = weight * scale.view(-1, *[1] * (weight.ndim - 1))
+    return weight * scale.view(-1, *[1] * (weight.ndim - 1)), shift
+
+
+def folded(x: Tensor, weight: Tensor, bias: Tensor | None, norm: list[Any], conv: list[Any]) -> Tensor:
+    """BatchNorm after a convolution as one convolution. norm: running mean and variance, weight, bias, eps; conv: stride to groups."""
+    weight, shift = folding(weight, bias, norm)
     run = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)[weight.ndim - 3]
     return run(x, weight, shift, *conv)
 

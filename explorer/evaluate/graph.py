@@ -67,8 +67,10 @@ class Graph:
         self.reads = [self._reads(node) for node in self.nodes]
         self.join = len(self.nodes) - 1  # nodes from here on are the head
         self.rewritten = False  # whether nodes stand for modules that are not called
+        self.fused = False  # whether some do a product and what follows it
         self.joins = False  # whether values of several batches may be put together there
         self.free: frozenset[fx.Node] = frozenset(n for n in self.nodes if n.op == "get_attr")
+        self.rows: frozenset[fx.Node] = frozenset()  # nodes whose value has one row a sample
         self._sections: dict[frozenset[int], Section] = {}
         self._known: dict[frozenset[str], Section] = {}  # by what was asked for
         self._fronts: dict[Any, tuple[Stage, Stage]] = {}
@@ -244,6 +246,7 @@ class Graph:
             if plain(node):
                 free.add(node)
         self.free = frozenset(free)
+        self.rows = frozenset(node for node in self.nodes[:-1] if rows(node))
         first = len(self.nodes) - 1
         while first and _bytes(profiles[0].get(self.nodes[first - 1])) <= SMALL * sizes[0]:
             first -= 1

@@ -73,9 +73,9 @@ def newcombe(before: Tensor | np.ndarray, after: Tensor | np.ndarray, within: Wi
 
 def moments(values: Tensor | np.ndarray) -> tuple[float, float]:
     """(mean, standard deviation) of [N] values in float64; by NumPy, which takes a third of the time of torch's for as few as these."""
-    exact = values.double().numpy(force=True) if isinstance(values, Tensor) else values.astype(np.float64)
+    exact = values.double().numpy(force=True) if isinstance(values, Tensor) else values.astype(np.float64, copy=False)
     with np.errstate(all="ignore"):  # infinite values have none
-        centre = float(exact.mean())
+        centre = float(np.add.reduce(exact)) / len(exact) if len(exact) else math.nan
         exact = exact - centre
         return centre, math.sqrt(float(exact @ exact) / max(1, len(exact) - 1))
 

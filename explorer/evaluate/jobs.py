@@ -55,6 +55,11 @@ def lend(replica: Replica, job: Job, but: frozenset[str] = frozenset()) -> Abstr
     return replica.weights(weights, rest(job.plan.norms), rest(job.plan.roundings()))
 
 
+def _differing(state: Mapping[str, str], other: Mapping[str, str]) -> frozenset[str]:
+    """The names at which two plans' states differ."""
+    return frozenset(name for name, _ in state.items() ^ other.items())
+
+
 class Jobs:
     """The jobs of one engine. token: names the engine. make(plain): a runner, of the module's own nodes alone if ``plain``."""
 
@@ -72,9 +77,10 @@ class Jobs:
         return self.runner_of()
 
     def runner_of(self, *plans: Plan) -> Runner:
-        """What runs all of these plans. Roundings of activations happen inside of modules, which rewritten nodes pass by; and a
-        rewrite's last bit may take a value over the edge between two levels."""
-        plain = any(plan.inputs for plan in plans) and self.runner.rewritten
+        """What runs all of these plans. Roundings of activations happen inside of modules, as do answers of modules that are gone,
+        which rewritten nodes pass by; and a rewrite's last bit may take a value over the edge between two levels."""
+        plain = any(plan.inputs for plan in plans) or not all(self.runner.supports(plan.norms) for plan in plans if plan.norms)
+        plain = plain and self.runner.rewritten
         if plain not in self._runners:
             with counting_versions():
                 made = self.make(plain)
@@ -122,7 +128,7 @@ class Jobs:
             neighbours: list[Mapping[str, str]] = [{}, *self._recent]
         seen: dict[frozenset[str], Part] = {}
         for other in neighbours:
-            names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
+            names = _differing(state, other)
             if names and names not in seen:
                 found = runner.part(names)
                 if found is None:
@@ -141,7 +147,7 @@ class Jobs:
         if not runner.supports({*state, *other}):
             return self.full(plan, say("this plan changes what cannot be replayed"))
         job = Job(plan, self.weights(plan), runner)
-        names = frozenset(n for n in {*state, *other} if state.get(n) != other.get(n))
+        names = _differing(state, other)
         job.which = runner.part(names) if names else None
         if job.which is not None and not self._trust(job, check):
             return self.full(plan, runner.reason)

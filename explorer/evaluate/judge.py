@@ -22,9 +22,11 @@ class Judge:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.metrics = metrics_of(subject.task.kind)
+        self.apart = self.metrics.apart(subject.task)  # whatever else is judged with a sample
 
     def columns(self, outputs: Any, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
         """The metrics' columns, each with one value a sample."""
+
         def where() -> Message:
             return say("{split} samples {first}...", split=data.split, first=data.order[start:stop][:3].tolist())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,17 +13,19 @@ from ..core.errors import Cancelled
 from ..core.message import say
 from . import prefixes
 
+ASK = 0.25  # seconds of waiting after which somebody may have thought better of it
 _numbers = itertools.count()
 
 
 @dataclass(eq=False)
 class Request:
     """One evaluation of one user. preview: somebody waits for it with a hand on the mouse. background: work of minutes, such as a
-    training, which gives way to everything else between two of its steps."""
+    training, which gives way to everything else between two of its steps. cancel: asked while it waits."""
 
     user: Hashable
     preview: bool
     background: bool = False
+    cancel: Callable[[], bool] | None = field(default=None, repr=False)
     number: int = field(default_factory=lambda: next(_numbers))
     started: bool = False
     superseded: bool = False
@@ -49,10 +51,12 @@ class DeviceQueue:
         self._newest: dict[Hashable, Request] = {}
 
     @contextmanager
-    def request(self, user: Hashable, preview: bool, background: bool = False) -> Iterator[Request]:
+    def request(
+        self, user: Hashable, preview: bool, background: bool = False, cancel: Callable[[], bool] | None = None
+    ) -> Iterator[Request]:
         """An evaluation from its start to its end; an older one of the same user is superseded. user None: nobody's. In the
         background nothing is superseded."""
-        mine = Request(user, preview, background)
+        mine = Request(user, preview, background, cancel)
         user = None if background else user
         with self._lock:
             older = self._newest.get(user) if user is not None else None
@@ -70,7 +74,8 @@ class DeviceQueue:
 
     @contextmanager
     def turn(self, request: Request) -> Iterator[None]:
-        """Wait until it is this request's turn, for one chunk. Raises :class:`Cancelled` for one that was superseded."""
+        """Wait until it is this request's turn, for one chunk. Raises :class:`Cancelled` for one that was superseded,
+        or that ``cancel()`` has ended in the meantime."""
         me = threading.get_ident()
         if self._busy == me:  # within a turn of one's own
             yield
@@ -80,7 +85,9 @@ class DeviceQueue:
             self._waiting.append(request)
         try:
             while not self._taken(request, me):
-                request.woken.wait()
+                request.woken.wait(None if request.cancel is None else ASK)
+                if request.cancel is not None and request.cancel():
+                    raise Cancelled(say("cancelled while it waited for its turn"))
         except BaseException:  # superseded, or interrupted: nobody may wait behind it
             with self._lock:
                 self._waiting.remove(request)

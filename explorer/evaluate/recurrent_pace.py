@@ -13,13 +13,21 @@ from .recurrent import of_input, recurrent_layer, stepped, straight
 
 STEPS = 16  # that are measured of a longer sequence
 ROUNDS = 3
+LARGEST = 1 << 27  # bytes that what inputs contribute to one batch may take
+GATES = {"LSTM": 4, "GRU": 3}
 
 _known: dict[Any, bool] = {}
 _lock = threading.Lock()
 
 
 def by_hand(module: Any, layer: int, steps: int, inputs: int, batch: int) -> bool:
-    """For one layer of an nn.LSTM, GRU or RNN, as torch's threads are set. steps, inputs: of its sequences; batch: of samples."""
+    """For one layer of an nn.LSTM, GRU or RNN, as torch's threads are set. steps, inputs: of its sequences; batch: of samples.
+
+    Where what inputs contribute would be large beside all else that an evaluation holds, torch's kernel does not need it.
+    """
+    rows = GATES.get(module.mode, 1) * module.hidden_size * (1 + module.bidirectional)
+    if 4 * steps * batch * rows > LARGEST:
+        return False
     inputs = inputs if layer == 0 else module.hidden_size * (1 + module.bidirectional)
     shape = (module.mode, min(steps, STEPS), batch, inputs, module.hidden_size, torch.get_num_threads())
     with _lock:
@@ -31,7 +39,7 @@ def by_hand(module: Any, layer: int, steps: int, inputs: int, batch: int) -> boo
 @torch.inference_mode()
 def _measure(mode: str, steps: int, batch: int, inputs: int, size: int) -> bool:
     """Of a weight of the input and one of the state, both dragged once: with the second, what the input contributes is there."""
-    rows = size * {"LSTM": 4, "GRU": 3}.get(mode, 1)
+    rows = size * GATES.get(mode, 1)
     x, bias = torch.full((steps, batch, inputs), 0.1), torch.zeros(rows)
     own, other = (torch.full((rows, n), 0.01) for n in (inputs, size))
     read, rest = of_input(x, own, False), (None, other, (bias, bias), mode, False, 0, False)

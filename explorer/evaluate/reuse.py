@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from .expand import folded
+from .fuse import convolution, linear
 
 MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # what these return is their own
+PRODUCTS = (folded, linear, convolution)
 ADDING = (operator.add, torch.add)
 RECTIFYING = (torch.relu, nn.functional.relu)
 
@@ -56,7 +58,7 @@ def _rectifies(node: fx.Node) -> bool:
 def _fresh(node: fx.Node, fetch: Fetch) -> bool:
     """Whether a node's value lies in memory of its own."""
     if node.op == "call_function":
-        return node.target is folded or (node.target in ADDING and not node.kwargs)
+        return node.target in PRODUCTS or (node.target in ADDING and not node.kwargs)
     if node.op != "call_module":
         return False
     module = fetch(str(node.target))

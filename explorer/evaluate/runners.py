@@ -43,11 +43,12 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One of many changes that are run on one chunk."""
+    """One of many changes that are run on one chunk. rows: of its first samples alone, where the runner can; None: of all."""
 
     which: Part | None
     session: Session
     finish: Finish
+    rows: int | None = None
 
 
 class Runner:
@@ -61,6 +62,7 @@ class Runner:
         self.room = BUDGET  # bytes of values in front that a chunk may hold to have them kept
         self.unsafe = ""  # why it must not be used any more
         self.rewritten = False  # whether some modules' work is done by other nodes
+        self.fused = False  # whether some of these do a product and what follows it
 
     def part(self, names: Iterable[str]) -> Part | None:
         """What must run again when these names change; None: everything."""
@@ -82,6 +84,10 @@ class Runner:
                 finish(start, stop, self.task.forward(module, batch(inputs, ranges, start, stop)))
         return None
 
+    def ends_anywhere(self, parts: Iterable[Part]) -> bool:
+        """Whether ``run_many`` may run each of these on so many of a chunk's samples, without work for the others."""
+        return False
+
     def run_many(self, runs: Sequence[Run], base: Session, inputs: Any, ranges: Ranges) -> None:
         """Run many changes on one chunk; values in front are computed once for all that share a part."""
         kept: Any = None
@@ -100,7 +106,7 @@ class GraphRunner(Runner):
     def __init__(self, replica: Replica, task: Task, graph: Graph, reason: str = "") -> None:
         super().__init__(replica, task, reason)
         self.graph = graph
-        self.joins, self.rewritten = graph.joins, graph.rewritten
+        self.joins, self.rewritten, self.fused = graph.joins, graph.rewritten, graph.fused
 
     def part(self, names: Iterable[str]) -> Part:
         section = self.graph.section(names)
@@ -109,6 +115,14 @@ class GraphRunner(Runner):
     def supports(self, names: Iterable[str]) -> bool:
         parameters = self.replica.names
         return all(name in parameters or name in self.graph.known for name in names)
+
+    def ends_anywhere(self, parts: Iterable[Part]) -> bool:
+        """Where all that changes is run at once, from values that can be cut."""
+        rows, sections = self.graph.rows, [one.section for one in parts]
+        return self.joins and all(
+            one is not None and not one.body and all(node in rows or node.op == "get_attr" for node in one.raised)
+            for one in sections
+        )
 
     def run_many(self, runs: Sequence[Run], base: Session, inputs: Any, ranges: Ranges) -> None:
         """One pass of what nothing changes, from which every change branches off where it begins.
@@ -137,8 +151,12 @@ class GraphRunner(Runner):
             above = dict(zip(keys, up(*whole, *put_together(crossing)), strict=True))
         for run, own in zip(runs, raised, strict=True):
             key = run.which.key  # type: ignore[union-attr]
+            section, given, known = sections[key], whole, above[key]
+            if run.rows is not None and run.rows < size:
+                given = self.bind(part(inputs, slice(0, run.rows)))
+                known = tuple(v[: run.rows] if node in self.graph.rows else v for node, v in zip(section.raised, known, strict=True))
             with run.session():
-                run.finish(0, size, sections[key].head(*whole, *above[key], *(put_together(own) if own else ())))
+                run.finish(0, run.rows or size, section.head(*given, *known, *(put_together(own) if own else ())))
 
     def bind(self, inputs: Any) -> list[Any]:
         """The graph's inputs in order, from a task's."""

@@ -113,24 +113,36 @@ class Scan:
         """Yields the number of samples seen after each chunk. Raises :class:`Cancelled`; call again to go on."""
         try:
             while todo := [d for d in self.plans if d not in self.settled]:
-                start = self.columns[todo[0]].n
+                start = min(self.columns[d].n for d in todo)
                 if self._undecided and start == GLANCE:
                     self._choose(work)
                     continue
-                stop = self._next(start, todo)
+                ends = self._ends(start, todo, work)
+                stop = max(ends.values())
                 behind = self._behind(start, stop, work)
-                self.run.fitting(partial(self._chunk, list(dict.fromkeys([*behind, *todo])), start, stop, work))
-                self.settled |= {digest for digest in todo if self._is_settled(digest)}
+                self.run.fitting(partial(self._chunk, {**dict.fromkeys(behind, stop), **ends}, start, work))
+                self.settled |= {digest for digest in ends if self._is_settled(digest)}
                 self._jobs = {key: job for key, job in self._jobs.items() if key[0] not in self.settled}
                 yield stop
         finally:
             self._jobs.clear()  # they hold weights, and a scan that was left is kept
 
-    def _next(self, start: int, todo: Sequence[str]) -> int:
-        """Where the next chunk ends."""
-        ahead = [edge for edge in self.edges if start < edge < self.total]
-        ahead += [self.goals[d] for d in todo if self.tolerance is not None and self.goals[d] > start]
-        return min([*ahead, self.total if self.tolerance is None else start + AT_ONCE, self.total])
+    def _ends(self, start: int, todo: Sequence[str], work: Work) -> dict[str, int]:
+        """Where the next chunk ends for each plan that is at its start: for all at the nearest edge, or for each at its own goal, where that is no more work."""
+        mine = [d for d in todo if self.columns[d].n == start]
+        seen = [self.columns[d].n for d in (*todo, self.base.digest)]
+        ahead = [n for n in (*self.edges, *seen, self.total) if start < n <= self.total]
+        if self.tolerance is None:
+            return dict.fromkeys(mine, min(ahead))
+        ahead.append(start + AT_ONCE)
+        goals = {d: self.goals[d] for d in mine}
+        if start >= FIRST_LOOK and self.data.whole and all(self._may_end_anywhere(*one, work) for one in self._by_runner(mine).items()):
+            return {d: min(goal, *ahead) for d, goal in goals.items()}
+        return dict.fromkeys(mine, min(*goals.values(), *ahead))
+
+    def _may_end_anywhere(self, runner: Runner, mine: Sequence[str], work: Work) -> bool:
+        parts = [self._job(self.plans[d], runner, work).which for d in mine]
+        return runner.ends_anywhere(one for one in parts if one is not None) and None not in parts
 
     def _behind(self, start: int, stop: int, work: Work) -> list[str]:
         """The base, if it must be seen with the plans: not where its evaluation has the same chunks, and is perhaps there already."""
@@ -154,7 +166,8 @@ class Scan:
         every = self.run.ensure(base, self.split, self.total, work).columns(self.total)
         certainty = metrics.certainty(every)
         assert certainty is not None
-        allocation = Allocation(certainty.numpy(force=True), GLANCE)
+        kinds = metrics.kinds(every)
+        allocation = Allocation(certainty.numpy(force=True), GLANCE, None if kinds is None else kinds.numpy(force=True))
         places = torch.from_numpy(allocation.order)
         ordered = Table({name: column[places] for name, column in every.items()})
         right = metrics.right(ordered)
@@ -198,11 +211,11 @@ class Scan:
         return self._estimates[key]
 
     @torch.inference_mode()
-    def _chunk(self, todo: list[str], start: int, stop: int, work: Work) -> None:
-        """Columns of samples start .. stop of several plans."""
-        run, data = self.run, self.data
+    def _chunk(self, ends: dict[str, int], start: int, work: Work) -> None:
+        """Columns of samples from ``start`` on of several plans, of each to its end."""
+        run, data, stop = self.run, self.data, max(ends.values())
         chunk = Chunk(run, data, (start, stop), work)
-        for runner, mine in self._by_runner(todo).items():
+        for runner, mine in self._by_runner(list(ends)).items():
             base = self._job(self.base, runner, work)
             made = {d: self._job(self.plans.get(d, self.base), runner, work) for d in mine}
             with chunk.named():
@@ -214,13 +227,14 @@ class Scan:
                         if job.which is None:
                             job.runner.run(None, inputs, batches, chunk.session(job), finish, None)
                         else:
-                            runs.append(Run(job.which, chunk.session(job), finish))
+                            rows = ends[d] - start if ends[d] < stop else None
+                            runs.append(Run(job.which, chunk.session(job), finish, rows))
                     if runs:
                         runner.run_many(runs, chunk.session(base), inputs, batches)
-        for digest in todo:
+        for digest, end in ends.items():
             self.columns[digest].parts.append(chunk.columns(digest))
-            self.columns[digest].n = stop
-            self.evaluated += stop - start
+            self.columns[digest].n = end
+            self.evaluated += end - start
 
     def _job(self, plan: Plan, runner: Runner, work: Work) -> Job:
         """How a plan is run, settled once a scan, as long as it is not known to be unsafe."""

@@ -17,6 +17,7 @@ from ..models.subject import Subject
 from ..models.trace import trace
 from ..models.trial import TOLERANCE, difference, tensors
 from . import expand, recurrent_pace
+from .fuse import available, fuse
 from .graph import Graph, fetch
 from .order import OrderRunner
 from .recurrent import watched
@@ -30,10 +31,13 @@ def tolerance(dtype: torch.dtype | None) -> float:
     return TOLERANCE if dtype in (None, torch.float32, torch.float64) else LOOSE
 
 
-def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool = False, batch: int = 64) -> Runner:
+def runner_for(
+    subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool = False, batch: int = 64, fused: bool = False
+) -> Runner:
     """The best runner that gives what the module gives. two, inputs: two and three samples of the task's, collated.
 
     batch: samples that will be run at once. plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
+    fused: products together with what follows them, where this device has operators for it.
     """
     task = subject.task
     if (whole := opaque(subject.module)) is not None:
@@ -47,7 +51,10 @@ def runner_for(subject: Subject, replica: Replica, two: Any, inputs: Any, plain:
     if not plain_call(task):
         return OrderRunner(replica, task, say("the task calls the module in a way of its own"))
     reason = ""
-    for attempt in ((False, False),) if plain else ((True, True), (False, True), (False, False)):
+    attempts = [(True, True, False), (False, True, False), (False, False, False)]
+    if fused and replica.layered is None and available(replica.device, replica.dtype):
+        attempts = [(True, True, True), (False, True, True), *attempts]
+    for attempt in attempts[-1:] if plain else attempts:
         try:
             found = _graph(subject, replica, two, inputs, batch, *attempt)
         except Exception as error:
@@ -113,7 +120,7 @@ def _standing(module: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int, folding: bool, split: bool) -> Graph | str:
+def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int, folding: bool, split: bool, fused: bool) -> Graph | str:
     """The module's graph, or why it is not faithful."""
     args = inputs if isinstance(inputs, (tuple, list)) else () if isinstance(inputs, dict) else (inputs,)
     given = Call(tuple(args), dict(inputs) if isinstance(inputs, dict) else {})
@@ -133,6 +140,8 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int
     rewritten = split and expand.split_stacks(graph, find, by_hand)
     if folding and not expand.fold(graph, find):
         return "nothing to fold"
+    if fused and not fuse(graph, find):
+        return "nothing to fuse"
     with replica.weights({}) as module:
         for one in inplace:
             one.inplace = False  # type: ignore[assignment]
@@ -151,7 +160,7 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int
                 else say("its traced graph gives other outputs than the module")
             )
     found.choose_join(profiles, (2, 3))  # type: ignore[arg-type]
-    found.rewritten = rewritten or folding
+    found.rewritten, found.fused = rewritten or folding or fused, fused
     return found
 
 

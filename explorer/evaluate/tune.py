@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
 from .queue import queue_of
+from .tiers import runner_for
 
-SECONDS = 1.2  # that a model may be measured for
+SECONDS = 1.0  # that a model may be measured for
 TOO_LONG = 10.0  # seconds for eight samples above which nothing else is tried
 SAMPLES = 256
 BATCHES = (64, 32, 128, 256)
@@ -28,6 +30,8 @@ ON_DEVICE = (512, 256, 1024, 2048, 64)
 WAITING = 0.7  # of its time that a pass spends in Python above which the device waits for Python more than the other way round
 FASTER = 0.87  # half precision must take less than this fraction of the time, since it costs exactness
 AS_FAST = 1.05  # fewer threads may take this much longer
+FUSED = 0.98  # products together with what follows them, of the time of one after the other
+ROUNDS = 3  # in which these two take turns
 LAID_OUT = 0.95  # and another layout, which costs a copy of the weights
 HALF = torch.bfloat16  # never float16: a CPU runs it at about 1 GFLOP/s
 
@@ -42,6 +46,7 @@ class Tuning:
     rate: float = 1000.0
     threads: int | None = None
     graphs: bool = False  # whether a GPU waits for Python, so that recording what it is told to do may be faster
+    fused: bool = False  # whether a CPU does products together with what follows them
     reason: str = ""  # why half precision is not used
 
     @property
@@ -133,7 +138,11 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
         only = Tuning(None, layout, 8, 1 / first, reason=reason)
         return {"full": only, "fast": only}
     count = _threads(device, lambda: runs[size_key[:2]](size_key[2]), best[size_key])
-    full = Tuning(None, layout, size_key[2], 1 / best[size_key], count, runs[None, layout].waits.get(size_key[2], False), reason)
+    chosen, fused = runs[None, layout], None
+    if device.type == "cpu" and ROUNDS * SAMPLES * best[size_key] < SECONDS / 4:
+        fused = chosen.fused((size_key[2], *(key[2] for key in best if key[:2] == (None, layout))))
+    settings = (1 / best[size_key], count, chosen.waits.get(size_key[2], False), fused is not None, reason)
+    full = Tuning(None, layout, fused or size_key[2], *settings)
     fast = full
     if half is not None and best[half] < FASTER * best[None, layout, batches[0]]:
         fast = Tuning(HALF, half[1], full.batch, 1 / best[half], count, runs[half[:2]].waits.get(batches[0], False))
@@ -166,7 +175,7 @@ class Candidate:
 
     def __call__(self, batch: int) -> float:
         task, samples = self.subject.task, len(self.subject.task.dataset("validation"))
-        moved = [laid_out(to_device(one, self.device, self.dtype), self.last) for one in self.collated[batch]]
+        moved = [self._moved(one) for one in self.collated[batch]]
         with self._alone(), self.replica.weights({}) as module, torch.inference_mode():
             wait(self.device)  # for the copies
             began = self.clock()
@@ -178,6 +187,30 @@ class Candidate:
         self.waits[batch] = self.device.type == "cuda" and told > WAITING * took
         return took / min(len(moved) * batch, samples)
 
+    def fused(self, batches: Sequence[int]) -> int | None:
+        """The batch in which the module's graph is fastest with products and what follows them as one operation: the first of
+        the given ones, or the largest, since each operation takes longer to begin. None: it is no faster than without, in the first."""
+        task, total = self.subject.task, len(self.subject.task.dataset("validation"))
+        few = [self._moved(task.batch("validation", [i % total for i in range(n)])[0]) for n in (2, 3)]
+        with torch.no_grad():
+            plain, fused = (runner_for(self.subject, self.replica, few[0], few[1], batch=batches[0], fused=one) for one in (False, True))
+        if not fused.fused:
+            return None
+        runs = [(plain, batches[0]), *((fused, batch) for batch in sorted({batches[0], max(batches)}))]
+        best = dict.fromkeys(runs, float("inf"))
+        with torch.inference_mode():
+            for _ in range(ROUNDS):
+                for runner, batch in runs:
+                    inputs, size = self._moved(self.collated[batch][0]), min(batch, total)
+                    began = self.clock()
+                    runner.run(None, inputs, [(0, size)], partial(self.replica.weights, {}), _ignore, None)
+                    best[runner, batch] = min(best[runner, batch], (self.clock() - began) / size)
+        fastest = min(runs[1:], key=best.__getitem__)
+        return fastest[1] if best[fastest] < FUSED * best[runs[0]] else None
+
+    def _moved(self, inputs: Any) -> Any:
+        return laid_out(to_device(inputs, self.device, self.dtype), self.last)
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """On a GPU others would be in the way, and what float32 means there is one setting for all threads."""
@@ -187,6 +220,10 @@ class Candidate:
         queue = queue_of(self.device)
         with queue.request(None, False) as request, queue.turn(request), exact(self.device):
             yield
+
+
+def _ignore(start: int, stop: int, outputs: Any) -> None:
+    """For runs that are timed."""
 
 
 def _fitting(run: Callable[[int], float], batch: int) -> float:

@@ -33,6 +33,8 @@ def pick(device: str | torch.device | None) -> torch.device:
         raise UnsupportedError(
             say("device={device!r}; accepted: {devices}", device=device, devices=", ".join(devices()))
         ) from None
+    if wanted.type == "cpu":
+        return wanted
     missing = wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count()
     if missing or wanted.type not in {name.partition(":")[0] for name in devices()}:
         raise UnsupportedError(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 ROOM = 256 << 20  # bytes of all results that are kept in this process
+LOOSE = 1024  # of a part of that size each memo need not give account: a drag puts many small results
 PLAIN = frozenset({int, float, bool, str, type(None)})
 
 
@@ -48,6 +49,7 @@ class Memo:
         self._busy: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
         self.used = 0
+        self._new = 0  # bytes put since room was last made
         with _everybody:
             _memos.add(self)
 
@@ -89,6 +91,10 @@ class Memo:
             self.used += size
             while self.used > self.budget and len(self._kept) > 1:
                 self.used -= self._kept.popitem(last=False)[1][1]
+            self._new += size
+            if self._new * LOOSE < ROOM:
+                return
+            self._new = 0
         _make_room()
 
     def _oldest(self) -> int | None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -161,7 +162,7 @@ class Subject:
 
     def weight(self, name: str) -> Tensor:
         """The original tensor of a layer, detached; do not write to it."""
-        return self.module.get_parameter(name).detach()
+        return attrgetter(name)(self.module).detach()  # type: ignore[no-any-return]
 
     def example(self, n: int = 2) -> Any:
         """Real inputs of ``n`` samples, on the module's device."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.errors import Cancelled
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.training import Event, Note
@@ -85,7 +86,10 @@ def distill(
     if rival is None or not training.complete:
         return found
     after = (lambda done, _: progress(training.run.steps + done, total)) if progress is not None else None
-    plain = train(rival, progress=after, events=events)
+    try:
+        plain = train(rival, progress=after, events=events)
+    except Cancelled:
+        return found
     if rival.complete:
         note = gain(found, plain, device=device)
         if events is not None:

@@ -44,7 +44,8 @@ def finetune(
     one of these with settings of its own ({"name": "gradual", "until": 0.5}). augment: a function that changes a batch's
     inputs, labels staying right, as :class:`explorer.ShiftFlip`. ``progress(done, total)`` in steps; ``events(event)`` is told every Step, Epoch and Note;
     ``cancel()`` ends it with the best state so far. checkpoint: a file to go on from after a crash; removed at the end. Raises
-    :class:`TaskError` (no train split, no loss), :class:`SettingsError`, :class:`RecipeError`, and while training :class:`TrainingError`.
+    :class:`TaskError` (no train split, no loss), :class:`SettingsError`, :class:`RecipeError`, while training :class:`TrainingError`, and where it
+    was cancelled before the first step, :class:`Cancelled`.
     """
     return train(
         Training(

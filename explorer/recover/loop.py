@@ -37,7 +37,7 @@ class Training:
     """A training as something that goes on: ``for event in training.events(): ...``, then ``training.subject()``.
 
     Everything that can be said before it starts is said by the constructor. The parent is never written to. ``cancel()`` is asked
-    before every step; then the best state so far is kept. checkpoint: a file from which the same training goes on, with the same
+    before every step; then the best state so far is kept. Before the first one it is asked at each batch, and there is nothing to keep. checkpoint: a file from which the same training goes on, with the same
     result as if it had never stopped; it is deleted by whoever has the result.
     """
 
@@ -81,7 +81,7 @@ class Training:
         self.count = min(self.settings.samples or len(self.data), len(self.data))
         self.run.per_epoch = len(self._batches(self.count))
         self.run.steps = self.run.per_epoch * self.settings.epochs
-        self.run.cancel = cancel
+        self.run.cancel = self.run.scorer.cancel = cancel
         self.stepper = Stepper(self.run, self.schedule, self.objective, augment)
         self.augment = described(augment)
         self.meter = Meter(counter(where))
@@ -100,16 +100,20 @@ class Training:
 
     def events(self) -> Iterator[Event]:
         """Train; ends early where ``cancel()`` says so. Raises :class:`TrainingError` (a loss that is no number, a batch that does not
-        fit) and what the user's forward, loss and score raise, as one message."""
+        fit), :class:`Cancelled` before the first step, and what the user's forward, loss and score raise, as one message."""
         run, began, queue = self.run, time.perf_counter(), queue_of(self.run.device)
         self.meter.start()
-        with queue.request(self.user, False, background=True) as request:
+        with queue.request(self.user, False, background=True, cancel=self.cancel) as request:
             self._turn = run.scorer.turn = lambda: queue.turn(request)
             try:
                 yield from self._train(began)
                 self.complete = True
-            except Cancelled:
-                pass
+            except Cancelled as error:
+                if not run.step:
+                    raise Cancelled(
+                        say("{subject}: cancelled before the first step; nothing was changed", subject=run.subject.name)
+                    ) from error
+                request.cancel, request.background = None, False  # somebody waits for what there is
             finally:
                 self.meter.stop()
             self.schedule.finish(run)
@@ -130,6 +134,7 @@ class Training:
             self.damaged = run.figures() if run.started.plan.state else dict(self.before)
             self.schedule.begin(run)
             yield self._judged(None, self.damaged, began)
+        run.scorer.cancel = None  # from now on there is something to keep, which has to be judged
         saved = time.perf_counter()
         for epoch in range(run.epoch or 1, settings.epochs + 1):
             run.epoch = epoch
@@ -202,8 +207,12 @@ class Training:
         return told
 
     def _last(self) -> None:
-        """The state at the end: after a cancel within an epoch, what was learned since counts, too."""
+        """The state at the end: after a cancel within an epoch, what was learned since counts, too, unless from fewer samples than
+        it takes to judge it: somebody waits."""
         run = self.run
+        since = run.step - (self.curve[-1].step if self.curve else 0)
+        if run.best_state is not None and since * self.settings.batch < run.scorer.data.total:
+            return
         figures = run.figures()
         if run.best_state is None or (self.schedule.settled(run) and run.scorer.better(figures, run.best)):
             run.best, run.best_state = figures, run.state()

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.errors import Cancelled
+from ..core.message import say
 from ..core.report import Figure
 from ..evaluate.data import SplitData
 from ..evaluate.judge import Judge
@@ -26,6 +28,7 @@ class Scorer:
         self.data = SplitData(subject.task, split, device)
         self.batch = BATCH
         self.passes = 0
+        self.cancel: Callable[[], bool] | None = None  # asked before each batch
         self.turn: Callable[[], AbstractContextManager[None]] = (
             nullcontext  # of a device that others use, too: one for each batch
         )
@@ -35,7 +38,7 @@ class Scorer:
 
     @torch.no_grad()
     def columns(self, module: nn.Module) -> dict[str, Tensor]:
-        """One value a sample of what the metrics are made from."""
+        """One value a sample of what the metrics are made from. Raises :class:`Cancelled`."""
         self.passes += 1
         training = {name: one.training for name, one in module.named_modules()}
         module.eval()
@@ -43,6 +46,15 @@ class Scorer:
         start = 0
         try:
             while start < self.data.total:
+                if self.cancel is not None and self.cancel():
+                    raise Cancelled(
+                        say(
+                            "{subject}: cancelled after {n} of {total} samples",
+                            subject=self.subject.name,
+                            n=start,
+                            total=self.data.total,
+                        )
+                    )
                 stop = min(start + self.batch, self.data.total)
                 try:
                     inputs, targets = self.data.chunk(start, stop)

@@ -153,6 +153,8 @@ def with_settings(
         mode = settings.mode if settings.mode != "shrink" else "hard"
         return recipe.prune(targets, granularity=settings.granularity, criterion=settings.criterion, mode=mode, factor=factor)  # type: ignore[arg-type]
     old = prune_rule(recipe, layers, layer.name, settings.granularity)
+    if old is not None and sparsity <= 0 and settings.scope == "layer" and old.targets == (ALL,):
+        return clear_cut(recipe, layer, settings)  # a cut of all layers that takes nothing of this one
     if old is None or sparsity <= 0:
         return recipe
     same = old.criterion == settings.criterion and old.threshold is not None and not pattern(old.granularity)

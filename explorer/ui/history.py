@@ -20,8 +20,12 @@ class History:
     def push(self, recipe: Recipe) -> History:
         """A new present; a recipe with equal rules is no step."""
         if recipe.rules == self.present.rules:
-            return replace(self, present=recipe)
+            return self.amend(recipe)
         return History(recipe, (*self.past, self.present)[-LIMIT:])
+
+    def amend(self, recipe: Recipe) -> History:
+        """The present said in another way, which is no step: to undo it would change nothing that is seen."""
+        return replace(self, present=recipe)
 
     def undo(self) -> History:
         """One step back, if there is one."""

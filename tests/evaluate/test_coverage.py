@@ -141,8 +141,8 @@ def test_the_next_look_is_as_large_as_it_has_to_be() -> None:
         return lambda sizes, z: z * width * (768 / sizes * (total - sizes) / (total - 768)) ** 0.5
 
     z = stopping.quantile(1)
-    assert stopping.next_look(expected(0.019 / z), 1, 768, 10_000, 0.01) == 1024  # narrow enough already, but for the slack
-    assert stopping.next_look(expected(0.04 / z, 10**7), 1, 768, 10**7, 0.01) == pytest.approx(4 * 768, abs=stopping.STEP)
+    assert stopping.next_look(expected(0.019 / z), 1, 768, 10_000, 0.01) == 896  # narrow enough already, but for the slack
+    assert stopping.next_look(expected(0.04 / z, 10**7), 1, 768, 10**7, 0.01) == pytest.approx(4 * stopping.SLACK * 768, abs=stopping.STEP)
     assert stopping.next_look(expected(0.5 / z), 1, 768, 10_000, 0.005) == 10_000
     assert stopping.next_look(expected(0.01), len(stopping.ERRORS), 768, 10_000, 0.01) == 10_000  # no look is left
     assert stopping.next_look(expected(0.04), 1, 768, 800, 0.01) == 800

@@ -105,6 +105,24 @@ def test_who_leaves_is_not_served_any_more() -> None:
     assert "gone" not in queue._served and not queue._newest
 
 
+def test_what_waits_and_is_cancelled_leaves_the_line() -> None:
+    queue, stop, ended = DeviceQueue(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        with queue.request("b", False, background=True, cancel=stop.is_set) as request:
+            with pytest.raises(Cancelled), queue.turn(request):
+                raise AssertionError("it was not its turn")
+        ended.set()
+
+    with queue.request("a", False) as mine, queue.turn(mine):
+        other = threading.Thread(target=wait)
+        other.start()
+        until(lambda: queue.waiting == 1)
+        stop.set()
+        assert ended.wait(30) and queue.waiting == 0
+    other.join()
+
+
 def test_work_in_the_background_gives_way_to_everybody() -> None:
     queue, order, threads = DeviceQueue(), [], []
 

@@ -201,6 +201,13 @@ def test_what_was_measured_to_be_faster_is_taken_and_measured_once(slow: str, mo
     assert len(calls) == 1 + recurrent_pace.ROUNDS
 
 
+def test_what_inputs_contribute_is_not_kept_where_it_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recurrent_pace, "_measure", lambda *_: True)
+    monkeypatch.setattr(recurrent_pace, "_known", {})
+    rnn = nn.LSTM(8, 64, bidirectional=True)  # 2 KB a step and sample
+    assert recurrent_pace.by_hand(rnn, 0, 512, 8, 128) and not recurrent_pace.by_hand(rnn, 0, 513, 8, 128)
+
+
 def test_a_small_rest_goes_with_the_last_batch() -> None:
     assert batches(150, 128) == [(0, 150)] and batches(64, 64) == [(0, 64)] and batches(5, 64) == [(0, 5)]
     assert batches(160, 128) == [(0, 128), (128, 160)] and batches(140, 64) == [(0, 64), (64, 140)]

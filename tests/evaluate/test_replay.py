@@ -22,7 +22,7 @@ from explorer.models.trial import difference
 from tests.contract.nets import MLP, SAMPLES, CharLM, classification, few, language, randomize, tiny
 from tests.evaluate.awkward import Branches, Counting, Dropping, Encoder, Functional, Hiding, InPlace, Running, Twice
 
-TUNED = Tuning(batch=16, rate=800.0)  # looks at 32 and at the end, small batches: everything is put together somewhere
+TUNED = Tuning(batch=16, rate=800.0, fused=True)  # looks at 32 and at the end, small batches: everything is put together somewhere
 
 
 def engines(subject: Subject, device: str, tuned: Tuning = TUNED) -> tuple[Engine, Engine]:

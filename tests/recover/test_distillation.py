@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import explorer
-from explorer.core.errors import SettingsError, TaskError
+from explorer.core.errors import Cancelled, SettingsError, TaskError
 from explorer.core.recipe import Recipe
-from explorer.core.training import Note
+from explorer.core.training import Entry, Note
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 from explorer.recover.distill import distill
@@ -176,24 +176,28 @@ def test_a_smaller_student_of_ones_own(device: str) -> None:
 
 
 def test_cancelled_it_leaves_what_there_is(device: str) -> None:
-    asked = iter(range(1000))
-    found = distill(
-        subject("mlp", device),
-        Recipe().prune("*", sparsity=0.5),
-        **QUICK,
-        device=device,
-        cancel=lambda: next(asked) > 3,
-    )
-    assert not found.history[-1].complete and not found.history[-1].notes
-    later = iter(range(1000))
-    found = distill(
-        subject("mlp", device),
-        Recipe().prune("*", sparsity=0.5),
-        **QUICK,
-        device=device,
-        cancel=lambda: next(later) > 8,
-    )
-    assert found.history[-1].complete and not found.history[-1].notes  # cancelled in what it is compared with
+    asked = 0
+
+    def broken_off(after: int) -> Entry:
+        nonlocal asked
+        asked = 0
+
+        def cancel() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > after
+
+        given: Any = dict(**QUICK, device=device, cancel=cancel)
+        return distill(subject("mlp", device), Recipe().prune("*", sparsity=0.5), **given).history[-1]
+
+    assert broken_off(1000).notes
+    half = asked // 2  # its own training, and the one that it is compared with
+    with pytest.raises(Cancelled, match="nothing was changed"):
+        broken_off(0)
+    assert not broken_off(half - 1).complete
+    for more in (0, 1, 3):  # before its first step, and after
+        found = broken_off(half + more)
+        assert found.complete and not found.notes
 
 
 class Uncalled(MLP):

@@ -8,15 +8,16 @@ from torch import Tensor, nn
 
 import explorer
 from explorer.compress.build import effective_weights
+from explorer.core.errors import Cancelled
 from explorer.core.recipe import Recipe
 from explorer.core.training import Epoch, Step
 from explorer.models.subject import Subject
 from explorer.models.task import Task
-from explorer.recover.finetune import finetune
+from explorer.recover.finetune import finetune, train
 from explorer.recover.loop import Training
 from explorer.recover.settings import Settings
 from tests.contract.nets import few
-from tests.recover.small import QUICK, RECIPE, same_weights, small
+from tests.recover.small import QUICK, RECIPE, Small, same_weights, small
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
@@ -105,15 +106,11 @@ def test_the_same_seed_gives_the_same_model_and_another_one_another() -> None:
     assert not same_weights(first.module, finetune(small(), RECIPE, **QUICK, seed=1, device="cpu").module)
 
 
-@pytest.mark.parametrize("at", [0, 1, 6, 7, 17])
+@pytest.mark.parametrize("at", [1, 6, 7, 17])
 def test_cancel_at_any_step_leaves_a_usable_subject(at: int, device: str) -> None:
-    subject, asked = small(device), []
-
-    def cancel() -> bool:
-        asked.append(0)
-        return len(asked) > at
-
-    found = finetune(subject, RECIPE, **QUICK, device=device, cancel=cancel)
+    subject = small(device)
+    going = Training(subject, RECIPE, Settings(**QUICK), device=device, cancel=lambda: going.run.step == at)
+    found = train(going)
     entry = found.history[-1]
     assert not entry.complete and entry.steps == at
     report = explorer.evaluate(found, found.recipe, device=device)
@@ -121,6 +118,36 @@ def test_cancel_at_any_step_leaves_a_usable_subject(at: int, device: str) -> Non
     for name, mask in explorer.resolve(subject, RECIPE).masks.items():
         left = explorer.resolve(subject, RECIPE).layers[name].remaining(mask)
         assert torch.count_nonzero(found.weight(name)[~left.to(found.weight(name).device)]) == 0
+
+
+@pytest.mark.parametrize("at", [0, 1, 3, 4])
+def test_cancelled_before_its_first_step_it_ends_at_the_next_batch(at: int, device: str) -> None:
+    subject, asked = small(device), []
+
+    def cancel() -> bool:
+        asked.append(0)
+        return len(asked) > at
+
+    going = Training(subject, RECIPE, Settings(**QUICK), device=device, cancel=cancel)
+    ran: list[int] = []
+    going.run.scorer.batch = 30  # of 60
+    hook = nn.modules.module.register_module_forward_hook(
+        lambda module, _in, _out: ran.extend([0] * isinstance(module, Small))
+    )
+    try:
+        with pytest.raises(Cancelled, match="before the first step; nothing was changed"):
+            list(going.events())
+    finally:
+        hook.remove()
+    assert len(ran) == at and going.run.step == 0
+
+
+@pytest.mark.parametrize(("at", "passes"), [(59, 2), (60, 3)])  # of 60 samples to judge by
+def test_what_little_was_learned_since_is_not_judged(at: int, passes: int, device: str) -> None:
+    settings = Settings(batch=1, epochs=1)
+    going = Training(small(device), RECIPE, settings, device=device, cancel=lambda: going.run.step == at)
+    entry = train(going).history[-1]
+    assert going.run.scorer.passes == passes and entry.after and not entry.complete
 
 
 def test_regrow_shows_why_one_holds(device: str) -> None:

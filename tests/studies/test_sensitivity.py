@@ -11,12 +11,13 @@ from explorer.compress.plan import Plan
 from explorer.compress.resolve import resolve
 from explorer.core.errors import Cancelled, EvaluationError, RecipeError
 from explorer.core.recipe import Recipe
-from explorer.evaluate.allocation import EDGES
+from explorer.evaluate.allocation import EDGES, SHARES
 from explorer.evaluate.compare import compare
 from explorer.evaluate.design import Proportional, Stratified
 from explorer.evaluate.engine import engine
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.intervals import wilson
+from explorer.evaluate.scan import GLANCE
 from explorer.evaluate.stopping import FIRST_LOOK
 from explorer.models.subject import Subject
 from explorer.studies.sensitivity import sensitivity, sensitivity_steps
@@ -137,15 +138,44 @@ def test_what_decides_answers_is_looked_at_first(device: str) -> None:
     assert certainty is not None and isinstance(scan.design, Stratified)
     strata = (certainty.argsort().argsort() >= torch.tensor(EDGES)[:, None] * 8000).sum(0)
     places = torch.as_tensor(scan.design.allocation.order[:n])
-    shares = torch.bincount(strata[places], minlength=5) / torch.bincount(strata)
+    shares = torch.bincount(strata[places], minlength=len(SHARES)) / torch.bincount(strata)
     assert torch.all(shares.diff() < 0)  # of doubtful samples, more
     was, now_ = (run.metrics.right(run.seen(resolve(subject, one), "validation").columns(8000)) for one in (Recipe(), recipe))
     assert was is not None and now_ is not None
     gain = now_.double() - was.double()
-    by_hand = sum((strata == h).double().mean() * gain[places[strata[places] == h]].mean() for h in range(5))
+    by_hand = sum((strata == h).double().mean() * gain[places[strata[places] == h]].mean() for h in range(len(SHARES)))
     assert found["one"].change.value == pytest.approx(float(by_hand), abs=1e-9)
     assert found["one"].value.value == pytest.approx(float(was.double().mean() + by_hand), abs=1e-9)
     assert abs(found["one"].change.value - report.change("accuracy").value) < 0.02
+
+
+def test_each_point_ends_at_its_own_goal_without_more_work(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8000, 6)
+    module = MLP((6, 32, 16, 3)).to(device)
+    target = (module(x.to(device)).cpu() + 0.3 * torch.randn(8000, 3)).argmax(1).detach()
+    task = explorer.Task.classification(validation=torch.utils.data.TensorDataset(x, target))
+    subject, sparsities = tuned(Subject(module, task, "noisy")), (0.1, 0.3, 0.5, 0.7, 0.9)
+    recipes = {(layer, s): Recipe().prune(layer, sparsity=s) for layer in ("fc.0", "fc.1", "fc.2") for s in sparsities}
+    run, pieces, judged = engine(subject, torch.device(device)), [], engine(subject, torch.device(device)).judge.columns
+    evaluate(subject, device=device)
+    monkeypatch.setattr(run.judge, "columns", lambda *given: pieces.append(given[-1] - given[-2]) or judged(*given))
+    *_, (scan, now) = compare(subject, recipes, exact=False, tolerance=0.007, device=device)
+    monkeypatch.undo()
+    found = now().estimates
+    ends = {one.n for one in found.values()}
+    assert isinstance(scan.design, Stratified) and len(ends) > 4
+    assert len(pieces) < 5 * len(found)  # glance, first look, own goal; a few go on, and nothing is cut at others' goals
+    assert sum(pieces) == scan.evaluated
+    assert scan.evaluated == sum(one.n for one in found.values()) + GLANCE  # of the base only what told how to go on
+    places = torch.from_numpy(scan.design.allocation.order)
+    for key, recipe in recipes.items():
+        evaluate(subject, recipe, device=device)
+        plan, n = resolve(subject, recipe), found[key].n
+        every, seen = run.seen(plan, "validation").columns(8000), scan.columns[plan.digest].table(n)
+        assert torch.equal(seen["target"].cpu(), every["target"].cpu()[places[:n]])
+        assert (seen["prediction"].cpu() != every["prediction"].cpu()[places[:n]]).sum() <= 1  # rounded otherwise where two are equal
+        assert torch.allclose(seen["loss"].cpu(), every["loss"].cpu()[places[:n]], atol=1e-5)
 
 
 def test_a_loss_of_ones_own_tells_no_doubt_so_samples_come_as_they_are(device: str) -> None:

@@ -124,6 +124,13 @@ def test_another_scope_keeps_the_fraction() -> None:
     assert (holds(changed, CONV).sparsity, holds(changed, CONV).scope) == (0.37, "global")
 
 
+def test_a_layer_that_a_cut_of_all_leaves_whole_can_be_taken_out_of_it() -> None:
+    everywhere = edits.cut(Recipe(), FC1, Settings(scope="global"), 0.02)
+    changed = edits.with_settings(everywhere, LAYERS, FC1, Settings(), 0.0)
+    assert holds(changed, FC1) is None and holds(changed, CONV).threshold == 0.02
+    assert edits.settings_of(changed, LAYERS, FC1, Settings()).scope == "layer"
+
+
 def test_controls_without_a_cut_change_no_recipe() -> None:
     assert edits.with_settings(Recipe(), LAYERS, FC1, Settings(criterion="l2"), 0.0) == Recipe()
 

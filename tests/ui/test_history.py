@@ -31,6 +31,11 @@ def test_equal_rules_are_no_step_but_a_name_stays() -> None:
     assert len(named.past) == 1 and named.present.name == "half"
 
 
+def test_the_present_said_in_another_way_is_no_step() -> None:
+    history = History().push(step(1)).push(step(2)).push(step(3)).undo().amend(step(4))
+    assert (history.present, history.undo().present, history.redo().present) == (step(4), step(1), step(3))
+
+
 def test_the_past_is_bounded() -> None:
     history = History()
     for i in range(LIMIT + 50):

@@ -15,7 +15,7 @@ from explorer.core.report import Figure
 from explorer.core.training import Epoch, Note, Step
 from explorer.recover.jobs import DONE, FAILED, RUNNING, WAITING, Job
 from explorer.ui.panels import recover_list
-from explorer.ui.panels.recover_watch import about, progress, zipped
+from explorer.ui.panels.recover_watch import about, progress, state_name, zipped
 
 NOON = datetime(2026, 3, 1, 12, 0).astimezone().timestamp()
 
@@ -45,7 +45,9 @@ def test_how_far_it_is_is_said_as_far_as_it_is_known() -> None:
     going._stop.set()
     assert going.ending and progress(going) == "Cancelling …"
     going.state = "cancelled"
-    assert not going.ending
+    assert not going.ending and state_name(going) == "cancelled; nothing was changed"
+    going.made = "of something"
+    assert state_name(going) == "cancelled; the best so far is kept"
 
 
 def test_a_decision_names_its_unit() -> None:

@@ -60,6 +60,10 @@ class Metrics(ABC):
     def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         """after - before on the same samples, with paired intervals."""
 
+    def apart(self, task: Task) -> bool:
+        """Whether a sample's columns have the same bits on a CPU whatever samples are judged beside it."""
+        return False
+
     def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
         """(name, value, change) of the main metric alone, as ``figures`` and ``changes`` have it; of the change ``within`` a split."""
         values = self.figures(after, split)
@@ -72,6 +76,10 @@ class Metrics(ABC):
 
     def certainty(self, columns: Columns) -> Tensor | None:
         """[N]: how far from the edge the answers are, right or wrong, where that can be told; where it is small, they change easily."""
+        return None
+
+    def kinds(self, columns: Columns) -> Tensor | None:
+        """[N] whole numbers from 0 on: samples whose answers change alike, where few kinds of them can be told."""
         return None
 
     @abstractmethod
@@ -117,11 +125,11 @@ def loss_figure(
     columns: Columns, split: str, before: Columns | None = None, within: intervals.Within | None = None
 ) -> Figure:
     """The mean loss, or its change since ``before``; with an interval where each sample has its own."""
-    values = columns["loss"].numpy(force=True)
+    values = columns["loss"].numpy(force=True).astype(np.float64)
     if before is not None:
-        values = np.subtract(values, before["loss"].numpy(force=True), dtype=np.float64)
+        values -= before["loss"].numpy(force=True)
     if BATCH in columns:
-        return figure(values.mean(dtype=np.float64), split, len(values))
+        return figure(values.mean(), split, len(values))
     return mean_figure(values, split, within)
 
 

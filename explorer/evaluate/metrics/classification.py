@@ -18,8 +18,11 @@ from . import BATCH, Columns, Metrics, expect, figure, loss_figure, losses, once
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
     """[classes, classes] counts; rows = target, columns = prediction."""
-    rows, columns = target.numpy(force=True), prediction.numpy(force=True)
-    return torch.from_numpy(np.bincount(rows * classes + columns, minlength=classes * classes)).view(classes, classes)
+    from .logits import confusion_counts  # numba takes a moment to import
+
+    counts = np.zeros((classes, classes), np.int64)
+    confusion_counts(target.numpy(force=True), prediction.numpy(force=True), counts)
+    return torch.from_numpy(counts)
 
 
 def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -29,13 +32,14 @@ def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     """
     counts = matrix.numpy(force=True).astype(np.float64)
     hit, predicted, support = counts.diagonal(), counts.sum(0), counts.sum(1)
-    precision = hit / predicted.clip(min=1)
-    recall = hit / support.clip(min=1)
-    f1 = 2 * hit / (predicted + support).clip(min=1)
+    precision = hit / np.maximum(predicted, 1)
+    recall = hit / np.maximum(support, 1)
+    f1 = 2 * hit / np.maximum(predicted + support, 1)
     return precision, recall, f1, support
 
 
 FEW = 64  # classes: up to here, columns over [C, N] are several times faster than torch's reductions along rows of C
+KINDS = 16  # classes: up to here each is a kind of its own in a scan
 
 
 def losses_and_predictions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,6 +109,9 @@ class Classification(Metrics):
         width = torch.tensor(logits.shape[1]).expand(len(targets))
         return {"prediction": prediction, "target": targets, **loss, "classes": width}
 
+    def apart(self, task: Task) -> bool:
+        return task.loss is None or task.loss is nn.functional.cross_entropy
+
     @once
     def _matrix(self, columns: Columns) -> Tensor:
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
@@ -128,6 +135,10 @@ class Classification(Metrics):
         """The right class's log odds, without their sign, as the cross-entropy tells them; a loss of the user's own tells something else."""
         return None if BATCH in columns else columns["loss"].double().expm1().log().abs()
 
+    def kinds(self, columns: Columns) -> Tensor | None:
+        """The right classes: of many of them a scan's first look would hold too few each."""
+        return columns["target"] if int(columns["classes"][0]) <= KINDS else None
+
     def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
         n, hits = len(after["target"]), self._hits(after)
         interval = intervals.newcombe(self._right(before), self._right(after), within)
@@ -137,13 +148,15 @@ class Classification(Metrics):
     @once
     def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
         n, hits = len(columns["target"]), self._hits(columns)
-        precision, recall, f1, support = self._scores(columns)
+        *each, support = self._scores(columns)
         seen = (support > 0) | self._matrix(columns).numpy(force=True).any(0)
+        classes = np.count_nonzero(seen)
+        precision, recall, f1 = (float(np.add.reduce(one[seen])) / classes for one in each)
         return {
             "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n, within)),
-            "precision": figure(precision[seen].mean().item(), split, n),
-            "recall": figure(recall[seen].mean().item(), split, n),
-            "f1": figure(f1[seen].mean().item(), split, n),
+            "precision": figure(precision, split, n),
+            "recall": figure(recall, split, n),
+            "f1": figure(f1, split, n),
             "loss": loss_figure(columns, split, None, within),
         }
 
@@ -151,10 +164,9 @@ class Classification(Metrics):
         was, now = self._right(before), self._right(after)
         n = len(was)
         first, second = self.figures(before, split, within), self.figures(after, split, within)
-        out = {name: figure(second[name].value - first[name].value, split, n) for name in second}
-        out["accuracy"] = figure((self._hits(after) - self._hits(before)) / n, split, n, intervals.newcombe(was, now, within))
-        out["loss"] = loss_figure(after, split, before, within)
-        return out
+        macro = {name: figure(second[name].value - first[name].value, split, n) for name in ("precision", "recall", "f1")}
+        accuracy = figure((self._hits(after) - self._hits(before)) / n, split, n, intervals.newcombe(was, now, within))
+        return {"accuracy": accuracy, **macro, "loss": loss_figure(after, split, before, within)}
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         where = (before["prediction"] != after["prediction"]).nonzero().flatten()

@@ -24,6 +24,13 @@ def below_the_largest(
         own[i], prediction[i] = row[targets[i]] - largest, first
 
 
+@compiled
+def confusion_counts(targets: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> None:  # pragma: no cover (compiled)
+    """Adds to counts [C, C], rows = target, columns = prediction, one for each of the N samples; classes in 0 .. C - 1."""
+    for i in range(targets.size):
+        counts[targets[i], predictions[i]] += 1
+
+
 def look_once(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(cross-entropy [N], first index of the largest logit [N]) of float32 logits [N, C] and int64 targets [N] in 0 .. C - 1."""
     samples, classes = logits.shape
@@ -36,3 +43,4 @@ def look_once(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.n
 
 # compiled now, and not in an evaluation, whose pace is measured
 look_once(np.zeros((1, 1), np.float32), np.zeros(1, np.int64))
+confusion_counts(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros((1, 1), np.int64))

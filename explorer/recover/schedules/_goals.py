@@ -101,14 +101,14 @@ def cut_to(
     """Hold masks of these sparsities from now on: exactly ``round(s n)`` of the entries that remain are zero.
 
     scores: {layer: of its shape now, low means unimportant}; None: the rules' own criteria on the weights as they
-    are. again: entries that are pruned compete for their return; else they are the first to stay away, whatever the
+    are, whose pass asks ``run.cancel``. again: entries that are pruned compete for their return; else they are the first to stay away, whatever the
     criterion says.
     """
     masks = run.masks
     with run.bare() as now:
         for goal, sparsity in wanted.items():
             names = [name for name in goal.layers if name in run.weights]
-            mine = scores or weight_scores(now, criteria[goal.rule.criterion](), names, Look())
+            mine = scores or weight_scores(now, criteria[goal.rule.criterion](), names, Look(cancel=run.cancel))
             ranked = {name: mine[name] if again else _last(mine[name], run.masks.get(name)) for name in names}
             rule = replace(goal.rule, sparsity=min(sparsity, 1 - 1e-9), threshold=None)
             masks.update(cut(now, rule, ranked, {}))

@@ -12,6 +12,7 @@ import streamlit as st
 import explorer
 from explorer.analysis.costs import registry as costs
 from explorer.analysis.criteria import FAMILIES, registry
+from explorer.core.errors import ExplorerError
 from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.core.rules import GATE, LAYER_PRUNE, UNIT_PRUNE, WEIGHT_PRUNE, WEIGHT_QUANTIZE, block, pattern
@@ -208,7 +209,21 @@ def _changed(scene: Scene, field: str, picked: Any) -> None:
             base = base.clear(edits.ALL if settings.scope == "global" else scene.layer.name, kind=WEIGHT_PRUNE)
         scene.push(base)
         return
-    scene.push(edits.with_settings(base, layers, scene.layer, new, _fraction(scene, base, new.granularity)))
+    share = _fraction(scene, base, new.granularity)
+    changed = edits.with_settings(base, layers, scene.layer, new, share)
+    nothing = share <= 0 and not pattern(new.granularity)  # a mask of ones is another plan than none
+    if field == "scope" and (nothing or _same(scene.subject, base, changed)):
+        scene.space.replace(scene.space.history.amend(changed))
+    else:
+        scene.push(changed)
+
+
+def _same(subject: Subject, one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes come to the same."""
+    try:
+        return explorer.resolve(subject, one).digest == explorer.resolve(subject, other).digest
+    except ExplorerError:  # said when the page is drawn
+        return False
 
 
 def _where_from(scene: Scene) -> None:

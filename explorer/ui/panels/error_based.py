@@ -13,6 +13,7 @@ from explorer.models.subject import Subject
 from explorer.studies.error_based import ErrorPruning, Terms, prune_by_error_steps
 
 from .. import format as fmt
+from .. import units
 from ..i18n import _, help_for, translated
 from ..jobs import Job, current, start
 from ..state import Workspace, user
@@ -94,7 +95,10 @@ def _trace(space: Workspace, subject: Subject, job: Job) -> None:
         return
     lower = found.metric in subject.task.lower_is_better
     gone = sum(trial.removed for trial in found.trace)
-    left = ", ".join(_("{group}: {kept} units stay", group=name, kept=kept) for name, kept in found.kept.items())
+    left = ", ".join(
+        _("{group}: {kept} {units} stay", group=name, kept=kept, units=units.many(units.kind_of(subject, name)))
+        for name, kept in found.kept.items()
+    )
     cost = fmt.change(found.metric, found.total if lower else -found.total)
     state = _("going on") if job.running else _("done") if found.complete else _("stopped early")
     st.markdown(

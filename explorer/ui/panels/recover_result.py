@@ -105,6 +105,8 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
     if job is None or job.state not in (DONE, CANCELLED):
         return
     result = job.result  # which may leave the memory at any time
+    if result is None and not job.made:  # cancelled before its first step
+        return
     if job.sessions is not None:
         st.caption(
             _(

@@ -12,7 +12,7 @@ from explorer.core.errors import ExplorerError
 from explorer.core.training import Epoch, Note
 from explorer.figures.training import training
 from explorer.files.limits import shared
-from explorer.recover.jobs import FAILED, INTERRUPTED, RUNNING, WAITING, Job, jobs
+from explorer.recover.jobs import CANCELLED, FAILED, INTERRUPTED, RUNNING, WAITING, Job, jobs
 from explorer.recover.store import BOARD
 
 from .. import format as fmt
@@ -154,6 +154,8 @@ def kind(job: Job) -> str:
 
 def state_name(job: Job) -> str:
     """How a job stands, on screen."""
+    if job.state == CANCELLED and not job.made:
+        return _("cancelled; nothing was changed")
     return {
         WAITING: _("waiting"), RUNNING: _("running"), "done": _("done"), "cancelled": _("cancelled; the best so far is kept"),
         FAILED: _("failed"), INTERRUPTED: _("interrupted"),

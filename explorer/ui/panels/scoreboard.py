@@ -176,7 +176,7 @@ def strip(report: Report | None, progress: tuple[int, int, float] | None = None,
         pieces.append(f'<span title="{escape(help_for("term", "verified", ""))}">✓ {escape(said)}</span>')
     if progress is not None and progress[1]:
         done, total, left = progress
-        text = _("evaluating {done} of {total}, {left} s left", done=f"{done:,}", total=f"{total:,}", left=f"{left:.0f}")
+        text = _("evaluating {done} of {total}", done=f"{done:,}", total=f"{total:,}") + " · " + _("{left} left", left=fmt.duration(left))
         pieces.append(f'<span class="x-bar"><i style="width:{100 * done / total:.0f}%"></i></span><span>{escape(text)}</span>')
     if report is not None:
         pieces.append(status.line(report))
