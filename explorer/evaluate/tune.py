@@ -29,7 +29,8 @@ BATCHES = (64, 32, 128, 256)
 ON_DEVICE = (512, 256, 1024, 2048, 64)
 WAITING = 0.7  # of its time that a pass spends in Python above which the device waits for Python more than the other way round
 FASTER = 0.87  # half precision must take less than this fraction of the time, since it costs exactness
-AS_FAST = 1.05  # fewer threads may take this much longer
+AS_FAST = 1.05  # fewer threads, and batches that end sooner, may take this much longer
+SHORT = 0.05  # seconds of a batch: whoever moves the handle next waits for its end
 FUSED = 0.98  # products together with what follows them, of the time of one after the other
 ROUNDS = 3  # in which these two take turns
 LAID_OUT = 0.95  # and another layout, which costs a copy of the weights
@@ -133,7 +134,7 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     halves = [key for key in best if key[0] is HALF]
     half = min(halves, key=best.__getitem__) if halves else None
     rounds([(None, layout, batch) for batch in batches[1:] if batch <= size], 3)
-    size_key = min((key for key in best if key[:2] == (None, layout)), key=best.__getitem__)
+    size_key = (None, layout, _short({key[2]: best[key] for key in best if key[:2] == (None, layout)}))
     if best[size_key] == float("inf"):  # a device that has no memory for any of these
         only = Tuning(None, layout, 8, 1 / first, reason=reason)
         return {"full": only, "fast": only}
@@ -147,6 +148,13 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     if half is not None and best[half] < FASTER * best[None, layout, batches[0]]:
         fast = Tuning(HALF, half[1], full.batch, 1 / best[half], count, runs[half[:2]].waits.get(batches[0], False))
     return {"full": full, "fast": fast}
+
+
+def _short(best: Mapping[int, float]) -> int:
+    """The fastest batch, of {batch: seconds a sample}; where that one lasts, one that ends sooner and is about as fast."""
+    able = [batch for batch in best if best[batch] <= AS_FAST * min(best.values())]
+    short = [batch for batch in able if batch * best[batch] <= SHORT]
+    return min(short, key=best.__getitem__) if short else min(able)
 
 
 def _threads(device: torch.device, seconds: Callable[[], float], several: float) -> int | None:
