@@ -23,7 +23,7 @@ from .jobs import Job
 from .metrics import Table
 from .runners import Run, Runner
 from .seen import Work
-from .stopping import ERRORS, FIRST_LOOK, next_look, quantile
+from .stopping import ERRORS, FIRST_LOOK, Looks, quantile
 
 GLANCE = 64  # samples after which all points are known roughly, so that something can be shown
 AT_ONCE = 4096  # samples of an adaptive scan's chunk, at most
@@ -93,8 +93,7 @@ class Scan:
         self._whole = Proportional(run.metrics, split, self.data.total)
         self.design: Design = self._whole
         self._undecided = tolerance is not None and not self.sampled and self.total > FIRST_LOOK  # how to sample
-        self.looks = {plan.digest: 0 for plan in plans}  # so many were taken at each
-        self.goals = dict.fromkeys(self.looks, FIRST_LOOK)  # samples of the next one
+        self.looks = {plan.digest: Looks() for plan in plans}
         self.columns = {digest: _Columns() for digest in self.plans}
         self.columns.setdefault(base.digest, _Columns())
         self.settled: set[str] = set()
@@ -135,7 +134,7 @@ class Scan:
         if self.tolerance is None:
             return dict.fromkeys(mine, min(ahead))
         ahead.append(start + AT_ONCE)
-        goals = {d: self.goals[d] for d in mine}
+        goals = {d: self.looks[d].goal for d in mine}
         if start >= FIRST_LOOK and self.data.whole and all(self._may_end_anywhere(*one, work) for one in self._by_runner(mine).items()):
             return {d: min(goal, *ahead) for d, goal in goals.items()}
         return dict.fromkeys(mine, min(*goals.values(), *ahead))
@@ -183,15 +182,11 @@ class Scan:
         n = self.columns[digest].n
         if n >= self.total:
             return True
-        if self.tolerance is None or n != self.goals[digest]:
+        looks = self.looks[digest]
+        if self.tolerance is None or n != looks.goal:
             return False
-        found = self.design.within(*self._tables(digest), quantile(self.looks[digest]))
-        self.looks[digest] += 1
-        if found is not None and found[1] - found[0] <= 2 * self.tolerance:
-            return True
-        widths = self.design.widths(*self._tables(digest))
-        self.goals[digest] = self.total if found is None else next_look(widths, self.looks[digest], n, self.total, self.tolerance)
-        return False
+        tables = self._tables(digest)
+        return looks.settled(n, self.total, self.tolerance, partial(self.design.within, *tables), partial(self.design.widths, *tables))
 
     def _tables(self, digest: str) -> tuple[Table, Table]:
         """What the base and a plan answered to as many samples as were seen of the plan."""
@@ -200,7 +195,7 @@ class Scan:
 
     def estimate(self, digest: str) -> Estimate:
         """What is known of a plan; at least one chunk was seen."""
-        n, looks = self.columns[digest].n, max(0, self.looks[digest] - (digest in self.settled))
+        n, looks = self.columns[digest].n, max(0, self.looks[digest].taken - (digest in self.settled))
         key = (digest, n, looks)
         if key not in self._estimates:
             tables, total = self._tables(digest), self.data.total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -87,16 +88,12 @@ def test_looks_and_stopping_cover(looks: list[int], stop: float | None, pool: in
 
 def stopped(design: Design, answers: Callable[[int], tuple[Table, Table]], total: int, tolerance: float) -> tuple[int, tuple[float, float] | None]:
     """(samples, interval) at which an adaptive scan ends a point; no interval where everything was seen."""
-    n = stopping.FIRST_LOOK
-    for look in range(len(stopping.ERRORS)):
+    looks = stopping.Looks()
+    while looks.goal < total:
+        n = looks.goal
         tables = answers(n)
-        found = design.within(*tables, stopping.quantile(look))
-        assert found is not None
-        if found[1] - found[0] <= 2 * tolerance:
-            return n, found
-        n = stopping.next_look(design.widths(*tables), look + 1, n, total, tolerance)
-        if n >= total:
-            break
+        if looks.settled(n, total, tolerance, partial(design.within, *tables), partial(design.widths, *tables)):
+            return n, design.within(*tables, stopping.quantile(looks.taken - 1))
     return total, None
 
 
@@ -149,6 +146,29 @@ def test_the_next_look_is_as_large_as_it_has_to_be() -> None:
     sizes = [stopping.next_look(expected(w / z), 1, 768, 10_000, 0.005) for w in np.linspace(0.01, 0.08, 30)]
     assert sizes == sorted(sizes) and all(n % stopping.STEP == 0 or n == 10_000 for n in sizes)
     assert sum(stopping.ERRORS) < 0.05
+
+
+def test_a_far_look_is_planned_anew_on_the_way_which_decides_nothing() -> None:
+    asked: list[float] = []
+
+    def within(z: float) -> tuple[float, float]:
+        asked.append(z)
+        return -1.0, 1.0
+
+    def widths(width: float) -> Callable[[], stopping.Widths]:
+        return lambda: lambda sizes, z: z * width * sizes**-0.5
+
+    looks = stopping.Looks()
+    assert not looks.settled(512, 10_000, 0.01, within, widths(0.6)) and looks.taken == 1
+    half = looks.goal
+    assert 512 < half < 0.61 * 4600 and half % stopping.STEP == 0
+    assert not looks.settled(half, 10_000, 0.01, within, widths(0.5))  # less than it seemed
+    assert looks.taken == 1 and asked == [stopping.quantile(0)] and half < looks.goal < 3400
+    assert not looks.settled(looks.goal, 10_000, 0.01, within, widths(0.5)) and looks.taken == 2  # a look, and the next is one
+    assert not looks.settled(looks.goal, 10_000, 0.01, within, widths(0.5)) and looks.goal == 10_000 and len(asked) == 3
+    near = stopping.Looks()
+    assert not near.settled(512, 10_000, 0.01, within, widths(0.2)) and near.goal <= stopping.FAR and not near.on_the_way
+    assert near.settled(near.goal, 10_000, 0.01, lambda z: (0.0, 0.02), widths(0.2))
 
 
 @settings(max_examples=60, deadline=None)

@@ -165,7 +165,7 @@ def test_each_point_ends_at_its_own_goal_without_more_work(device: str, monkeypa
     found = now().estimates
     ends = {one.n for one in found.values()}
     assert isinstance(scan.design, Stratified) and len(ends) > 4
-    assert len(pieces) < 5 * len(found)  # glance, first look, own goal; a few go on, and nothing is cut at others' goals
+    assert len(pieces) < 6 * len(found)  # glance, first look, own goal; a few go on, and nothing is cut at others' goals
     assert sum(pieces) == scan.evaluated
     assert scan.evaluated == sum(one.n for one in found.values()) + GLANCE  # of the base only what told how to go on
     places = torch.from_numpy(scan.design.allocation.order)
