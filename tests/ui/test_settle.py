@@ -13,7 +13,6 @@ from streamlit.testing.v1 import AppTest
 
 import explorer
 from explorer.evaluate.engine import engine
-from explorer.models.device import devices
 from explorer.ui import turns
 from explorer.ui.pages import explore
 from explorer.ui.panels import detail, settle
@@ -22,7 +21,7 @@ MODEL = "bikes-mlp"
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AppTest, list[int]]]:
+def app(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AppTest, list[int]]]:
     """The page, settled, of a model whose samples fit into no first look; and whenever it was drawn."""
     drawn: list[int] = []
     render = explore._render
@@ -43,14 +42,14 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AppTest, list[int]]]:
         explore.render()
 
     subject = explorer.load(MODEL)
-    explorer.evaluate(subject)
-    run = engine(subject, torch.device(devices()[0]))
+    explorer.evaluate(subject, device=device)
+    run = engine(subject, torch.device(device))
     rate, looks = run.rate, run.data("validation").looks
     run.rate, run.data("validation").looks = 100.0, [32, 64, run.data("validation").total]
     run._rates.clear()
     run.prefixes.drop(run.token)  # or what the test before left would be at hand
     made = AppTest.from_function(script, default_timeout=60)
-    made.session_state["model"] = MODEL
+    made.session_state["model"], made.session_state["device"] = MODEL, device
     made.run()
     assert not made.exception
     yield made, drawn
@@ -70,7 +69,7 @@ def complete(app: AppTest) -> bool:
 
 
 def test_a_step_whose_samples_take_a_moment_is_drawn_once(
-    app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
+    device: str, app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, drawn = app
     monkeypatch.setattr(detail, "WHOLE", 60.0)
@@ -84,7 +83,9 @@ def test_a_step_whose_samples_take_a_moment_is_drawn_once(
     )
 
 
-def test_of_a_slow_model_a_first_look_is_drawn(app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_slow_model_a_first_look_is_drawn(
+    device: str, app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     page, drawn = app
     monkeypatch.setattr(detail, "WHOLE", 0.1)
     drawn.clear()
@@ -93,7 +94,7 @@ def test_of_a_slow_model_a_first_look_is_drawn(app: tuple[AppTest, list[int]], m
 
 
 def test_nobody_who_waits_for_a_page_waits_for_anothers_samples(
-    app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
+    device: str, app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, _ = app
     monkeypatch.setattr(detail, "WHOLE", 60.0)
