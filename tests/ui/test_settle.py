@@ -69,7 +69,7 @@ def complete(app: AppTest) -> bool:
 
 
 def test_a_step_whose_samples_take_a_moment_is_drawn_once(
-    device: str, app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
+    app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, drawn = app
     monkeypatch.setattr(detail, "WHOLE", 60.0)
@@ -83,9 +83,7 @@ def test_a_step_whose_samples_take_a_moment_is_drawn_once(
     )
 
 
-def test_of_a_slow_model_a_first_look_is_drawn(
-    device: str, app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_slow_model_a_first_look_is_drawn(app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
     page, drawn = app
     monkeypatch.setattr(detail, "WHOLE", 0.1)
     drawn.clear()
@@ -94,7 +92,7 @@ def test_of_a_slow_model_a_first_look_is_drawn(
 
 
 def test_nobody_who_waits_for_a_page_waits_for_anothers_samples(
-    device: str, app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
+    app: tuple[AppTest, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, _ = app
     monkeypatch.setattr(detail, "WHOLE", 60.0)
