@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from explorer.recover import tensorboard
 from explorer.recover.finetune import finetune
 from explorer.recover.jobs import CANCELLED, DONE, FAILED, INTERRUPTED, WAITING, Job, Jobs
 from explorer.recover.orders import Order
+from explorer.recover.score import Scorer
 from explorer.recover.settings import Settings
 from explorer.recover.store import RECORD, Store, alive, hidden, process
 from tests.recover.small import QUICK, RECIPE, learnable, same_weights, small
@@ -109,6 +111,29 @@ def test_cancelling_keeps_the_best_so_far_and_the_next_begins(made: Jobs, device
     assert long.result is not None and not long.result.history[-1].complete
     seen = [one.figure.value for one in long.curve if one.best]
     assert long.result.history[-1].after["accuracy"].value >= seen[-1]
+
+
+def test_cancelled_before_its_first_step_there_is_nothing_to_keep_and_it_can_begin_again(
+    made: Jobs, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judging, told, judge = threading.Event(), threading.Event(), Scorer.columns
+
+    def columns(self: Scorer, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+        judging.set()
+        assert told.wait(90)
+        return judge(self, module)
+
+    wanted = order(device)
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "columns", columns)
+        job = made.submit(ANN, wanted)
+        assert judging.wait(90)
+        made.cancel(ANN, job.id)
+        told.set()
+        over(job)
+    assert (job.state, job.result, job.made, job.error, job.curve) == (CANCELLED, None, "", None, [])
+    again = over(made.resume(ANN, job.id, wanted.subject))
+    assert again.state == DONE and again.made and again.done == again.total
 
 
 def test_one_owner_leaving_does_not_end_it_for_the_other(made: Jobs, device: str) -> None:
