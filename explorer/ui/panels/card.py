@@ -11,8 +11,8 @@ from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
+from .. import counted, models
 from .. import format as fmt
-from .. import models
 from ..i18n import _, help_for, translated
 from ..state import show, user, workspace
 from . import status
@@ -38,7 +38,7 @@ def render(subject: Subject) -> None:
             for note in card.get("notes", ()):
                 st.caption(translated(note))
         parameters = sum(p.numel() for p in subject.module.parameters())
-        st.markdown(_("{n} parameters in {layers} layers", n=fmt.count(parameters), layers=len(subject.layers)))
+        st.markdown(counted.size(parameters, len(subject.layers)))
         st.markdown(f"**{_('Evaluation')}** · {tier(subject)}")
         for key, label in (("architecture", _("Architecture")), ("data", _("Data")), ("licence", _("Licence")), ("training", _("Training"))):
             if card.get(key):
@@ -58,8 +58,8 @@ def _origin(subject: Subject) -> None:
     parent, entry = subject.parent, subject.history[-1]
     assert parent is not None
     seen = entry.after.get(entry.metric)
-    said = [what(entry.what), *([_("{epochs} epochs", epochs=entry.epochs)] if entry.epochs else []), fmt.duration(entry.seconds)]
-    said.append(_("{evaluations} evaluations", evaluations=entry.evaluations))
+    said = [what(entry.what), *([counted.epochs(entry.epochs)] if entry.epochs else []), fmt.duration(entry.seconds)]
+    said.append(counted.evaluations(entry.evaluations))
     if entry.energy is not None:
         said.append(f"{fmt.significant(entry.energy)} J")
     if seen is not None and entry.metric in entry.damaged:

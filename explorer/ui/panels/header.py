@@ -10,8 +10,7 @@ from explorer.core.recipe import Recipe
 from explorer.models.device import devices, unused_gpu
 from explorer.models.subject import Subject
 
-from .. import format as fmt
-from .. import models
+from .. import counted, models
 from ..history import History
 from ..i18n import _, language, set_language, translated
 from ..state import Workspace
@@ -35,7 +34,7 @@ def render(space: Workspace, subject: Subject) -> None:
         nav.link("recover")
         card.parent(subject)
         parameters = sum(p.numel() for p in subject.module.parameters())
-        about = _("{n} parameters", n=fmt.count(parameters)) + f" · {st.session_state.get('device') or devices()[0]}"
+        about = counted.parameters(parameters) + f" · {st.session_state.get('device') or devices()[0]}"
         if subject.parent is None:
             st.html(f'<div class="x-title"><span>{about}</span></div>')
         else:

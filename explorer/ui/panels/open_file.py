@@ -13,8 +13,8 @@ from explorer.files.parts import wanted
 from explorer.models.subject import Subject
 from explorer.models.task import Task
 
+from .. import counted, links, models, uploads
 from .. import format as fmt
-from .. import links, models, uploads
 from ..i18n import _, translated
 from . import data_form, noise_form, own_file
 
@@ -66,7 +66,7 @@ def _open(subject: Subject, digest: str) -> None:
 
 def _summary(subject: Subject, received: uploads.Received) -> None:
     parameters = sum(p.numel() for p in subject.module.parameters())
-    text = _("{n} parameters in {layers} layers", n=fmt.count(parameters), layers=len(subject.layers))
+    text = counted.size(parameters, len(subject.layers))
     st.markdown(f"**{received.name}** · {subject.card['format']} · {fmt.size(subject.card['bytes'])} · {text}")
     if received.digest:
         st.caption(f"SHA-256 {received.digest[:16]}…")

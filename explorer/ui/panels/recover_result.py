@@ -15,8 +15,8 @@ from explorer.models.subject import Subject
 from explorer.recover.jobs import CANCELLED, DONE, Job
 from explorer.recover.keeping import DISK, KEPT
 
+from .. import counted, models, recovered, state, style
 from .. import format as fmt
-from .. import models, recovered, state, style
 from ..i18n import _
 from ..state import Workspace
 from . import recover_compare
@@ -90,11 +90,11 @@ def _cost(job: Job | None) -> Card:
             _("Cost"),
             fmt.duration(seconds),
             kind_name("measured"),
-            (("", _("{epochs} epochs", epochs=last.epoch)),),
+            (("", counted.epochs(last.epoch)),),
         )
     entry = result.history[-1]
-    note = [_("{epochs} epochs", epochs=entry.epochs)] if entry.epochs else []
-    note.append(_("{evaluations} evaluations", evaluations=entry.evaluations))
+    note = [counted.epochs(entry.epochs)] if entry.epochs else []
+    note.append(counted.evaluations(entry.evaluations))
     if entry.energy is not None:
         note.append(f"{fmt.significant(entry.energy)} J")
     return Card("cost", _("Cost"), fmt.duration(entry.seconds), kind_name("measured"), (("", " · ".join(note)),))
