@@ -96,14 +96,23 @@ def glance(
     precision: str = "full",
     device: str | torch.device | None = None,
     user: Hashable = None,
+    more: bool = True,
+    whole: float = 0.0,
 ) -> Report:
-    """What is known already: a Report over the samples seen so far, at least those of the first answer."""
+    """What is known already: a Report over the samples seen so far, at least those of the first answer.
+
+    more: False where any will do, so nothing is evaluated unless none were seen. whole: seconds that the whole split may take; where it
+    takes no longer, at the pace so far, and nobody else waits, all of it is seen.
+    """
     with _steady(subject):
         ask = _ready(subject, recipe, split, precision, device)
         with ask.run.work(user, True) as work:
             known = ask.known
-            n = known if known >= ask.total else max(known, ask.stages(work)[0])
-            return ask.report(n, work, PARTIAL, patience=FIRST_ANSWER)
+            if known >= ask.total or (known and not more):
+                return ask.report(known, work, PARTIAL)
+            if whole and ask.left(work) <= whole:
+                return ask.report(ask.total, work, PARTIAL, patience=whole)
+            return ask.report(max(known, ask.stages(work)[0]), work, PARTIAL, patience=FIRST_ANSWER)
 
 
 def look(
@@ -152,6 +161,14 @@ class _Ask:
     def known(self) -> int:
         """Samples seen so far of both, the original and this plan."""
         return min(self.run.seen(plan, self.split).n for plan in {ORIGINAL, self.plan if self.plan.state else ORIGINAL})
+
+    def left(self, work: Work) -> float:
+        """Seconds that the rest of the split takes, at the pace so far; without end while others wait, or while the original is not known."""
+        run, total, known = self.run, self.total, self.known
+        if run.queue.waiting or run.seen(ORIGINAL, self.split).n < total:
+            return float("inf")
+        pace, held = run.pace(self.plan, self.split, work)
+        return max(0, min(held, total) - known) / pace + (total - max(held, known)) / run.rate
 
     def stages(self, work: Work) -> list[int]:
         """Sample counts of the three answers, on chunk edges."""

@@ -64,3 +64,26 @@ def test_more_samples_come_in_where_that_costs_one_answer_little(
     ask = evaluator._ready(subject, LAST, "validation", "full", device)
     with run.work() as work:
         assert ask.stages(work)[0] == expected
+
+
+def test_a_whole_split_that_takes_a_moment_is_seen_at_once(subject: Subject, device: str) -> None:
+    run = engine_of(subject, device)
+    evaluate(subject, device=device)
+    run.rate = 15_000.0  # 0.1 s for all
+    few = glance(subject, LAST, device=device, whole=0.05).n
+    assert few < 1500
+    assert glance(subject, LAST, device=device, more=False).n == few and glance(subject, LAST, device=device, whole=60.0).complete
+
+
+def test_nobody_waits_for_anothers_whole_split(subject: Subject, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = engine_of(subject, device)
+    evaluate(subject, device=device)
+    run.rate = 1_000.0
+    monkeypatch.setattr(type(run.queue), "waiting", property(lambda self: 3))
+    assert glance(subject, LAST, device=device, whole=60.0).n < 1500
+
+
+def test_an_unknown_original_is_looked_at_first(subject: Subject, device: str) -> None:
+    run = engine_of(subject, device)
+    run.rate = 1_000.0
+    assert glance(subject, LAST, device=device, whole=60.0).n < 1500

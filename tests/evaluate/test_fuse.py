@@ -154,6 +154,13 @@ def test_a_drag_calls_them_and_a_plan_inside_of_modules_does_not(device: str) ->
     plan = resolve(subject, Recipe().prune(layer, sparsity=0.5))
     with run.work() as work, Seen() as seen:
         run.ensure(plan, "validation", 16, work)
+    batches = -(-run.data("validation").looks[0] // TUNED.batch)
+    for name, added in (("blocks.3.fc2.weight", batches), ("head.weight", 0)):  # what is dragged runs and nothing else
+        with run.work() as work:
+            for sparsity in (0.6, 0.7, 0.8):
+                with Seen() as again:
+                    run.ensure(resolve(subject, Recipe().prune(name, sparsity=sparsity)), "validation", 16, work)
+        assert again.found[ADDED] == (added if device == "cpu" else 0) and not again.found[LINEAR]
     assert run.runner.fused == (device == "cpu") == bool(seen.found[ADDED]) and not plain.runner.fused
     if device == "cpu":
         targets = [n.target for n in run.runner.graph.nodes]  # type: ignore[attr-defined]

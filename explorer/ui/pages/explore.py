@@ -11,7 +11,7 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.costs import counts as counts_of
 from explorer.files.noise import WARNING
 from explorer.models.subject import Subject
-from explorer.ui import links, models, state
+from explorer.ui import links, models, state, turns
 from explorer.ui.i18n import _, translated
 from explorer.ui.panels import detail, header, overview, own_file, ready, settle, tabs
 
@@ -28,7 +28,7 @@ def render() -> None:
     board = detail.Board.draw(name)
     with notices:
         subject = models.open_subject(name)
-    with subject.steady():  # its weights are those of this run's beginning
+    with turns.pages.turn(), subject.steady():  # its weights are those of this run's beginning
         _render(space, subject, head, notices, board)
 
 

@@ -6,7 +6,7 @@ from html import escape
 
 import streamlit as st
 
-from explorer.core.report import Report
+from explorer.core.report import Change, Report
 from explorer.evaluate.answers import label
 from explorer.evaluate.evaluator import glance
 from explorer.figures.confusion import confusion
@@ -32,7 +32,7 @@ def render(space: Workspace, subject: Subject) -> None:
 
 
 def _body(space: Workspace, subject: Subject) -> None:
-    report = glance(subject, space.history.present, device=st.session_state.get("device"), user=user())
+    report = glance(subject, space.history.present, device=st.session_state.get("device"), user=user(), more=False)  # as the board has it
     palette = style.colours()
     if report.per_class:
         left, right = st.columns([2, 3], gap="large")
@@ -72,15 +72,15 @@ def _classes(report: Report, palette: style.Palette) -> None:
 def _flipped(subject: Subject, report: Report) -> None:
     total = len(report.changed)
     if report.task == "classification":
-        counts = {kind: sum(c.kind == kind for c in report.changed) for kind in ("now wrong", "now right", "wrong differently")}
+        kinds: dict[str, list[Change]] = {"now wrong": [], "wrong differently": [], "now right": []}
+        for change in report.changed:  # in the order of the split
+            kinds[change.kind].append(change)
+        counts = {kind: len(found) for kind, found in kinds.items()}
         st.caption(
             _("{total} of {n} answers changed: {wrong} now wrong, {right} now right, {other} wrong differently", total=f"{total:,}", n=f"{report.n:,}",
               wrong=f"{counts['now wrong']:,}", right=f"{counts['now right']:,}", other=f"{counts['wrong differently']:,}")
         )  # fmt: skip
-        order = {"now wrong": 0, "wrong differently": 1, "now right": 2}
-        chosen = sorted(report.changed, key=lambda c: (order[c.kind], c.index))
-        best = [c for c in chosen if c.kind == "now wrong"][: SHOWN - 4]
-        chosen = best + [c for c in chosen if c not in best][: SHOWN - len(best)]
+        chosen = [change for found in kinds.values() for change in found[:SHOWN]][:SHOWN]
     else:
         what = {
             "language_model": _("cross-entropy of the sequence, nats a token"),

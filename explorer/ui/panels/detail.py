@@ -20,7 +20,7 @@ from explorer.evaluate.costs import counts as counts_of
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
-from .. import units
+from .. import turns, units
 from ..components.threshold import threshold
 from ..edits import Settings
 from ..i18n import _, translated
@@ -28,6 +28,7 @@ from ..state import Workspace, user
 from . import clipping, controls, handle, ready, scoreboard, sharpen
 
 KEY = "handle"
+WHOLE = 0.08  # seconds that all samples may take before a step is drawn: less than drawing the page once more would
 
 
 @dataclass
@@ -289,7 +290,8 @@ def _look(
     try:
         sharper = sharpen.begin(subject, recipe, precision) if dragging and resting else None
         found: Report | None = sharper.latest if sharper is not None else None
-        report = found or glance(subject, recipe, device=device, precision=precision, user=who)
+        whole = 0.0 if dragging or turns.pages.waiting else WHOLE
+        report = found or glance(subject, recipe, device=device, precision=precision, user=who, whole=whole)
         gap = known_gap(subject, explorer.resolve(subject, recipe))
         board.show(report, original, gap, dragging)
     except ExplorerError as error:

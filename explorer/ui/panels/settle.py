@@ -12,6 +12,7 @@ from explorer.core.errors import ExplorerError
 from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
+from .. import turns
 from ..i18n import translated
 from ..state import Workspace, user
 from . import scoreboard, sharpen
@@ -19,6 +20,7 @@ from .detail import Board
 
 SOON = 0.15  # seconds from the page's answer to the start of the long evaluation, and between looks at it
 AT_ONCE = 0.08  # seconds for which a look waits: what a fast model is done with by then needs no second one
+PATIENT = 2.0  # seconds for which those go first who wait for their page
 ARMED, FAILED = "settle-armed", "settle-failed"
 
 
@@ -33,16 +35,14 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         plan = explorer.resolve(subject, recipe)
         gap = known_gap(subject, plan)
         if not plan.structural or gap is not None:
-            if glance(subject, recipe, device=device, user=user()).complete:
-                if not board.complete:  # a fast model is done by now, though the board was drawn from a first look
-                    st.rerun()
+            if glance(subject, recipe, device=device, user=user(), more=False).complete and board.complete:
                 return
     except ExplorerError:
         return  # said beside the histogram already
-    st.fragment(_settle, run_every=SOON)(space, subject, board)
+    st.fragment(_settle, run_every=SOON)(space, subject, board, time.monotonic())
 
 
-def _settle(space: Workspace, subject: Subject, board: Board) -> None:
+def _settle(space: Workspace, subject: Subject, board: Board, since: float) -> None:
     if not st.session_state[ARMED]:  # the first pass belongs to the page's own run
         st.session_state[ARMED] = True
         board.settling.empty()  # this fragment's place from now on
@@ -52,6 +52,8 @@ def _settle(space: Workspace, subject: Subject, board: Board) -> None:
         return
     if space.live is not None or space.stale:
         return  # a drag is on; it answers by itself
+    if turns.pages.waiting and time.monotonic() - since < PATIENT:
+        return  # others have no answer at all yet
     job = sharpen.begin(subject, space.history.present, "full")
     job.wait(AT_ONCE)
     if job.error:
