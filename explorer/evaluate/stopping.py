@@ -18,7 +18,7 @@ FIRST_LOOK = 512  # samples
 STEP = 128  # further looks are at multiples of this, so that points share them
 ERRORS = (
     0.002,
-    0.035,
+    0.025,
     0.01,
 )  # of the looks; what is left of 5 % is for the sizes of the later ones, which the earlier have chosen
 SLACK = 1.1  # more samples than a look says

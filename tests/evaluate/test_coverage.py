@@ -161,9 +161,10 @@ def test_a_far_look_is_planned_anew_on_the_way_which_decides_nothing() -> None:
     looks = stopping.Looks()
     assert not looks.settled(512, 10_000, 0.01, within, widths(0.6)) and looks.taken == 1
     half = looks.goal
-    assert 512 < half < 0.61 * 4600 and half % stopping.STEP == 0
+    enough = [(stopping.quantile(1) * width / 0.02) ** 2 * stopping.SLACK for width in (0.6, 0.5)]
+    assert half == pytest.approx(stopping.WAY * enough[0], abs=stopping.STEP) and half % stopping.STEP == 0
     assert not looks.settled(half, 10_000, 0.01, within, widths(0.5))  # less than it seemed
-    assert looks.taken == 1 and asked == [stopping.quantile(0)] and half < looks.goal < 3400
+    assert looks.taken == 1 and asked == [stopping.quantile(0)] and looks.goal == pytest.approx(enough[1], abs=stopping.STEP)
     assert not looks.settled(looks.goal, 10_000, 0.01, within, widths(0.5)) and looks.taken == 2  # a look, and the next is one
     assert not looks.settled(looks.goal, 10_000, 0.01, within, widths(0.5)) and looks.goal == 10_000 and len(asked) == 3
     near = stopping.Looks()
