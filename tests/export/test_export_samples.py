@@ -52,7 +52,9 @@ def test_bundle_equals_the_compressed_module(exported, subject_of, recipe_of, na
 
 
 @pytest.mark.parametrize("exporter", sorted(registry))
-def test_every_registered_exporter_keeps_the_contract(exporter: str, subject_of, recipe_of, tmp_path: Path) -> None:
+def test_every_registered_exporter_keeps_the_contract(
+    exporter: str, subject_of, recipe_of, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject, entry = subject_of("bikes-mlp"), registry[exporter]()
     plan = explorer.resolve(subject, recipe_of(subject, "all"))
     module = explorer.compress(subject, plan).cpu()
@@ -61,7 +63,8 @@ def test_every_registered_exporter_keeps_the_contract(exporter: str, subject_of,
     assert written.files[0] == entry.filename and {path.name for path in tmp_path.iterdir()} == set(written.files)
     assert entry.verify(subject, plan, module, tmp_path) <= entry.tolerance
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
-    compile(entry.usage(subject, module), "usage", "exec")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(entry.usage(subject, module), "usage", "exec"), {})
     with torch.no_grad():
         next(module.parameters()).add_(1.0)  # a file of another model is told apart
     assert entry.verify(subject, plan, module, tmp_path) > entry.tolerance

@@ -127,14 +127,16 @@ class Onnx(Exporter):
         def plain(name: str) -> str:  # files of others call their inputs as they like
             return name if name.isidentifier() else "".join(c if c.isalnum() else "_" for c in f"input_{name}")
 
-        def shape(t: Tensor) -> str:
-            return f"{str(t.dtype).removeprefix('torch.')} of shape ({', '.join(['batch', *map(str, t.shape[1:])])})"
+        def zeros(t: Tensor) -> str:
+            shape, dtype = ", ".join(map(str, t.shape)), str(t.dtype).removeprefix("torch.")
+            return f'numpy.zeros(({shape}{"," * (t.ndim == 1)}), "{dtype}")'
 
         given = named(module, call)
         feed = ", ".join(f'"{name}": {plain(name)}' for name in given)
-        shapes = "\n".join(f"# {plain(name)}: a numpy array, {shape(t)}" for name, t in given.items())
+        samples = "\n".join(f"{plain(name)} = {zeros(t)}" for name, t in given.items())
         return (
-            "import onnxruntime\n\n"
-            f'session = onnxruntime.InferenceSession("{self.filename}")\n{shapes}\n'
+            "import numpy\nimport onnxruntime\n\n"
+            f'session = onnxruntime.InferenceSession("{self.filename}")\n'
+            f"# your samples here, any number of them; these are two of zeros\n{samples}\n"
             f"outputs = session.run(None, {{{feed}}})[0]"
         )

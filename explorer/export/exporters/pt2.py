@@ -70,7 +70,16 @@ class Pt2(Exporter):
         return program.module()  # type: ignore[no-any-return]
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
-        return f'import torch\n\nmodel = torch.export.load("{self.filename}").module()\noutputs = model(inputs)'
+        call = calls(subject, module, (2,))[0]
+
+        def zeros(value: Any) -> str:
+            return f"torch.zeros({tuple(value.shape)}, dtype={value.dtype})" if isinstance(value, Tensor) else repr(value)
+
+        given = [*map(zeros, call.args), *(f"{name}={zeros(value)}" for name, value in call.kwargs.items())]
+        return (
+            f'import torch\n\nmodel = torch.export.load("{self.filename}").module()\n'
+            f"# your samples here, any number of them; these are two of zeros\noutputs = model({', '.join(given)})"
+        )
 
 
 def _by_name(module: nn.Module, shapes: tuple[tuple[Any, ...], dict[str, Any]]) -> dict[str, Any]:

@@ -78,11 +78,20 @@ def _own(subject: Subject) -> Any:
         array = np.asarray(grey, dtype="float32") / 255
         array = 1 - array if invert else array
         return from_array(subject, array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0))
+    return from_array(subject, numbers(file.getvalue(), tuple(subject.task.dataset("validation")[0][0].shape)))
+
+
+def numbers(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """A CSV of numbers without a header as float32. shape: what the model takes, for the message of a TaskError."""
     try:
-        table = pd.read_csv(io.BytesIO(file.getvalue()), header=None).to_numpy(dtype="float32")
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise TaskError(say("The file could not be read as numbers: {why}", why=str(error)[:120])) from None
-    return from_array(subject, table)
+        return pd.read_csv(io.BytesIO(data), header=None).to_numpy(dtype="float32")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise TaskError(
+            say(
+                "The file could not be read as numbers ({why}); accepted: a CSV of numbers without a header: {shape}",
+                why=str(error).strip()[:120], shape=" × ".join(map(str, shape)),
+            )
+        ) from None  # fmt: skip
 
 
 def _show(found: Answers, task: str) -> None:
