@@ -78,17 +78,18 @@ def test_readme_says_what_was_measured(exported, subject_of, device: str) -> Non
 
 
 def test_readme_snippets_run(exported, subject_of, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = exported("fashion-mlp")
+    bundle, subject = exported("fashion-mlp"), subject_of("fashion-mlp")
     monkeypatch.chdir(bundle.folder)
-    x = subject_of("fashion-mlp").example(3).cpu()
     text = (bundle.folder / "README.md").read_text(encoding="utf-8")
     loading = text.partition("## Load it")[2].partition("## How it was made")[0]
     blocks = [part.partition("```")[0] for part in loading.split("```python\n")[1:]]
-    seen: dict = {"input": x.numpy()}
+    seen: dict = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), seen)  # our own text, just written
+    x, found = torch.from_numpy(seen["input"]), torch.from_numpy(seen["outputs"])
+    assert x.shape == subject.example(2).shape
     with torch.no_grad():
-        assert (seen["module"](x) - torch.from_numpy(seen["outputs"])).abs().max() < 1e-4
+        assert (seen["module"](x) - found).abs().max() < 1e-4
 
 
 def _subject(module: nn.Module, device: str) -> explorer.Subject:
