@@ -120,7 +120,7 @@ class Scan:
                 stop = max(ends.values())
                 behind = self._behind(start, stop, work)
                 self.run.fitting(partial(self._chunk, {**dict.fromkeys(behind, stop), **ends}, start, work))
-                self.settled |= {digest for digest in ends if self._is_settled(digest)}
+                self.settled |= {digest for digest in ends if self._is_settled(digest, work)}
                 self._jobs = {key: job for key, job in self._jobs.items() if key[0] not in self.settled}
                 yield stop
         finally:
@@ -135,13 +135,18 @@ class Scan:
             return dict.fromkeys(mine, min(ahead))
         ahead.append(start + AT_ONCE)
         goals = {d: self.looks[d].goal for d in mine}
-        if start >= FIRST_LOOK and self.data.whole and all(self._may_end_anywhere(*one, work) for one in self._by_runner(mine).items()):
+        if start >= FIRST_LOOK and self._may_end_anywhere(mine, work):
             return {d: min(goal, *ahead) for d, goal in goals.items()}
         return dict.fromkeys(mine, min(*goals.values(), *ahead))
 
-    def _may_end_anywhere(self, runner: Runner, mine: Sequence[str], work: Work) -> bool:
-        parts = [self._job(self.plans[d], runner, work).which for d in mine]
-        return runner.ends_anywhere(one for one in parts if one is not None) and None not in parts
+    def _may_end_anywhere(self, digests: Sequence[str], work: Work) -> bool:
+        """Whether each of these plans may end a chunk at its own goal."""
+
+        def may(runner: Runner, mine: Sequence[str]) -> bool:
+            parts = [self._job(self.plans[d], runner, work).which for d in mine]
+            return runner.ends_anywhere(one for one in parts if one is not None) and None not in parts
+
+        return self.data.whole and all(may(*one) for one in self._by_runner(digests).items())
 
     def _behind(self, start: int, stop: int, work: Work) -> list[str]:
         """The base, if it must be seen with the plans: not where its evaluation has the same chunks, and is perhaps there already."""
@@ -178,15 +183,16 @@ class Scan:
         self._estimates.clear()
         self._undecided = False
 
-    def _is_settled(self, digest: str) -> bool:
+    def _is_settled(self, digest: str, work: Work) -> bool:
         n = self.columns[digest].n
         if n >= self.total:
             return True
         looks = self.looks[digest]
         if self.tolerance is None or n != looks.goal:
             return False
-        tables = self._tables(digest)
-        return looks.settled(n, self.total, self.tolerance, partial(self.design.within, *tables), partial(self.design.widths, *tables))
+        tables, again = self._tables(digest), not self._may_end_anywhere([digest], work)  # a goal of its own is a chunk of its own
+        within, widths = partial(self.design.within, *tables), partial(self.design.widths, *tables)
+        return looks.settled(n, self.total, self.tolerance, within, widths, again)
 
     def _tables(self, digest: str) -> tuple[Table, Table]:
         """What the base and a plan answered to as many samples as were seen of the plan."""

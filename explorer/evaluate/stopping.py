@@ -58,8 +58,10 @@ class Looks:
         tolerance: float,
         within: Callable[[float], tuple[float, float] | None],
         widths: Callable[[], Widths],
+        again: bool = True,
     ) -> bool:
-        """Whether the point ends after ``n`` samples, at its goal; if not, the goal is a new one. within(z): the interval."""
+        """Whether the point ends after ``n`` samples, at its goal; if not, the goal is a new one. within(z): the interval. again: plan a
+        far look anew on the way to it."""
         first = not self.taken
         if not self.on_the_way:
             found = within(quantile(self.taken))
@@ -70,6 +72,6 @@ class Looks:
                 self.goal = total
                 return False
         goal = next_look(widths(), self.taken, n, total, tolerance)
-        self.on_the_way = first and goal > FAR
+        self.on_the_way = first and again and goal > FAR
         self.goal = max(n + STEP, int(WAY * min(goal, NEARLY * total)) // STEP * STEP) if self.on_the_way else goal
         return False

@@ -86,13 +86,15 @@ def test_looks_and_stopping_cover(looks: list[int], stop: float | None, pool: in
     assert min(found.values()) >= 0.94, found
 
 
-def stopped(design: Design, answers: Callable[[int], tuple[Table, Table]], total: int, tolerance: float) -> tuple[int, tuple[float, float] | None]:
-    """(samples, interval) at which an adaptive scan ends a point; no interval where everything was seen."""
+def stopped(
+    design: Design, answers: Callable[[int], tuple[Table, Table]], total: int, tolerance: float, again: bool = True
+) -> tuple[int, tuple[float, float] | None]:
+    """(samples, interval) at which an adaptive scan ends a point; no interval where everything was seen. again: far looks are planned anew."""
     looks = stopping.Looks()
     while looks.goal < total:
         n = looks.goal
         tables = answers(n)
-        if looks.settled(n, total, tolerance, partial(design.within, *tables), partial(design.widths, *tables)):
+        if looks.settled(n, total, tolerance, partial(design.within, *tables), partial(design.widths, *tables), again):
             return n, design.within(*tables, stopping.quantile(looks.taken - 1))
     return total, None
 
@@ -102,7 +104,7 @@ def of(right: torch.Tensor) -> Table:
     return Table({"prediction": right.long(), "target": torch.ones(len(right), dtype=torch.long)})
 
 
-def adaptive(runs: int, total: int, tolerance: float, pool: int) -> dict[tuple[float, float, float], tuple[float, float]]:
+def adaptive(runs: int, total: int, tolerance: float, pool: int, again: bool = True) -> dict[tuple[float, float, float], tuple[float, float]]:
     """(how often the interval at which an adaptive scan of fair samples stops holds the split's change, mean fraction of samples)."""
     rng, out = np.random.default_rng(1), {}
     for setting in SETTINGS:
@@ -114,7 +116,7 @@ def adaptive(runs: int, total: int, tolerance: float, pool: int) -> dict[tuple[f
             def answers(n: int, before: torch.Tensor = before, after: torch.Tensor = after) -> tuple[Table, Table]:
                 return of(before[:n]), of(after[:n])
 
-            n, found = stopped(Proportional(Classification(), "validation", total), answers, total, tolerance)
+            n, found = stopped(Proportional(Classification(), "validation", total), answers, total, tolerance, again)
             held += found is None or found[0] - 1e-9 <= truth <= found[1] + 1e-9
             seen += n
         out[setting] = held / runs, seen / runs / total
@@ -127,9 +129,10 @@ def test_an_adaptive_scans_looks_cover() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("again", [True, False])
 @pytest.mark.parametrize("pool", [0, 2000, 10_000])
-def test_an_adaptive_scans_looks_cover_often(pool: int) -> None:
-    found = adaptive(700, 10_000, 0.005, pool)
+def test_an_adaptive_scans_looks_cover_often(pool: int, again: bool) -> None:
+    found = adaptive(700, 10_000, 0.005, pool, again)
     assert min(held for held, _ in found.values()) >= 0.94, found
 
 
@@ -170,6 +173,8 @@ def test_a_far_look_is_planned_anew_on_the_way_which_decides_nothing() -> None:
     near = stopping.Looks()
     assert not near.settled(512, 10_000, 0.01, within, widths(0.2)) and near.goal <= stopping.FAR and not near.on_the_way
     assert near.settled(near.goal, 10_000, 0.01, lambda z: (0.0, 0.02), widths(0.2))
+    apart = stopping.Looks()  # where each goal costs a chunk of its own
+    assert not apart.settled(512, 10_000, 0.01, within, widths(0.6), again=False) and apart.goal > stopping.FAR and not apart.on_the_way
 
 
 @settings(max_examples=60, deadline=None)

@@ -169,6 +169,7 @@ def test_replay(tier: str, monkeypatch: pytest.MonkeyPatch, device: str) -> None
         recipe.quantize(last, bits=3, what="activation"),
     ]
     seen = []
+    monkeypatch.setattr("explorer.evaluate.recurrent_pace.by_hand", lambda *_: False)  # steps by hand differ in a last bit
     for large in (1 << 40, 0):
         monkeypatch.setattr("explorer.models.replica.LARGE", large)
         monkeypatch.setattr("explorer.models.replica.PIECE", 0)
