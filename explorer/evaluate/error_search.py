@@ -76,7 +76,9 @@ class Search:
     def costs(self, units: Sequence[Unit | None], base: Recipe) -> dict[Unit | None, Estimate]:
         """{unit: the model when it goes, too, and the change from ``base``}; None: nothing more goes."""
         candidates = {unit: self.recipe(unit) for unit in units}
-        for scan, now in compare(self.subject, candidates, base, samples=self.terms.samples, **self.settings):
+        for scan, now in compare(  # noqa: B007
+            self.subject, candidates, base, samples=self.terms.samples, **self.settings
+        ):
             if self.progress is not None and len(candidates) > 1:
                 self.progress(*scan.work_done)
         last = now()
