@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from . import column_major
 from .expand import folded
 from .fuse import convolution, linear
 
 MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # what these return is their own
-PRODUCTS = (folded, linear, convolution)
+PRODUCTS = (folded, linear, convolution, column_major.linear)
 ADDING = (operator.add, torch.add)
 RECTIFYING = (torch.relu, nn.functional.relu)
 
