@@ -11,6 +11,7 @@ from explorer.compress.plan import Plan
 from explorer.compress.resolve import resolve
 from explorer.core.errors import Cancelled, EvaluationError, RecipeError
 from explorer.core.recipe import Recipe
+from explorer.evaluate import column_major
 from explorer.evaluate.allocation import EDGES, SHARES
 from explorer.evaluate.compare import compare
 from explorer.evaluate.design import Proportional, Stratified
@@ -53,7 +54,8 @@ def test_a_base_recipe_and_other_models_tiers(device: str) -> None:
     assert len(sensitivity(tiny(Dropping(), device=device), sparsities=(0.5,), device=device)) == 2
 
 
-def test_what_comes_before_a_layer_runs_once_a_chunk(device: str) -> None:
+def test_what_comes_before_a_layer_runs_once_a_chunk(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(column_major, "lay", lambda *_: False)  # which calls no modules
     subject = tuned(tiny(MLP(), device=device, n=300))
     run = engine(subject, torch.device(device))
     _ = run.runner
