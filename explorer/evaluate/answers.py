@@ -113,7 +113,7 @@ def _token(subject: Subject, index: int) -> str:
 
 def from_text(subject: Subject, text: str) -> Any:
     """Typed text as the model's input. Raises :class:`TaskError`."""
-    if subject.task.encode is None:
+    if subject.task.encode is None or not typed(subject):
         raise TaskError(say("this model takes no text"))
     try:
         return subject.task.encode(text)
@@ -121,20 +121,43 @@ def from_text(subject: Subject, text: str) -> Any:
         raise TaskError(say("the text could not be encoded: {error}", error=str(error))) from None
 
 
+def _example(subject: Subject) -> Tensor:
+    """A sample's input, where it is one tensor. Raises :class:`TaskError`."""
+    example = subject.task.dataset("validation")[0][0]
+    if not isinstance(example, Tensor):
+        count = len(example) if isinstance(example, (dict, tuple, list)) else 0
+        raise TaskError(say("this model's input is {count} tensors, and not one; accepted: a sample of the validation split", count=count))
+    return example
+
+
+def accepted(subject: Subject) -> str:
+    """The shape of what :func:`from_array` takes, for the screen; a sequence may be shorter. Raises :class:`TaskError`."""
+    shape = " × ".join(map(str, _example(subject).shape))
+    return f"≤ {shape}" if subject.task.display == "sequence" else shape
+
+
 def from_array(subject: Subject, array: np.ndarray) -> Any:
-    """Numbers (an image in [0, 1], a sequence [T, C], a row of features) fitted to the model's input shape.
+    """Numbers (an image in [0, 1], a sequence [T, C], a row of features) fitted to the model's input shape, and to the scale of its
+    data where the task's ``encode`` knows that.
 
     Raises :class:`TaskError` naming the shape received and the shape accepted.
     """
-    example = subject.task.dataset("validation")[0][0]
-    if not isinstance(example, Tensor):
-        raise TaskError(say("this model's input is not a single tensor"))
+    example = _example(subject)
     shape = tuple(example.shape)
     value = torch.as_tensor(np.asarray(array), dtype=torch.float32)
     if not torch.isfinite(value).all():
-        raise TaskError(say("the input holds NaN or infinity"))
+        raise TaskError(say("the input holds NaN or infinity; accepted: finite numbers"))
     if subject.task.display == "sequence" and value.ndim == 2 and value.shape[1] == shape[1] and len(value) <= shape[0]:
         value = torch.nn.functional.pad(value, (0, 0, 0, shape[0] - len(value)))
     if value.numel() != example.numel():
-        raise TaskError(say("an input of shape {given}; accepted: {shape}", given=tuple(value.shape), shape=shape))
-    return value.reshape(shape).to(example.dtype)
+        given = " × ".join(map(str, value.shape))
+        raise TaskError(say("an input of shape {given}; accepted: {shape}", given=given, shape=accepted(subject)))
+    value = value.reshape(shape)
+    if subject.task.encode is not None and not typed(subject):
+        value = subject.task.encode(value)
+    return value.to(example.dtype)
+
+
+def typed(subject: Subject) -> bool:
+    """Whether one's own input is a text; else ``encode``, if there is one, scales numbers."""
+    return subject.task.encode is not None and subject.task.display in (None, "text")

@@ -17,6 +17,7 @@ from ..models.device import exact, threads
 from ..models.task import part
 from .data import SplitData
 from .jobs import Job, lend
+from .metrics import Rows
 from .runners import Finish, Ranges, Runner, Session
 from .seen import Work, joined, together
 
@@ -91,9 +92,12 @@ class Chunk:
         """{name: [stop - start, ...]} of what was told."""
         if not self._told:
             return together(self._pieces[key])
-        judge, (outputs, targets) = self.run.judge, (joined(list(one)) for one in zip(*self._told, strict=True))
-        judge.refuse_nan(outputs, self.data, self.start)
-        return judge.columns(outputs, targets, self.data, self.start, self.stop)
+        judge, first = self.run.judge, self.start
+        for outputs, _ in self._told:
+            judge.refuse_nan(outputs, self.data, first)
+            first += len(outputs)
+        rows, targets = zip(*self._told, strict=True)
+        return judge.columns(Rows(rows), joined(list(targets)), self.data, self.start, self.stop)
 
     @contextmanager
     def named(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..analysis.importance import importance
@@ -23,10 +23,12 @@ Unit = tuple[str, int]
 
 
 class Search:
-    """The greedy search: which units are gone, what each costs now."""
+    """The greedy search: which units are gone, what each costs now. settings: of :func:`compare`; progress: told how much of the
+    round's scoring is done."""
 
     def __init__(self, subject: Subject, base: Recipe, terms: Terms, settings: Mapping[str, Any]) -> None:
         self.subject, self.base, self.terms, self.settings = subject, base, terms, {**settings, "split": terms.split}
+        self.progress: Callable[[int, int], None] | None = self.settings.pop("progress", None)
         meant = targets_of(subject, Sweep(granularities=("unit",)), terms.targets)
         locked = protected(subject, base, meant)
         self.targets: dict[str, Target] = {target.name: target for target in meant if target.name not in locked}
@@ -74,7 +76,11 @@ class Search:
     def costs(self, units: Sequence[Unit | None], base: Recipe) -> dict[Unit | None, Estimate]:
         """{unit: the model when it goes, too, and the change from ``base``}; None: nothing more goes."""
         candidates = {unit: self.recipe(unit) for unit in units}
-        *_, (_, now) = compare(self.subject, candidates, base, samples=self.terms.samples, **self.settings)
+        for scan, now in compare(  # noqa: B007
+            self.subject, candidates, base, samples=self.terms.samples, **self.settings
+        ):
+            if self.progress is not None and len(candidates) > 1:
+                self.progress(*scan.work_done)
         last = now()
         self.metric, self.n = last.metric, next(iter(last.estimates.values())).n
         self.evaluated += last.done
@@ -121,11 +127,25 @@ class Search:
         told = {"cost": _figure(scale * cost), "total": _figure(scale * total), "unit": unit_of}
         limits = {"allowance": scale * self.terms.allowance, "limit": scale * self.terms.limit}
         if goes:
-            reason = say("goes: it costs {cost} {unit}, less than {allowance:g}; in all {total}", **told, allowance=limits["allowance"])
+            reason = say(
+                "goes: it costs {cost} {unit}, less than {allowance:g}; in all {total}",
+                **told,
+                allowance=limits["allowance"],
+            )
         elif cost >= self.terms.allowance:
-            reason = say("stays: it costs {cost} {unit}, not less than {allowance:g}", cost=told["cost"], unit=unit_of, allowance=limits["allowance"])
+            reason = say(
+                "stays: it costs {cost} {unit}, not less than {allowance:g}",
+                cost=told["cost"],
+                unit=unit_of,
+                allowance=limits["allowance"],
+            )
         else:
-            reason = say("stays: with it all that is gone would cost {total} {unit}, more than {limit:g}", total=told["total"], unit=unit_of, limit=limits["limit"])
+            reason = say(
+                "stays: with it all that is gone would cost {total} {unit}, more than {limit:g}",
+                total=told["total"],
+                unit=unit_of,
+                limit=limits["limit"],
+            )
         trial = Trial(*unit, cost, low, high, total, found.n, self.rounds, goes, reason)
         self.trace.append(trial)
         if goes:

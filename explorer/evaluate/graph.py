@@ -8,9 +8,9 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
+from . import column_major
 from .recurrent import straight, swallowed
 from .reuse import in_place
 
@@ -281,4 +281,4 @@ def put_together(parts: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
     """Values of several batches as those of one: [(a, b), (a, b)] -> (a, b)."""
     if len(parts) == 1:
         return parts[0]
-    return tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    return tuple(column_major.put_together(column) for column in zip(*parts, strict=True))

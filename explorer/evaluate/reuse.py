@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from . import column_major
 from .expand import folded
 from .fuse import convolution, linear
 from .recurrent import stepped, straight
 
 MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # what these return is their own
-PRODUCTS = (folded, linear, convolution)
+PRODUCTS = (folded, linear, convolution, column_major.linear)
 ADDING = (operator.add, torch.add)
 TIMES = (operator.mul, torch.mul)
 STEPS = (stepped, straight)  # make a sequence, and states beside it

@@ -16,9 +16,10 @@ from ..models.replica import Replica, share
 from ..models.subject import Subject
 from ..models.trace import trace
 from ..models.trial import TOLERANCE, difference, tensors
-from . import expand, recurrent_pace
+from . import column_major, expand, recurrent_pace
 from .fuse import available, fuse
 from .graph import Graph, fetch
+from .metrics import metrics_of
 from .order import OrderRunner
 from .recurrent import watched
 from .runners import GraphRunner, Runner, plain_call
@@ -140,6 +141,8 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int
     rewritten = split and expand.split_stacks(graph, find, by_hand)
     if folding and not expand.fold(graph, find):
         return "nothing to fold"
+    if split and replica.device.type == "cpu" and replica.layered is None and metrics_of(subject.task.kind).apart(subject.task):
+        rewritten |= column_major.lay(graph, find)  # not for a score of the user's own, which may want outputs to lie as they do
     if fused and not fuse(graph, find):
         return "nothing to fuse"
     with replica.weights({}) as module:

@@ -16,6 +16,7 @@ from ..core.message import say
 from ..evaluate.data import stratified_order
 from ..models.task import Task
 from .data import PICTURES, Source
+from .scaling import scaled
 from .showing import shown
 from .texts import Inputs, Samples, count, indices, masked, next_tokens, pick, tagged, tags_task, utf8
 from .tokens import Reader
@@ -164,19 +165,7 @@ def inputs_of(source: Source, mapping: Mapping, reader: Reader | None = None) ->
             ) from None
     if mapping.dtype != "float32":
         return torch.from_numpy(np.ascontiguousarray(array)).to(TYPES[mapping.dtype])
-    values = torch.tensor(array, dtype=torch.float32) * mapping.scale
-    if not bool(torch.isfinite(values).all()):
-        bad = (~torch.isfinite(values.flatten(1)).all(1)).nonzero().flatten()
-        raise TaskError(
-            say(
-                "the inputs hold NaN or infinity in {count:,} samples, the first is number {first:,}; accepted: finite numbers",
-                count=len(bad),
-                first=int(bad[0]) + 1,
-            )
-        )
-    if 0 in mapping.std:
-        raise TaskError(say("std={std}; accepted: numbers other than 0", std=mapping.std))
-    return (values - _each(mapping.mean, values)) / _each(mapping.std, values)
+    return scaled(array, mapping)
 
 
 def _part(source: Source, name: str, mapping: Mapping) -> Tensor:
@@ -184,21 +173,6 @@ def _part(source: Source, name: str, mapping: Mapping) -> Tensor:
         return inputs_of(source, replace(mapping, parts=()))  # type: ignore[no-any-return]
     except TaskError as error:
         raise TaskError(say("input {name} of the model: {error}", name=name, error=error.message)) from None
-
-
-def _each(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """One value for all, or one a channel (the first dimension of a sample)."""
-    if len(values) == 1:
-        return torch.tensor(values[0])
-    if len(values) != like.shape[1]:
-        raise TaskError(
-            say(
-                "{count} values of mean or std for {channels} channels; accepted: one, or one a channel",
-                count=len(values),
-                channels=like.shape[1],
-            )
-        )
-    return torch.tensor(values).reshape(1, -1, *[1] * (like.ndim - 2))
 
 
 def _pictures(column: np.ndarray, mapping: Mapping) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How the screen shows a sample of a data file, and how typed text becomes one."""
+"""How the screen shows a sample of a data file, and how an input of one's own becomes one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from .data import Source
+from .scaling import own, top
 from .texts import text_of, utf8
 from .tokens import Reader
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def shown(source: Source, mapping: Mapping, inputs: Any, reader: Reader | None) -> dict[str, Any]:
-    """How the screen shows a sample, and how typed text becomes one."""
+    """How the screen shows a sample, and how typed text, a picture or numbers become one."""
     if mapping.parts:
         return _several(source, mapping, inputs)
     if isinstance(inputs, dict):
@@ -37,7 +38,10 @@ def shown(source: Source, mapping: Mapping, inputs: Any, reader: Reader | None) 
             "encode": lambda text: utf8(np.asarray([text]), length)[0],
         }  # fmt: skip
     display = _display(inputs, mapping)
-    return {"display": display, "labels": mapping.inputs if display == "table" and len(mapping.inputs) > 1 else None}
+    more: dict[str, Any] = {"display": display, "labels": mapping.inputs if display == "table" and len(mapping.inputs) > 1 else None}
+    if display is not None and mapping.dtype == "float32":
+        more["encode"] = own(mapping, top(source.columns[mapping.inputs[0]]) if display == "image" else 1.0)
+    return more
 
 
 def _display(inputs: Tensor, mapping: Mapping) -> str | None:

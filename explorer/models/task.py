@@ -99,7 +99,8 @@ class Task:
     batches or a DataLoader is read once and kept; the sample is the first dim of all its tensors.
     ``score(outputs, targets) -> {"metric": Tensor[N]}``: one value a sample; a (numerator, denominator) pair of
     Tensor[N] makes a ratio of sums. ``loss(outputs, targets) -> scalar Tensor``. Only "validation" and a score
-    are required. Raises :class:`TaskError`.
+    are required. decode, encode: inputs -> what the screen draws, and what a person gives -> inputs: a text where ``display`` is one, else
+    a tensor of a sample's shape, of a picture with values from 0 to 1. Raises :class:`TaskError`.
     """
 
     kind: str

@@ -81,12 +81,15 @@ class _Session:
     """Lives as long as the session; what still runs for it stops with it."""
 
 
-def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]], spent: float = 0.0) -> Job:
-    """Run ``make(progress, cancel)`` in a thread; a job of that name that still runs is stopped, and all stop with the session."""
+def start(name: str, key: object, make: Callable[[Tell, Ask], Iterator[Any]], after: Job | None = None) -> Job:
+    """Run ``make(progress, cancel)`` in a thread; a job of that name that still runs is stopped, and all stop with the session.
+
+    after: an earlier job that it goes on from, whose last finding stands until there is one of its own.
+    """
     before = current(name)
     if before is not None:
         before.stop()
-    job = Job(key, before=spent)
+    job = Job(key) if after is None else Job(key, after.found[-1:], before=after.spent)
     ends = weakref.finalize(st.session_state.setdefault("job-session", _Session()), job.stop)
     st.session_state[f"job-{name}"] = job
 

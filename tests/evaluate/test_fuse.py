@@ -177,7 +177,7 @@ def test_a_drag_calls_them_and_a_plan_inside_of_modules_does_not(device: str) ->
 
 @pytest.mark.parametrize(("seconds", "chosen"), [((2, 1, 3), 8), ((3, 2, 1), 32), ((1, 2, 2), None)])
 def test_the_faster_is_chosen(seconds: tuple[int, ...], chosen: int | None, device: str) -> None:
-    subject = tiny(device=device)
+    subject = tiny(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.LayerNorm(8), nn.Linear(8, 3)), device=device)
     task = subject.task
     collated = {size: [task.batch("validation", range(size))[0]] for size in (8, 32)}
     candidate = Candidate(subject, torch.device(device), collated, None, False)

@@ -271,7 +271,7 @@ def test_losses_and_predictions_are_torchs_and_the_logits_stay(n: int, classes: 
     logits = torch.randn(n, classes, generator=torch.Generator().manual_seed(0)).round().to(device)  # many ties
     logits = logits.t().contiguous().t() if by_column else logits
     before, targets = logits.clone(), torch.arange(n, device=device) % classes
-    loss, prediction = losses_and_predictions(logits, targets)
+    loss, prediction = losses_and_predictions([logits], targets)
     assert torch.equal(logits, before)
     assert prediction.tolist() == [row.index(max(row)) for row in before.tolist()]
     torch.testing.assert_close(loss, nn.functional.cross_entropy(before, targets, reduction="none"))

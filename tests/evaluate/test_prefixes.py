@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.core.recipe import Recipe
+from explorer.evaluate import column_major
 from explorer.evaluate import engine as engines
 from explorer.evaluate import prefixes as module
 from explorer.evaluate.engine import Engine, engine
@@ -146,7 +147,10 @@ class Wide(nn.Module):
 
 
 @pytest.mark.parametrize(("asks", "tier"), [(False, "graph"), (True, "order of calls")])
-def test_values_that_are_too_many_to_be_kept_are_not_held_either(asks: bool, tier: str, device: str) -> None:
+def test_values_that_are_too_many_to_be_kept_are_not_held_either(
+    asks: bool, tier: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(column_major, "FEW", 1)  # else no module is called
     subject, alive, most = tiny(Wide(asks), device=device, n=200), [], []
     run = Engine(subject, torch.device(device), Tuning(batch=16, rate=3000))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from explorer.core.recipe import Recipe
-from explorer.evaluate import recurrent_pace
+from explorer.evaluate import column_major, recurrent_pace
 from explorer.evaluate.engine import Engine
 from tests.contract.nets import MLP, few, randomize, tiny
 from tests.evaluate.awkward import Branches
@@ -19,6 +19,12 @@ from tests.evaluate.test_replay import TUNED as FUSED
 from tests.evaluate.test_replay import columns
 
 TUNED = replace(FUSED, fused=False)  # whose products call modules, which can be counted
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last layers are called, too."""
+    monkeypatch.setattr(column_major, "FEW", 1)
 
 
 def counted(run: Engine) -> dict[str, int]:
@@ -37,6 +43,7 @@ def counted(run: Engine) -> dict[str, int]:
     return seen
 
 
+@pytest.mark.usefixtures("modules")
 def test_a_drag_of_the_last_layer_runs_only_the_last_layer(device: str) -> None:
     subject = tiny(MLP(), device=device, n=100)
     run = Engine(subject, torch.device(device), TUNED)
@@ -52,6 +59,19 @@ def test_a_drag_of_the_last_layer_runs_only_the_last_layer(device: str) -> None:
     assert seen == {"fc.1": 100, "fc.2": 100}
 
 
+def test_by_columns_it_runs_only_the_last_layer(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Engine(tiny(MLP(), device=device, n=100), torch.device(device), TUNED)
+    columns(run, Recipe())
+    columns(run, Recipe().prune("fc.2", sparsity=0.2))
+    seen, real = counted(run), torch.addmm
+    products: list[tuple[int, ...]] = []
+    monkeypatch.setattr(torch, "addmm", lambda b, w, x: products.append((*w.shape, x.shape[1])) or real(b, w, x))
+    columns(run, Recipe().prune("fc.2", sparsity=0.3))
+    assert {shape[:2] for shape in products} == ({(3, 5)} if device == "cpu" else set())
+    assert sum(shape[2] for shape in products) + seen.get("fc.2", 0) == 100
+
+
+@pytest.mark.usefixtures("modules")
 def test_layers_beside_the_changed_one_are_not_run(device: str) -> None:
     class Beside(nn.Module):
         def __init__(self) -> None:
@@ -116,6 +136,7 @@ def test_a_drag_of_activations_and_one_behind_rounded_ones_are_short(device: str
     assert seen == {"fc.1": 100, "fc.2": 100}
 
 
+@pytest.mark.usefixtures("modules")
 def test_a_changed_bias_runs_from_its_layer_on(device: str) -> None:
     run = Engine(tiny(MLP(), device=device, n=100), torch.device(device), TUNED)
     corrected = Recipe().quantize("fc.1", bits=3).prepare("bias-correction")

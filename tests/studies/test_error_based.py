@@ -116,13 +116,15 @@ def test_a_cancelled_search_returns_the_best_so_far(device: str) -> None:
 
 def test_steps_only_grow_and_the_recipe_survives_a_file(device: str) -> None:
     subject = learnt(device)
-    states = list(prune_by_error_steps(subject, None, Terms(0.02), device=device))
+    scored: list[tuple[int, int]] = []
+    states = list(prune_by_error_steps(subject, None, Terms(0.02), device=device, progress=lambda *at: scored.append(at)))
     for before, after in zip(states, states[1:], strict=False):
         assert after.trace[: len(before.trace)] == before.trace
     last: ErrorPruning = states[-1]
     assert [one.complete for one in states] == [False] * (len(states) - 1) + [True]
     assert Recipe.from_json(last.recipe.to_json()) == last.recipe and len(last.table()) == len(last.trace)
     assert last.evaluated >= N * len(last.trace)
+    assert (N * 10, N * 10) in scored and all(0 < done <= total for done, total in scored)  # the first round leaves out each of ten
 
 
 def test_a_layer_that_is_protected_and_a_recipe_of_other_things(device: str) -> None:

@@ -46,6 +46,22 @@ def test_what_an_old_job_found_goes_with_the_next_one(session: dict[str, Any]) -
     assert old() is None and isinstance(session[f"job-{NAME}"].latest, Found)
 
 
+def test_what_goes_on_stands_on_what_was_found(session: dict[str, Any]) -> None:
+    first = jobs.start(NAME, 1, lambda tell, ask: iter([1, 2]))
+    ended()
+    held = threading.Event()
+
+    def later(tell: jobs.Tell, ask: jobs.Ask) -> Iterator[int]:
+        held.wait(10)
+        yield 3
+
+    second = jobs.start(NAME, 1, later, after=first)
+    assert second.running and second.latest == 2 and second.before == first.spent
+    held.set()
+    ended()
+    assert second.found == [2, 3] and first.found == [1, 2]
+
+
 def test_what_runs_stops_with_its_session(session: dict[str, Any]) -> None:
     def go_on(tell: jobs.Tell, ask: jobs.Ask) -> Iterator[int]:
         while not ask():

@@ -67,6 +67,7 @@ def small_model() -> bytes:
     ends = [
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch", 4]) for name in ("input", "logits")
     ]
+    nodes[0].metadata_props.add(key="sparsity", value="90.0 %")
     graph = onnx.helper.make_graph(nodes, "small", ends[:1], ends[1:], weights)
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]).SerializeToString()
 
@@ -264,6 +265,10 @@ def test_the_graph_is_drawn_and_marked_in_the_apps_theme(
         "fill", as_css(0.1 * kept + 0.9 * cut)
     )
     expect(page.locator("#target")).to_have_css("background-color", GROUND[theme])
+    page.locator("#node-name-fc1").first.click()
+    sections = page.locator(".sidebar-object .sidebar-section")
+    expect(sections.first).to_have_text("Metadata")  # our figures, which Netron lists last
+    expect(page.locator(".sidebar-object .sidebar-item input").first).to_have_value("sparsity")
     context.close()
     assert not errors
     assert {urlsplit(url).netloc for url in requests if not url.startswith(("data:", "blob:"))} == {

@@ -21,6 +21,10 @@ Columns = Mapping[str, Tensor]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Rows(list[Tensor]):
+    """Outputs of several batches one after the other, for metrics that judge each sample apart."""
+
+
 class Table(dict[str, Tensor]):
     """Columns that keep what was computed from them: the original's are compared with again and again."""
 
@@ -49,7 +53,7 @@ class Metrics(ABC):
 
     @abstractmethod
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        """Outputs of one batch -> columns, each [N, ...]."""
+        """Outputs of one batch -> columns, each [N, ...]; where samples are judged ``apart``, of several batches as :class:`Rows`, too."""
 
     @abstractmethod
     def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...core.message import say
 from ...core.report import Change, ChangeKind, ClassScore, Figure
 from ...models.task import Task
 from .. import intervals
-from . import BATCH, Columns, Metrics, expect, figure, loss_figure, losses, once
+from . import BATCH, Columns, Metrics, Rows, expect, figure, loss_figure, losses, once
 
 
 def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
@@ -42,15 +43,17 @@ FEW = 64  # classes: up to here, columns over [C, N] are several times faster th
 KINDS = 16  # classes: up to here each is a kind of its own in a scan
 
 
-def losses_and_predictions(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(cross-entropy [N], first index of the largest logit [N]) of finite logits float32 [N, C] and targets in 0 .. C - 1."""
-    if logits.shape[1] > FEW or not len(logits):
-        return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(1)
-    if logits.device.type == "cpu":
+def losses_and_predictions(parts: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(cross-entropy [N], first index of the largest logit [N]) of finite logits float32 [N, C], given as parts of their rows, and
+    targets in 0 .. C - 1."""
+    if parts[0].shape[1] <= FEW and len(targets) and parts[0].device.type == "cpu":
         from .logits import look_once  # numba takes a moment to import
 
-        found = look_once(logits.detach().contiguous().numpy(), targets.contiguous().numpy())
+        found = look_once([one.detach().numpy() for one in parts], targets.contiguous().numpy())
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+    logits = torch.cat(list(parts))
+    if logits.shape[1] > FEW or not len(logits):
+        return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(1)
     columns = logits.t().clone(memory_format=torch.contiguous_format)
     largest, classes = columns.amax(0), len(columns)
     below = columns - largest
@@ -74,39 +77,39 @@ class Classification(Metrics):
         from . import logits as compiled  # noqa: F401 (made before an evaluation, whose pace is measured)
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        logits = expect(outputs, (2,), say("logits [N, C]"))
-        targets = targets.reshape(-1).long()
-        if len(targets) != len(logits):
+        parts = [expect(one, (2,), say("logits [N, C]")) for one in (outputs if isinstance(outputs, Rows) else [outputs])]
+        targets, classes, rows = targets.reshape(-1).long(), parts[0].shape[1], sum(map(len, parts))
+        if len(targets) != rows:
             raise EvaluationError(
                 say(
                     "{outputs} outputs for {targets} targets; accepted: one row a sample",
-                    outputs=len(logits),
+                    outputs=rows,
                     targets=len(targets),
                 )
             )
         every = targets.numpy(force=True)
         low, high = (int(every.min()), int(every.max())) if len(every) else (0, 0)
-        if len(every) and not 0 <= low <= high < logits.shape[1]:
+        if len(every) and not 0 <= low <= high < classes:
             raise EvaluationError(
                 say(
                     "targets run from {low} to {high}, logits have {classes} classes; accepted: 0 to {last}",
                     low=low,
                     high=high,
-                    classes=logits.shape[1],
-                    last=logits.shape[1] - 1,
+                    classes=classes,
+                    last=classes - 1,
                 )
             )
-        if task.classes is not None and len(task.classes) != logits.shape[1]:
+        if task.classes is not None and len(task.classes) != classes:
             raise EvaluationError(
                 say(
                     "the task names {named} classes, logits have {classes}; accepted: as many",
                     named=len(task.classes),
-                    classes=logits.shape[1],
+                    classes=classes,
                 )
             )
-        each, prediction = losses_and_predictions(logits.float(), targets)
-        loss = losses(task, logits, targets, each, task.loss is nn.functional.cross_entropy)
-        width = torch.tensor(logits.shape[1]).expand(len(targets))
+        each, prediction = losses_and_predictions([one.float() for one in parts], targets)
+        loss = losses(task, outputs, targets, each, task.loss is nn.functional.cross_entropy)
+        width = torch.tensor(classes).expand(len(targets))
         return {"prediction": prediction, "target": targets, **loss, "classes": width}
 
     def apart(self, task: Task) -> bool:

@@ -189,6 +189,8 @@ def _watch(subject: Subject, job: jobs.Job) -> None:
         bars.bar(job, _("{done} of {total}", done=job.done, total=job.total or "…"))
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
+    elif job.stopped and not running and job.done < job.total:
+        st.caption(_("Stopped: {done} of {total}.", done=job.done, total=job.total))
     points = list(job.found)
     if points:
         titles = {name: controls.criterion_title(name) for name in job.key[2]}  # type: ignore[index]

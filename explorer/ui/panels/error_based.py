@@ -12,8 +12,8 @@ from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 from explorer.studies.error_based import ErrorPruning, Terms, prune_by_error_steps
 
+from .. import bars, units
 from .. import format as fmt
-from .. import units
 from ..i18n import _, help_for, translated
 from ..jobs import Job, current, start
 from ..state import Workspace, user
@@ -82,8 +82,8 @@ def render(space: Workspace, subject: Subject) -> None:
             _trace(space, subject, job)
 
 
-def _steps(subject: Subject, base: Any, terms: Terms, settings: dict[str, Any], _tell: Any, cancel: Any) -> Any:
-    yield from prune_by_error_steps(subject, base, terms, cancel=cancel, **settings)
+def _steps(subject: Subject, base: Any, terms: Terms, settings: dict[str, Any], tell: Any, cancel: Any) -> Any:
+    yield from prune_by_error_steps(subject, base, terms, progress=tell, cancel=cancel, **settings)
 
 
 def _trace(space: Workspace, subject: Subject, job: Job) -> None:
@@ -91,7 +91,10 @@ def _trace(space: Workspace, subject: Subject, job: Job) -> None:
         st.error(translated(job.error), icon=":material/error:")
     found: ErrorPruning | None = job.latest
     if found is None or not found.trace:
-        st.caption(_("leaving every unit out once …") if job.running else "")
+        if job.running:
+            bars.bar(job, _("leaving every unit out once …"))
+        elif not job.error:
+            st.caption(_("cancelled"))
         return
     lower = found.metric in subject.task.lower_is_better
     gone = sum(trial.removed for trial in found.trace)

@@ -127,12 +127,11 @@ def _button(space: Workspace, subject: Subject, asked: Asked) -> None:
     label = _("Go on") if halfway else _("Scan")
     clicked = st.button(label, icon=":material/play_arrow:", key=f"scan-start-{space.model}", type="primary")
     if clicked:
-        spent = job.spent if job is not None and halfway else 0.0
         start(
             name_of(space),
             asked,
             partial(_steps, subject, locks(space.history.present), asked, st.session_state.get("device"), user()),
-            spent,
+            job if halfway else None,
         )
         st.rerun()
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from explorer.core.errors import ExplorerError, TaskError
 from explorer.core.message import say
 from explorer.core.report import Report
-from explorer.evaluate.answers import Answers, Shown, answers, from_array, from_text, label, picture
+from explorer.evaluate.answers import Answers, Shown, accepted, answers, from_array, from_text, label, picture, typed
 from explorer.models.subject import Subject
 
 from .. import format as fmt
@@ -57,31 +57,38 @@ def render(space: Workspace, subject: Subject, report: Report) -> None:
 
 
 def _own(subject: Subject) -> Any:
-    if subject.task.encode is not None:
+    if typed(subject):
         text = st.text_input(_("Type something"), key="try-text", max_chars=400)
         return from_text(subject, text) if text else None
+    shape = accepted(subject)
     image = subject.task.display == "image"
+    size = tuple(subject.task.dataset("validation")[0][0].shape)
+    grey = len(size) < 3 or size[0] == 1
     kinds = ["png", "jpg", "jpeg"] if image else ["csv", "txt"]
-    hint = _("An image; it is made grey and fitted. Light on dark, as the data is.") if image else _("A CSV of numbers without a header: {shape}", shape=" × ".join(map(str, subject.task.dataset("validation")[0][0].shape)))
+    if not image:
+        hint = _("A CSV of numbers without a header: {shape}", shape=shape)
+    elif grey:
+        hint = _("An image; it is made grey and fitted. Light on dark, as the data is.")
+    else:
+        hint = _("An image; it is fitted to the size of the data's.")
     file = st.file_uploader(_("Upload an input"), type=kinds, key="try-file", help=hint)
     if file is None:
         return None
     if file.size > MAX_UPLOAD:
         raise TaskError(say("The file is larger than {size}.", size=fmt.size(MAX_UPLOAD)))
     if image:
-        shape = subject.task.dataset("validation")[0][0].shape
         invert = st.checkbox(_("dark on light: invert"), key="try-invert")
         try:
-            grey = Image.open(io.BytesIO(file.getvalue())).convert("L" if shape[0] == 1 else "RGB").resize((shape[-1], shape[-2]))
+            drawn = Image.open(io.BytesIO(file.getvalue())).convert("L" if grey else "RGB").resize(size[:-3:-1])
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
             raise TaskError(say("The file could not be read as an image; accepted: PNG or JPEG.")) from None
-        array = np.asarray(grey, dtype="float32") / 255
+        array = np.asarray(drawn, dtype="float32") / 255
         array = 1 - array if invert else array
         return from_array(subject, array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0))
-    return from_array(subject, numbers(file.getvalue(), tuple(subject.task.dataset("validation")[0][0].shape)))
+    return from_array(subject, numbers(file.getvalue(), shape))
 
 
-def numbers(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+def numbers(data: bytes, shape: str) -> np.ndarray:
     """A CSV of numbers without a header as float32. shape: what the model takes, for the message of a TaskError."""
     try:
         return pd.read_csv(io.BytesIO(data), header=None).to_numpy(dtype="float32")
@@ -89,7 +96,7 @@ def numbers(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
         raise TaskError(
             say(
                 "The file could not be read as numbers ({why}); accepted: a CSV of numbers without a header: {shape}",
-                why=str(error).strip()[:120], shape=" × ".join(map(str, shape)),
+                why=str(error).strip()[:120], shape=shape,
             )
         ) from None  # fmt: skip
 
