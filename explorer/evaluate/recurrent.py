@@ -152,6 +152,7 @@ def swallowed(needed: Collection[fx.Node], asked: Collection[fx.Node]) -> set[fx
 
 def split(graph: fx.Graph, node: fx.Node, module: Any, by_hand: Callable[[int], bool]) -> fx.Node:
     """A recurrent module's call as those of its layers. by_hand: whether a layer's steps are computed here."""
+    x: Any
     x, *rest = node.args
     hx = rest[0] if rest else node.kwargs.get("hx")
     per, states = len(module._flat_weights_names) // module.num_layers, []
@@ -172,7 +173,7 @@ def split(graph: fx.Graph, node: fx.Node, module: Any, by_hand: Callable[[int], 
             user.replace_all_uses_with(x)
         if not user.users:  # as the states that a forward gives a name and does not read
             graph.erase_node(user)
-    return graph.call_function(recurrent_states, (x, states, module.mode)) if node.users else x
+    return graph.call_function(recurrent_states, (x, states, module.mode)) if node.users else x  # type: ignore[no-any-return]
 
 
 def _directions(graph: fx.Graph, x: Any, hx: Any, weights: list[fx.Node], module: Any, layer: int) -> fx.Node:

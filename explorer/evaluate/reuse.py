@@ -18,7 +18,7 @@ MODULES = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # what these return is t
 PRODUCTS = (folded, linear, convolution, column_major.linear)
 ADDING = (operator.add, torch.add)
 TIMES = (operator.mul, torch.mul)
-STEPS = (stepped, straight)  # make a sequence, and states beside it
+STEPS: tuple[Any, ...] = (stepped, straight)  # make a sequence, and states beside it
 RECTIFYING = (torch.relu, nn.functional.relu)
 
 Fetch = Callable[[str], Any]
@@ -69,12 +69,9 @@ def _rectifies(node: fx.Node) -> bool:
 def _fresh(node: fx.Node, fetch: Fetch) -> bool:
     """Whether a node's value lies in memory of its own."""
     if node.op == "call_function":
-        sequence = node.target is operator.getitem and node.args[1] == 0
-        return (
-            node.target in PRODUCTS
-            or (node.target in (*ADDING, *TIMES) and not node.kwargs)
-            or (sequence and node.args[0].target in STEPS)
-        )
+        if node.target is operator.getitem:
+            return isinstance(node.args[0], fx.Node) and node.args[0].target in STEPS and node.args[1:] == (0,)
+        return node.target in PRODUCTS or (node.target in (*ADDING, *TIMES) and not node.kwargs)
     if node.op != "call_module":
         return False
     module = fetch(str(node.target))
