@@ -114,7 +114,7 @@ class Chunk:
                 split=self.data.split,
                 first=first,
             )
-            raise EvaluationError(say("{where}: {cause}", where=where, cause=cause(error))) from error
+            raise EvaluationError(say("{where}; accepted: inputs that the model takes ({cause})", where=where, cause=cause(error))) from error
 
 
 def batches(size: int, step: int) -> Ranges:

@@ -214,7 +214,7 @@ class Engine:
                         subject=self.subject.name,
                         device=str(self.device),
                     )
-                    raise EvaluationError(say("{where}: {cause}", where=why, cause=cause(error, 200))) from error
+                    raise EvaluationError(say("{why}; accepted: another device, or less on this one ({cause})", why=why, cause=cause(error, 200))) from error
             self.batch //= 2  # not above, where the error holds the frames it came from, and these their tensors
             self.prefixes.drop(self.token)
             self.recorded.clear()

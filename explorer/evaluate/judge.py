@@ -41,7 +41,7 @@ class Judge:
             raise
         except Exception as error:
             failed = say("{subject}: score or loss failed on {where}", subject=self.subject.name, where=where())
-            raise EvaluationError(say("{failed}: {cause}", failed=failed, cause=cause(error))) from error
+            raise EvaluationError(say("{failed}; accepted: functions that take the model's outputs and the targets ({cause})", failed=failed, cause=cause(error))) from error
         for name, column in columns.items():
             if column.ndim == 0 or len(column) != stop - start:
                 raise EvaluationError(

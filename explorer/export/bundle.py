@@ -176,7 +176,7 @@ def _workplace(folder: Path) -> Iterator[Path]:
             place.mkdir(parents=True)
         except OSError as error:
             raise ExportError(
-                say("{folder}: cannot be created ({reason})", folder=folder, reason=error.strerror or str(error))
+                say("{folder}: cannot be created; accepted: a folder that you may write to, on a disk with room ({reason})", folder=folder, reason=error.strerror or str(error))
             ) from None
         yield place
     except BaseException:
@@ -262,5 +262,5 @@ def _move(place: Path, folder: Path) -> None:
             raise
     except OSError as error:
         raise ExportError(
-            say("{folder}: cannot be written ({reason})", folder=folder, reason=error.strerror or str(error))
+            say("{folder}: cannot be written; accepted: a folder that you may write to, on a disk with room ({reason})", folder=folder, reason=error.strerror or str(error))
         ) from None

@@ -60,7 +60,7 @@ def write(
         raise
     except Exception as error:  # a full disk, a library that gives up
         raise ExportError(
-            say("{subject}, {name}: {cause}", subject=subject.name, name=name, cause=cause(error, 200))
+            say("{subject}: the format {name} could not be written; accepted: other formats, a disk with room ({cause})", subject=subject.name, name=name, cause=cause(error, 200))
         ) from error
     if not gap <= exporter.accepted(module):
         raise VerificationError(

@@ -18,7 +18,8 @@ def training(
     """names: of the metric, the loss, sparsity, learning rate, as on screen. original: the metric before anything was done, a dotted line.
 
     All run over steps of the optimizer; total: how many there will be, while it goes on. percent: the metric is a fraction. The band
-    is the 95 % interval, where every epoch's figure has one; a green point was the best so far.
+    is the 95 % interval, where every epoch's figure has one; a green point was the best so far. Of the loss, each batch's is thin and
+    orange, an epoch's mean has points.
     """
     metric, loss, sparsity, rate = map(plain, names)
     figure = make_subplots(
@@ -43,13 +44,14 @@ def training(
     if steps:
         figure.add_scatter(
             x=[one.step for one in steps], y=[one.loss for one in steps], mode="lines", name=loss, row=1, col=2,
-            line={"color": palette.cut, "width": 1}, opacity=0.45, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+            line={"color": palette.cut, "width": 1}, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
         )  # fmt: skip
     means = [one for one in curve if one.loss is not None]
-    figure.add_scatter(
-        x=[one.step for one in means], y=[one.loss for one in means], mode="lines+markers", row=1, col=2,
-        line={"color": palette.cut, "width": 2}, marker={"size": 6 if len(at) <= 40 else 4}, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
-    )  # fmt: skip
+    if means:
+        figure.add_scatter(
+            x=[one.step for one in means], y=[one.loss for one in means], mode="lines+markers", row=1, col=2,
+            line={"color": palette.ink, "width": 2}, marker={"size": 6 if len(at) <= 40 else 4}, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
+        )  # fmt: skip
     along = steps or curve
     for column, field, form in ((1, "sparsity", ".1%"), (2, "lr", ".2e")):
         figure.add_scatter(
@@ -66,4 +68,6 @@ def training(
     figure.update_yaxes(tickformat=".0%" if percent else ".3g", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=2, col=1, rangemode="tozero")
     figure.update_yaxes(tickformat=".0e", row=2, col=2, rangemode="tozero")
+    if not steps and not means:  # an axis without a value would show numbers that nobody measured
+        figure.update_yaxes(showticklabels=False, showgrid=False, row=1, col=2)
     return figure

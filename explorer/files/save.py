@@ -6,6 +6,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,16 +59,17 @@ def save_weights(
 ) -> None:
     """The file of :func:`write_weights` at a path where there is none yet; nothing is left where it fails."""
     part = path.with_name(path.name + ".part")
-    if path.exists() or not path.parent.is_dir():
-        raise ExportError(say("{path}: accepted: a new file in a folder that is there", path=path))
     try:
+        if path.exists() or not path.parent.is_dir():
+            raise ExportError(say("{path}: accepted: a new file in a folder that is there", path=path))
         with part.open("xb") as file:
             write_weights(subject, recipe, file, progress, cancel)
         part.rename(path)
     except OSError as error:
-        raise ExportError(say("{path}: cannot be written ({why})", path=path, why=error.strerror or error)) from None
+        raise ExportError(say("{path}: cannot be written; accepted: a new file in a folder that you may write to, on a disk with room ({why})", path=path, why=error.strerror or error)) from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_weights(

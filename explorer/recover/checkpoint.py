@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from .run import Run
 
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How far a training was. epoch: the one that was going on or the last one that ended, of epochs; steps: all, 0 if unknown."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    curve: tuple[Epoch, ...]
+    notes: tuple[Note, ...]
 
 
 def key_of(run: Run, schedule: Mapping[str, Any], objective: Objective, augment: Any = None) -> str:
@@ -43,7 +55,8 @@ def save(file: Path, training: Training, loss: float, first: int) -> None:
     run.hold.restore()
     training.meter.stop()
     held = {
-        "version": VERSION, "key": training.key(), "epoch": run.epoch + (first == 0), "step": run.step, "first": first, "loss": loss,
+        "version": VERSION, "key": training.key(), "epoch": run.epoch + (first == 0), "step": run.step, "steps": run.steps, "first": first,
+        "loss": loss,
         "seconds": run.seconds, "energy": training.meter.joules, "micro": training.stepper.micro, "passes": run.scorer.passes, "removed": run.removed,
         "module": run.module.state_dict(), "optimizer": run.optimizer.state_dict(), "scaler": training.stepper.scaler.state_dict(),
         "masks": run.hold.masks, "roundings": {name: one.state() for name, one in run.hold.roundings.items()},
@@ -105,8 +118,25 @@ def load(file: Path, training: Training) -> tuple[float, int]:
     training.meter.earlier = held.get("energy")
     run.notes = [Note(**one) for one in held["notes"]]
     training.before, training.damaged = _figures(held["before"]) or {}, _figures(held["damaged"]) or {}
-    training.curve = [Epoch(**{**one, "figures": _figures(one["figures"])}) for one in held["curve"]]
+    training.curve = _curve(held["curve"])
     return held["loss"], held["first"]
+
+
+def stand(file: Path) -> Stand | None:
+    """How far a training was; None for a file that is none, or not there. Tensors are mapped and never read."""
+    try:
+        held = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+        curve = _curve(held["curve"])
+        notes = tuple(Note(**one) for one in held["notes"])
+        epochs = curve[-1].epochs
+        epoch = min(max(held["epoch"] - (held["first"] == 0), 0), epochs)
+        return Stand(epoch, epochs, held["step"], held.get("steps", 0), tuple(curve), notes)
+    except Exception:  # whoever goes on with it is told what is wrong
+        return None
+
+
+def _curve(plain: Any) -> list[Epoch]:
+    return [Epoch(**{**one, "figures": _figures(one["figures"])}) for one in plain]
 
 
 def _plain(figures: Mapping[str, Figure] | None) -> Any:

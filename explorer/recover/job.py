@@ -10,6 +10,7 @@ from typing import Any
 
 from ..core.training import Epoch, Event, Note, Step
 from ..models.subject import Subject
+from .checkpoint import Stand
 from .orders import Order, Work
 from .store import alive, hidden, process
 
@@ -22,7 +23,8 @@ STEPS = 2_000  # points of a curve that are kept
 @dataclass(eq=False)
 class Job:
     """One order and what became of it. owners: who asked for it; every other reader is a stranger. curve: an Epoch each, from 0.
-    steps: some of the Steps. done, total: progress where there are no steps. error: a message, or None."""
+    steps: some of the Steps. done, total: progress where there are no steps. stage: what is done where no steps are taken (what, samples
+    done, of all). stood: how far it was when it was broken off. error: a message, or None."""
 
     id: str
     told: Mapping[str, Any]
@@ -35,6 +37,8 @@ class Job:
     notes: list[Note] = field(default_factory=list)
     done: int = 0
     total: int = 0
+    stage: tuple[str, int, int] | None = None
+    stood: Stand | None = None
     left: float | None = None
     error: Any = None
     result: Subject | None = None
@@ -67,9 +71,11 @@ class Job:
         """Take an event in; steps are thinned out evenly."""
         if isinstance(event, Epoch):
             self.curve.append(event)
+            self.stage = None
         elif isinstance(event, Note):
             self.notes.append(event)
         else:
+            self.stage = None
             self.steps.append(event)
             self.done, self.total = event.step, event.steps
             if len(self.steps) > STEPS:
@@ -80,6 +86,10 @@ class Job:
     def moved(self, done: int, total: int) -> None:
         """Progress of work without steps."""
         self.done, self.total = done, total
+
+    def does(self, what: str, done: int, total: int) -> None:
+        """What goes on where no steps are taken."""
+        self.stage = (what, done, total)
 
     def record(self) -> dict[str, Any]:
         """What stands on disk."""

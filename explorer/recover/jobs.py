@@ -7,11 +7,12 @@ import threading
 import time
 from contextlib import suppress
 
-from ..core.errors import Cancelled, ExplorerError, TrainingError
+from ..core.errors import Cancelled, ExplorerError, TrainingError, cause
 from ..core.message import say
 from ..core.training import Epoch
 from ..models.device import pick
 from ..models.subject import Subject
+from .checkpoint import Stand, stand
 from .job import CANCELLED, DONE, FAILED, INTERRUPTED, OVER, RUNNING, WAITING, Job, found
 from .keeping import beyond_memory, let_go, too_many
 from .orders import Order, Work
@@ -124,8 +125,17 @@ class Jobs:
         job.order = Order.from_dict(job.told, subject)
         job.seen_by(session)
         job.error, job.curve, job.steps, job.notes, job._stop, job.ended = None, [], [], [], threading.Event(), None
+        job.stage = job.stood = None
         self._enqueue(job, self._work(job))
         return job
+
+    def stand(self, job: Job) -> Stand | None:
+        """How far a job is that was broken off, and its curve and decisions again; None where there is no checkpoint to go on from."""
+        if job.state in (INTERRUPTED, FAILED) and job.stood is None:
+            job.stood = stand(self.store.root / job.id / CHECKPOINT)
+            if job.stood is not None and not job.curve:
+                job.curve, job.notes = list(job.stood.curve), list(job.stood.notes)
+        return job.stood
 
     def reopen(self, owner: str, name: str, subject: Subject, session: str = "") -> Subject:
         """The result of a job that is over and that is not in memory any more, from its last checkpoint."""
@@ -158,7 +168,7 @@ class Jobs:
         assert job.order is not None
         file = self.store.folder(job.id) / CHECKPOINT
         try:
-            return job.order.work(file, job._stop.is_set, job.moved, job.id)
+            return job.order.work(file, job._stop.is_set, job.moved, job.id, job.does)
         except Exception:
             if not file.exists():
                 self.store.remove(job.id)
@@ -208,7 +218,7 @@ class Jobs:
             job.error = error.message
             self._end(job, FAILED)
         except Exception as error:  # a thread's traceback reaches nobody
-            job.error = f"{type(error).__name__}: {error}"
+            job.error = say("it ended by an error that was not foreseen; accepted: to go on from its checkpoint, or to start it again ({cause})", cause=cause(error, 300))
             self._end(job, FAILED)
 
     def _end(self, job: Job, state: str) -> None:

@@ -38,7 +38,8 @@ class Training:
 
     Everything that can be said before it starts is said by the constructor. The parent is never written to. ``cancel()`` is asked
     before every step; then the best state so far is kept. Before the first one it is asked at each batch, and there is nothing to keep. checkpoint: a file from which the same training goes on, with the same
-    result as if it had never stopped; it is deleted by whoever has the result.
+    result as if it had never stopped; it is deleted by whoever has the result. ``doing(what, done, total)`` is told what goes on where no
+    steps are taken, total: samples, or 0.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Training:
         cancel: Cancel = None,
         checkpoint: str | Path | None = None,
         user: Any = None,
+        doing: Callable[[str, int, int], object] | None = None,
     ) -> None:
         self.settings = settings if settings is not None else Settings()
         self.schedule, self.objective = schedule_of(schedule), objective if objective is not None else Objective()
         self.recipe = recipe if recipe is not None else Recipe()
         self.cancel, self.file, self.user = cancel, Path(checkpoint) if checkpoint is not None else None, user
+        self.doing = doing
         where = pick(device)
         if opaque(subject.module) is not None:
             raise TaskError(
@@ -125,17 +128,23 @@ class Training:
         run, settings = self.run, self.settings
         loss, first = 0.0, 0
         if self.file is not None and self.file.exists():
+            self._do(say("reading the checkpoint"))
             loss, first = checkpoint.load(self.file, self)
             began -= run.seconds
             yield from self.curve
             yield from self._noted()
         else:
+            self._do(say("evaluating the original"))
             self.before = run.scorer(run.subject.copy()._apply(lambda tensor: place(tensor, run.device)))
+            self._do(say("evaluating the damaged model"))
             self.damaged = run.figures() if run.started.plan.state else dict(self.before)
+            self._do(say("preparing the schedule"))
             self.schedule.begin(run)
             yield self._judged(None, self.damaged, began)
         run.scorer.cancel = None  # from now on there is something to keep, which has to be judged
         saved = time.perf_counter()
+        self._do(say("taking the first steps"))
+        self._steps()
         for epoch in range(run.epoch or 1, settings.epochs + 1):
             run.epoch = epoch
             if self._stops():
@@ -172,13 +181,25 @@ class Training:
             first = 0
             self.schedule.after_epoch(run)
             run.hold.check()
+            self._do(say("evaluating epoch {epoch}", epoch=run.epoch))
             told = self._judged(loss / self.count, run.figures(), began)
+            self._steps()
             run.seconds = time.perf_counter() - began
             if self.file is not None:
                 checkpoint.save(self.file, self, 0.0, 0)
                 saved = time.perf_counter()
             yield from self._noted()
             yield told
+
+    def _do(self, what: str) -> None:
+        """Say what is done now, and of the samples that it evaluates how many are done."""
+        if (doing := self.doing) is not None:
+            doing(what, 0, 0)
+            self.run.scorer.progress = lambda done, total: doing(what, done, total)
+
+    def _steps(self) -> None:
+        """Whatever is evaluated from here on says so itself."""
+        self.run.scorer.progress = None
 
     def _noted(self) -> Iterator[Note]:
         """Decisions that were not told yet."""

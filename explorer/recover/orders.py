@@ -64,13 +64,18 @@ class Order:
         return hashlib.blake2b(json.dumps(told, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
     def work(
-        self, file: Path, cancel: Callable[[], bool], progress: Callable[[int, int], object], user: object
+        self,
+        file: Path,
+        cancel: Callable[[], bool],
+        progress: Callable[[int, int], object],
+        user: object,
+        doing: Callable[[str, int, int], object] | None = None,
     ) -> Work:
-        """The work itself; what can be refused is refused here. file: its checkpoint."""
+        """The work itself; what can be refused is refused here. file: its checkpoint. progress, doing: of what takes steps, and of what does not."""
         if self.what == "recalibration":
             return Recalibration(self, cancel, progress)
         return Training(
-            self.subject, self.recipe, self.settings, cancel=cancel, checkpoint=file, user=user, **self.how()
+            self.subject, self.recipe, self.settings, cancel=cancel, checkpoint=file, user=user, doing=doing, **self.how()
         )
 
     def how(self) -> dict[str, Any]:

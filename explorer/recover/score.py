@@ -29,6 +29,7 @@ class Scorer:
         self.batch = BATCH
         self.passes = 0
         self.cancel: Callable[[], bool] | None = None  # asked before each batch
+        self.progress: Callable[[int, int], object] | None = None  # told after each: samples done, of all
         self.turn: Callable[[], AbstractContextManager[None]] = (
             nullcontext  # of a device that others use, too: one for each batch
         )
@@ -68,6 +69,8 @@ class Scorer:
                 self.judge.refuse_nan(outputs, self.data, start)
                 pieces.append(self.judge.columns(outputs, targets, self.data, start, stop))
                 start = stop
+                if self.progress is not None:
+                    self.progress(start, self.data.total)
         finally:
             for name, one in module.named_modules():
                 one.training = training[name]

@@ -11,7 +11,8 @@ from typing import Any
 
 import streamlit as st
 
-from explorer.core.errors import Cancelled, ExplorerError
+from explorer.core.errors import Cancelled, ExplorerError, cause
+from explorer.core.message import say
 
 Ask = Callable[[], bool]
 Tell = Callable[[int, int], None]
@@ -70,7 +71,7 @@ class Job:
         except ExplorerError as error:
             self.error = error.message
         except Exception as error:  # a thread's traceback reaches nobody
-            self.error = f"{type(error).__name__}: {error}"
+            self.error = say("It ended by an error that was not foreseen; accepted: to start it again ({cause})", cause=cause(error, 300))
         finally:
             self.ended = time.perf_counter()
             self.running = False

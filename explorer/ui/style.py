@@ -78,6 +78,7 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 [data-testid='stBaseButton-primary']:not(:disabled):is(:hover, :focus-visible, :active) { background: color-mix(in srgb, var(--x-kept) 85%, var(--x-ink)); }
 [data-testid='stBaseButton-primary']:not(:disabled) *, [data-testid='stMultiSelectTagsContainer'] > span * { color: var(--x-on); }
 .stSelectbox input { text-overflow: ellipsis; }
+[class*='st-key-row-'] .stButtonGroup > div button { min-height: 2.5rem; }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
 @media (max-width: 1300px) { .stElementContainer:has(.x-brand) { display: none; } }
 @media (max-width: 1100px) {
@@ -85,7 +86,7 @@ iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
   .st-key-model { max-width: 180px; }
   .st-key-undo p, .st-key-redo p, .st-key-open-parent p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .x-label { font-size: .8rem; } .x-head { gap: .5rem; }
-  .stButtonGroup button { padding: 0 .5rem; font-size: .82rem; min-height: 1.9rem; } .stButton button { padding: 0 .6rem; font-size: .85rem; }
+  .stButtonGroup > div button { padding: 0 .5rem; font-size: .82rem; min-height: 1.9rem; } .stButton button { padding: 0 .6rem; font-size: .85rem; }
   .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { font-size: .6rem; padding: 0 .25rem; }
   .x-card .x-note { white-space: normal; max-height: 2.5em; }
 }

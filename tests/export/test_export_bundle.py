@@ -157,7 +157,7 @@ def test_where_it_may_write(tmp_path: Path, device: str) -> None:
     empty.mkdir()
     (full / "precious").write_text("x", encoding="utf-8")
     file.write_text("x", encoding="utf-8")
-    for taken, why in ((full, "not empty"), (file, "is a file"), (file / "below", "cannot be created")):
+    for taken, why in ((full, "not empty"), (file, "is a file"), (file / "below", "cannot be created; accepted: a folder that you may write to")):
         with pytest.raises(ExportError, match=why):
             explorer.export(subject, explorer.Recipe(), taken, "safetensors", device=device)
     assert [path.name for path in full.iterdir()] == ["precious"] and file.read_text(encoding="utf-8") == "x"

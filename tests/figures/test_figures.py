@@ -142,6 +142,13 @@ def test_gates_have_a_bar_a_tensor_and_a_line_each() -> None:
     assert [line.name for line in figure.data] == ["reset", "new"] and list(figure.data[0].x) == [1, 2, 3]
 
 
+def relative_luminance(colour: str) -> float:
+    """Of #rrggbb (WCAG 2.1)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
 def test_a_trainings_course_has_its_band_its_best_and_its_end() -> None:
     def epoch(at: int, value: float, best: bool, half: float | None) -> Epoch:
         edges = (None, None) if half is None else (value - half, value + half)
@@ -155,8 +162,16 @@ def test_a_trainings_course_has_its_band_its_best_and_its_end() -> None:
     assert high.y == pytest.approx((0.45, 0.84, 0.74)) and low.y == pytest.approx((0.35, 0.76, 0.66)) and low.fill == "tonexty"
     assert course.y == (0.4, 0.8, 0.7) and course.marker.color == (LIGHT.better, LIGHT.better, LIGHT.kept)
     assert figure.layout.shapes[0].y0 == 0.9 and figure.layout.xaxis.range[1] > 30  # what is still to come is left free
+    def contrast(one: str, page: str) -> float:
+        dark, light = sorted(relative_luminance(colour) for colour in (one, page))
+        return (light + 0.05) / (dark + 0.05)
+
+    for palette, page in ((LIGHT, "#ffffff"), (DARK, "#10131a")):  # WCAG 2.1, 1.4.11: of what one has to see in order to understand
+        losses = [trace for trace in training(curve, steps, palette, ("", "Loss", "", ""), 0.9, True, 30).data if trace.xaxis == "x2"]
+        assert len(losses) == 2 and all(contrast(one.line.color, page) >= 3 and one.opacity in (None, 1) for one in losses)
     bare = training([epoch(0, 0.4, True, None)], [], DARK, ("", "", "", ""))
     assert "tonexty" not in {trace.fill for trace in bare.data} and not bare.layout.shapes
+    assert not bare.layout.yaxis2.showticklabels and figure.layout.yaxis2.showticklabels is not False  # no loss, no numbers on its axis
 
 
 EVIL = "<b>a</b> &lt;&amp; %{x}"  # a tensor of a stranger's file may be called so

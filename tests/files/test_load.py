@@ -245,6 +245,15 @@ def test_saving_weights_leaves_a_whole_file_or_none(
         with pytest.raises(explorer.ExportError, match="accepted: a new file"):
             save_weights(subject, recipe, path)
 
+    def refused(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    for what in ("open", "is_dir"):  # a folder that may be looked into, and one that may not
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, what, refused)
+            with pytest.raises(explorer.ExportError, match=r"c\.safetensors: cannot be written; accepted: a new file in a folder that you may .*Permission"):
+                save_weights(subject, recipe, tmp_path / "c.safetensors")
+
 
 def test_compressed_weights_come_back(net: nn.Module, tmp_path: Path) -> None:
     from explorer.files.save import compressed_weights

@@ -269,8 +269,11 @@ def test_a_killed_server_s_job_goes_on_to_the_same_figures(tmp_path: Path, devic
     (job,) = made.mine(ANN)
     told = json.loads((tmp_path / job.id / RECORD).read_text(encoding="utf-8"))
     assert job.state == INTERRUPTED and told["state"] == "running"
+    found = made.stand(job)
+    assert found is not None and (found.epoch, found.epochs, found.step, found.steps) == (2, 3, 8, 18)
+    assert [one.epoch for one in job.curve] == [0, 1]  # what it had come to is shown again
     made.resume(ANN, job.id, small(device))
-    assert over(job).state == DONE and job.result is not None
+    assert over(job).state == DONE and job.result is not None and job.stood is None
     assert job.steps[0].step == 9  # of 18: in the middle of an epoch, from the checkpoint after the eighth
     straight = finetune(small(device), RECIPE, order(device).settings, device=device)
     assert job.result.history[-1].after == straight.history[-1].after

@@ -10,8 +10,9 @@ import torch
 
 from explorer.core.errors import TrainingError
 from explorer.core.recipe import Recipe
-from explorer.core.training import Step
+from explorer.core.training import Epoch, Step
 from explorer.models.subject import Subject
+from explorer.recover.checkpoint import stand
 from explorer.recover.finetune import finetune, train
 from explorer.recover.loop import Training
 from explorer.recover.settings import Settings
@@ -78,6 +79,35 @@ def test_a_file_that_is_not_this_trainings_is_refused(tmp_path: Path) -> None:
     file.write_bytes(written)
     with pytest.raises(TrainingError, match="another subject"):
         next(Training(Subject(other.module, other.task, "x"), RECIPE, SETTINGS, device="cpu", checkpoint=file).events())
+
+
+def test_a_file_says_how_far_its_training_was(tmp_path: Path) -> None:
+    file, seen = tmp_path / "checkpoint.pt", []
+    assert stand(file) is None
+    for event in begin(file, RECIPE).events():
+        seen.append(event)
+        if isinstance(event, Step) and event.step == 9:
+            break
+    found = stand(file)
+    assert found is not None and (found.epoch, found.epochs, found.step, found.steps) == (2, 3, 8, 18)
+    assert [one.figures for one in found.curve] == [one.figures for one in seen if isinstance(one, Epoch)] and found.curve[-1].epoch == 1
+    file.write_bytes(file.read_bytes()[:500])
+    assert stand(file) is None
+
+
+def test_what_goes_on_without_steps_is_told(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    training = Training(small(), RECIPE, SETTINGS, device="cpu", doing=lambda *one: told.append(one))
+    total, steps = training.run.scorer.data.total, []
+    for event in training.events():
+        if isinstance(event, Step):
+            steps.append(len(told))
+    whats = list(dict.fromkeys(what for what, _, _ in told))
+    before = ["evaluating the original", "evaluating the damaged model", "preparing the schedule", "taking the first steps"]
+    assert whats == [*before, "evaluating epoch 1", "evaluating epoch 2", "evaluating epoch 3"]
+    for what in (*before[:2], *whats[4:]):
+        assert (what, 0, 0) in told and (what, total, total) in told
+    assert steps[0] == steps[5] and told[steps[0] - 1] == ("taking the first steps", 0, 0)  # nothing between the steps of an epoch
 
 
 def test_a_cancelled_training_keeps_its_file_and_can_go_on(tmp_path: Path) -> None:

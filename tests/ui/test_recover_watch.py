@@ -13,9 +13,10 @@ import streamlit as st
 
 from explorer.core.report import Figure
 from explorer.core.training import Epoch, Note, Step
+from explorer.recover.checkpoint import Stand
 from explorer.recover.jobs import DONE, FAILED, RUNNING, WAITING, Job
 from explorer.ui.panels import recover_list
-from explorer.ui.panels.recover_watch import about, progress, state_name, zipped
+from explorer.ui.panels.recover_watch import about, progress, share, state_name, stood, zipped
 
 NOON = datetime(2026, 3, 1, 12, 0).astimezone().timestamp()
 
@@ -35,13 +36,21 @@ def test_how_far_it_is_is_said_as_far_as_it_is_known() -> None:
     going = job(state=WAITING)
     assert progress(going) == "waiting for the device"
     going.state = RUNNING
-    assert progress(going) == "running"
+    assert progress(going) == "preparing" and share(going) == 0
+    going.does("evaluating the original", 0, 0)
+    assert progress(going) == "evaluating the original" and share(going) == 0
+    going.does("evaluating the original", 256, 1024)
+    assert progress(going) == "evaluating the original · 256 of 1,024 samples" and share(going) == 0.25
+    going.stage = None
     going.moved(3, 8)
     assert progress(going) == "3 of 8"
     going.tell(Epoch(0, 4, 0, None, {"r2": Figure(0.5, "measured")}, "r2", 0.9, 1e-3, 1.0, 0.0))
-    assert progress(going) == "epoch 1 of 4"
+    going.does("taking the first steps", 0, 0)
+    assert progress(going) == "taking the first steps"
     going.tell(Step(2, 1500, 4000, 1.0, 1e-3, 0.9, 30.0, 50.0))
     assert progress(going) == "epoch 2 of 4, step 1,500 of 4,000 · 50 s left"
+    going.does("evaluating epoch 2", 30, 60)
+    assert progress(going) == "epoch 2 of 4, step 1,500 of 4,000 · evaluating epoch 2 · 30 of 60 samples" and share(going) == 0.375
     going._stop.set()
     assert going.ending and progress(going) == "Cancelling …"
     going.state = "cancelled"
@@ -52,7 +61,23 @@ def test_how_far_it_is_is_said_as_far_as_it_is_known() -> None:
 
 def test_a_decision_names_its_unit() -> None:
     assert about(Note(3, 40, "goes", {"group": "fc1", "unit": 7})) == ("epoch 3", "fc1, unit 7")
+    assert about(Note(3, 40, "goes", {"group": "fc1", "unit": 7}), "neuron") == ("epoch 3", "fc1, neuron 7")
     assert about(Note(0, 0, "norms", {"step": "norms"})) == ("", "")
+
+
+def test_what_was_broken_off_says_how_far_it_was() -> None:
+    def epoch(at: int, value: float, best: bool) -> Epoch:
+        return Epoch(at, 40, 391 * at, 0.5, {"accuracy": Figure(value, "measured")}, "accuracy", 0.9, 1e-3, 1.0, 0.0, best=best)
+
+    start, good, worse = epoch(0, 0.23, True), epoch(1, 0.881, True), epoch(2, 0.88, False)
+    assert stood(None) == "There is no checkpoint of it yet: it begins anew."
+    assert stood(Stand(1, 40, 100, 15640, (start,), ())) == (
+        "Its checkpoint: epoch 1 of 40, step 100 of 15,640 · Accuracy 23.0 % before the first epoch. It goes on from there."
+    )
+    assert stood(Stand(3, 40, 900, 15640, (start, good, worse), ())) == (
+        "Its checkpoint: epoch 3 of 40, step 900 of 15,640 · Accuracy 88.0 % after epoch 2 · best so far 88.1 %. It goes on from there."
+    )
+    assert stood(Stand(1, 40, 391, 0, (start, good), ())) == "Its checkpoint: epoch 1 of 40 · Accuracy 88.1 % after epoch 1. It goes on from there."
 
 
 def test_a_job_in_a_line_is_on_the_visitors_clock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class Pt2(Exporter):
                 torch.export.save(program, folder / self.filename)
         except Exception as error:  # torch.export gives up in many ways
             raise ExportError(
-                say("{subject}: torch.export cannot export it ({cause})", subject=subject.name, cause=cause(error, 200))
+                say("{subject}: torch.export cannot export it; accepted: another format ({cause})", subject=subject.name, cause=cause(error, 200))
             ) from None
         return Written((self.filename,), ("model.pt2 holds pickled data: load it only where you trust who made it.",))
 

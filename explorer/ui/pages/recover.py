@@ -32,12 +32,14 @@ def render() -> None:
         explorer.resolve(subject, space.history.present)
         mine = jobs().mine(owner())
         job = recover_list.chosen(mine, subject, space.history.present)
+        if job is not None:
+            jobs().stand(job)  # the board shows what it had come to, too
         before = recover_result.board(subject, space.history.present, job)
         left, right = st.columns([6, 13], gap="large")
         with left:
             recover_choices.render(space, subject, mine)
         with right:
-            recover_watch.render(job, before)
+            recover_watch.render(subject, job, before)
             recover_result.render(space, subject, job)
         recover_list.render(mine, job)
     except ExplorerError as error:

@@ -41,7 +41,7 @@ def render(space: Workspace, subject: Subject) -> None:
         key=f"error-open-{space.model}",
     ):
         st.caption(help_for("term", "error-based pruning", ""))
-        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="row-error"):
             metric = glance(subject, device=st.session_state.get("device"), user=user()).main
             unit, scale = (_("points"), 100) if fmt.is_fraction(metric) else (metric_name(metric), 1)
             field: dict[str, Any] = {
@@ -108,13 +108,8 @@ def _trace(space: Workspace, subject: Subject, job: Job) -> None:
         _("**{gone} units go** ({state}): {cost} {metric} on {n} training samples; {left}.", gone=gone, state=state, cost=cost,
           metric=metric_name(found.metric), n=f"{found.n:,}", left=left)
     )  # fmt: skip
-    rows = [
-        {_("group"): t.group, _("unit"): t.unit, _("costs"): fmt.change(found.metric, t.cost if lower else -t.cost),
-         _("in all"): fmt.change(found.metric, t.total if lower else -t.total), _("goes"): t.removed, _("why"): translated(t.reason)}
-        for t in found.trace[-SHOWN:]
-    ]  # fmt: skip
     st.dataframe(
-        pd.DataFrame(rows),
+        pd.DataFrame(rows(subject, found)),
         hide_index=True,
         height=260,
         column_config={_("why"): st.column_config.TextColumn(width="large")},
@@ -123,3 +118,16 @@ def _trace(space: Workspace, subject: Subject, job: Job) -> None:
         _("Remove these units"), icon=":material/check:", key=f"error-use-{space.model}", type="primary", disabled=job.running or not gone,
         on_click=lambda: space.replace(space.history.push(found.recipe)), help=_("Replaces the recipe, in one step that Undo takes back; locks stay."),
     )  # fmt: skip
+
+
+def rows(subject: Subject, found: ErrorPruning) -> list[dict[str, Any]]:
+    """The last decisions; a unit is called what its group's units are called."""
+    lower = found.metric in subject.task.lower_is_better
+    kinds = {t.group: units.one(units.kind_of(subject, t.group)) for t in found.trace}
+    mixed = len(set(kinds.values())) > 1  # then every row names its own
+    word = _("unit") if mixed else next(iter(kinds.values()))
+    return [
+        {_("group"): t.group, word: f"{kinds[t.group]} {t.unit}" if mixed else t.unit, _("costs"): fmt.change(found.metric, t.cost if lower else -t.cost),
+         _("in all"): fmt.change(found.metric, t.total if lower else -t.total), _("goes"): t.removed, _("why"): translated(t.reason)}
+        for t in found.trace[-SHOWN:]
+    ]  # fmt: skip

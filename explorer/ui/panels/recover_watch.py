@@ -12,11 +12,13 @@ from explorer.core.errors import ExplorerError
 from explorer.core.training import Epoch, Note
 from explorer.figures.training import training
 from explorer.files.limits import shared
+from explorer.models.subject import Subject
+from explorer.recover.checkpoint import Stand
 from explorer.recover.jobs import CANCELLED, FAILED, INTERRUPTED, RUNNING, WAITING, Job, jobs
 from explorer.recover.store import BOARD
 
 from .. import format as fmt
-from .. import recovered, style
+from .. import recovered, style, units
 from ..i18n import _, translated
 from ..owner import owner
 from .card import what
@@ -26,23 +28,23 @@ TICK = 1.0  # seconds between two drawings
 LAST = 6  # decisions that are told at once
 
 
-def render(job: Job | None, original: float | None) -> None:
-    """The chosen job; while it runs, a timer draws it again and leaves the rest of the page alone. original: the metric of the
-    model that was there before, to compare with."""
+def render(subject: Subject, job: Job | None, original: float | None) -> None:
+    """The chosen job; while it runs, a timer draws it again and leaves the rest of the page alone. subject: what it began with;
+    original: that one's metric, to compare with."""
     if job is None:
         st.caption(
             _("Pruning without retraining shows only the damage. Start at the left; what comes back is drawn here.")
         )
         return
-    st.fragment(_draw, run_every=None if job.over else TICK)(job, job.over, original)
+    st.fragment(_draw, run_every=None if job.over else TICK)(subject, job, job.over, original)
 
 
-def _draw(job: Job, was_over: bool, original: float | None) -> None:
+def _draw(subject: Subject, job: Job, was_over: bool, original: float | None) -> None:
     if job.over and not was_over:
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         if not job.over:
-            st.progress(min(1.0, job.done / max(1, job.total)), progress(job))
+            st.progress(share(job), progress(job))
             st.button(
                 _("Cancel"),
                 icon=":material/stop:",
@@ -56,12 +58,14 @@ def _draw(job: Job, was_over: bool, original: float | None) -> None:
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
     if job.state in (INTERRUPTED, FAILED):
+        if str(job.told["what"]) != "recalibration":
+            st.caption(stood(jobs().stand(job)))
         _go_on(job)
-    if job.curve and str(job.told["what"]) != "recalibration":
+    if job.steps or len(job.curve) > 1:  # before, there is no curve
         _curves(job, original)
     if job.board:
         _board(job)
-    _notes(job)
+    _notes(subject, job)
 
 
 def _curves(job: Job, original: float | None) -> None:
@@ -85,28 +89,30 @@ def _curves(job: Job, original: float | None) -> None:
         _("Green: the best so far."),
         _("Band: 95 % interval.") if curve[0].figure.low is not None else "",
         _("Dotted: the original.") if original is not None else "",
+        _("Loss: thin for batches, with points for epochs."),
         _("Across: steps of the optimizer."),
     ]
     st.caption(" ".join(filter(None, said)))
 
 
-def _notes(job: Job) -> None:
+def _notes(subject: Subject, job: Job) -> None:
     """What was decided on the way: the last of it, and all when it is over."""
-    for note in job.notes[-LAST:]:
-        st.caption(" · ".join(filter(None, (*about(note), translated(note.text)))))
+    abouts = [about(note, units.one(known) if (known := units.kind_of(subject, str(note.values.get("group")))) else "") for note in job.notes]
+    for whose, note in list(zip(abouts, job.notes, strict=False))[-LAST:]:  # notes may come meanwhile
+        st.caption(" · ".join(filter(None, (*whose, translated(note.text)))))
     if job.over and len(job.notes) > LAST:
         with st.expander(_("All {n} decisions", n=len(job.notes)), icon=":material/list:"):
-            epochs, whats = zip(*map(about, job.notes), strict=True)
+            epochs, whats = zip(*abouts, strict=True)
             table = {_("epoch"): epochs, _("what"): whats, _("decision"): [translated(note.text) for note in job.notes]}
             st.dataframe(table, hide_index=True)
 
 
-def about(note: Note) -> tuple[str, str]:
-    """(epoch, the unit) that a decision is about, "" where it is about none."""
+def about(note: Note, word: str = "") -> tuple[str, str]:
+    """(epoch, the unit) that a decision is about, "" where it is about none. word: what that group's units are called, where it is known."""
     group, unit = note.values.get("group"), note.values.get("unit")
     return (
         _("epoch {epoch}", epoch=note.epoch) if note.epoch else "",
-        _("{group}, unit {unit}", group=group, unit=unit) if group is not None and unit is not None else "",
+        _("{group}, {unit} {n}", group=group, unit=word or _("unit"), n=unit) if group is not None and unit is not None else "",
     )
 
 
@@ -131,20 +137,51 @@ def zipped(folder: Path) -> bytes:
     return out.getvalue()
 
 
+def share(job: Job) -> float:
+    """How full the bar is: of all steps, and before the first one, of what goes on instead."""
+    stage = job.stage
+    done, total = stage[1:] if stage is not None and not job.steps else (job.done, job.total)
+    return min(1.0, done / max(1, total))
+
+
 def progress(job: Job) -> str:
     """How far it is, in words; the time left is known from the first steps on."""
     if job.ending:
         return _("Cancelling …")
     if job.state == WAITING:
         return _("waiting for the device")
-    done, total = f"{job.done:,}", f"{job.total:,}"
-    if not job.curve:
-        return _("{done} of {total}", done=done, total=total) if job.total else state_name(job)
-    epochs = job.curve[0].epochs
+    done, total, now = f"{job.done:,}", f"{job.total:,}", stage(job)
     if not job.steps:
-        return _("epoch {epoch} of {epochs}", epoch=1, epochs=epochs)
-    said = _("epoch {epoch} of {epochs}, step {done} of {total}", epoch=job.steps[-1].epoch, epochs=epochs, done=done, total=total)
-    return said if job.left is None else said + " · " + _("{left} left", left=fmt.duration(job.left))
+        return now or (_("{done} of {total}", done=done, total=total) if job.total else _("preparing"))
+    said = _("epoch {epoch} of {epochs}, step {done} of {total}", epoch=job.steps[-1].epoch, epochs=job.curve[0].epochs, done=done, total=total)
+    if not now and job.left is not None:
+        now = _("{left} left", left=fmt.duration(job.left))
+    return " · ".join(filter(None, (said, now)))
+
+
+def stage(job: Job) -> str:
+    """What goes on where no steps are taken, "" while they are."""
+    if job.stage is None:
+        return ""
+    what, done, total = job.stage
+    return " · ".join(filter(None, (translated(what), _("{done} of {total} samples", done=f"{done:,}", total=f"{total:,}") if total else "")))
+
+
+def stood(found: Stand | None) -> str:
+    """How far a job was when it was broken off, and what it had come to."""
+    if found is None:
+        return _("There is no checkpoint of it yet: it begins anew.")
+    at = {"epoch": found.epoch, "epochs": found.epochs, "done": f"{found.step:,}", "total": f"{found.steps:,}"}
+    said = [_("Its checkpoint: epoch {epoch} of {epochs}, step {done} of {total}", **at) if found.steps else _("Its checkpoint: epoch {epoch} of {epochs}", **at)]
+    last, best = found.curve[-1], [one for one in found.curve if one.best and one.epoch]
+    name = metric_name(last.metric)
+    if last.epoch:
+        said.append(_("{metric} {value} after epoch {epoch}", metric=name, value=fmt.metric(last.metric, last.figure.value), epoch=last.epoch))
+    else:
+        said.append(_("{metric} {value} before the first epoch", metric=name, value=fmt.metric(last.metric, last.figure.value)))
+    if best and best[-1] is not last:
+        said.append(_("best so far {value}", value=fmt.metric(last.metric, best[-1].figure.value)))
+    return " · ".join(said) + ". " + _("It goes on from there.")
 
 
 def kind(job: Job) -> str:

@@ -76,7 +76,7 @@ def choose(space: Workspace, subject: Subject) -> Asked:
         "bits": _("bits of layers"),
     }
     options = [what for what in whats if what not in ("groups", "both") or subject.groups]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="row-scan"):
         what = st.segmented_control(
             _("What is changed"), options, default=known.what if known.what in options else "layers", required=True, format_func=whats.__getitem__,
             key=f"scan-what-{space.model}", help=help_for("term", "sensitivity", ""), width="content",

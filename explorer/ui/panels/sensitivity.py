@@ -50,7 +50,7 @@ def _panel(space: Workspace, subject: Subject, polling: bool) -> None:
         latest = job.latest
         if latest is not None:
             _curves(space, subject, job, *latest)
-            suggest.render(space, subject, latest[0], asked=job.key, finished=not job.running)
+            suggest.render(space, subject, latest[0], job.key, _not_yet(job, latest[1]))
     else:
         st.caption(
             _(
@@ -60,6 +60,15 @@ def _panel(space: Workspace, subject: Subject, polling: bool) -> None:
     error_based.render(space, subject)
     if polling and not on and space.live is None:  # no more looks are needed; a drag that is on is not interrupted
         st.rerun()
+
+
+def _not_yet(job: Job, at: Progress) -> str:
+    """Why nothing can be suggested from the curves as they are, or ""."""
+    if job.running:
+        return _("Available when the scan has ended.")
+    if not at.settled:
+        return _("No point of the scan is finished, so there is nothing to go by: let it go on first.")
+    return ""
 
 
 def _state(job: Job, asked: Asked) -> None:

@@ -26,15 +26,15 @@ def names(space: Workspace) -> list[str]:
     return [f"suggest/{space.model}"]
 
 
-def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, finished: bool) -> None:
-    """A goal, a button; then what was found."""
+def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, why: str) -> None:
+    """A goal, a button; then what was found. why: the curves are not enough to suggest from, "" where they are."""
     st.html(f'<div class="x-head"><b>{_("Suggest per-layer steps")}</b></div>')
     job = current(names(space)[0])
     goals = {"size": _("size of the model"), "drop": _("accepted drop"), "sparsity": _("sparsity of all weights")}
     sweep = table.attrs["sweep"]
     options = [goal for goal in goals if goal != "sparsity" or (sweep.by == "sparsity" and sweep.mode == "hard")]
     metric = table.attrs["metric"]
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="row-suggest"):
         goal = st.segmented_control(
             _("Goal"), options, default=options[0], required=True, format_func=goals.__getitem__, key=f"goal-{space.model}-{len(options)}", width="content",
             help=help_for("term", "suggested steps", ""),
@@ -49,8 +49,7 @@ def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, 
                 on_click=job.stop if job else None,
             )
         elif st.button(
-            _("Suggest"), icon=":material/auto_awesome:", key=f"suggest-start-{space.model}", disabled=not finished,
-            help=None if finished else _("Available when the scan has ended."),
+            _("Suggest"), icon=":material/auto_awesome:", key=f"suggest-start-{space.model}", disabled=bool(why),
         ):  # fmt: skip
             start(
                 names(space)[0],
@@ -58,6 +57,8 @@ def render(space: Workspace, subject: Subject, table: pd.DataFrame, asked: Any, 
                 partial(_steps, subject, table, {str(goal): wanted}, st.session_state.get("device"), user()),
             )
             st.rerun()
+    if why:
+        st.caption(why)
     if job is None or job.key != asked:
         return
     if job.error:

@@ -95,7 +95,7 @@ def numbers(data: bytes, shape: str) -> np.ndarray:
     except (ValueError, pd.errors.ParserError) as error:
         raise TaskError(
             say(
-                "The file could not be read as numbers ({why}); accepted: a CSV of numbers without a header: {shape}",
+                "The file could not be read as numbers; accepted: a CSV of numbers without a header: {shape} ({why})",
                 why=str(error).strip()[:120], shape=shape,
             )
         ) from None  # fmt: skip
