@@ -20,7 +20,7 @@ from ..core.errors import Cancelled, EvaluationError, cause
 from ..core.kept import kept_property
 from ..core.message import say
 from ..models.device import exact, threads
-from ..models.replica import Replica
+from ..models.replica import Replica, share
 from ..models.stored import dtype_name
 from ..models.subject import Subject
 from ..models.task import part
@@ -93,9 +93,8 @@ class Engine:
                 some = slice(start, start + self.batch)
                 with self.queue.request(None, True) as request, self.queue.turn(request), exact(self.device):
                     with self.replica.weights({}) as module, torch.inference_mode():
-                        found.append(
-                            margins(self.subject.task.forward(module, part(inputs, some)), part(targets, some))
-                        )
+                        outputs = self.subject.task.forward(share(module), part(inputs, some))  # which may keep what it sees
+                        found.append(margins(outputs, part(targets, some)))
             return torch.cat(found).cpu().numpy()
         except Exception:
             return None

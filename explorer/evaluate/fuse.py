@@ -5,6 +5,7 @@ By oneDNN's own operators, the ones that torch.compile calls. They take weights 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ Fetch = Callable[[str], Any]
 Then = tuple[str, str]  # what follows a product, as oneDNN calls it, and by which algorithm
 
 NOTHING: Then = ("none", "")
+FINITE = "holds numbers alone"
 PLAIN: dict[str, Callable[..., Tensor]] = {
     "relu": torch.relu,
     "sigmoid": torch.sigmoid,
@@ -51,6 +53,19 @@ def _serves(*values: Tensor | None) -> bool:
     )
 
 
+def _finite(then: Then, *values: Tensor | None) -> bool:
+    """Whether an activation behind the product may be oneDNN's: of what is no number its ReLU makes a zero, which would hide it.
+
+    What was looked at is not looked at again: a residual block's input enters its sum, too.
+    """
+    for one in values if then != NOTHING else ():
+        if one is not None and FINITE not in one.__dict__:
+            if not math.isfinite(one.sum().item()):
+                return False
+            one.__dict__[FINITE] = True
+    return True
+
+
 def _plainly(x: Tensor, other: Tensor | None, then: Then) -> Tensor:
     """What follows a product, by torch's own operations."""
     x = x if other is None else x + other
@@ -61,7 +76,8 @@ def _plainly(x: Tensor, other: Tensor | None, then: Then) -> Tensor:
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, then: Then) -> Tensor:
     """x weight^T + bias, plus ``other`` or with ``then`` applied. x: [..., in]; weight: [out, in]; other: [..., out]."""
-    if not _serves(x, weight, bias, other) or (other is not None and other.shape != (*x.shape[:-1], len(weight))):
+    served = _serves(x, weight, bias, other) and _finite(then, x)
+    if not served or (other is not None and other.shape != (*x.shape[:-1], len(weight))):
         return _plainly(F.linear(x, weight, bias), other, then)
     run = torch.ops.mkldnn._linear_pointwise
     if other is not None:
@@ -75,11 +91,8 @@ def convolution(
     """A convolution in two dimensions, plus ``other``, with ``then`` applied. norm: of the BatchNorm behind it, as in :func:`folded`."""
     if norm is not None:
         weight, bias = folding(weight, bias, norm)
-    if (
-        x.ndim != 4
-        or not _serves(x, weight, bias, other)
-        or (other is not None and other.shape != _shape(x, weight, conv))
-    ):
+    served = x.ndim == 4 and _serves(x, weight, bias, other) and _finite(then, x, other)
+    if not served or (other is not None and other.shape != _shape(x, weight, conv)):
         return _plainly(F.conv2d(x, weight, bias, *conv), other, then)
     run, where = torch.ops.mkldnn._convolution_pointwise, (conv[1], conv[0], conv[2], conv[3])
     if other is None:
@@ -106,7 +119,7 @@ def fuse(graph: fx.Graph, fetch: Fetch) -> bool:
     reads, found = _upstream(graph, fetch), False
     for node in list(graph.nodes):
         product = _product(node, fetch)
-        if product is None:
+        if product is None or not _numbers(node, fetch):
             continue
         run, operands, chain = product[0], product[1], [node]
         other, then, after = None, NOTHING, _reader(node)
@@ -132,6 +145,13 @@ def fuse(graph: fx.Graph, fetch: Fetch) -> bool:
         for old in reversed(chain):
             graph.erase_node(old)
     return found
+
+
+def _numbers(node: fx.Node, fetch: Fetch) -> bool:
+    """Whether the weights of a product are finite, as those that a plan makes of them will be."""
+    read = [one for one in node.all_input_nodes if one.op == "get_attr"]
+    given = fetch(str(node.target)).parameters() if node.op == "call_module" else (fetch(str(one.target)) for one in read)
+    return all(bool(one.isfinite().all()) for one in given)
 
 
 def _upstream(graph: fx.Graph, fetch: Fetch) -> dict[fx.Node, frozenset[Any]]:

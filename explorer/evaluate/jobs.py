@@ -21,7 +21,7 @@ from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.trial import difference, tensors
 from .runners import Part, Runner, counting_versions
-from .tiers import tolerance
+from .tiers import stirred, tolerance
 
 RECENT = 16  # plans among which the next one's neighbour is looked for
 CHECKED = 8  # samples on which a replay is compared with the plain module before it is believed
@@ -170,7 +170,8 @@ class Jobs:
         return (self.token, job.runner, job.which.key, behind, split)
 
     def _trust(self, job: Job, check: Check) -> bool:
-        """Compare a part, once, with the plain module: values in front of it from the *original* of what changed."""
+        """Compare a part, once, with the plain module: values in front of it from the *original* of what changed, which is changed by more than
+        this plan may change it: the first move of a drag would be no test."""
         assert job.which is not None
         key, names = (job.runner, job.which.key), job.which.names
         if key in self._trusted:
@@ -182,8 +183,15 @@ class Jobs:
         def tell(_: int, __: int, outputs: Any) -> None:
             found.append(outputs)
 
+        base = {name: self.replica.names[name].data for name in names if isinstance(self.replica.names.get(name), nn.Parameter)}
+        given = Lazy(
+            {**job.weights, **base},
+            lambda name: stirred(job.weights.get(name, base[name])) if name in base else job.weights[name],
+        )
+        tried = Job(job.plan, given, job.runner, job.which)
+
         def run(runner: Runner, which: Part | None, but: frozenset[str] = frozenset(), kept: Any = None) -> Any:
-            return runner.run(which, inputs, ranges, lambda: lend(self.replica, job, but), tell, kept)
+            return runner.run(which, inputs, ranges, lambda: lend(self.replica, tried, but), tell, kept)
 
         try:
             with torch.inference_mode(), turn:

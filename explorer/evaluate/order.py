@@ -124,7 +124,7 @@ class OrderRunner(Runner):
         tapes: list[_Tape] = []
         held = 0
         for i, (start, stop) in enumerate(ranges):
-            given = batch(inputs, ranges, start, stop)
+            given = self.given(batch(inputs, ranges, start, stop))
             with session() as module:
                 tape = _Tape(which.names, None if kept is None else kept[i])
                 self._tape = tape

@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 KERNELS = {"LSTM": "lstm", "GRU": "gru", "RNN_TANH": "rnn_tanh", "RNN_RELU": "rnn_relu"}
 KINDS = (nn.LSTM, nn.GRU, nn.RNN)
+NARROW = 16  # inputs up to which a step computes what they contribute no slower than it would read it from beyond the core's cache
 
 
 def recurrent_layer(
@@ -151,6 +152,7 @@ def swallowed(needed: Collection[fx.Node], asked: Collection[fx.Node]) -> set[fx
 
 def split(graph: fx.Graph, node: fx.Node, module: Any, by_hand: Callable[[int], bool]) -> fx.Node:
     """A recurrent module's call as those of its layers. by_hand: whether a layer's steps are computed here."""
+    x: Any
     x, *rest = node.args
     hx = rest[0] if rest else node.kwargs.get("hx")
     per, states = len(module._flat_weights_names) // module.num_layers, []
@@ -166,17 +168,25 @@ def split(graph: fx.Graph, node: fx.Node, module: Any, by_hand: Callable[[int], 
             return made
         x = graph.call_function(operator.getitem, (made, 0))
         states.append(graph.call_function(operator.getitem, (made, 1)))
-    return graph.call_function(recurrent_states, (x, states, module.mode))
+    for user in [one for one in node.users if one.target is operator.getitem]:
+        if user.args[1] == 0:
+            user.replace_all_uses_with(x)
+        if not user.users:  # as the states that a forward gives a name and does not read
+            graph.erase_node(user)
+    return graph.call_function(recurrent_states, (x, states, module.mode)) if node.users else x  # type: ignore[no-any-return]
 
 
 def _directions(graph: fx.Graph, x: Any, hx: Any, weights: list[fx.Node], module: Any, layer: int) -> fx.Node:
     ways, count = [], 1 + module.bidirectional
     for i in range(count):
         mine = weights[i * len(weights) // count : (i + 1) * len(weights) // count]
-        read = graph.call_function(of_input, (x, mine[0], module.batch_first))
         bias = (mine[2], mine[3]) if module.bias else (None, None)
-        settings = (module.mode, module.batch_first, layer * count + i, bool(i))
-        ways.append(graph.call_function(stepped, (read, hx, mine[1], bias, *settings)))
+        rest = (hx, mine[1], bias, module.mode, module.batch_first, layer * count + i, bool(i))
+        own = (x, mine[0], module.batch_first)
+        if layer == 0 and module.input_size <= NARROW:
+            ways.append(graph.call_function(straight, (*own, *rest)))
+        else:
+            ways.append(graph.call_function(stepped, (graph.call_function(of_input, own), *rest)))
     return ways[0] if count == 1 else graph.call_function(both_ways, (ways, module.mode))
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from ..models.memo import nbytes
-from ..models.replica import Replica
-from ..models.task import Task, call, part
+from ..models.onnx_module import opaque
+from ..models.replica import Replica, share
+from ..models.task import Task, call, copied, part
 from ..models.trial import tensors
 from .graph import Graph, Section, put_together
 from .prefixes import BUDGET
@@ -56,8 +57,9 @@ class Runner:
 
     tier = "full"
 
-    def __init__(self, replica: Replica, task: Task, reason: str = "") -> None:
+    def __init__(self, replica: Replica, task: Task, reason: str = "", apart: bool = False) -> None:
         self.replica, self.task, self.reason = replica, task, reason
+        self.apart = apart  # whether the module keeps what it saw, so that each batch needs one that has seen nothing
         self.joins = False  # whether a chunk is made of several small batches
         self.room = BUDGET  # bytes of values in front that a chunk may hold to have them kept
         self.unsafe = ""  # why it must not be used any more
@@ -81,8 +83,16 @@ class Runner:
         """
         for start, stop in ranges:
             with session() as module:
-                finish(start, stop, self.task.forward(module, batch(inputs, ranges, start, stop)))
+                one = share(module) if self.apart else module
+                finish(start, stop, self.task.forward(one, self.given(batch(inputs, ranges, start, stop))))
         return None
+
+    def given(self, inputs: Any) -> Any:
+        """Inputs for a forward that may write to them: what is kept of a split is everybody's."""
+        if opaque(self.replica.module) is not None:
+            return inputs
+        with counting_versions():
+            return copied(inputs)
 
     def ends_anywhere(self, parts: Iterable[Part]) -> bool:
         """Whether ``run_many`` may run each of these on so many of a chunk's samples, without work for the others."""

@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..compress.lazy import Lazy
 from ..core.errors import cause
 from ..core.message import say
 from ..models.calls import Call
 from ..models.onnx_module import opaque
 from ..models.replica import Replica, share
 from ..models.subject import Subject
+from ..models.task import Task
 from ..models.trace import trace
 from ..models.trial import TOLERANCE, difference, tensors
 from . import column_major, expand, recurrent_pace
@@ -48,7 +50,7 @@ def runner_for(
     except Exception as error:  # the evaluation says so, with the sample at fault
         return Runner(replica, task, say("its forward fails ({type})", type=type(error).__name__))
     if why:
-        return Runner(replica, task, why)
+        return Runner(replica, task, why, apart=replica.layered is None)
     if not plain_call(task):
         return OrderRunner(replica, task, say("the task calls the module in a way of its own"))
     reason = ""
@@ -94,11 +96,29 @@ def _random(device: torch.device) -> Tensor:
     return torch.cat(states)
 
 
+def stirred(weight: Tensor) -> Tensor:
+    """A weight with other values, which no average of it nor a direction survives: what was computed from it before is seen to be old."""
+    if not weight.is_floating_point():
+        return weight
+    generator = torch.Generator().manual_seed(0)
+    for dim in range(weight.ndim) or (None,):
+        shape = [-1 if i == dim else 1 for i in range(weight.ndim)]
+        weight = weight * (0.7 + 0.3 * torch.rand(weight.shape[dim] if dim is not None else 1, generator=generator)).view(shape).to(weight)
+    return weight
+
+
+def _stirred(replica: Replica) -> Lazy:
+    """All parameters of a replica with other values."""
+    base = {name: one.data for name, one in replica.names.items() if isinstance(one, nn.Parameter)}
+    return Lazy(base, lambda name: stirred(base[name]))
+
+
 @torch.no_grad()
 def _unsettled(subject: Subject, replica: Replica, inputs: Any) -> str:
-    """Why a forward cannot be replayed: it draws random numbers, keeps a state, writes into its inputs; else ""."""
+    """Why a forward cannot be replayed: it draws random numbers, keeps what it saw or made, writes into its inputs; else ""."""
     task = subject.task
-    with replica.weights({}) as module:
+    with replica.weights({}) as whole:
+        module = share(whole) if replica.layered is None else whole  # what it keeps is not for the evaluations
         task.forward(module, inputs)  # what a module keeps from its first run on is settled now
         before, random = _state(module), _random(replica.device)
         given = [(t, t._version) for t in tensors(inputs)]
@@ -111,7 +131,24 @@ def _unsettled(subject: Subject, replica: Replica, inputs: Any) -> str:
         if _state(module) != before:
             return say("its forward changes the module's own state")
     same = [torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(tensors(first), tensors(second), strict=True)]
-    return "" if all(same) else say("its outputs differ from run to run")
+    if not all(same):
+        return say("its outputs differ from run to run")
+    return "" if replica.layered is not None or _follows(task, replica, module, inputs) else say("its forward keeps what it made of its weights")
+
+
+def _follows(task: Task, replica: Replica, used: nn.Module, inputs: Any) -> bool:
+    """Whether a module that has run before gives what a new one gives when its weights change."""
+    own = dict(used.named_parameters(remove_duplicate=False))
+    with replica.weights(_stirred(replica)) as module:
+        for name, one in dict(module.named_parameters()).items():
+            own[name].data = one.data
+        expected, found = (task.forward(one, inputs) for one in (share(module), used))
+    return _alike(expected, found, replica.dtype)
+
+
+def _alike(expected: Any, found: Any, dtype: torch.dtype | None) -> bool:
+    """Whether outputs are as near as a replay has to be; what is not finite tells nothing."""
+    return not all(bool(t.isfinite().all()) for t in tensors(expected)) or difference(expected, found) <= tolerance(dtype)
 
 
 def _standing(module: nn.Module) -> bool:
@@ -154,6 +191,10 @@ def _graph(subject: Subject, replica: Replica, two: Any, inputs: Any, batch: int
         faithful = faithful and difference(reference, profiles[1][found.nodes[-1]]) <= tolerance(replica.dtype)  # type: ignore[index]
         if faithful and inplace:
             faithful = difference(reference, subject.task.forward(module, inputs)) == 0
+        if faithful:
+            with replica.weights(_stirred(replica)):  # a trace keeps what it computed from weights itself
+                again = _profile(found, inputs)
+                faithful = isinstance(again, dict) and _alike(subject.task.forward(module, inputs), again[found.nodes[-1]], replica.dtype)
         if not faithful:
             for one in inplace:
                 one.inplace = True  # type: ignore[assignment]

@@ -66,6 +66,15 @@ def to_device(value: Any, device: torch.device | str, dtype: torch.dtype | None 
     return value
 
 
+def copied(value: Any) -> Any:
+    """Tensors within nested tuples, lists and dicts copied."""
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: copied(one) for key, one in value.items()}
+    return rebuilt(value, [copied(one) for one in value]) if isinstance(value, (tuple, list)) else value
+
+
 def rebuilt(value: Any, parts: list[Any]) -> Any:
     """``parts`` as a tuple, named tuple or list of the type of ``value``."""
     return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)

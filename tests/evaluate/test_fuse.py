@@ -139,6 +139,25 @@ def test_what_onednn_does_not_take_is_done_plainly(wide: bool, device: str) -> N
     assert not +seen.found or (wide and device == "mps")
 
 
+@pytest.mark.parametrize("where", ["inputs", "weights", "on the way"])
+def test_what_is_no_number_stays_none(where: str, device: str) -> None:
+    """oneDNN's ReLU makes a zero of it, and what should be refused would be a figure."""
+    torch.manual_seed(0)
+
+    def way(net: Net, x: Tensor) -> Tensor:
+        y = torch.log(x) if where == "on the way" else x
+        return F.relu(net.a(F.relu(net.a(y)))) + F.relu(net.conv(y) + y) + F.relu(net.norm(net.conv(y)))
+
+    net, x = Net(way).to(device).eval(), torch.rand(5, 4, 6, 6, device=device)
+    with torch.no_grad():
+        if where == "weights":
+            net.a.weight[1, 2] = net.norm.running_mean[2] = torch.nan
+        else:
+            x[1, 2, 3, 4] = torch.nan if where == "inputs" else -1.0
+        expected, found = net(x), fused_of(net, True)(x)
+    assert expected.isnan().any() and torch.equal(expected.isnan(), found.isnan())
+
+
 def test_where_there_are_such_operators(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     here = torch.device(device)
     assert fuse.available(here, None) == fuse.available(here, torch.float32) == (device == "cpu")

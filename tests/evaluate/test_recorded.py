@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from explorer.evaluate.recorded import Recorded
 from explorer.evaluate.recorder import CudaRecorder, Recording
 from explorer.evaluate.tune import Tuning
 from tests.contract.nets import MLP, few, randomize, tiny
-from tests.evaluate.test_replay import TUNED, columns, edited, the_same
+from tests.evaluate.test_replay import TUNED as FUSED
+from tests.evaluate.test_replay import columns, edited, the_same
 
 BUDGET = 1 << 28
 
@@ -78,6 +80,9 @@ class FakeRecorder:
         work()
         self.asked += 1
         return 1.0 if self.asked % 2 else self.slow
+
+
+TUNED = replace(FUSED, fused=False)  # these are a CPU's, which records nothing
 
 
 def pair_of(subject: Any, recorder: Any, budget: int = BUDGET, tuned: Tuning = TUNED) -> tuple[Engine, Engine]:

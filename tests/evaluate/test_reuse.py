@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from explorer.evaluate.graph import Graph
-from explorer.evaluate.reuse import add_into
+from explorer.evaluate.reuse import add_into, scale_into
 from explorer.models.trace import _forget_missing
 
 
@@ -40,6 +40,9 @@ WAYS: dict[str, tuple[int, Callable[[Net, Tensor], Tensor]]] = {
     "read by another": (0, lambda net, x: (lambda y: torch.relu(y) * y)(net.a(x))),
     "twice the same": (0, lambda net, x: (lambda y: y + y)(net.a(x))),
     "a view of a layer's": (0, lambda net, x: (lambda y: torch.relu(y[:, :3]) * y[:, 3:])(net.a(x))),
+    "a gate": (1, lambda net, x: net.a(x) * net.narrow(x)),
+    "what a gate lets through, rectified": (2, lambda net, x: torch.relu(net.narrow(x) * net.b(x)) + x),
+    "a gate that two read": (0, lambda net, x: (lambda y: y * y.sigmoid())(net.a(x))),
     "wider than the layer": (1, lambda net, x: net.narrow(x) + x),
 }
 
@@ -78,7 +81,7 @@ def test_only_what_is_ones_own_is_written_into(way: str, device: str) -> None:
         graph = graph_of(Net(forward).to(device), hooked)
         whole = graph.part([], [], graph.nodes[-1].args[0])
         code = whole.__self__.code  # type: ignore[union-attr]
-        found = code.count("relu_(") + code.count("add_into(")
+        found = code.count("relu_(") + code.count("add_into(") + code.count("scale_into(")
         assert found == count if not hooked else found <= count
     watched = graph_of(Net(lambda net, x: torch.relu(net.a(x))).to(device), True)
     assert "relu_(" not in watched.part([], [], watched.nodes[-1].args[0]).__self__.code  # type: ignore[union-attr]
@@ -111,3 +114,24 @@ def test_a_sum_goes_where_it_fits(device: str) -> None:
             and torch.equal(found, torch.ones(3, 2, device=device) + other)
             and bool((mine == 1).all())
         )
+
+
+def test_a_product_goes_where_it_fits(device: str) -> None:
+    x, y = torch.full((3, 2), 2.0, device=device), torch.tensor([[2.0], [3], [4]], device=device)
+    assert scale_into(x, y) is x and x.tolist() == [[4, 4], [6, 6], [8, 8]]
+    for other in (
+        torch.ones(4, 3, 2, device=device),
+        y.half(),
+        torch.ones(2, device=device),
+        torch.ones(3, 2, device=device).double(),
+        1.5,
+    ):
+        mine = torch.ones(3, 2, device=device)
+        found = scale_into(mine, other)
+        assert (
+            found is not mine
+            and torch.equal(found, torch.ones(3, 2, device=device) * other)
+            and torch.equal(mine, torch.ones_like(mine))
+        )
+    narrow = torch.ones(3, 1, device=device)
+    assert scale_into(narrow, x).shape == (3, 2) and narrow.shape == (3, 1)

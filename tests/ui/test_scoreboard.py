@@ -38,3 +38,8 @@ def test_a_class_is_named_as_hurt_once_enough_of_it_was_seen(support: int, compl
     one = SimpleNamespace(recall=0.4, recall_before=0.9, support=support)
     report: Any = SimpleNamespace(per_class={"Shirt": one}, complete=complete)
     assert bool(scoreboard.hurt(report)) == named
+
+
+def test_a_change_that_is_shown_as_nothing_has_no_colour() -> None:
+    assert scoreboard.moved("r2", Figure(-0.0004, "measured"), False) == ("", "±0.000")
+    assert scoreboard.moved("r2", Figure(-0.004, "measured"), False) == ("x-worse", "−0.004")

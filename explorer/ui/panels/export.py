@@ -11,6 +11,7 @@ import streamlit as st
 
 import explorer
 from explorer.core.errors import ExplorerError
+from explorer.core.rules import Quantize
 from explorer.export.bundle import FORMATS
 from explorer.export.exporters import registry
 from explorer.files.limits import shared
@@ -21,8 +22,9 @@ from .. import bars
 from .. import format as fmt
 from ..i18n import _, help_for, translated
 from ..state import Workspace
-from .scoreboard import kind_name, metric_name
+from .scoreboard import kind_name, metric_name, split_name
 
+CODES = ("onnx-int8", "onnx-int4", "packed")  # formats whose files hold codes of few bits
 IN_MEMORY = 512 << 20  # bytes of weights up to which they are sent by the browser
 
 
@@ -36,6 +38,8 @@ def render(space: Workspace, subject: Subject) -> None:
         for name in formats:
             st.caption(f"**{name}** · {help_for('exporter', name, registry.help(name)).splitlines()[0]}")
         st.caption(_("Every file is re-loaded and its outputs are compared before it is offered. The test split is read here, once."))
+        if formats and any(isinstance(rule, Quantize) for rule in recipe.rules) and not set(formats) & set(CODES):
+            st.caption(_("These files hold rounded weights as floats, which makes them no smaller. Few bits are stored by: {formats}.", formats=", ".join(CODES)))
         go = st.button(_("Export"), type="primary", icon=":material/package_2:", disabled=not formats, key="export-go")
     key = (subject.name, recipe.digest, recipe.name, tuple(formats))
     if go:
@@ -131,7 +135,7 @@ def _result(subject: Subject, done: dict) -> None:
     main = report.main
     shown, was = report.figure(main), original.figure(main)
     st.markdown(
-        f"**{metric_name(main)}** · {was.split} · n = {was.n:,} · {kind_name(was.kind)}: "
+        f"**{metric_name(main)}** · {split_name(was.split or '')} · n = {was.n:,} · {kind_name(was.kind)}: "
         f"{fmt.metric(main, was.value)} → **{fmt.metric(main, shown.value)}**"
     )
     for note in done["notes"]:

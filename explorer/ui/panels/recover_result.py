@@ -20,7 +20,7 @@ from .. import format as fmt
 from ..i18n import _
 from ..state import Workspace
 from . import recover_compare
-from .scoreboard import Card, kind_name, metric_name, split_name, style_of
+from .scoreboard import Card, kind_name, metric_name, moved, split_name
 from .scoreboard import board as cards
 
 TICK = 1.0  # seconds between two drawings
@@ -73,7 +73,7 @@ def _card(term: str, name: str, metric: str, seen: Figure, change: Figure | None
         note = [("", f"{metric_name(metric)} {half} · {where}")]
     else:
         half = fmt.half_width(metric, change.low, change.high)
-        note = [(style_of(change, metric in subject.task.lower_is_better), fmt.change(metric, change.value, change.low, change.high)), ("", " ".join(filter(None, (half, f"· {where}"))))]
+        note = [moved(metric, change, metric in subject.task.lower_is_better), ("", " ".join(filter(None, (half, f"· {where}"))))]
     return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), tuple(note))
 
 

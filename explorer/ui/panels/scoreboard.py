@@ -53,17 +53,22 @@ def style_of(change: Figure, lower: bool) -> str:
     return "x-worse" if (change.value > 0) == lower else "x-better"
 
 
+def moved(name: str, change: Figure, lower: bool) -> tuple[str, str]:
+    """(css class, text) of a change: what is shown as nothing has no colour either."""
+    text = fmt.change(name, change.value, change.low, change.high)
+    return ("" if text.startswith("±") else style_of(change, lower), text)
+
+
 def _metric(report: Report, name: str) -> Card:
     shown: Figure = report.figure(name)
-    moved = report.change(name)
-    css = style_of(moved, name in report.lower_is_better)
+    change = report.change(name)
     seen = _("n = {n}", n=f"{report.n:,}") if report.complete else _("{n} of {total}", n=f"{report.n:,}", total=f"{report.total:,}")
     if name == report.main:
         seen = f"{split_name(report.split)}, {seen}"
     if not report.recipe.rules:
         return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), (("", _("the original") + " · " + seen),))
-    interval = fmt.half_width(name, moved.low, moved.high)
-    note = [(css, fmt.change(name, moved.value, moved.low, moved.high)), ("", " ".join(filter(None, (interval, "· " + seen))))]
+    interval = fmt.half_width(name, change.low, change.high)
+    note = [moved(name, change, name in report.lower_is_better), ("", " ".join(filter(None, (interval, "· " + seen))))]
     return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), tuple(note))
 
 
