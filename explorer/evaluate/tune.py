@@ -235,10 +235,10 @@ def _ignore(start: int, stop: int, outputs: Any) -> None:
 
 
 def _fitting(run: Callable[[int], float], batch: int) -> float:
-    """Seconds a sample; infinite where the device has no memory for such a batch."""
+    """Seconds a sample; infinite where the device has no memory for such a batch, or the forward fails, as its evaluation will say."""
     try:
         return run(batch)
-    except torch.OutOfMemoryError:
-        if torch.cuda.is_available():
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available():
             torch.cuda.empty_cache()
         return float("inf")
