@@ -7,6 +7,7 @@ if (!window.explorerKeepsFocus) {
   const group = (element) => element.closest('[role="radiogroup"]')?.getAttribute("aria-label") || "";
   let held = null; // what the keyboard has the focus on
   document.addEventListener("focusin", ({ target }) => {
+    if (target.getAttribute?.("role") === "option" && held?.role === "combobox") return; // of its own list, which goes with the choice
     held = target.matches?.(KINDS) ? { element: target, name: said(target), group: group(target), role: target.getAttribute("role") } : null;
   });
   document.addEventListener("pointerdown", () => { held = null; }, true);
