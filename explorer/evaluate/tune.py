@@ -20,6 +20,7 @@ from ..models.subject import Subject
 from ..models.task import to_device
 from ..models.trial import tensors
 from .queue import queue_of
+from .recurrent import KINDS
 from .tiers import runner_for
 
 SECONDS = 1.0  # that a model may be measured for
@@ -134,7 +135,8 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     halves = [key for key in best if key[0] is HALF]
     half = min(halves, key=best.__getitem__) if halves else None
     rounds([(None, layout, batch) for batch in batches[1:] if batch <= size], 3)
-    size_key = (None, layout, _short({key[2]: best[key] for key in best if key[:2] == (None, layout)}))
+    steps = any(type(module) in KINDS for module in subject.module.modules())
+    size_key = (None, layout, _short({key[2]: best[key] for key in best if key[:2] == (None, layout)}, steps))
     if best[size_key] == float("inf"):  # a device that has no memory for any of these
         only = Tuning(None, layout, 8, 1 / first, reason=reason)
         return {"full": only, "fast": only}
@@ -150,11 +152,14 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
     return {"full": full, "fast": fast}
 
 
-def _short(best: Mapping[int, float]) -> int:
-    """The fastest batch, of {batch: seconds a sample}; where that one lasts, one that ends sooner and is about as fast."""
+def _short(best: Mapping[int, float], steps: bool) -> int:
+    """The fastest batch, of {batch: seconds a sample}; where that one lasts, one that ends sooner and is about as fast.
+
+    steps: whether there are recurrent layers. A graph computes them step by step, each with the weights laid out anew: of those about as fast, the largest.
+    """
     able = [batch for batch in best if best[batch] <= AS_FAST * min(best.values())]
     short = [batch for batch in able if batch * best[batch] <= SHORT]
-    return min(short, key=best.__getitem__) if short else min(able)
+    return max(short, key=lambda batch: (steps * batch, -best[batch])) if short else min(able)
 
 
 def _threads(device: torch.device, seconds: Callable[[], float], several: float) -> int | None:
@@ -235,10 +240,10 @@ def _ignore(start: int, stop: int, outputs: Any) -> None:
 
 
 def _fitting(run: Callable[[int], float], batch: int) -> float:
-    """Seconds a sample; infinite where the device has no memory for such a batch."""
+    """Seconds a sample; infinite where the device has no memory for such a batch, or the forward fails, as its evaluation will say."""
     try:
         return run(batch)
-    except torch.OutOfMemoryError:
-        if torch.cuda.is_available():
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available():
             torch.cuda.empty_cache()
         return float("inf")

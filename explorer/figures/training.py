@@ -52,7 +52,8 @@ def training(
             x=[one.step for one in means], y=[one.loss for one in means], mode="lines+markers", row=1, col=2,
             line={"color": palette.ink, "width": 2}, marker={"size": 6 if len(at) <= 40 else 4}, hovertemplate="%{x}: %{y:.4g}<extra></extra>",
         )  # fmt: skip
-    along = steps or curve
+    before = [one for one in curve if not steps or one.step < steps[0].step]  # of a training that went on, what was told of its past
+    along: list[Epoch | Step] = [*before, *steps]
     for column, field, form in ((1, "sparsity", ".1%"), (2, "lr", ".2e")):
         figure.add_scatter(
             x=[one.step for one in along], y=[getattr(one, field) for one in along], mode="lines", row=2, col=column,
@@ -63,8 +64,8 @@ def training(
     figure.update_annotations(font={"size": 12, "color": palette.faint}, x=None)
     for index, title in enumerate(figure.layout.annotations[:4]):
         title.update(x=0.0 if index % 2 == 0 else 0.545, xanchor="left", font={"size": 12, "color": palette.ink})
-    if total:
-        figure.update_xaxes(range=[-0.02 * total, 1.02 * total])
+    if end := total or max((one.step for one in along[-1:] + list(curve[-1:])), default=0):  # the same on all panels
+        figure.update_xaxes(range=[-0.02 * end, 1.02 * end])
     figure.update_yaxes(tickformat=".0%" if percent else ".3g", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=2, col=1, rangemode="tozero")
     figure.update_yaxes(tickformat=".0e", row=2, col=2, rangemode="tozero")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import streamlit as st
 
 from explorer.figures.palette import DARK, LIGHT, Palette
+
+from .i18n import _, language
 
 
 def is_dark() -> bool:
@@ -21,8 +25,22 @@ def inject() -> None:
     """Tighten the page and style the scoreboard. Colours follow the theme through custom properties."""
     c = colours()
     variables = ";".join(f"--x-{name}:{value}" for name, value in vars(c).items())
-    st.html(f"<style>:root{{{variables}}}\n{CSS}</style>")
+    st.html(f"<style>:root{{{variables}}}\n{CSS}{uploader()}</style>")
 
+
+def uploader() -> str:
+    """The rules that put words of the visitor's language in the place of the toolkit's own English ones, which it cannot be told."""
+    if language() == "en":
+        return ""
+    most = _("up to {n} MB a file", n=st.get_option("server.maxUploadSize"))
+    return UPLOADER % (json.dumps(_("Upload"), ensure_ascii=False), json.dumps(most, ensure_ascii=False))
+
+
+UPLOADER = """
+[data-testid='stFileUploaderDropzone'] button p, [data-testid='stFileUploaderDropzoneInstructions'] span { font-size: 0; }
+[data-testid='stFileUploaderDropzone'] button p::after { content: %s; font-size: .9rem; }
+[data-testid='stFileUploaderDropzoneInstructions'] span::after { content: %s; font-size: .875rem; }
+"""
 
 CSS = """
 .stMainBlockContainer { padding: 1rem 2rem 2rem; max-width: 1480px; }
@@ -78,6 +96,7 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 [data-testid='stBaseButton-primary']:not(:disabled):is(:hover, :focus-visible, :active) { background: color-mix(in srgb, var(--x-kept) 85%, var(--x-ink)); }
 [data-testid='stBaseButton-primary']:not(:disabled) *, [data-testid='stMultiSelectTagsContainer'] > span * { color: var(--x-on); }
 .stSelectbox input { text-overflow: ellipsis; }
+body :is(button, summary, a):focus-visible:focus-visible { outline: 2px solid var(--x-kept); outline-offset: 1px; box-shadow: none; }
 [class*='st-key-row-'] .stButtonGroup > div button { min-height: 2.5rem; }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
 @media (max-width: 1300px) { .stElementContainer:has(.x-brand) { display: none; } }

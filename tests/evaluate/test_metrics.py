@@ -25,7 +25,7 @@ from explorer.evaluate.metrics.classification import losses_and_predictions
 from explorer.evaluate.metrics.language_model import right_tokens
 from explorer.models.subject import Subject
 from explorer.models.task import Task
-from tests.contract.nets import CharLM, batch, few, language, regression, tiny
+from tests.contract.nets import MLP, CharLM, batch, few, language, regression, tiny
 
 
 class Given(nn.Module):
@@ -161,6 +161,24 @@ def test_classes_out_of_range(target: int, device: str) -> None:
     subject.task.splits["validation"].tensors[1][5] = target
     with pytest.raises(EvaluationError, match=f"{target}.*3 classes"):
         evaluate(subject, device=device)
+
+
+@pytest.mark.parametrize("target", [0.5, float("nan")])
+def test_targets_that_are_no_classes(target: float, device: str) -> None:
+    inputs, targets = torch.randn(40, 6), torch.ones(40)
+    task = Task.classification(validation=TensorDataset(inputs, targets))
+    assert evaluate(Subject(MLP().to(device), task, "floats"), device=device).total == 40
+    targets[7] = target
+    task = Task.classification(validation=TensorDataset(inputs, targets))
+    with pytest.raises(EvaluationError, match=f"a target is {target}; accepted: whole numbers from 0 to 2"):
+        evaluate(Subject(MLP().to(device), task, "floats"), device=device)
+
+
+def test_targets_that_are_no_numbers(device: str) -> None:
+    task = regression((6,))
+    task.dataset("validation").tensors[1][9] = torch.inf
+    with pytest.raises(EvaluationError, match="a target is inf; accepted: finite numbers"):
+        evaluate(Subject(MLP((6, 4, 1)).to(device), task, "targets"), device=device)
 
 
 def test_changed_of_a_regression_is_the_largest_first(device: str) -> None:

@@ -169,6 +169,9 @@ def test_a_trainings_course_has_its_band_its_best_and_its_end() -> None:
     for palette, page in ((LIGHT, "#ffffff"), (DARK, "#10131a")):  # WCAG 2.1, 1.4.11: of what one has to see in order to understand
         losses = [trace for trace in training(curve, steps, palette, ("", "Loss", "", ""), 0.9, True, 30).data if trace.xaxis == "x2"]
         assert len(losses) == 2 and all(contrast(one.line.color, page) >= 3 and one.opacity in (None, 1) for one in losses)
+    late = training(curve, [Step(2, 15, 30, 2.0, 5e-4, 0.9, 1.0, 1.0)], LIGHT, ("", "", "", ""))  # it went on from a checkpoint
+    assert [(one.x, one.y) for one in late.data if one.xaxis == "x3"] == [((0, 10, 15), (0.5, 0.5, 0.9))]
+    assert late.layout.xaxis.range == late.layout.xaxis2.range == pytest.approx((-0.4, 20.4))
     bare = training([epoch(0, 0.4, True, None)], [], DARK, ("", "", "", ""))
     assert "tonexty" not in {trace.fill for trace in bare.data} and not bare.layout.shapes
     assert not bare.layout.yaxis2.showticklabels and figure.layout.yaxis2.showticklabels is not False  # no loss, no numbers on its axis

@@ -78,7 +78,12 @@ class Classification(Metrics):
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
         parts = [expect(one, (2,), say("logits [N, C]")) for one in (outputs if isinstance(outputs, Rows) else [outputs])]
-        targets, classes, rows = targets.reshape(-1).long(), parts[0].shape[1], sum(map(len, parts))
+        classes, rows = parts[0].shape[1], sum(map(len, parts))
+        if targets.is_floating_point() and bool((odd := targets != targets.round()).any()):
+            raise EvaluationError(
+                say("a target is {value}; accepted: whole numbers from 0 to {last}", value=targets[odd].tolist()[0], last=classes - 1)
+            )
+        targets = targets.reshape(-1).long()
         if len(targets) != rows:
             raise EvaluationError(
                 say(

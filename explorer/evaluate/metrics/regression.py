@@ -39,6 +39,8 @@ class Regression(Metrics):
                     targets=tuple(target.shape),
                 )
             )
+        if not bool(target.isfinite().all()):
+            raise EvaluationError(say("a target is {value}; accepted: finite numbers", value=target[~target.isfinite()].tolist()[0]))
         each = ((prediction - target) ** 2).mean(1)
         default = getattr(task.loss, "__qualname__", "").startswith("Task.regression")
         return {"prediction": prediction, "target": target, **losses(task, outputs, targets, each, default)}

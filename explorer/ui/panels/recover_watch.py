@@ -181,7 +181,7 @@ def stood(found: Stand | None) -> str:
         said.append(_("{metric} {value} before the first epoch", metric=name, value=fmt.metric(last.metric, last.figure.value)))
     if best and best[-1] is not last:
         said.append(_("best so far {value}", value=fmt.metric(last.metric, best[-1].figure.value)))
-    return " · ".join(said) + ". " + _("It goes on from there.")
+    return _("{said}. It goes on from there.", said=" · ".join(said))
 
 
 def kind(job: Job) -> str:
