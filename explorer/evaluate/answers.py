@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..models.device import exact, pick
 from ..models.subject import Subject
 from ..models.task import to_device
 from .engine import engine
+from .runners import Runner
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,14 @@ def answers(subject: Subject, recipe: Recipe, inputs: Any, top: int = 5, device:
     plan = resolve(subject, recipe)
     run = engine(subject, pick(device))
     batch = to_device(subject.task.collate([(inputs, 0)])[0], run.device)
-    out = []
-    for weights, norms, inputs in (({}, {}, {}), (effective_weights(subject, plan), plan.norms, plan.roundings())):
-        with exact(run.device), run.replica.weights(weights, norms, inputs) as module:
-            out.append(_read(subject, subject.task.forward(module, batch), top))
+    runner, out = Runner(run.replica, subject.task, apart=run.runner.apart), []
+
+    def tell(_: int, __: int, outputs: Any) -> None:
+        out.append(_read(subject, outputs, top))
+
+    for changed in (({}, {}, {}), (effective_weights(subject, plan), plan.norms, plan.roundings())):
+        with exact(run.device):
+            runner.run(None, batch, [(0, 1)], partial(run.replica.weights, *changed), tell, None)
     return Answers(out[0], out[1])
 
 

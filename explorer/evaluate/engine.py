@@ -93,7 +93,8 @@ class Engine:
                 some = slice(start, start + self.batch)
                 with self.queue.request(None, True) as request, self.queue.turn(request), exact(self.device):
                     with self.replica.weights({}) as module, torch.inference_mode():
-                        outputs = self.subject.task.forward(share(module), part(inputs, some))  # which may keep what it sees
+                        one = share(module) if self.replica.layered is None else module  # it may keep what it sees
+                        outputs = self.subject.task.forward(one, part(inputs, some))
                         found.append(margins(outputs, part(targets, some)))
             return torch.cat(found).cpu().numpy()
         except Exception:

@@ -16,6 +16,7 @@ from ..core.message import say
 from ..models.memo import nbytes
 from ..models.replica import Replica
 from ..models.task import Task
+from ..models.trial import tensors
 from .runners import Finish, Part, Ranges, Runner, Session, batch, counting_versions
 
 
@@ -106,7 +107,7 @@ class OrderRunner(Runner):
                     mode.__enter__()
             if not tape.replays and tape.open:
                 tape.outputs.append(out)
-                tape.versions += [(t, t._version) for t in _tensors(out)]
+                tape.versions += [(t, t._version) for t in tensors(out)]
             return out
 
         child.forward = replayed  # type: ignore[method-assign]
@@ -142,14 +143,6 @@ class OrderRunner(Runner):
                 held += nbytes(tape.outputs)
                 tapes = [*tapes, tape] if held <= self.room else []
         return None if self.unsafe or held > self.room else tapes
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [t for one in value for t in _tensors(one)] if isinstance(value, (tuple, list)) else []
 
 
 def _leaf(module: nn.Module) -> bool:

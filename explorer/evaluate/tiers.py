@@ -130,6 +130,8 @@ def _unsettled(subject: Subject, replica: Replica, inputs: Any) -> str:
             return say("its forward writes into its inputs")
         if _state(module) != before:
             return say("its forward changes the module's own state")
+    if not tensors(first):
+        return say("its outputs hold no tensors that could be compared")
     same = [torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(tensors(first), tensors(second), strict=True)]
     if not all(same):
         return say("its outputs differ from run to run")

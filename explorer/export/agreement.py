@@ -17,6 +17,7 @@ from ..core.report import Figure
 from ..evaluate.engine import engine
 from ..models.device import pick
 from ..models.subject import Subject
+from ..models.task import copied
 from ..models.trial import tensors
 
 LEAST = 0.99  # of a classifier's predictions must be the simulation's
@@ -72,8 +73,8 @@ def compare(
             )
         inputs, targets = data.chunk(start, stop)
         with run.replica.weights(effective_weights(subject, plan), plan.norms, plan.roundings()) as masked:
-            expected = task.forward(masked, inputs)
-        found = task.forward(module, inputs)
+            expected = task.forward(masked, copied(inputs))  # which it may write to
+        found = task.forward(module, copied(inputs))
         for parts, outputs in zip(columns, (found, expected), strict=True):
             parts.append(run.metrics.columns(task, outputs, targets))
         for a, b in zip(tensors(expected), tensors(found), strict=True):

@@ -64,7 +64,7 @@ def training(
     figure.update_annotations(font={"size": 12, "color": palette.faint}, x=None)
     for index, title in enumerate(figure.layout.annotations[:4]):
         title.update(x=0.0 if index % 2 == 0 else 0.545, xanchor="left", font={"size": 12, "color": palette.ink})
-    if end := total or max(at, default=0):  # the same on all panels
+    if end := total or max((one.step for one in along[-1:] + list(curve[-1:])), default=0):  # the same on all panels
         figure.update_xaxes(range=[-0.02 * end, 1.02 * end])
     figure.update_yaxes(tickformat=".0%" if percent else ".3g", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=2, col=1, rangemode="tozero")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +32,13 @@ EXACT = 1e-9  # in float64, where an exact removal differs by rounding alone
 
 
 def tensors(outputs: Any) -> list[Tensor]:
-    """All tensors within nested outputs."""
+    """All tensors within nested outputs: tuples, lists, dicts, dataclasses."""
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, dict):
         outputs = list(outputs.values())
+    elif is_dataclass(outputs) and not isinstance(outputs, type):
+        outputs = [getattr(outputs, one.name) for one in fields(outputs)]
     return [t for one in outputs for t in tensors(one)] if isinstance(outputs, (tuple, list)) else []
 
 

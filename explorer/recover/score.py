@@ -16,6 +16,7 @@ from ..evaluate.data import SplitData
 from ..evaluate.judge import Judge
 from ..models.device import exact
 from ..models.subject import Subject
+from ..models.task import copied
 
 BATCH = 256
 
@@ -60,7 +61,7 @@ class Scorer:
                 try:
                     inputs, targets = self.data.chunk(start, stop)
                     with self.turn(), exact(self.device):
-                        outputs = self.subject.task.forward(module, inputs)
+                        outputs = self.subject.task.forward(module, copied(inputs))  # which it may write to
                 except torch.OutOfMemoryError:
                     if self.batch == 1:
                         raise

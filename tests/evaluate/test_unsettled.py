@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +16,12 @@ from torch.nn import functional as F
 
 from explorer.compress.apply import build
 from explorer.compress.resolve import resolve
+from explorer.core.errors import EvaluationError
 from explorer.core.recipe import Recipe
+from explorer.evaluate.answers import answers
 from explorer.evaluate.engine import Engine
 from explorer.models.subject import Subject
+from explorer.models.task import Task
 from explorer.models.trial import difference
 from tests.contract.nets import randomize, tiny
 from tests.evaluate.awkward import Hiding
@@ -111,3 +117,51 @@ def test_the_first_move_of_a_drag_is_no_test_of_a_replay(device: str) -> None:
     torch.manual_seed(0)
     recipes = [Recipe().prune("second", sparsity=share) for share in (0.001, 0.005, 0.5, 0.8)]  # the first two change no weight
     right(tiny(randomize(Hiding()), device=device), device, *recipes)
+
+
+@pytest.mark.parametrize("way", [scaled, average])
+def test_so_are_the_answers_to_one_input(way: Way, device: str) -> None:
+    torch.manual_seed(0)
+    subject = tiny(randomize(Net(way)), device=device)
+    first = answers(subject, Recipe(), torch.ones(6), device=device)
+    assert first.before == first.after == answers(subject, Recipe(), torch.ones(6), device=device).before
+
+
+@dataclass
+class Out:
+    logits: Tensor
+
+
+class Returns(Net):
+    """kind: what its outputs are wrapped into."""
+
+    def __init__(self, kind: Callable[..., Any], nan: bool = False) -> None:
+        super().__init__(lambda net, x: net.first(x))
+        self.kind, self.nan = kind, nan
+
+    def forward(self, x: Tensor) -> Any:
+        out = super().forward(x)
+        return self.kind(logits=torch.where(x[:, :1] > 1.0, torch.nan, out) if self.nan else out)
+
+
+@pytest.mark.parametrize(("kind", "tier"), [(Out, "graph"), (dict, "graph"), (SimpleNamespace, "full")])
+def test_outputs_of_any_form(kind: Any, tier: str, device: str) -> None:
+    def read(outputs: Any) -> Tensor:
+        return outputs["logits"] if isinstance(outputs, dict) else outputs.logits
+
+    def score(outputs: Any, targets: Tensor) -> dict[str, Tensor]:
+        return {"ce": F.cross_entropy(read(outputs), targets, reduction="none")}
+
+    torch.manual_seed(0)
+    task = Task(splits={"validation": tiny().task.dataset("validation")}, score=score)
+    subject = Subject(randomize(Returns(kind)).to(device), task, "forms")
+    run = Engine(subject, torch.device(device), TUNED)
+    for share in (0.001, 0.5, 0.8):
+        recipe = Recipe().prune("second", sparsity=share)
+        inputs, targets = run.data("validation").chunk(0, 64)
+        with torch.no_grad():
+            expected = score(build(subject, resolve(subject, recipe)).eval()(inputs), targets)["ce"]
+        assert difference(expected, columns(run, recipe)["ce"]) <= 1e-5
+    assert run.runner.tier == tier and (tier == "graph" or "no tensors" in run.runner.reason)
+    with pytest.raises(EvaluationError, match="NaN"):
+        columns(Engine(Subject(Returns(kind, True).to(device), task, "nan"), torch.device(device), TUNED), Recipe())
