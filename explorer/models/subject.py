@@ -77,6 +77,12 @@ class Subject:
                     parameter=lazy[0],
                 )
             )
+        scripted = [n for n, one in module.named_modules() if isinstance(one, torch.jit.ScriptModule)]
+        if scripted:
+            where = scripted[0] or type(module).__name__
+            raise LoadError(
+                say("subject {name!r}: {module} was compiled by torch.jit; accepted: the module that it was made from", name=name, module=where)
+            )
         self.module = module
         self.task = task.bound(module)
         self.name = name

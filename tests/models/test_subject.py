@@ -239,6 +239,13 @@ def test_what_is_no_task(device: str) -> None:
         Subject(nn.Linear(2, 2).to(device), {"validation": []})  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated
+def test_a_compiled_module_is_refused_by_its_name() -> None:
+    module = nn.Sequential(nn.Linear(6, 4), torch.jit.script(nn.Linear(4, 3)))
+    with pytest.raises(LoadError, match="'mine': 1 was compiled by torch.jit"):
+        Subject(module, classification((6,)))
+
+
 def test_uninitialized_parameters(device: str) -> None:
     with pytest.raises(LoadError, match="0.weight is not initialized"):
         Subject(nn.Sequential(nn.LazyLinear(3)).to(device), TASK)
