@@ -23,7 +23,7 @@ from .jobs import Job
 from .metrics import Table
 from .runners import Run, Runner
 from .seen import Work
-from .stopping import ERRORS, FIRST_LOOK, Looks, quantile
+from .stopping import FIRST_LOOK, IN_STRATA, Looks, quantile
 
 GLANCE = 64  # samples after which all points are known roughly, so that something can be shown
 AT_ONCE = 4096  # samples of an adaptive scan's chunk, at most
@@ -179,6 +179,7 @@ class Scan:
         self.columns[base.digest] = _Columns.of(ordered, self.total)
         self.data = self.data.reordered(places)
         self.design = Stratified(metrics, self.split, allocation, right)
+        self.looks = {digest: Looks(IN_STRATA) for digest in self.looks}  # none was taken
         self.settled |= self.plans.keys() & {base.digest}
         self._estimates.clear()
         self._undecided = False
@@ -201,13 +202,14 @@ class Scan:
 
     def estimate(self, digest: str) -> Estimate:
         """What is known of a plan; at least one chunk was seen."""
-        n, looks = self.columns[digest].n, max(0, self.looks[digest].taken - (digest in self.settled))
+        n, errors = self.columns[digest].n, self.looks[digest].errors
+        looks = max(0, self.looks[digest].taken - (digest in self.settled))
         key = (digest, n, looks)
         if key not in self._estimates:
             tables, total = self._tables(digest), self.data.total
             whole = self._whole if n >= total else self.design
             self.metric, value, change = whole.main(*tables)
-            sure = whole.within(*tables, quantile(min(looks, len(ERRORS) - 1)))
+            sure = whole.within(*tables, quantile(min(looks, len(errors) - 1), errors))
             self._estimates[key] = Estimate(digest, n, total, value, change, sure)
         return self._estimates[key]
 

@@ -69,7 +69,14 @@ def read_data(path: Path, within: Limits) -> Source:
     except LoadError:
         raise
     except Exception as error:  # parsers of other people's formats fail in many ways
-        raise LoadError(say("{path}: cannot be read as data ({cause})", path=path, cause=cause(error, 160))) from None
+        raise LoadError(
+            say(
+                "{path}: cannot be read as data; accepted: a whole file, {suffixes}, of what its name says ({cause})",
+                path=path,
+                suffixes=", ".join(SUFFIXES),
+                cause=cause(error, 160),
+            )
+        ) from None
     if not found.columns or not found.n:
         raise LoadError(say("{path}: no samples in it", path=path))
     return found
@@ -234,7 +241,9 @@ def _text(path: Path) -> Source:
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
-        raise LoadError(say("{path}: not a UTF-8 text ({error})", path=path, error=str(error)[:120])) from None
+        raise LoadError(
+            say("{path}: not a UTF-8 text; accepted: a text saved as UTF-8 ({error})", path=path, error=str(error)[:120])
+        ) from None
     if lines and all("\t" in line for line in lines):
         labels, texts = zip(*(line.split("\t", 1) for line in lines), strict=True)
         return Source("text", {"text": np.asarray(texts), "label": np.asarray(labels)})

@@ -44,7 +44,7 @@ def refuse(error: Exception, subject: str, first: list[int]) -> ExplorerError:
     """What went wrong in the user's forward or loss, as one message."""
     return TrainingError(
         say(
-            "{subject}: forward or loss failed on train samples {first}...: {cause}",
+            "{subject}: forward or loss failed on train samples {first}...; accepted: a batch that both can take ({cause})",
             subject=subject,
             first=first[:3],
             cause=cause(error),

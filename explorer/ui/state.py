@@ -147,7 +147,7 @@ def unpack(text: str) -> Recipe:
     except (ValueError, binascii.Error, zlib.error) as error:
         raise RecipeError(
             say(
-                "the link's recipe could not be read ({error}); it may have been cut short or changed", error=str(error)
+                "the link's recipe could not be read: it may have been cut short or changed; accepted: the whole link ({error})", error=str(error)
             )
         ) from None
     if unpacker.unconsumed_tail:

@@ -17,7 +17,7 @@ from explorer.evaluate.design import Stratified
 from explorer.evaluate.intervals import Z
 from explorer.evaluate.metrics.classification import Classification
 from explorer.evaluate.rates import Counted
-from explorer.evaluate.stopping import FIRST_LOOK
+from explorer.evaluate.stopping import FIRST_LOOK, IN_STRATA
 from tests.evaluate.test_coverage import of, stopped
 
 PROFILES: dict[str, Any] = {  # how often answers change along the ranks of doubt
@@ -49,7 +49,7 @@ def ended(
     total, allocation = len(before), Allocation(certainty, 64, kinds)
     was, now = (torch.from_numpy(one[allocation.order]) for one in (before, after))
     design = Stratified(Classification(), "validation", allocation, was)
-    n, found = stopped(design, lambda n: (of(was[:n]), of(now[:n])), total, tolerance)
+    n, found = stopped(design, lambda n: (of(was[:n]), of(now[:n])), total, tolerance, errors=IN_STRATA)
     truth = float(after.mean() - before.mean())
     return found is None or found[0] - 1e-9 <= truth <= found[1] + 1e-9, n
 

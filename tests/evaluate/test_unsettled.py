@@ -59,7 +59,7 @@ def average(net: Net, x: Tensor) -> Tensor:
 
 def memory(net: Net, x: Tensor) -> Tensor:
     h = net.first(x)
-    net.kept["made"] = 0.5 * net.kept["made"] + h.mean(0)
+    net.kept["made"] = 0.5 * net.kept["made"].to(h) + h.mean(0)
     return h - net.kept["made"]
 
 

@@ -240,6 +240,13 @@ def test_pictures_too_large_to_unpack(tmp_path: Path) -> None:
         read_data(tmp_path / "data.zip", OWN)
 
 
+@pytest.mark.parametrize(("name", "data"), [("a.csv", b'a,b\n"1,2\n'), ("b.parquet", b"PAR1" + bytes(100)), ("c.txt", b"\xff\xfe\x00a")])
+def test_a_librarys_words_come_after_ours(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(LoadError, match=rf"{name}: (cannot be read as data|not a UTF-8 text); accepted: .*\(.+\)$"):
+        read_data(tmp_path / name, OWN)
+
+
 @settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     data=st.binary(max_size=400),

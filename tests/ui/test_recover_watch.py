@@ -14,8 +14,8 @@ import streamlit as st
 from explorer.core.report import Figure
 from explorer.core.training import Epoch, Note, Step
 from explorer.recover.checkpoint import Stand
-from explorer.recover.jobs import DONE, FAILED, RUNNING, WAITING, Job
-from explorer.ui.panels import recover_list
+from explorer.recover.jobs import CANCELLED, DONE, FAILED, RUNNING, WAITING, Job
+from explorer.ui.panels import recover_list, recover_result
 from explorer.ui.panels.recover_watch import about, progress, share, state_name, stood, zipped
 
 NOON = datetime(2026, 3, 1, 12, 0).astimezone().timestamp()
@@ -78,6 +78,14 @@ def test_what_was_broken_off_says_how_far_it_was() -> None:
         "Its checkpoint: epoch 3 of 40, step 900 of 15,640 · Accuracy 88.0 % after epoch 2 · best so far 88.1 %. It goes on from there."
     )
     assert stood(Stand(1, 40, 391, 0, (start, good), ())) == "Its checkpoint: epoch 1 of 40 · Accuracy 88.1 % after epoch 1. It goes on from there."
+
+
+@pytest.mark.parametrize(("state", "made", "said"), [(DONE, "a", "not opened yet"), (CANCELLED, "a", "not opened yet"), (CANCELLED, "", "not yet")])
+def test_a_result_is_to_be_opened_only_where_there_is_one(state: str, made: str, said: str) -> None:
+    one = job(state=state)
+    one.made = made
+    card = recover_result._recovered(SimpleNamespace(), SimpleNamespace(main="accuracy"), one)  # type: ignore[arg-type]
+    assert (card.value, card.note) == ("–", (("", said),))
 
 
 def test_a_job_in_a_line_is_on_the_visitors_clock(monkeypatch: pytest.MonkeyPatch) -> None:

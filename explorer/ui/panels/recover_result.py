@@ -62,7 +62,7 @@ def _recovered(subject: Subject, original: Report, job: Job | None) -> Card:
     if best:
         note = (("", fmt.change(metric, best[-1].value - original.figure(metric).value)), ("", "· " + _("best so far")))
         return Card("recovered", name, fmt.metric(metric, best[-1].value), kind_name(best[-1].kind), note)
-    why = _("not opened yet") if job is not None and job.state in (DONE, CANCELLED) else _("not yet")
+    why = _("not opened yet") if job is not None and job.state in (DONE, CANCELLED) and job.made else _("not yet")
     return Card("recovered", name, "–", kind_name("measured"), (("", why),))
 
 
