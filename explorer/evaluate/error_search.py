@@ -18,6 +18,7 @@ from .scan import Estimate
 from .sweep import Sweep, Target, protected, targets_of
 
 ROUND = 0.1  # of the units that remain, at most so many go between two scorings of all
+AT_ONCE = 32  # units that are left out in one scan: between two it can be said how far the scoring is
 
 Unit = tuple[str, int]
 
@@ -75,16 +76,17 @@ class Search:
 
     def costs(self, units: Sequence[Unit | None], base: Recipe) -> dict[Unit | None, Estimate]:
         """{unit: the model when it goes, too, and the change from ``base``}; None: nothing more goes."""
-        candidates = {unit: self.recipe(unit) for unit in units}
-        for scan, now in compare(  # noqa: B007
-            self.subject, candidates, base, samples=self.terms.samples, **self.settings
-        ):
-            if self.progress is not None and len(candidates) > 1:
-                self.progress(*scan.work_done)
-        last = now()
-        self.metric, self.n = last.metric, next(iter(last.estimates.values())).n
-        self.evaluated += last.done
-        return dict(last.estimates)
+        found: dict[Unit | None, Estimate] = {}
+        for start in range(0, len(units), AT_ONCE):
+            candidates = {unit: self.recipe(unit) for unit in units[start : start + AT_ONCE]}
+            *_, (_, now) = compare(self.subject, candidates, base, samples=self.terms.samples, **self.settings)
+            last = now()
+            found |= last.estimates
+            self.evaluated += last.done
+            if self.progress is not None and len(units) > 1:
+                self.progress(len(found), len(units))
+        self.metric, self.n = last.metric, next(iter(found.values())).n
+        return found
 
     def worse(self, value: float) -> float:
         """A change as a cost: positive is worse."""

@@ -63,7 +63,7 @@ def prune_by_error_steps(
     **settings: Any,
 ) -> Iterator[ErrorPruning]:
     """As :func:`prune_by_error`, after every decision: what is known so far. settings: device, precision, cancel, user,
-    and ``progress(done, total)`` of the scoring of all units that a round begins with."""
+    and ``progress(units scored, units)`` of the scoring that a round begins with."""
     search = Search(subject, recipe or Recipe(), terms or Terms(), settings)
     yield search.state(False)
     try:
