@@ -240,10 +240,10 @@ def test_what_is_no_task(device: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # torch.jit is deprecated
-def test_a_compiled_module_is_refused_by_its_name() -> None:
+def test_a_compiled_module_is_refused_by_its_name(device: str) -> None:
     module = nn.Sequential(nn.Linear(6, 4), torch.jit.script(nn.Linear(4, 3)))
     with pytest.raises(LoadError, match="'mine': 1 was compiled by torch.jit"):
-        Subject(module, classification((6,)))
+        Subject(module.to(device), classification((6,)))
 
 
 def test_uninitialized_parameters(device: str) -> None:
