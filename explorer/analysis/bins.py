@@ -22,17 +22,10 @@ def _bin(value: float) -> int:
     return ((bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> SHIFT) + BINS // 2
 
 
-def _lowest(index: int) -> float:
-    """The smallest value of a bin."""
-    key = np.int32((index - BINS // 2) << SHIFT)
-    bits = key ^ ((key >> np.int32(31)) & np.int32(0x7FFFFFFF))
-    return float(np.array([bits], dtype=np.int32).view(np.float32)[0])
-
-
 class Bins:
     """How many of a tensor's float32 scores lie in each bin; built in one pass, asked in microseconds.
 
-    Counts at the edges of bins are exact, and so is every count and every k-th value when the scores are given along.
+    Every count and every k-th value is exact, so a slider's place is a rank, and no threshold has to snap to an edge.
     """
 
     def __init__(self, scores: Tensor) -> None:
@@ -42,25 +35,12 @@ class Bins:
         few = scores.device.type == "cpu" and self.total <= SORTED
         self.ranked = np.sort(scores.detach().reshape(-1).numpy()) if few else None
 
-    def snapped(self, threshold: float) -> float:
-        """The nearest threshold at which :meth:`below` is exact without the scores: the largest value of a bin."""
-        here = _bin(threshold)
-        edges = [
-            float(np.nextafter(np.float32(_lowest(i)), np.float32(-np.inf))) for i in (here, min(here + 1, BINS - 1))
-        ]
-        return min(edges, key=lambda edge: abs(edge - threshold))
-
-    def below(self, threshold: float, scores: Tensor | None = None) -> int:
-        """How many scores are at most ``threshold``; without ``scores`` exact at :meth:`snapped` thresholds, else to one bin."""
+    def below(self, threshold: float, scores: Tensor) -> int:
+        """How many of the scores are at most ``threshold``; they are looked at only where their bin holds some."""
         threshold = float(np.float32(threshold))
         here = _bin(threshold)
         before, after = int(self.cumulative[here]), int(self.cumulative[here + 1])
-        if before == after:
-            return after
-        if scores is None:
-            whole = _bin(float(np.nextafter(np.float32(threshold), np.float32(np.inf)))) != here
-            return after if whole else before
-        return int((scores <= threshold).sum())
+        return after if before == after else int((scores <= threshold).sum())
 
     def kth(self, k: int, scores: Tensor) -> float:
         """The k-th smallest of the scores, 1 <= k <= total."""
@@ -77,7 +57,3 @@ class Bins:
         if self.ranked is not None:
             return value if k == self.total or float(self.ranked[k]) > value else None
         return value if self.below(value, scores) == k else None
-
-    def fraction(self, threshold: float) -> float:
-        """The sparsity that a threshold gives, as exact as :meth:`below`."""
-        return self.below(threshold) / self.total if self.total else 0.0
