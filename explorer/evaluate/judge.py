@@ -58,16 +58,25 @@ class Judge:
         return columns
 
     def refuse_nan(self, outputs: object, data: SplitData, start: int) -> None:
-        """Say which sample's output is not a number, before a score can be blamed for it."""
+        """Say which sample's output is no number, or one of which no loss can be computed, before a score can be blamed for it."""
         for tensor in tensors(outputs):
-            if not cmath.isfinite(tensor.sum().item()) and bool(torch.isnan(tensor).any()):
-                row = int(torch.isnan(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None]).any(1).nonzero()[0])
-                at = int(data.order[start + row]) if start + row < data.total else start
-                raise EvaluationError(
-                    say(
-                        "{subject}: the output holds NaN, first at sample {at} of {split}; accepted: finite outputs",
-                        subject=self.subject.name,
-                        at=at,
-                        split=data.split,
-                    )
+            if cmath.isfinite(tensor.sum().item()) or not bool((bad := self._unfit(tensor)).any()):
+                continue
+            rows = len(tensor) if tensor.ndim else 1
+            row = int(bad.reshape(rows, -1).any(1).nonzero()[0])
+            raise EvaluationError(
+                say(
+                    "{subject}: the output holds {what}, first at sample {at} of {split}; accepted: finite outputs",
+                    subject=self.subject.name,
+                    what="NaN" if bool(torch.isnan(tensor.reshape(rows, -1)[row]).any()) else "inf",
+                    at=int(data.order[start + row]) if start + row < data.total else start,
+                    split=data.split,
                 )
+            )
+
+    def _unfit(self, values: Tensor) -> Tensor:
+        """Of outputs, where they are NaN or infinite. A logit of minus infinity rules a class out; a score of the user's own may want anything else."""
+        kind = self.subject.task.kind
+        if kind == "regression":
+            return ~torch.isfinite(values)
+        return torch.isnan(values) | torch.isposinf(values) if kind in ("classification", "language_model") else torch.isnan(values)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from explorer.core.errors import EvaluationError, UnsupportedError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate, stream
-from tests.contract.nets import tiny
+from explorer.models.subject import Subject
+from tests.contract.nets import classification, regression, tiny
 
 
 class Misbehaving(nn.Module):
@@ -58,6 +59,35 @@ def test_nan_names_the_sample(device: str) -> None:
     x[37, 0] = 2
     with pytest.raises(EvaluationError, match="tiny: the output holds NaN, first at sample 37 of validation"):
         evaluate(subject, device=device)
+
+
+@pytest.mark.parametrize(("kind", "value", "refused"), [
+    ("classification", torch.inf, True),
+    ("classification", -torch.inf, False),  # rules a class out
+    ("regression", torch.inf, True),
+    ("regression", -torch.inf, True),
+])  # fmt: skip
+def test_infinity_names_the_sample_where_no_loss_can_be_computed(kind: str, value: float, refused: bool, device: str) -> None:
+    class Setting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.where(x[:, :1] > 1, torch.tensor([value, 0.0, 0.0], device=x.device), self.fc(x))
+
+    task = classification((6,), n=64) if kind == "classification" else regression((6,), 3, n=64)
+    x, y = task.dataset("validation").tensors
+    x[:, 0] = 0
+    x[37, 0] = 2
+    if kind == "classification":
+        y[37] = 1
+    subject = Subject(Setting().to(device), task, "endless")
+    if refused:
+        with pytest.raises(EvaluationError, match="endless: the output holds inf, first at sample 37 of validation; accepted: finite"):
+            evaluate(subject, device=device)
+    else:
+        assert evaluate(subject, device=device).metrics["loss"] < 100
 
 
 def test_weights_that_are_not_finite(device: str) -> None:
