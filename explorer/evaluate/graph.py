@@ -248,8 +248,8 @@ class Graph:
         self.free = frozenset(free)
         self.rows = frozenset(node for node in self.nodes[:-1] if rows(node))
         first = len(self.nodes) - 1
-        while first and _bytes(profiles[0].get(self.nodes[first - 1])) <= SMALL * sizes[0]:
-            first -= 1
+        while first and (self.nodes[first - 1] in free or _bytes(profiles[0].get(self.nodes[first - 1])) <= SMALL * sizes[0]):
+            first -= 1  # weights that a node reads are no values of a batch, however large
         for place in range(first, len(self.nodes)):
             crossing = {
                 a for n in self.nodes[place:] for a in n.all_input_nodes if a in self.place and self.place[a] < place

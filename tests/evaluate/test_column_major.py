@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from explorer.core.recipe import Recipe
 from explorer.evaluate import column_major
+from explorer.evaluate.engine import Engine
 from explorer.evaluate.graph import fetch
 from explorer.evaluate.metrics.classification import losses_and_predictions
 from explorer.evaluate.tiers import runner_for
@@ -118,3 +119,11 @@ def test_looking_at_parts_is_looking_at_all(classes: int, device: str) -> None:
     for parts in (by_column, list(logits.split(7)), [by_column[0], by_column[1], logits[2500:]]):
         found = losses_and_predictions(parts, targets)
         assert torch.equal(found[0], whole[0]) and torch.equal(found[1], whole[1])
+
+
+def test_large_weights_do_not_keep_batches_apart(device: str) -> None:
+    """Each point of a scan may end at its own number of samples, as where the layers are called as modules."""
+    subject = Subject(MLP((6, 300, 300, 3)).to(device), classification((6,)), "wide")
+    run = Engine(subject, torch.device(device), TUNED)
+    parts = [run.runner.part([f"fc.{i}.weight"]) for i in range(3)]
+    assert run.runner.ends_anywhere([one for one in parts if one is not None]) and None not in parts
