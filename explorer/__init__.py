@@ -11,9 +11,13 @@ Public names are resolved when first used: importing this package imports neithe
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# read by torch when it makes its first tensor: large ones in huge pages, since where memory is virtual a fault a small page takes longer than the work
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _PUBLIC = {
     "samples": "explorer.models.samples",
