@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from . import attention
 from .expand import folded, folding
 
 Fetch = Callable[[str], Any]
@@ -35,21 +36,22 @@ CALLS: dict[Any, str] = {
     **dict.fromkeys((F.gelu, nn.GELU), "gelu"),
 }
 ADDING = (operator.add, torch.add)
+DTYPES = (torch.float32, torch.bfloat16)
 OPERATORS = ("_linear_pointwise", "_convolution_pointwise")
 
 
 def available(device: torch.device, dtype: torch.dtype | None) -> bool:
-    """Whether products have such operators here: oneDNN's, for float32 on a CPU."""
-    ours = device.type == "cpu" and dtype in (None, torch.float32)
-    return ours and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
+    """Whether products have such operators here: oneDNN's, on a CPU, for float32 and for the half precision that it has instructions for."""
+    there = device.type == "cpu" and torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
+    return there and (dtype in (None, torch.float32) or (dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
-def _serves(*values: Tensor | None) -> bool:
-    """Whether oneDNN takes these: float32 on a CPU, of which no gradient is asked."""
+def _serves(x: Tensor, *more: Tensor | None) -> bool:
+    """Whether oneDNN takes these: all of one of its types on a CPU, of which no gradient is asked."""
     graded = torch.is_grad_enabled()
-    return bool(torch.backends.mkldnn.enabled) and all(
-        one is None or (one.dtype is torch.float32 and one.is_cpu and not (graded and one.requires_grad))
-        for one in values
+    return bool(torch.backends.mkldnn.enabled) and x.dtype in DTYPES and all(
+        one is None or (one.dtype is x.dtype and one.is_cpu and not (graded and one.requires_grad))
+        for one in (x, *more)
     )
 
 
@@ -97,8 +99,9 @@ def convolution(
     run, where = torch.ops.mkldnn._convolution_pointwise, (conv[1], conv[0], conv[2], conv[3])
     if other is None:
         return run.default(x, weight, bias, *where, then[0], [], then[1])  # type: ignore[no-any-return]
-    last: tuple[Any, ...] = (None, [], None) if then == NOTHING else (then[0], [], then[1])
-    return run.binary(x, other, weight, bias, *where, "add", 1.0, *last)  # type: ignore[no-any-return]
+    if x.dtype is not torch.float32 or then == NOTHING:  # of half precision, some sizes have no operator for all three
+        return _plainly(run.binary(x, other, weight, bias, *where, "add", 1.0, None, [], None), None, then)
+    return run.binary(x, other, weight, bias, *where, "add", 1.0, then[0], [], then[1])  # type: ignore[no-any-return]
 
 
 def _shape(x: Tensor, weight: Tensor, conv: Sequence[Any]) -> tuple[int, ...]:
@@ -111,12 +114,12 @@ def _shape(x: Tensor, weight: Tensor, conv: Sequence[Any]) -> tuple[int, ...]:
 
 
 def fuse(graph: fx.Graph, fetch: Fetch) -> bool:
-    """Replace each product and what follows it by one node; whether there was any.
+    """Replace each product and what follows it by one node, and attention of few tokens by ours; whether there was any.
 
     What something else reads stays a node of its own. So does a sum whose other operand depends on weights that the product does not
     depend on: a change of these would run the product again.
     """
-    reads, found = _upstream(graph, fetch), False
+    reads, found = _upstream(graph, fetch), attention.lay(graph)
     for node in list(graph.nodes):
         product = _product(node, fetch)
         if product is None or not _numbers(node, fetch):

@@ -141,14 +141,18 @@ def _measure(subject: Subject, device: torch.device) -> dict[str, Tuning]:
         only = Tuning(None, layout, 8, 1 / first, reason=reason)
         return {"full": only, "fast": only}
     count = _threads(device, lambda: runs[size_key[:2]](size_key[2]), best[size_key])
-    chosen, fused = runs[None, layout], None
-    if device.type == "cpu" and ROUNDS * SAMPLES * best[size_key] < SECONDS / 4:
-        fused = chosen.fused((size_key[2], *(key[2] for key in best if key[:2] == (None, layout))))
+    soon = device.type == "cpu" and ROUNDS * SAMPLES * best[size_key] < SECONDS / 4
+    chosen = runs[size_key[:2]]
+    fused, pace = chosen.fused((size_key[2], *(key[2] for key in best if key[:2] == (None, layout)))) if soon else (None, None)
     settings = (1 / best[size_key], count, chosen.waits.get(size_key[2], False), fused is not None, reason)
-    full = Tuning(None, layout, fused or size_key[2], *settings)
-    fast = full
-    if half is not None and best[half] < FASTER * best[None, layout, batches[0]]:
-        fast = Tuning(HALF, half[1], full.batch, 1 / best[half], count, runs[half[:2]].waits.get(batches[0], False))
+    full = fast = Tuning(None, layout, fused or size_key[2], *settings)
+    if half is not None:
+        rounds([(*half[:2], full.batch)], 3)
+        half = min((*half[:2], batches[0]), (*half[:2], full.batch), key=best.__getitem__)
+        together, half_pace = runs[half[:2]].fused((full.batch,)) if soon else (None, None)
+        if (half_pace or best[half]) < FASTER * (pace or best[size_key]):
+            waits = runs[half[:2]].waits.get(half[2], False)
+            fast = Tuning(HALF, half[1], full.batch, 1 / best[half], count, waits, together is not None)
     return {"full": full, "fast": fast}
 
 
@@ -200,15 +204,16 @@ class Candidate:
         self.waits[batch] = self.device.type == "cuda" and told > WAITING * took
         return took / min(len(moved) * batch, samples)
 
-    def fused(self, batches: Sequence[int]) -> int | None:
-        """The batch in which the module's graph is fastest with products and what follows them as one operation: the first of
-        the given ones, or the largest, since each operation takes longer to begin. None: it is no faster than without, in the first."""
+    def fused(self, batches: Sequence[int]) -> tuple[int | None, float | None]:
+        """(batch, seconds a sample) in which the module's graph is fastest with products and what follows them as one operation: the first
+        of the given ones, or the largest, since each operation takes longer to begin. (None, seconds): it is no faster than without, in the
+        first; (None, None): there is nothing of that kind."""
         task, total = self.subject.task, len(self.subject.task.dataset("validation"))
         few = [self._moved(task.batch("validation", [i % total for i in range(n)])[0]) for n in (2, 3)]
         with torch.no_grad():
             plain, fused = (runner_for(self.subject, self.replica, few[0], few[1], batch=batches[0], fused=one) for one in (False, True))
         if not fused.fused:
-            return None
+            return None, None
         runs = [(plain, batches[0]), *((fused, batch) for batch in sorted({batches[0], max(batches)}))]
         best = dict.fromkeys(runs, float("inf"))
         with torch.inference_mode():
@@ -219,7 +224,7 @@ class Candidate:
                     runner.run(None, inputs, [(0, size)], partial(self.replica.weights, {}), _ignore, None)
                     best[runner, batch] = min(best[runner, batch], (self.clock() - began) / size)
         fastest = min(runs[1:], key=best.__getitem__)
-        return fastest[1] if best[fastest] < FUSED * best[runs[0]] else None
+        return (fastest[1], best[fastest]) if best[fastest] < FUSED * best[runs[0]] else (None, best[runs[0]])
 
     def _moved(self, inputs: Any) -> Any:
         return laid_out(to_device(inputs, self.device, self.dtype), self.last)
