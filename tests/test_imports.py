@@ -107,3 +107,11 @@ def test_unknown_names_are_attribute_errors(name: str) -> None:
     with pytest.raises(AttributeError, match=name):
         getattr(explorer, name)
     assert not hasattr(explorer, name)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_large_tensors_lie_in_huge_pages_unless_the_user_says_otherwise(before: str | None, after: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+    if before is not None:
+        monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", before)
+    assert run("import os, explorer; print(os.environ['THP_MEM_ALLOC_ENABLE'])") == after

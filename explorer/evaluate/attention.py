@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
 
-TOKENS = 32  # above, torch's blocks of queries are as fast
-CHANNELS = 64  # of a head
+WORK = 1024  # tokens times channels of a head: above, torch's blocks of queries are as fast
 WIDTH = 16  # of which a head's channels are a multiple
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -28,7 +27,7 @@ def attention(
 def _serves(query: Tensor, *more: Tensor) -> bool:
     """Whether the loops take these: all of one shape and type, few tokens, on a CPU, of which no gradient is asked."""
     shape, graded = query.shape, torch.is_grad_enabled()
-    fits = len(shape) == 4 and 0 < shape[2] <= TOKENS and 0 < shape[3] <= CHANNELS and not shape[3] % WIDTH and query.numel() > 0
+    fits = len(shape) == 4 and query.numel() > 0 and shape[2] * shape[3] <= WORK and not shape[3] % WIDTH
     return fits and query.dtype in DTYPES and all(
         one.is_cpu and one.shape == shape and one.dtype is query.dtype and one.stride(3) == 1 and not (graded and one.requires_grad)
         for one in (query, *more)
