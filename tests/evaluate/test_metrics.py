@@ -21,7 +21,6 @@ from explorer.evaluate.engine import engine
 from explorer.evaluate.evaluator import evaluate
 from explorer.evaluate.intervals import Within
 from explorer.evaluate.metrics import metrics_of
-from explorer.evaluate.metrics.classification import losses_and_predictions
 from explorer.evaluate.metrics.language_model import right_tokens
 from explorer.models.subject import Subject
 from explorer.models.task import Task
@@ -280,16 +279,3 @@ def test_the_main_metric_alone_is_what_figures_and_changes_say(name: str, device
         main, value, change = run.metrics.main(*tables, "validation", within)
         assert value == run.metrics.figures(tables[1], "validation")[main] and main == next(iter(run.metrics.figures(tables[1], "x")))
         assert change == run.metrics.changes(*tables, "validation", within)[main]
-
-
-@pytest.mark.parametrize("n", [1, 7, 1000])
-@pytest.mark.parametrize("classes", [1, 2, 10, 65])
-@pytest.mark.parametrize("by_column", [False, True])
-def test_losses_and_predictions_are_torchs_and_the_logits_stay(n: int, classes: int, by_column: bool, device: str) -> None:
-    logits = torch.randn(n, classes, generator=torch.Generator().manual_seed(0)).round().to(device)  # many ties
-    logits = logits.t().contiguous().t() if by_column else logits
-    before, targets = logits.clone(), torch.arange(n, device=device) % classes
-    loss, prediction = losses_and_predictions([logits], targets)
-    assert torch.equal(logits, before)
-    assert prediction.tolist() == [row.index(max(row)) for row in before.tolist()]
-    torch.testing.assert_close(loss, nn.functional.cross_entropy(before, targets, reduction="none"))

@@ -44,14 +44,15 @@ KINDS = 16  # classes: up to here each is a kind of its own in a scan
 
 
 def losses_and_predictions(parts: Sequence[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(cross-entropy [N], first index of the largest logit [N]) of finite logits float32 [N, C], given as parts of their rows, and
-    targets in 0 .. C - 1."""
+    """(cross-entropy [N], first index of the largest logit [N]) of finite logits [N, C], given as parts of their rows, and targets in
+    0 .. C - 1. In float32, whatever the logits are."""
     if parts[0].shape[1] <= FEW and len(targets) and parts[0].device.type == "cpu":
         from .logits import look_once  # numba takes a moment to import
 
-        found = look_once([one.detach().numpy() for one in parts], targets.contiguous().numpy())
+        every = [one.detach().view(torch.uint16) if one.dtype is torch.bfloat16 else one.detach().float() for one in parts]
+        found = look_once([one.numpy() for one in every], targets.contiguous().numpy())
         return torch.from_numpy(found[0]), torch.from_numpy(found[1])
-    logits = torch.cat(list(parts))
+    logits = torch.cat([one.float() for one in parts])
     if logits.shape[1] > FEW or not len(logits):
         return nn.functional.cross_entropy(logits, targets, reduction="none"), logits.argmax(1)
     columns = logits.t().clone(memory_format=torch.contiguous_format)
@@ -112,7 +113,7 @@ class Classification(Metrics):
                     classes=classes,
                 )
             )
-        each, prediction = losses_and_predictions([one.float() for one in parts], targets)
+        each, prediction = losses_and_predictions(parts, targets)
         loss = losses(task, outputs, targets, each, task.loss is nn.functional.cross_entropy)
         width = torch.tensor(classes).expand(len(targets))
         return {"prediction": prediction, "target": targets, **loss, "classes": width}
