@@ -74,9 +74,10 @@ def _write(builder: Any, value: Any, data: Any, at: Any) -> None:
     builder.store(halves, builder.bitcast(place, HALVES.as_pointer()), align=2)
 
 
-def _called(builder: Any, name: str, *values: Any) -> Any:
-    kind = ir.FunctionType(VECTOR, [VECTOR] * len(values))
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{LANES}f32"), values)
+def _sum(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """x y + z, at once where the processor can."""
+    at_once = ("contract",)
+    return builder.fadd(builder.fmul(x, y, flags=at_once), z, flags=at_once)
 
 
 @_intrinsic
@@ -129,7 +130,7 @@ def products(typing, x, at, row, last, step, depth, m, m_at, m_row, out, out_at,
             further = builder.mul(step, loop.index)
             for start, total in zip(starts, sums, strict=True):
                 value = _read_for_all(builder, x, builder.add(start, further))
-                builder.store(_called(builder, "fma", value, line, builder.load(total)), total)
+                builder.store(_sum(builder, value, line, builder.load(total)), total)
         for one, total in zip(which, sums, strict=True):
             _write(builder, builder.load(total), out, builder.add(out_at, builder.mul(out_row, one)))
         return context.get_dummy_value()
@@ -146,10 +147,11 @@ def _exp(builder: Any, x: Any) -> Any:
     """exp of what is at most zero: 2^n by the exponent's bits, the rest by its series. What is no number stays none."""
     y = builder.fmul(x, _all(LOG2E))
     y = builder.select(builder.fcmp_ordered("olt", y, _all(-126.0)), _all(-126.0), y)
-    n = _called(builder, "floor", builder.fadd(y, _all(0.5)))
+    floor = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), f"llvm.floor.v{LANES}f32")
+    n = builder.call(floor, [builder.fadd(y, _all(0.5))])
     f, power = builder.fsub(y, n), _all(SERIES[-1])
     for factor in reversed(SERIES[:-1]):
-        power = _called(builder, "fma", power, f, _all(factor))
+        power = _sum(builder, power, f, _all(factor))
     whole = builder.select(builder.fcmp_ordered("ord", n, n), n, _all(0.0))
     bits = builder.shl(builder.add(builder.fptosi(whole, WORDS), _all(127, WORDS)), _all(23, WORDS))
     return builder.fmul(power, builder.bitcast(bits, VECTOR))
