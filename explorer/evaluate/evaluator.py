@@ -23,7 +23,7 @@ from .intervals import Within
 from .seen import Seen, Work
 
 PRECISIONS = ("full", "fast")
-WIDEN = 0.1  # seconds that one answer more may take where it brings all that follow it more samples
+WIDEN = 0.05  # seconds that one answer more may take where it brings all that follow it more samples
 PARTIAL = 2  # looks at a part of a split, at most: the first answer, and four times as many samples
 ORIGINAL = Plan({}, {})
 

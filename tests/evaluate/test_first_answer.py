@@ -51,7 +51,7 @@ def test_what_was_seen_already_is_not_taken_back(
     assert glance(subject, LAST, device=device).n == 512 and run.chunks == chunks
 
 
-@pytest.mark.parametrize(("rate", "expected"), [(1_000, 256), (10_000, 1024), (1e6, 1500)])
+@pytest.mark.parametrize(("rate", "expected"), [(1_000, 256), (20_000, 1024), (1e6, 1500)])
 def test_more_samples_come_in_where_that_costs_one_answer_little(
     subject: Subject, device: str, rate: float, expected: int
 ) -> None:

@@ -36,6 +36,7 @@ def render(space: Workspace, subject: Subject, board: Board) -> None:
         gap = known_gap(subject, plan)
         if not plan.structural or gap is not None:
             if glance(subject, recipe, device=device, user=user(), more=False).complete and board.complete:
+                sharpen.warm(subject)
                 return
     except ExplorerError:
         return  # said beside the histogram already

@@ -16,7 +16,7 @@ from explorer.models.subject import Subject
 from .. import jobs
 from ..state import background
 
-NAME = "sharpen"
+NAME, WARM = "sharpen", "warm"
 
 
 def begin(subject: Subject, recipe: Recipe, precision: str) -> jobs.Job:
@@ -44,3 +44,12 @@ def stop() -> None:
     job = jobs.current(NAME)
     if job is not None:
         job.stop()
+
+
+def warm(subject: Subject) -> None:
+    """The original in the precision of previews, once, in a thread: where that is a precision of its own, a handle's first move would have
+    to wait for its weights, its data and its trace."""
+    device, who = st.session_state.get("device"), background()
+    key, job = (id(subject), device), jobs.current(WARM)
+    if job is None or job.key != key or job.cancelled:
+        jobs.start(WARM, key, lambda tell, ask: stream(subject, precision="fast", device=device, cancel=ask, user=who))
