@@ -16,6 +16,7 @@ from ..core.message import say
 from ..models.device import exact, threads
 from ..models.task import part
 from .data import SplitData
+from .fault import sample_of
 from .jobs import Job, lend
 from .metrics import Rows
 from .runners import Finish, Ranges, Runner, Session
@@ -101,19 +102,19 @@ class Chunk:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Whatever a forward raises becomes a message with the samples at fault."""
+        """Whatever a forward raises becomes a message with the sample at fault."""
         try:
             yield
         except (ExplorerError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            first = self.data.order[self.start : self.stop][:3].tolist()
-            where = say(
-                "{subject}: forward failed on {split} samples {first}...",
-                subject=self.run.subject.name,
-                split=self.data.split,
-                first=first,
-            )
+            subject, split = self.run.subject.name, self.data.split
+            at = sample_of(self.run, self.data, self.start, self.stop, self.work)
+            if at is not None:
+                where = say("{subject}: forward failed on sample {at} of {split}", subject=subject, at=at, split=split)
+            else:
+                first = self.data.order[self.start : self.stop][:3].tolist()
+                where = say("{subject}: forward failed on {split} samples {first}..., though on none of them alone", subject=subject, split=split, first=first)
             raise EvaluationError(say("{where}; accepted: inputs that the model takes ({cause})", where=where, cause=cause(error))) from error
 
 

@@ -133,7 +133,7 @@ def test_one_batch_that_fails_is_named_and_the_others_are_kept(measured: bool, d
 
     subject = tiny(Fails(), n=300, device=device) if measured else tuned(tiny(Fails(), n=300, device=device))
     subject.task.dataset("validation").tensors[0][137, 0] = 99.0
-    with pytest.raises(EvaluationError, match="forward failed on validation samples .*a sample it does not like"):
+    with pytest.raises(EvaluationError, match="forward failed on sample 137 of validation; .*a sample it does not like"):
         evaluate(subject, RECIPE, device=device)
 
 
