@@ -247,6 +247,7 @@ def _machine(run: Engine, plan: Plan, split: str, work: Work) -> dict[str, Any]:
     return {
         "tier": runner.tier,
         "reason": runner.reason,
+        "mixes": run.runner.mixes,
         "graphs": len(run.recorded),
         "no_graphs": run.recorded.reason,
         "layout": run.tuned.layout,

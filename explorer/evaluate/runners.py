@@ -65,6 +65,7 @@ class Runner:
         self.unsafe = ""  # why it must not be used any more
         self.rewritten = False  # whether some modules' work is done by other nodes
         self.fused = False  # whether some of these do a product and what follows it
+        self.mixes = False  # whether an answer depends on the other samples of its batch
 
     def part(self, names: Iterable[str]) -> Part | None:
         """What must run again when these names change; None: everything."""

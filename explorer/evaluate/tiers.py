@@ -15,7 +15,7 @@ from ..models.calls import Call
 from ..models.onnx_module import opaque
 from ..models.replica import Replica, share
 from ..models.subject import Subject
-from ..models.task import Task
+from ..models.task import Task, copied, part
 from ..models.trace import trace
 from ..models.trial import TOLERANCE, difference, tensors
 from . import column_major, expand, recurrent_pace
@@ -26,6 +26,7 @@ from .order import OrderRunner
 from .recurrent import watched
 from .runners import GraphRunner, Runner, plain_call
 
+MIXED = 1e-3  # of an answer, by which it may differ among other samples: sums are rounded in another order
 LOOSE = 5e-2  # of half precision, where only gross differences say anything
 
 
@@ -42,6 +43,12 @@ def runner_for(
     batch: samples that will be run at once. plain: a graph whose nodes are the module's own and nothing else, for plans that make modules run differently inside.
     fused: products together with what follows them, where this device has operators for it.
     """
+    found = _surest(subject, replica, two, inputs, plain, batch, fused)
+    found.mixes = _mixes(subject.task, replica, inputs)
+    return found
+
+
+def _surest(subject: Subject, replica: Replica, two: Any, inputs: Any, plain: bool, batch: int, fused: bool) -> Runner:
     task = subject.task
     if (whole := opaque(subject.module)) is not None:
         return Runner(replica, task, whole)
@@ -67,6 +74,19 @@ def runner_for(
             return GraphRunner(replica, task, found)
         reason = found
     return OrderRunner(replica, task, reason)
+
+
+@torch.no_grad()
+def _mixes(task: Task, replica: Replica, inputs: Any) -> bool:
+    """Whether what a module answers to a sample depends on the others of its batch, as by a mean over them; where it fails, its evaluation says so."""
+    try:
+        with replica.weights({}) as whole:
+            module = share(whole) if replica.layered is None else whole
+            three, two = (tensors(task.forward(module, copied(given))) for given in (inputs, part(inputs, slice(0, 2))))
+    except Exception:
+        return False
+    pairs = [(a[:2], b) for a, b in zip(three, two, strict=False) if a.ndim and b.ndim and len(a) == 3 and a[:2].shape == b.shape]
+    return any(bool(a.isfinite().all()) and difference(a, b) > max(MIXED, tolerance(replica.dtype)) for a, b in pairs)
 
 
 def _state(module: nn.Module) -> list[Any]:

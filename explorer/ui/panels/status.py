@@ -18,7 +18,7 @@ def tier_name(tier: str) -> str:
 
 
 def line(report: Report) -> str:
-    """Tier, dtype and time; layout, batch, memory and the reason for a lower tier when one points at it."""
+    """Tier, dtype and time, and whether figures hold for one size of batches alone; layout, batch, memory and the reason for a lower tier when one points at it."""
     machine = report.machine
     if not machine:
         return ""
@@ -28,6 +28,8 @@ def line(report: Report) -> str:
         pieces.append(_("{n} samples in {ms} ms", n=f"{machine['samples']:,}", ms=f"{1000 * seconds:.0f}"))
     if report.timing.get("queue", 0.0) > 0.005:
         pieces.append(_("waited {ms} ms", ms=f"{1000 * report.timing['queue']:.0f}"))
+    if machine["mixes"]:
+        pieces.append(_("a sample's answer depends on the others of its batch of {n}", n=machine["batch"]))
     kept = _(
         "{used} of {budget} kept for the next move",
         used=fmt.size(machine["cache_bytes"]),
