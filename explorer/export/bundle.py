@@ -208,10 +208,11 @@ def _companions(
     place: Path,
     agreements: Mapping[str, Agreement],
 ) -> None:
-    """masks.safetensors, recipe.json, report.json, README.md."""
-    from .readme import libraries, readme
+    """masks.safetensors where something is pruned, recipe.json, report.json, README.md."""
+    from .readme import MASKS, libraries, readme
 
-    save_file(masks_of(plan), place / "masks.safetensors", {"format": "pt"})
+    if masks := masks_of(plan):
+        save_file(masks, place / MASKS, {"format": "pt"})
     _text(place / "recipe.json", recipe.to_json() + "\n")
     measured = {path.name: path.stat().st_size for path in sorted(place.iterdir())}
     splits = {split: after.to_dict() for split, (_, after) in reports.items()}

@@ -15,6 +15,7 @@ from ..models.subject import Subject
 from .agreement import Agreement
 from .lineage import lineage
 
+MASKS = "masks.safetensors"
 LIBRARIES = ("torch", "safetensors", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 
@@ -103,7 +104,10 @@ def _agreed(agreements: Mapping[str, Agreement]) -> list[str]:
 def _origin(subject: Subject) -> str:
     if subject.card and subject.name in samples():
         return f'subject = explorer.load("{subject.name}")'
-    return "subject = explorer.Subject(your_module, your_task)"
+    task = f"task: your explorer.Task ({subject.task.kind}), with the data"
+    if source := str(subject.card.get("source", "")) if subject.card else "":
+        return f"subject = explorer.load({source!r}, task)  # {task}"
+    return f"subject = explorer.Subject(module, task)  # module: as it was trained; {task}"
 
 
 def readme(
@@ -155,10 +159,13 @@ def readme(
     lines += ["## Load it", ""]
     for title, code in used.items():
         lines += [f"{title}:", "", "```python", code, "```", ""]
+    if MASKS in measured:
+        lines += [
+            f"`{MASKS}` holds a bool tensor for each pruned layer, True where the weight stays, in the shapes of",
+            "this model: multiply the weights by it after each training step to keep the sparsity.",
+            "",
+        ]
     lines += [
-        "`masks.safetensors` holds a bool tensor for each pruned layer, True where the weight stays, in the shapes of",
-        "this model: multiply the weights by it after each training step to keep the sparsity.",
-        "",
         "## How it was made",
         "",
         "```python",
