@@ -99,6 +99,8 @@ abbr.x-term { text-decoration: underline dotted var(--x-faint); text-underline-o
 body :is(button, summary, a):focus-visible:focus-visible { outline: 2px solid var(--x-kept); outline-offset: 1px; box-shadow: none; }
 [class*='st-key-row-'] .stButtonGroup > div button { min-height: 2.5rem; }
 iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
+.x-card .x-seen { white-space: nowrap; }
+@media (max-width: 1500px) { .x-card .x-note { font-size: .73rem; } }
 @media (max-width: 1300px) { .stElementContainer:has(.x-brand) { display: none; } }
 @media (max-width: 1100px) {
   .stMainBlockContainer { padding: .5rem 1rem 1.5rem; } .x-title { display: none; }

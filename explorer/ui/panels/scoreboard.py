@@ -68,7 +68,7 @@ def _metric(report: Report, name: str) -> Card:
     if not report.recipe.rules:
         return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), (("", _("the original") + " · " + seen),))
     interval = fmt.half_width(name, change.low, change.high)
-    note = [moved(name, change, name in report.lower_is_better), ("", " ".join(filter(None, (interval, "· " + seen))))]
+    note = [moved(name, change, name in report.lower_is_better), ("", " ".join(filter(None, (interval, "·")))), ("x-seen", seen)]
     return Card(name, metric_name(name), fmt.metric(name, shown.value), kind_name(shown.kind), tuple(note))
 
 
