@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from torch.nn import functional as F
 
 WORK = 1024  # tokens times channels of a head: above, torch's blocks of queries are as fast
+THREADS = 2  # above, torch's is faster, which shares the samples out among them
 WIDTH = 16  # of which a head's channels are a multiple
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -28,7 +29,7 @@ def _serves(query: Tensor, *more: Tensor) -> bool:
     """Whether the loops take these: all of one shape and type, few tokens, on a CPU, of which no gradient is asked."""
     shape, graded = query.shape, torch.is_grad_enabled()
     fits = len(shape) == 4 and query.numel() > 0 and shape[2] * shape[3] <= WORK and not shape[3] % WIDTH
-    return fits and query.dtype in DTYPES and all(
+    return fits and query.dtype in DTYPES and torch.get_num_threads() <= THREADS and all(
         one.is_cpu and one.shape == shape and one.dtype is query.dtype and one.stride(3) == 1 and not (graded and one.requires_grad)
         for one in (query, *more)
     )

@@ -36,6 +36,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     taken: list[int] = []
     ours = attention._compiled
     monkeypatch.setattr(attention, "_compiled", lambda *given: taken.append(1) or ours(*given))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: attention.THREADS)
     return taken
 
 
@@ -94,6 +95,14 @@ def test_the_rest_is_torchs(way: str, device: str, loops: list[int]) -> None:
     more = {name: one.to(device) if isinstance(one, Tensor) else one for name, one in more.items()}
     with torch.no_grad():
         assert torch.equal(F.scaled_dot_product_attention(*given, **more), attention.attention(*given, **more))
+    assert not loops
+
+
+def test_many_threads_are_torchs(device: str, loops: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = some(2, 2, 5, 16, True, device)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: attention.THREADS + 1)
+    with torch.no_grad():
+        assert torch.equal(F.scaled_dot_product_attention(*given), attention.attention(*given))
     assert not loops
 
 
