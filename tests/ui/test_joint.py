@@ -6,7 +6,7 @@ import pytest
 
 from explorer.core.joint import Cell
 from explorer.core.recipe import Recipe
-from explorer.ui.panels.joint import data
+from explorer.ui.panels.joint import _progress, data
 
 
 def cell(row: int, column: int, value: float, size: int, n: int = 10, metric: str = "accuracy") -> Cell:
@@ -48,3 +48,9 @@ def test_lower_may_be_better_and_values_may_be_missing() -> None:
     assert (low["shade"], high["shade"]) == (1.0, 0.0) and low["best"] and not high["best"]
     assert not missing["best"] and missing["value"] == "–"
     assert data({}, None, "", False)["cells"] == []
+
+
+def test_what_is_left_to_do_is_said_once_all_cells_are_known() -> None:
+    some = {(0, 0): cell(0, 0, 0.8, 500), (0, 1): cell(0, 1, 0.7, 600, n=4)}
+    assert _progress(some, 3) == "2 of 3 cells known"
+    assert _progress(some, 2) == "1 of 2 cells seen over all samples"

@@ -79,7 +79,7 @@ def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
     with right:
         st.markdown(f"**{_('all layers') if layers == ALL else layers}** · {metric_name(metric) if metric else ''}")
         if running:
-            bars.bar(job, _("{n} of {total} cells known", n=len(known), total=len(SPARSITIES) * len(BITS)))
+            bars.bar(job, _progress(known, len(SPARSITIES) * len(BITS)))
         elif job.cancelled:
             st.caption(_("Cancelled: {n} of {total} cells known.", n=len(known), total=len(SPARSITIES) * len(BITS)))
         st.caption(_("Each cell: the metric (measured on validation; ~ on a part of it) and its bytes (counted)."))
@@ -90,6 +90,13 @@ def _draw(space: Workspace, subject: Subject, job: jobs.Job) -> None:
     if not running and st.session_state.get("joint-drawn") != id(job):
         st.session_state["joint-drawn"] = id(job)
         st.rerun()  # once more, without the timer
+
+
+def _progress(known: Mapping[tuple[int, int], Cell], total: int) -> str:
+    """How far a map is: first all cells are seen over some samples, then over all."""
+    if len(known) < total:
+        return _("{n} of {total} cells known", n=len(known), total=total)
+    return _("{n} of {total} cells seen over all samples", n=sum(cell.complete for cell in known.values()), total=total)
 
 
 def _picked() -> None:
