@@ -285,13 +285,3 @@ def test_a_locked_layer_is_protected_until_it_is_unlocked(app: App) -> None:
         app.page.keyboard.press("l")
     expect(app.slider).to_have_attribute("aria-disabled", "false")
     assert app.recipe == HALF
-
-
-def test_the_keyboard_stays_at_the_control_that_it_has_set(app: App) -> None:
-    app.open(MLP)
-    eight = app.page.get_by_role("radiogroup", name="Bits", exact=True).get_by_role("radio", name="8", exact=True)
-    eight.focus()
-    with app.step():
-        app.page.keyboard.press("Enter")
-    expect(eight).to_be_checked()
-    expect(eight).to_be_focused()  # it was built anew

@@ -47,17 +47,18 @@ def render(space: Workspace, subject: Subject) -> None:
 
 def _steps(space: Workspace) -> None:
     history = space.history
-    for key, icon, label, target in (
-        ("undo", ":material/undo:", _("Undo"), history.undo()),
-        ("redo", ":material/redo:", _("Redo"), history.redo()),
-    ):
-        st.button(label, icon=icon, key=key, disabled=target is history, on_click=space.replace, args=(target,), shortcut=SHORTCUTS[key], help=f"{label} ({SHORTCUTS[key]})")
-    st.button(
-        _("Reset"),
-        key="reset",
-        disabled=not history.present.rules,
-        on_click=lambda: space.replace(space.history.push(Recipe(name=space.history.present.name))),
-    )
+    with st.container(horizontal=True, wrap=False, gap="small", width="content", key="steps"):
+        for key, icon, label, target in (
+            ("undo", ":material/undo:", _("Undo"), history.undo()),
+            ("redo", ":material/redo:", _("Redo"), history.redo()),
+        ):
+            st.button(label, icon=icon, key=key, disabled=target is history, on_click=space.replace, args=(target,), shortcut=SHORTCUTS[key], help=f"{label} ({SHORTCUTS[key]})")
+        st.button(
+            _("Reset"),
+            key="reset",
+            disabled=not history.present.rules,
+            on_click=lambda: space.replace(space.history.push(Recipe(name=space.history.present.name))),
+        )
 
 
 def _speak(space: Workspace) -> None:
