@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.core.errors import ExplorerError, RecipeError
 from explorer.core.message import say
@@ -18,13 +19,13 @@ from explorer.core.recipe import Recipe
 from . import models, recovered
 from .history import History
 from .i18n import _, translated
-from .state import Workspace, pack, unpack, workspace
+from .state import Workspace, pack, page, unpack, workspace
 
 KEYS = ("model", "job", "file", "layer", "r", "view")
 DIGITS = 16  # of a file's digest
 WRITTEN = "link-written"  # in the session's state: (what the address should be, since when)
 NAME = 60  # letters of a name that are shown
-LATE = 1.0  # seconds after which no run can still carry the address from before the last change
+LATE = 1.0  # seconds for which a run may still carry the address from before the last change, unless the browser says that it went there
 WAITS = "link-waits"  # in the session's state: a Waiting
 
 
@@ -42,16 +43,27 @@ def write(space: Workspace) -> None:
     waits = waiting(space)
     if waits is not None and waits.file:
         return
-    recipe = space.history.present
-    packed = pack(recipe) if recipe.rules or recipe.name else ""
-    wanted = {"model": space.model, **_address(space.model), "layer": space.layer, "r": packed}
-    wanted["view"] = st.session_state.get("view", "")
-    wanted = {key: value for key, value in wanted.items() if value}
+    wanted = _wanted(space)
     if {key: st.query_params.get(key) for key in KEYS} != {key: wanted.get(key) for key in KEYS}:
         st.query_params.from_dict(wanted)
         st.session_state[WRITTEN] = (wanted, time.monotonic())
     elif wanted != st.session_state.get(WRITTEN, ({},))[0]:  # the browser was there first
         st.session_state[WRITTEN] = (wanted, -LATE)
+
+
+def turn(path: str, space: Workspace) -> None:
+    """To a page by its path. The address turns with it: written when that page is drawn, it would be a step of its own for Back."""
+    wanted = _wanted(space)
+    st.session_state[WRITTEN] = (wanted, time.monotonic())
+    st.switch_page(page(path), query_params=wanted)
+
+
+def _wanted(space: Workspace) -> dict[str, str]:
+    """The address of a workspace."""
+    recipe = space.history.present
+    packed = pack(recipe) if recipe.rules or recipe.name else ""
+    parts = {"model": space.model, **_address(space.model), "layer": space.layer, "r": packed, "view": st.session_state.get("view", "")}
+    return {key: value for key, value in parts.items() if value}
 
 
 def _address(name: str) -> dict[str, str]:
@@ -99,7 +111,8 @@ def _follow() -> None:
     asked = {key: st.query_params[key] for key in KEYS if key in st.query_params}
     written, since = st.session_state.get(WRITTEN, (asked, 0.0))
     name = asked.get("model", "")
-    if asked == written or time.monotonic() - since < LATE or name not in models.choices():
+    late = time.monotonic() - since < LATE and not getattr(get_script_run_ctx(), "is_history_navigation", False)
+    if asked == written or late or name not in models.choices():
         return
     if _address(name) != {key: asked[key] for key in ("job", "file") if key in asked}:
         return

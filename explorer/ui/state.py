@@ -7,13 +7,14 @@ import binascii
 import secrets
 import weakref
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
 from explorer.core.errors import RecipeError
+from explorer.core.layers import Layer
 from explorer.core.recipe import Recipe
 from explorer.evaluate.queue import leave
 from explorer.recover.jobs import leave as leave_jobs
@@ -62,6 +63,11 @@ class Workspace:
         self.message = ""
         self.generation += 1
         self.stale = True
+
+    def keep_to(self, layers: Sequence[Layer]) -> None:
+        """Where none of these layers is looked at: the largest."""
+        if self.layer not in {layer.name for layer in layers}:
+            self.layer = max(layers, key=lambda layer: layer.numel).name
 
     def select(self, layer: str) -> None:
         """Another layer: the controls follow."""
@@ -124,12 +130,13 @@ def page(path: str) -> Any:
     return st.session_state["pages"][path]
 
 
-def show(model: str, recipe: Recipe | None = None) -> None:
-    """Make a model the one that is looked at; with a recipe, as a step of its workspace."""
+def show(model: str, recipe: Recipe | None = None) -> Workspace:
+    """Make a model the one that is looked at; with a recipe, as a step. Returns its workspace."""
     st.session_state["go-model"] = model
     space = workspace(model)
     if recipe is not None:
         space.replace(space.history.push(recipe))
+    return space
 
 
 def pack(recipe: Recipe) -> str:

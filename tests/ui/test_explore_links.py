@@ -134,3 +134,27 @@ def test_one_layers_settings_for_all_like_it_and_away_again(app: App) -> None:
     assert not holds[FC1] and holds["fc2.weight"]
     app.shows(MLP)
     expect(app.page.get_by_role("button", name="Clear layer", exact=True)).to_be_disabled()
+
+
+def test_one_step_back_leaves_the_page_or_undoes_the_change_however_fast(app: App) -> None:
+    app.open(MLP, recipe=HALF)
+    explore, entries = app.page.url, app.page.evaluate("history.length")
+    app.press("Recover")
+    expect(app.card("damaged")).to_be_visible()
+    app.page.wait_for_url("**/recover?**")
+    assert app.page.evaluate("history.length") == entries + 1
+    app.page.go_back()
+    app.ready()
+    assert app.page.url == explore and app.recipe == HALF
+    app.page.go_forward()
+    expect(app.card("damaged")).to_be_visible()
+    app.press("Explore")
+    app.ready()
+    app.slider.focus()
+    app.page.keyboard.press("Home")
+    app.page.wait_for_function("(before) => location.href !== before", arg=explore)
+    app.page.go_back()  # at once
+    expect(app.note("sparsity")).not_to_contain_text("0 of")
+    app.ready()
+    assert app.page.url == explore
+    app.shows(MLP, HALF)

@@ -201,6 +201,10 @@ def test_back_and_forward_undo_and_redo(visit: Visit, monkeypatch: pytest.Monkey
         return space.history.present
 
     assert go(addresses[1]) == RECIPE.quantize(LAYER, bits=4) and st.query_params == addresses[2], "too early: may be a late message"
+    monkeypatch.setattr(links, "get_script_run_ctx", lambda: SimpleNamespace(is_history_navigation=True))
+    assert go(addresses[1]) == RECIPE, "the browser says that it went back"
+    assert go(addresses[2]) == RECIPE.quantize(LAYER, bits=4)
+    monkeypatch.setattr(links, "get_script_run_ctx", lambda: None)
     now += 10
     assert go(addresses[1]) == RECIPE and st.query_params == addresses[1] and len(space.history.future) == 1
     now += 10

@@ -64,6 +64,10 @@ def test_a_damaged_model_is_recovered_taken_over_and_exported(app: App, tmp_path
     app.page.get_by_role("button", name="Use this model").click()
     app.ready()
     assert number(app.card("accuracy").inner_text()) == seen and app.card("sparsity").inner_text() == "90.0 %"
+    app.page.go_back()
+    expect(app.card("recovered")).to_be_visible(timeout=SLOW)
+    app.page.go_forward()
+    app.ready()
     app.page.reload()  # and it is still there
     app.ready()
     assert number(app.card("accuracy").inner_text()) == seen and app.card("sparsity").inner_text() == "90.0 %"

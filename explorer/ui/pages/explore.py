@@ -33,8 +33,7 @@ def render() -> None:
 
 
 def _render(space: state.Workspace, subject: Subject, head: Any, notices: Any, board: detail.Board) -> None:
-    if space.layer not in {layer.name for layer in subject.layers}:
-        space.layer = max(subject.layers, key=lambda layer: layer.numel).name
+    space.keep_to(subject.layers)
     with notices:
         ready.prepare(subject, space.history.present)
     try:

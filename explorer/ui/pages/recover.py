@@ -20,9 +20,10 @@ def render() -> None:
     name = links.read()
     space = state.workspace(name)
     subject = models.open_subject(name)
+    space.keep_to(subject.layers)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="header"):
         st.html('<div class="x-brand">Compression Explorer</div>', width="content")
-        nav.link("explore")
+        nav.link("explore", space)
         st.html(
             f'<div class="x-head"><b>{_("Recover")}</b> <span>{recover_choices.headline(space, subject)}</span></div>'
         )

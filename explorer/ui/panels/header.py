@@ -31,7 +31,7 @@ def render(space: Workspace, subject: Subject) -> None:
             width=180 if subject.parent is None else 208,
         )
         open_file.button()
-        nav.link("recover")
+        nav.link("recover", space)
         card.parent(subject)
         parameters = sum(p.numel() for p in subject.module.parameters())
         about = counted.parameters(parameters) + f" · {st.session_state.get('device') or devices()[0]}"

@@ -15,7 +15,7 @@ from explorer.models.subject import Subject
 from explorer.recover.jobs import CANCELLED, DONE, Job
 from explorer.recover.keeping import DISK, KEPT
 
-from .. import counted, models, recovered, state, style
+from .. import counted, links, models, recovered, state, style
 from .. import format as fmt
 from ..i18n import _
 from ..state import Workspace
@@ -124,8 +124,9 @@ def render(space: Workspace, subject: Subject, job: Job | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         if st.button(_("Use this model"), icon=":material/check:", type="primary", key=f"use-{job.id}"):
-            state.show(models.keep_once(result), result.recipe)
-            st.switch_page(state.page("explore"))
+            taken = state.show(models.keep_once(result), result.recipe)
+            taken.keep_to(result.layers)
+            links.turn("explore", taken)
         st.caption(_("It becomes the model in Explore; the original stays one click away."))
     recover_compare.render(subject, job)
     recipe = Recipe.from_json(str(job.told["recipe"]))
