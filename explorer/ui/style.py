@@ -37,15 +37,16 @@ def uploader() -> str:
 
 
 UPLOADER = """
-[data-testid='stFileUploaderDropzone'] button p, [data-testid='stFileUploaderDropzoneInstructions'] span { font-size: 0; }
-[data-testid='stFileUploaderDropzone'] button p::after { content: %s; font-size: .9rem; }
-[data-testid='stFileUploaderDropzoneInstructions'] span::after { content: %s; font-size: .875rem; }
+[data-testid='stFileUploaderDropzone'] button p, [data-testid='stFileUploaderDropzoneInstructions'] span { display: none; }
+[data-testid='stFileUploaderDropzone'] button [data-testid='stMarkdownContainer']::after { content: %s; font-size: .9rem; }
+[data-testid='stFileUploaderDropzoneInstructions']::after { content: %s; font-size: .875rem; color: var(--x-faint); }
 """
 
 CSS = """
 .stMainBlockContainer { padding: 1rem 2rem 2rem; max-width: 1480px; }
 .stAppHeader { background: transparent; height: 2.4rem; }
 .stMainBlockContainer > div > .stVerticalBlock { gap: .6rem; }
+.st-key-shell { display: none; }
 .x-brand { font-weight: 700; font-size: 1.02rem; color: var(--x-ink); white-space: nowrap; }
 .x-title { display: flex; align-items: baseline; gap: .7rem; white-space: nowrap; overflow: hidden; }
 .x-title b { font-size: 1.25rem; color: var(--x-ink); }

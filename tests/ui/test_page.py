@@ -88,6 +88,8 @@ def test_the_language_can_be_switched_and_a_linked_view_stays(app: App) -> None:
         assert english not in words, english
     app.page.get_by_role("radio", name="English").click()
     expect(app.page.get_by_role("tab", name="Changed")).to_be_visible()
+    expect(app.page.locator("html")).to_have_attribute("lang", "en")
+    expect(app.page.get_by_role("link", name="Skip to main content", exact=True)).to_have_count(1)
     assert "view=layers" in app.page.url
 
 
@@ -111,6 +113,10 @@ def test_a_chinese_browser_is_greeted_in_chinese(browser: Browser, server: str) 
     expect(page.locator(".x-card").first).to_contain_text("准确率")
     expect(page.locator(".thr .hint")).to_contain_text(re.compile("[\u4e00-\u9fff]"))
     page.screenshot(path=_shot("chinese"))
+    assert page.locator("html").get_attribute("lang") == "zh-CN"  # tells a screen reader how to say it
+    expect(page.get_by_role("link", name="跳到正文", exact=True)).to_have_count(1)
+    page.get_by_role("button", name="打开…").click()
+    expect(page.get_by_role("button", name="上传", exact=True)).to_be_visible()
     context.close()
 
 

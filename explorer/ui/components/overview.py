@@ -9,7 +9,7 @@ import streamlit as st
 
 from . import source
 
-_component = st.components.v2.component("explorer_overview", js=source("focus.js") + source("overview.js"), css=source("overview.css"))
+_component = st.components.v2.component("explorer_overview", js=source("overview.js"), css=source("overview.css"))
 
 
 def overview(data: Mapping[str, Any], key: str, on_select: Callable[[], None], on_lock: Callable[[], None]) -> None:
