@@ -141,6 +141,8 @@ def test_board_strip_and_histogram_are_within_the_first_screenful(browser: Brows
     for button in ("Undo", "Redo", "Reset"):
         box = app.page.get_by_role("button", name=button, exact=True).bounding_box()
         assert box is not None and box["x"] + box["width"] <= width and box["height"] < 60, (button, box)
+    above = app.page.locator(".stMainBlockContainer").evaluate("(e) => e.querySelector('.st-key-header').getBoundingClientRect().y - parseFloat(getComputedStyle(e).paddingTop)")
+    assert abs(above) < 6, "something unseen takes room above the head"
     assert app.page.evaluate("document.documentElement.scrollWidth") <= width
     background = app.page.locator('[data-testid="stApp"]').evaluate("(e) => getComputedStyle(e).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) == (theme == "dark")

@@ -11,5 +11,4 @@ _component = st.components.v2.component("explorer_shell", js=source("focus.js") 
 
 def shell(language: str, skip: str) -> None:
     """language: as HTML names it; skip: the text of the link past the toolkit's own buttons."""
-    with st.container(key="shell"):
-        _component(key="shell-told", data={"language": language, "skip": skip})
+    _component(key="shell", data={"language": language, "skip": skip})
