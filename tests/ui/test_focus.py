@@ -61,3 +61,13 @@ def test_the_keyboard_goes_on_near_buttons_that_are_used_up_together(app: App) -
     enter(app, "Clear layer")
     expect(button(app, "Same for all like this")).to_be_disabled()
     expect(button(app, "as they are")).to_be_focused()  # the last control before them
+
+
+def test_the_focus_of_a_mouse_goes_nowhere(app: App) -> None:
+    app.open(MLP, recipe=Recipe().prune("fc1.weight", threshold=0.02))
+    with app.step():
+        app.press("Reset")
+    expect(button(app, "Reset")).to_be_disabled()
+    expect(button(app, "Undo")).to_be_enabled()
+    app.ready()
+    expect(app.page.locator("button:focus-visible")).to_have_count(0)

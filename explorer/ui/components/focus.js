@@ -7,10 +7,11 @@ if (!window.explorerKeepsFocus) {
   const said = (element) => (element.getAttribute("aria-label") || element.innerText || "").trim();
   const group = (element) => element.closest('[role="radiogroup"]')?.getAttribute("aria-label") || "";
   const running = () => document.querySelector("[data-test-script-state]")?.dataset.testScriptState !== "notRunning";
-  let held = null; // what the keyboard has the focus on
+  let held = null; // what has the focus
   document.addEventListener("focusin", ({ target }) => {
     if (target.getAttribute?.("role") === "option" && held?.role === "combobox") return; // of its own list, which goes with the choice
-    held = target.matches?.(KINDS) ? { element: target, name: said(target), group: group(target), role: target.getAttribute("role") } : null;
+    const keyboard = target.matches?.(":focus-visible");
+    held = target.matches?.(KINDS) ? { element: target, name: said(target), group: group(target), role: target.getAttribute("role"), keyboard } : null;
   });
   document.addEventListener("pointerdown", () => { held = null; }, true);
 
@@ -33,7 +34,7 @@ if (!window.explorerKeepsFocus) {
   new MutationObserver(() => {
     if (!held || (held.element.isConnected && !held.element.disabled) || ![document.body, held.element].includes(document.activeElement)) return;
     let next = successor();
-    if (next?.disabled) next = running() ? null : beside(next); // what stands beside it is known once the page is drawn
-    if (next) next.focus({ preventScroll: true, focusVisible: true });
+    if (next?.disabled) next = held.keyboard && !running() ? beside(next) : null; // what stands beside it is known once the page is drawn
+    if (next) next.focus({ preventScroll: true, focusVisible: held.keyboard });
   }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled", "data-test-script-state"] });
 }
