@@ -23,7 +23,7 @@ def training(
     """
     metric, loss, sparsity, rate = map(plain, names)
     figure = make_subplots(
-        rows=2, cols=2, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.12, horizontal_spacing=0.09,
+        rows=2, cols=2, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.12, horizontal_spacing=0.11,
         subplot_titles=(metric, loss, sparsity, rate),
     )  # fmt: skip
     at, seen = [one.step for one in curve], [one.figure for one in curve]
@@ -63,12 +63,13 @@ def training(
     figure.update_layout(margin={"t": 26})
     figure.update_annotations(font={"size": 12, "color": palette.faint}, x=None)
     for index, title in enumerate(figure.layout.annotations[:4]):
-        title.update(x=0.0 if index % 2 == 0 else 0.545, xanchor="left", font={"size": 12, "color": palette.ink})
+        title.update(x=0.0 if index % 2 == 0 else 0.555, xanchor="left", font={"size": 12, "color": palette.ink})
     if end := total or max((one.step for one in along[-1:] + list(curve[-1:])), default=0):  # the same on all panels
         figure.update_xaxes(range=[-0.02 * end, 1.02 * end])
     figure.update_yaxes(tickformat=".0%" if percent else ".3g", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=2, col=1, rangemode="tozero")
     figure.update_yaxes(tickformat=".0e", row=2, col=2, rangemode="tozero")
+    figure.update_yaxes(tickformat=".3~g", row=1, col=2)
     if not steps and not means:  # an axis without a value would show numbers that nobody measured
         figure.update_yaxes(showticklabels=False, showgrid=False, row=1, col=2)
     return figure

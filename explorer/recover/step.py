@@ -68,7 +68,8 @@ class Stepper:
             if value != value or value in (float("inf"), float("-inf")):
                 raise TrainingError(
                     say(
-                        "{subject}: the loss is {value} in epoch {epoch}, step {step}, at a learning rate of {lr:g}; accepted: a smaller lr, or clip=",
+                        "{subject}: the loss is {value} in epoch {epoch}, step {step}, at a learning rate of {lr:.2g}; accepted: a smaller "
+                        "learning rate (lr), or a clipped gradient (clip)",
                         subject=run.subject.name, value=value, epoch=run.epoch, step=run.step, lr=rate,
                     )
                 )  # fmt: skip

@@ -68,6 +68,7 @@ CSS = """
 .st-key-cards > *, .st-key-strips > * { grid-area: 1 / 1; min-width: 0; width: 100%; }
 .st-key-cards:has(.x-blank) .x-board, .st-key-strips:has(.x-over) .x-strip:not(.x-over) { visibility: hidden; }
 .x-strip .x-status { margin-left: auto; flex: 0 1 auto; overflow: hidden; text-overflow: ellipsis; cursor: help; }
+.x-strip[data-compared] { white-space: normal; }
 .x-strip b { color: var(--x-ink); }
 .x-bar { flex: 0 0 110px; height: 4px; border-radius: 2px; background: var(--x-line); overflow: hidden; }
 .x-bar i { display: block; height: 100%; background: var(--x-kept); }

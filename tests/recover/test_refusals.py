@@ -63,7 +63,7 @@ def test_a_loss_that_is_no_number_ends_it_at_once(device: str) -> None:
         return nn.functional.cross_entropy(outputs, targets) * (float("nan") if len(calls) == 3 else 1.0)
 
     task = Task(splits=subject.task.splits, loss=loss, score=lambda o, t: {"hit": (o.argmax(1) == t).float()})
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 3, at a learning rate of .*smaller lr"):
+    with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 3, at a learning rate of .*smaller learning rate \(lr\)"):
         finetune(Subject(subject.module, task, "x"), RECIPE, **QUICK, device=device)
     assert len(calls) == 3
     with pytest.raises(TrainingError, match="failed on train samples .*ValueError: mine"):

@@ -102,3 +102,11 @@ def test_event_files_in_one_zip(tmp_path: Path) -> None:
     (tmp_path / "events.2").write_bytes(b"22")
     with zipfile.ZipFile(io.BytesIO(zipped(tmp_path))) as archive:
         assert {one.filename: one.file_size for one in archive.infolist()} == {"loss/events.1": 1, "events.2": 2}
+
+
+def test_a_card_keeps_how_many_samples_it_is_of_in_one_piece() -> None:
+    subject = SimpleNamespace(task=SimpleNamespace(lower_is_better=()))
+    seen, change = Figure(0.43, "measured", "validation", 150), Figure(-0.53, "measured", "validation", 150, -0.6, -0.44)
+    for one in (None, change):
+        card = recover_result._card("damaged", "Damaged", "accuracy", seen, one, subject)  # type: ignore[arg-type]
+        assert card.note[-1] == ("x-seen", "validation, n = 150")

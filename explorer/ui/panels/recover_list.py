@@ -50,8 +50,8 @@ def render(mine: list[Job], shown: Job | None) -> None:
 def _row(job: Job, shown: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key=f"job-row-{job.id}"):
         mark = "**" if shown else ""
-        st.markdown(f"{mark}{said(job)}{mark}")
-        st.button(_("Show"), key=f"show-{job.id}", disabled=shown, on_click=_pick, args=(job,))
+        st.markdown(f"{mark}{said(job)}{mark}", width=640)
+        st.button(_("Show"), key=f"show-{job.id}", on_click=_pick, args=(job,))
         if job.over:
             st.button(
                 _("Remove"), icon=":material/delete:", key=f"remove-{job.id}", on_click=jobs().remove, args=(owner(), job.id)

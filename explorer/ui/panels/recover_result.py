@@ -70,11 +70,11 @@ def _card(term: str, name: str, metric: str, seen: Figure, change: Figure | None
     where = f"{split_name(seen.split or 'validation')}, n = {seen.n:,}"
     if change is None:
         half = fmt.half_width(metric, seen.low, seen.high)  # of the value, not of the change
-        note = [("", f"{metric_name(metric)} {half} · {where}")]
+        note = [("", " ".join(filter(None, (metric_name(metric), half, "·"))))]
     else:
         half = fmt.half_width(metric, change.low, change.high)
-        note = [moved(metric, change, metric in subject.task.lower_is_better), ("", " ".join(filter(None, (half, f"· {where}"))))]
-    return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), tuple(note))
+        note = [moved(metric, change, metric in subject.task.lower_is_better), ("", " ".join(filter(None, (half, "·"))))]
+    return Card(term, name, fmt.metric(metric, seen.value), kind_name(seen.kind), (*note, ("x-seen", where)))
 
 
 def _cost(job: Job | None) -> Card:
