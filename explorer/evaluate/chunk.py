@@ -93,12 +93,13 @@ class Chunk:
         """{name: [stop - start, ...]} of what was told."""
         if not self._told:
             return together(self._pieces[key])
-        judge, first = self.run.judge, self.start
-        for outputs, _ in self._told:
-            judge.refuse_nan(outputs, self.data, first)
-            first += len(outputs)
         rows, targets = zip(*self._told, strict=True)
-        return judge.columns(Rows(rows), joined(list(targets)), self.data, self.start, self.stop)
+        return self.run.judge.sound_columns(Rows(rows), joined(list(targets)), self.data, self.start, self.stop)
+
+    @property
+    def told(self) -> list[Tensor]:
+        """Outputs that are judged in the end, stretch by stretch."""
+        return [outputs for outputs, _ in self._told]
 
     @contextmanager
     def named(self) -> Iterator[None]:

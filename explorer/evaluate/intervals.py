@@ -53,9 +53,14 @@ def newcombe(before: Tensor | np.ndarray, after: Tensor | np.ndarray, within: Wi
 
     Source: Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10.
     """
-    n = len(before)
     was, now = (one.numpy(force=True) if isinstance(one, Tensor) else one for one in (before, after))
-    first, second, both = (int(np.count_nonzero(one)) for one in (now, was, was & now))
+    first, second, both = (int(np.count_nonzero(one)) for one in (was, now, was & now))
+    return newcombe_of(first, second, both, len(was), within)
+
+
+def newcombe_of(before: int, after: int, both: int, n: int, within: Within | None = None) -> tuple[float, float]:
+    """:func:`newcombe` of how many of ``n`` are true before, after, and in both."""
+    first, second = after, before
     won, lost = first - both, second - both
     neither = n - both - lost - won
     (l1, u1), (l2, u2) = wilson(first, n, within), wilson(second, n, within)

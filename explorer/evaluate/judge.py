@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import cmath
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from ..core.message import Message, say
 from ..models.subject import Subject
 from ..models.trial import tensors
 from .data import SplitData
-from .metrics import metrics_of
+from .metrics import Rows, metrics_of
 
 
 class Judge:
@@ -55,6 +57,15 @@ class Judge:
                         split=data.split,
                     )
                 )
+        return columns
+
+    def sound_columns(self, parts: Rows, targets: Any, data: SplitData, start: int, stop: int) -> dict[str, Tensor]:
+        """:meth:`columns` of outputs that :meth:`refuse_nan` has not seen: where each sample is judged apart, its loss tells."""
+        columns = self.columns(parts, targets, data, start, stop)
+        if not math.isfinite(float(np.add.reduce(columns["loss"].numpy()))):
+            for outputs in parts:
+                self.refuse_nan(outputs, data, start)
+                start += len(outputs)
         return columns
 
     def refuse_nan(self, outputs: object, data: SplitData, start: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,21 @@ from .. import intervals
 from . import BATCH, Columns, Metrics, Rows, expect, figure, loss_figure, losses, once
 
 
-def confusion(target: Tensor, prediction: Tensor, classes: int) -> Tensor:
+def confusion(target: Tensor, prediction: Tensor, classes: int) -> np.ndarray:
     """[classes, classes] counts; rows = target, columns = prediction."""
-    from .logits import confusion_counts  # numba takes a moment to import
+    from . import tallies  # numba takes a moment to import
 
     counts = np.zeros((classes, classes), np.int64)
-    confusion_counts(target.numpy(force=True), prediction.numpy(force=True), counts)
-    return torch.from_numpy(counts)
+    tallies.confusion_counts(target.numpy(force=True), prediction.numpy(force=True), counts)
+    return counts
 
 
-def scores(matrix: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(precision, recall, f1, support) per class [C], float64, 0 where undefined.
 
     In NumPy: each of torch's operations lets go of Python's lock, and where thirty people drag it is waited for anew.
     """
-    counts = matrix.numpy(force=True).astype(np.float64)
+    counts = matrix.astype(np.float64)
     hit, predicted, support = counts.diagonal(), counts.sum(0), counts.sum(1)
     precision = hit / np.maximum(predicted, 1)
     recall = hit / np.maximum(support, 1)
@@ -71,11 +72,18 @@ def margins(logits: Tensor, targets: Tensor) -> Tensor:
     return right[:, 0] - others.amax(1)
 
 
+@cache
+def _number(one: int) -> Tensor:
+    return torch.tensor(one)
+
+
 class Classification(Metrics):
     """Columns: prediction, target int64 [N]; loss float [N]; classes, the number of logits."""
 
     def __init__(self) -> None:
-        from . import logits as compiled  # noqa: F401 (made before an evaluation, whose pace is measured)
+        from . import logits, tallies  # compiled before an evaluation, whose pace is measured
+
+        self.look, self.tallies = logits, tallies
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
         parts = [expect(one, (2,), say("logits [N, C]")) for one in (outputs if isinstance(outputs, Rows) else [outputs])]
@@ -93,9 +101,8 @@ class Classification(Metrics):
                     targets=len(targets),
                 )
             )
-        every = targets.numpy(force=True)
-        low, high = (int(every.min()), int(every.max())) if len(every) else (0, 0)
-        if len(every) and not 0 <= low <= high < classes:
+        low, high = self.tallies.bounds(targets.numpy(force=True))
+        if len(targets) and not 0 <= low <= high < classes:
             raise EvaluationError(
                 say(
                     "targets run from {low} to {high}, logits have {classes} classes; accepted: 0 to {last}",
@@ -115,14 +122,13 @@ class Classification(Metrics):
             )
         each, prediction = losses_and_predictions(parts, targets)
         loss = losses(task, outputs, targets, each, task.loss is nn.functional.cross_entropy)
-        width = torch.tensor(classes).expand(len(targets))
-        return {"prediction": prediction, "target": targets, **loss, "classes": width}
+        return {"prediction": prediction, "target": targets, **loss, "classes": _number(classes).expand(rows)}
 
     def apart(self, task: Task) -> bool:
         return task.loss is None or task.loss is nn.functional.cross_entropy
 
     @once
-    def _matrix(self, columns: Columns) -> Tensor:
+    def _matrix(self, columns: Columns) -> np.ndarray:
         return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
 
     @once
@@ -133,9 +139,18 @@ class Classification(Metrics):
     def _right(self, columns: Columns) -> np.ndarray:
         return np.asarray(columns["prediction"].numpy(force=True) == columns["target"].numpy(force=True))
 
-    @once
-    def _hits(self, columns: Columns) -> int:
-        return int(np.count_nonzero(self._right(columns)))
+    def _agreement(self, before: Columns, after: Columns) -> tuple[int, int, int]:
+        """(right before, right after, right in both)."""
+        found = (columns.numpy(force=True) for columns in (after["target"], before["prediction"], after["prediction"]))
+        return self.tallies.agreement(*found)  # type: ignore[no-any-return]
+
+    def _loss(self, columns: Columns, split: str, before: Columns | None, within: intervals.Within | None) -> Figure:
+        """As :func:`loss_figure`."""
+        if BATCH in columns:
+            return loss_figure(columns, split, before, within)
+        values = columns["loss"].numpy(force=True)
+        centre, deviation = self.tallies.moments(values, None if before is None else before["loss"].numpy(force=True))
+        return figure(centre, split, len(values), intervals.around(centre, deviation, len(values), within))
 
     def right(self, columns: Columns) -> Tensor | None:
         return torch.from_numpy(self._right(columns))
@@ -149,33 +164,27 @@ class Classification(Metrics):
         return columns["target"] if int(columns["classes"][0]) <= KINDS else None
 
     def main(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> tuple[str, Figure, Figure]:
-        n, hits = len(after["target"]), self._hits(after)
-        interval = intervals.newcombe(self._right(before), self._right(after), within)
-        value = figure(hits / n, split, n, intervals.wilson(hits, n))
-        return "accuracy", value, figure((hits - self._hits(before)) / n, split, n, interval)
+        n, (was, now, both) = len(after["target"]), self._agreement(before, after)
+        interval = intervals.newcombe_of(was, now, both, n, within)
+        return "accuracy", figure(now / n, split, n, intervals.wilson(now, n)), figure((now - was) / n, split, n, interval)
 
     @once
     def figures(self, columns: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
-        n, hits = len(columns["target"]), self._hits(columns)
-        *each, support = self._scores(columns)
-        seen = (support > 0) | self._matrix(columns).numpy(force=True).any(0)
-        classes = np.count_nonzero(seen)
-        precision, recall, f1 = (float(np.add.reduce(one[seen])) / classes for one in each)
+        n, (hits, precision, recall, f1) = len(columns["target"]), self.tallies.macro(self._matrix(columns))
         return {
             "accuracy": figure(hits / n, split, n, intervals.wilson(hits, n, within)),
             "precision": figure(precision, split, n),
             "recall": figure(recall, split, n),
             "f1": figure(f1, split, n),
-            "loss": loss_figure(columns, split, None, within),
+            "loss": self._loss(columns, split, None, within),
         }
 
     def changes(self, before: Columns, after: Columns, split: str, within: intervals.Within | None = None) -> dict[str, Figure]:
-        was, now = self._right(before), self._right(after)
-        n = len(was)
+        n, (was, now, both) = len(after["target"]), self._agreement(before, after)
         first, second = self.figures(before, split, within), self.figures(after, split, within)
         macro = {name: figure(second[name].value - first[name].value, split, n) for name in ("precision", "recall", "f1")}
-        accuracy = figure((self._hits(after) - self._hits(before)) / n, split, n, intervals.newcombe(was, now, within))
-        return {"accuracy": accuracy, **macro, "loss": loss_figure(after, split, before, within)}
+        accuracy = figure((now - was) / n, split, n, intervals.newcombe_of(was, now, both, n, within))
+        return {"accuracy": accuracy, **macro, "loss": self._loss(after, split, before, within)}
 
     def changed(self, before: Columns, after: Columns, indices: Tensor) -> list[Change]:
         where = (before["prediction"] != after["prediction"]).nonzero().flatten()
@@ -187,8 +196,8 @@ class Classification(Metrics):
         return sorted(out, key=lambda change: change.index)
 
     def flips(self, before: Columns, after: Columns) -> tuple[int, int]:
-        was, now = self._right(before), self._right(after)
-        return int(np.count_nonzero(was & ~now)), int(np.count_nonzero(now & ~was))
+        was, now, both = self._agreement(before, after)
+        return was - both, now - both
 
     def per_class(self, before: Columns, after: Columns, names: tuple[str, ...] | None) -> dict[str, ClassScore]:
         (p0, r0, f0, _), (p1, r1, f1, support) = self._scores(before), self._scores(after)

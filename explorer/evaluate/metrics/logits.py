@@ -71,11 +71,15 @@ def look(
         own[i], prediction[i] = widened(logits[targets[i], start + i]) - largest[i], first[i]
 
 
-@compiled
-def confusion_counts(targets: np.ndarray, predictions: np.ndarray, counts: np.ndarray) -> None:  # pragma: no cover (compiled)
-    """Adds to counts [C, C], rows = target, columns = prediction, one for each of the N samples; classes in 0 .. C - 1."""
-    for i in range(targets.size):
-        counts[targets[i], predictions[i]] += 1
+@_compiled
+def look_at_all(
+    logits: np.ndarray, targets: np.ndarray, size: int, total: np.ndarray, own: np.ndarray, prediction: np.ndarray
+) -> None:  # pragma: no cover (compiled)
+    """:func:`look` at all samples of logits [C, N], ``size`` at a time."""
+    largest, first = np.empty(size, np.float32), np.empty(size, np.int32)
+    for start in range(0, targets.size, size):
+        some = slice(start, start + size)
+        look(logits, start, targets[some], largest, first, total[some], own[some], prediction[some])
 
 
 def look_once(parts: Sequence[np.ndarray], targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -83,20 +87,14 @@ def look_once(parts: Sequence[np.ndarray], targets: np.ndarray) -> tuple[np.ndar
     their rows, which may lie column by column, and of int64 targets [N] in 0 .. C - 1."""
     samples, size = len(targets), max(1, CELLS // parts[0].shape[1])
     loss, own, prediction = np.empty(samples, np.float32), np.empty(samples, np.float32), np.empty(samples, np.int64)
-    largest, first = (np.empty(min(size, samples), dtype) for dtype in (np.float32, np.int32))
     at = 0
     for part in parts:
-        upright = part.strides[0] < part.strides[1]
-        every = np.ascontiguousarray(part.T) if upright else None
-        for start in range(0, len(part), size):
-            some = slice(at, at + min(size, len(part) - start))
-            lines, begin = (every, start) if every is not None else (np.ascontiguousarray(part[start : start + size].T), 0)
-            look(lines, begin, targets[some], largest, first, loss[some], own[some], prediction[some])
-            at = some.stop
+        some = slice(at, at + len(part))
+        look_at_all(np.ascontiguousarray(part.T), targets[some], size, loss[some], own[some], prediction[some])
+        at = some.stop
     return np.subtract(np.log(loss, loss), own, loss), prediction
 
 
 # compiled now, and not in an evaluation, whose pace is measured
 for _dtype in (np.float32, np.uint16):
     look_once([np.zeros((2, 2), _dtype)], np.zeros(2, np.int64))
-confusion_counts(np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros((1, 1), np.int64))
