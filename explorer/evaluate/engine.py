@@ -24,9 +24,10 @@ from ..models.replica import Replica, share
 from ..models.stored import dtype_name
 from ..models.subject import Subject
 from ..models.task import part
-from .chunk import Chunk, cancelled
+from .chunk import Chunk, batches, cancelled
 from .data import SplitData
 from .jobs import CHECKED, Check, Job, Jobs
+from .joining import Joining
 from .judge import Judge
 from .metrics.classification import margins
 from .prefixes import prefixes_of, storages
@@ -61,6 +62,7 @@ class Engine:
         self.chunks = self.samples = 0  # evaluated so far: tests count them
         self.joined = 0  # evaluations that found all of their work done, or being done, by another
         self.queue, self.prefixes = queue_of(device), prefixes_of(device)
+        self.joining = Joining(self.prefixes)
         self.token = next(_tokens)
         self._splits: dict[str, SplitData] = {}
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
@@ -226,24 +228,26 @@ class Engine:
         """(stop, columns of the samples start .. stop), from their kept values where there are such; else these are kept."""
         job, user = self.job(plan, data.split, work), work.request.user
         chunk = Chunk(self, data, self._edges(job, data, start, n), work)
-        pieces, keep = chunk.pieces(job.runner), job.which is not None
-        kept = [
-            self.prefixes.get(job.group, (first, last, self.batch), user) if keep else None for first, last, _ in pieces
-        ]
-        short = keep and None not in kept
-        session = chunk.session(job)
-        with (
-            chunk.named(),
-            chunk.once(session) if short and self.recorded.recorder is None else nullcontext(session) as opened,
-        ):
-            for (first, last, batches), front in zip(pieces, kept, strict=True):
+        pieces, place = chunk.pieces(job.runner), (chunk.start, chunk.stop, self.batch)
+        if len(pieces) > 1 and self._kept(job, place, user) is not None:
+            pieces = [(chunk.start, chunk.stop, batches(chunk.stop - chunk.start, self.batch))]
+        kept = [self._kept(job, (first, last, self.batch), user) for first, last, _ in pieces]
+        short, session, eager = None not in kept, chunk.session(job), self.recorded.recorder is None
+        with chunk.named(), chunk.once(session) if short and eager else nullcontext(session) as opened:
+            for (first, last, ranges), front in zip(pieces, kept, strict=True):
                 inputs, targets = data.chunk(first, last)
                 finish = chunk.finish(None, first, last, targets)
-                made = self.recorded.run(job, inputs, batches, opened, finish, front, partial(self.turn, work))
-                if keep and front is None and made is not None:
+                made = self.recorded.run(job, inputs, ranges, opened, finish, front, partial(self.turn, work))
+                if job.which is not None and front is None and made is not None:
                     self.prefixes.put(job.group, (first, last, self.batch), made, storages(inputs), user)
+            if short and eager and len(pieces) > 1 and chunk.told:
+                self.joining.put(job, place, kept, data.chunk(*place[:2])[0], chunk.told, opened, user)
         self._account(job, work, chunk.stop - start, chunk.spent, short)
         return chunk.stop, chunk.columns(None)
+
+    def _kept(self, job: Job, place: tuple[int, int, int], user: Any) -> Any:
+        """The values in front of what a plan changes, of the samples first .. last in batches of a size; None where there are none."""
+        return None if job.which is None else self.prefixes.get(job.group, place, user)
 
     def _edges(self, job: Job, data: SplitData, start: int, n: int) -> list[int]:
         """From ``start`` to the next look; on to the last one before ``n`` samples where that takes a moment, at the pace so far."""
