@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ from ..models.subject import Subject
 from .macs import Macs, count
 
 INDEX = 4  # bytes of a CSR index
+FORMS = ("dense", "sparse", "quantized", "smallest")
+RECORD = 600  # bytes that the count of a layer takes in memory
 
 
 def representations(
@@ -47,7 +49,7 @@ def representations(
 def counts(subject: Subject, plan: Plan) -> Counts:
     """Everything that can be counted about a plan; cached by content."""
     with subject.steady():
-        return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan))
+        return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan), RECORD * len(subject.layers))
 
 
 def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor]) -> int:
@@ -72,44 +74,57 @@ def _attenuated(plan: LayerPlan | None, weights: Mapping[str, Tensor], name: str
     return int(((plan.gain < 1) & (weights[name] != 0)).sum())  # a factor of 0 makes zeros, and those are sparsity
 
 
+class _Original(NamedTuple):
+    """The counts of all layers as they are, of which a plan changes few: {layer: count}, {layer: {form: bytes}}, and their sums."""
+
+    layers: Mapping[str, LayerCount]
+    sizes: Mapping[str, Mapping[str, int]]
+    total: Mapping[str, int]
+    entries: int
+    nonzero: int
+    dtypes: tuple[str, ...]
+
+
+def _original(subject: Subject) -> _Original:
+    found = {layer.name: _layer(subject, layer, None, layer.shape, {}) for layer in subject.layers}
+    layers, sizes = {name: one for name, (one, _) in found.items()}, {name: one for name, (_, one) in found.items()}
+    total = {form: sum(one[form] for one in sizes.values()) for form in FORMS}
+    nonzero = sum(one.nonzero for one in layers.values())
+    return _Original(layers, sizes, total, sum(one.remaining for one in layers.values()), nonzero, _dtypes(subject))
+
+
 def _counts(subject: Subject, plan: Plan) -> Counts:
     weights = effective_weights(subject, plan)
-    layers: dict[str, LayerCount] = {}
-    total = {"dense": 0, "sparse": 0, "quantized": 0, "smallest": 0}
-    original = subject.memo.get(("layer counts", subject.version), lambda: _originals(subject))
-    for layer in subject.layers:
-        mine, gone = plan.layers.get(layer.name), plan.dropped.get(layer.name, {})
-        counted, sizes = original[layer.name]
-        if mine is not None or gone:
-            shape = remaining_shape(layer.shape, gone)
-            key: Any = ("layer count", subject.version, layer.name, mine.digest if mine else "", shape)
-            counted, sizes = subject.memo.get(key, lambda: _layer(subject, layer, mine, shape, weights))  # noqa: B023
-        layers[layer.name] = counted
+    original = subject.memo.get(("layer counts", subject.version), lambda: _original(subject))
+    layers, total = dict(original.layers), dict(original.total)
+    parameters, nonzero = original.entries, original.nonzero
+    for name in layers.keys() & {*plan.layers, *plan.dropped}:
+        layer, mine = original.layers[name], plan.layers.get(name)
+        shape = remaining_shape(layer.shape, plan.dropped.get(name, {}))
+        key: Any = ("layer count", subject.version, name, mine.digest if mine else "", shape)
+        layers[name], sizes = subject.memo.get(key, lambda: _layer(subject, subject.layer(name), mine, shape, weights), RECORD)  # noqa: B023
+        parameters += layers[name].remaining - layer.remaining
+        nonzero += layers[name].nonzero - layer.nonzero
         for form, size in sizes.items():
-            total[form] += size
+            total[form] += size - original.sizes[name][form]
     key = ("other counts", subject.version, plan.digest if plan.dropped or plan.tensors else "")
     others, others_nonzero, beside = subject.memo.get(key, lambda: _others(subject, plan, set(layers)))
-    for key in total:
-        total[key] += beside
+    for form in total:
+        total[form] += beside
     for form in ("quantized", "smallest"):  # scales and zero points of activations lie in the file, too
         total[form] += plan.inputs_overhead
     macs = count(subject, plan.dropped)
     return Counts(
         layers,
-        parameters=sum(layer.remaining for layer in layers.values()) + others,
-        nonzero=sum(layer.nonzero for layer in layers.values()) + others_nonzero,
+        parameters=parameters + others,
+        nonzero=nonzero + others_nonzero,
         sizes=total,
         bytes=total["smallest"],
         macs=macs.total,
         macs_if_zeros_skipped=_skipping(subject, macs, layers),
         macs_reason=macs.reason,
-        dtypes=_dtypes(subject),
+        dtypes=original.dtypes,
     )
-
-
-def _originals(subject: Subject) -> dict[str, tuple[LayerCount, dict[str, int]]]:
-    """{layer: its count as it is}; a plan changes few of them."""
-    return {layer.name: _layer(subject, layer, None, layer.shape, {}) for layer in subject.layers}
 
 
 def _layer(

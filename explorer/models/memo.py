@@ -58,8 +58,8 @@ class Memo:
         with self._lock:
             return self._kept[key][0] if key in self._kept else None
 
-    def get(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """The kept result of ``key``; else compute it, once however many ask."""
+    def get(self, key: Hashable, compute: Callable[[], T], size: int | None = None) -> T:
+        """The kept result of ``key``; else compute it, once however many ask. size: as of :meth:`put`."""
         with self._lock:
             if key in self._kept:
                 return self._used_now(key)  # type: ignore[no-any-return]
@@ -70,7 +70,7 @@ class Memo:
                     return self._used_now(key)  # type: ignore[no-any-return]
             try:
                 value = compute()
-                self.put(key, value)
+                self.put(key, value, size)
             finally:
                 with self._lock:
                     self._busy.pop(key, None)
@@ -81,9 +81,10 @@ class Memo:
         self._kept[key] = (value, size, next(_clock))
         return value
 
-    def put(self, key: Hashable, value: Any) -> None:
-        """Keep a result; the least recently used go when the budget is exceeded."""
-        size = nbytes(value)
+    def put(self, key: Hashable, value: Any, size: int | None = None) -> None:
+        """Keep a result; the least recently used go when the budget is exceeded. size: its bytes, where these are known: to look at all that
+        an object holds may take longer than to make it."""
+        size = nbytes(value) if size is None else size
         with self._lock:
             if key in self._kept:
                 self.used -= self._kept.pop(key)[1]
