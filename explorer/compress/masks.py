@@ -26,6 +26,8 @@ def masked(weight: Tensor, mask: Tensor) -> Tensor:
 
 def count_nonzero(tensor: Tensor) -> int:
     """How many entries are not zero."""
+    if tensor.device.type == "cpu" and tensor.dtype == torch.bool:
+        return int(np.count_nonzero(tensor.numpy()))
     if tensor.device.type != "cpu" or tensor.dtype != torch.float32:
         return int(torch.count_nonzero(tensor))
     return int(np.count_nonzero(tensor.detach().numpy() != 0))  # bools are what numpy counts fast

@@ -76,6 +76,11 @@ class LayerPlan:
         return self.mask if isinstance(self.mask, BitMask) and not self.moves_values else None
 
     @property
+    def only_mask(self) -> Tensor | None:
+        """A mask, where that is all that happens to the weight."""
+        return self.mask if isinstance(self.mask, Tensor) and not self.moves_values else None
+
+    @property
     def changes_weight(self) -> bool:
         """Whether the weight is another one at all."""
         return self.mask is not None or self.moves_values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,10 @@ class Chunk:
         self._pieces: dict[Hashable, list[dict[str, Tensor]]] = {}
         self._apart = run.judge.apart and len(edges) > 2  # little work each: judged at once, in the end
         self._told: list[tuple[Tensor, Any]] = []
+
+    def whole(self) -> tuple[int, int, Ranges]:
+        """(first, last, batches) of all samples as one piece."""
+        return self.start, self.stop, batches(self.stop - self.start, self.run.batch)
 
     def pieces(self, runner: Runner) -> list[tuple[int, int, Ranges]]:
         """(first, last, batches) of what a runner may be given at once. Where samples or values of several batches cannot be put
@@ -119,12 +124,13 @@ class Chunk:
             raise EvaluationError(say("{where}; accepted: inputs that the model takes ({cause})", where=where, cause=cause(error))) from error
 
 
+@lru_cache(256)
 def batches(size: int, step: int) -> Ranges:
     """``size`` samples in batches of ``step``; a rest of less than a quarter goes with the last one, since each costs its calls."""
     edges = list(range(0, size, step))
     if len(edges) > 1 and size - edges[-1] < step / 4:
         edges.pop()
-    return list(pairwise([*edges, size]))
+    return tuple(pairwise([*edges, size]))
 
 
 def cancelled(run: Engine, n: int, total: int) -> Cancelled:

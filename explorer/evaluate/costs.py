@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -52,9 +53,12 @@ def counts(subject: Subject, plan: Plan) -> Counts:
         return subject.memo.get(("counts", subject.version, plan.digest), lambda: _counts(subject, plan), RECORD * len(subject.layers))
 
 
-def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor]) -> int:
+def _nonzero(subject: Subject, name: str, plan: LayerPlan | None, weights: Mapping[str, Tensor], dense: bool) -> int:
+    """dense: whether the original has no zeros, so that a mask tells."""
     if plan is None:
         return nonzero_of(subject, name)
+    if dense and plan.only_mask is not None:
+        return count_nonzero(plan.only_mask)
     return plan.only_bits.nonzero(subject.weight(name)) if plan.only_bits is not None else count_nonzero(weights[name])
 
 
@@ -102,7 +106,8 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
         layer, mine = original.layers[name], plan.layers.get(name)
         shape = remaining_shape(layer.shape, plan.dropped.get(name, {}))
         key: Any = ("layer count", subject.version, name, mine.digest if mine else "", shape)
-        layers[name], sizes = subject.memo.get(key, lambda: _layer(subject, subject.layer(name), mine, shape, weights), RECORD)  # noqa: B023
+        counted = partial(_layer, subject, subject.layer(name), mine, shape, weights, layer.nonzero == layer.original)
+        layers[name], sizes = subject.memo.get(key, counted, RECORD)
         parameters += layers[name].remaining - layer.remaining
         nonzero += layers[name].nonzero - layer.nonzero
         for form, size in sizes.items():
@@ -128,11 +133,11 @@ def _counts(subject: Subject, plan: Plan) -> Counts:
 
 
 def _layer(
-    subject: Subject, layer: Layer, mine: LayerPlan | None, shape: tuple[int, ...], weights: Mapping[str, Tensor]
+    subject: Subject, layer: Layer, mine: LayerPlan | None, shape: tuple[int, ...], weights: Mapping[str, Tensor], dense: bool = False
 ) -> tuple[LayerCount, dict[str, int]]:
     """One layer, and its bytes by representation."""
     numel = math.prod(shape)
-    nonzero = _nonzero(subject, layer.name, mine, weights)
+    nonzero = _nonzero(subject, layer.name, mine, weights, dense)
     codes = mine.codes if mine else None
     width = _width(subject, layer, mine)
     bits, overhead = (codes.bits, codes.overhead) if codes else (width, 0)

@@ -125,6 +125,8 @@ class SplitData:
         if self._whole is None:
             return self._move(self.task.batch(self.split, self.order[start:stop].tolist()))
         if self._places is None:
+            if (start, stop) == (0, self.total):
+                return self._whole  # type: ignore[no-any-return]
             return part(self._whole[0], slice(start, stop)), part(self._whole[1], slice(start, stop))
         inputs, targets = (part(one, self._places[start:stop]) for one in self._whole)
         return laid_out(inputs, self.channels_last), targets

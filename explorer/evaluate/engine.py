@@ -24,7 +24,7 @@ from ..models.replica import Replica, share
 from ..models.stored import dtype_name
 from ..models.subject import Subject
 from ..models.task import part
-from .chunk import Chunk, batches, cancelled
+from .chunk import Chunk, cancelled
 from .data import SplitData
 from .jobs import CHECKED, Check, Job, Jobs
 from .joining import Joining
@@ -135,7 +135,9 @@ class Engine:
         """What was seen so far of a plan on a split."""
         key = (plan.digest, split)
         with self._lock:
-            found = self._seen.setdefault(key, Seen())
+            found = self._seen.get(key)
+            if found is None:
+                found = self._seen[key] = Seen()
             self._seen.move_to_end(key)
             while len(self._seen) > KEPT:
                 self._seen.popitem(last=False)
@@ -228,9 +230,8 @@ class Engine:
         """(stop, columns of the samples start .. stop), from their kept values where there are such; else these are kept."""
         job, user = self.job(plan, data.split, work), work.request.user
         chunk = Chunk(self, data, self._edges(job, data, start, n), work)
-        pieces, place = chunk.pieces(job.runner), (chunk.start, chunk.stop, self.batch)
-        if len(pieces) > 1 and self._kept(job, place, user) is not None:
-            pieces = [(chunk.start, chunk.stop, batches(chunk.stop - chunk.start, self.batch))]
+        place = (chunk.start, chunk.stop, self.batch)
+        pieces = chunk.pieces(job.runner) if self._kept(job, place, user) is None else [chunk.whole()]
         kept = [self._kept(job, (first, last, self.batch), user) for first, last, _ in pieces]
         short, session, eager = None not in kept, chunk.session(job), self.recorded.recorder is None
         with chunk.named(), chunk.once(session) if short and eager else nullcontext(session) as opened:

@@ -45,7 +45,7 @@ class Judge:
             failed = say("{subject}: score or loss failed on {where}", subject=self.subject.name, where=where())
             raise EvaluationError(say("{failed}; accepted: functions that take the model's outputs and the targets ({cause})", failed=failed, cause=cause(error))) from error
         for name, column in columns.items():
-            if column.ndim == 0 or len(column) != stop - start:
+            if column.ndim == 0 or column.shape[0] != stop - start:
                 raise EvaluationError(
                     say(
                         "{subject}: {score!r} has shape {shape} for {samples} samples of {split}; accepted: [{samples}], one "

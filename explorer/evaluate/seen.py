@@ -19,9 +19,10 @@ TABLES = 4  # of the original, at which everybody looks, some at more of its sam
 
 def joined(parts: list[Tensor]) -> Tensor:
     """The parts of a column as one; those that lie in a row already, as targets do, or repeat one number, are not copied."""
-    first, n = parts[0], sum(map(len, parts))
+    first = parts[0]
     if len(parts) == 1:
         return first
+    n = sum(map(len, parts))
     if all(part.ndim == 1 and part.stride(0) == 0 and torch.equal(part[:1], first[:1]) for part in parts):
         return first[:1].expand(n)
     at = [first.data_ptr()]
@@ -70,7 +71,7 @@ class Seen:
                 parts = list(self.parts)
                 whole = together(parts)
                 self.parts[: len(parts)] = [whole]  # one copy is kept, and not the parts beside it
-            found = Table({key: column if len(column) == n else column[:n] for key, column in whole.items()})
+            found = Table({key: column if column.shape[0] == n else column[:n] for key, column in whole.items()})
             self._tables = dict([*self._tables.items(), (n, found)][-TABLES:])
         return found
 

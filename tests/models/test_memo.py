@@ -25,6 +25,9 @@ def test_bytes_are_counted_in_nested_values(device: str) -> None:
     assert nbytes((tensor, [tensor], {"a": tensor})) == 120
     assert nbytes(SimpleNamespace(a=tensor, b={"c": tensor})) >= 80
     assert nbytes({"counts": np.zeros(1000)}) == 8000
+    memo = Memo()
+    memo.put("known", tensor, 7)
+    assert memo.used == 7
 
 
 def test_least_recently_used_go_first(device: str) -> None:

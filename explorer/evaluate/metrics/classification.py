@@ -18,15 +18,6 @@ from .. import intervals
 from . import BATCH, Columns, Metrics, Rows, expect, figure, loss_figure, losses, once
 
 
-def confusion(target: Tensor, prediction: Tensor, classes: int) -> np.ndarray:
-    """[classes, classes] counts; rows = target, columns = prediction."""
-    from . import tallies  # numba takes a moment to import
-
-    counts = np.zeros((classes, classes), np.int64)
-    tallies.confusion_counts(target.numpy(force=True), prediction.numpy(force=True), counts)
-    return counts
-
-
 def scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(precision, recall, f1, support) per class [C], float64, 0 where undefined.
 
@@ -41,6 +32,7 @@ def scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
 
 
 FEW = 64  # classes: up to here, columns over [C, N] are several times faster than torch's reductions along rows of C
+LOGITS = say("logits [N, C]")
 KINDS = 16  # classes: up to here each is a kind of its own in a scan
 
 
@@ -86,7 +78,7 @@ class Classification(Metrics):
         self.look, self.tallies = logits, tallies
 
     def columns(self, task: Task, outputs: Any, targets: Any) -> dict[str, Tensor]:
-        parts = [expect(one, (2,), say("logits [N, C]")) for one in (outputs if isinstance(outputs, Rows) else [outputs])]
+        parts = [expect(one, (2,), LOGITS) for one in (outputs if isinstance(outputs, Rows) else [outputs])]
         classes, rows = parts[0].shape[1], sum(map(len, parts))
         if targets.is_floating_point() and bool((odd := targets != targets.round()).any()):
             raise EvaluationError(
@@ -128,8 +120,19 @@ class Classification(Metrics):
         return task.loss is None or task.loss is nn.functional.cross_entropy
 
     @once
+    def _arrays(self, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(target, prediction, loss)."""
+        target, prediction, loss = (columns[name].numpy(force=True) for name in ("target", "prediction", "loss"))
+        return target, prediction, loss
+
+    @once
     def _matrix(self, columns: Columns) -> np.ndarray:
-        return confusion(columns["target"], columns["prediction"], int(columns["classes"][0]))
+        """[C, C] counts; rows = target, columns = prediction."""
+        target, prediction, _ = self._arrays(columns)
+        classes = int(columns["classes"].numpy(force=True)[0])
+        counts = np.zeros((classes, classes), np.int64)
+        self.tallies.confusion_counts(target, prediction, counts)
+        return counts
 
     @once
     def _scores(self, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -137,19 +140,20 @@ class Classification(Metrics):
 
     @once
     def _right(self, columns: Columns) -> np.ndarray:
-        return np.asarray(columns["prediction"].numpy(force=True) == columns["target"].numpy(force=True))
+        target, prediction, _ = self._arrays(columns)
+        return np.asarray(prediction == target)
 
     def _agreement(self, before: Columns, after: Columns) -> tuple[int, int, int]:
         """(right before, right after, right in both)."""
-        found = (columns.numpy(force=True) for columns in (after["target"], before["prediction"], after["prediction"]))
-        return self.tallies.agreement(*found)  # type: ignore[no-any-return]
+        target, now, _ = self._arrays(after)
+        return self.tallies.agreement(target, self._arrays(before)[1], now)  # type: ignore[no-any-return]
 
     def _loss(self, columns: Columns, split: str, before: Columns | None, within: intervals.Within | None) -> Figure:
         """As :func:`loss_figure`."""
         if BATCH in columns:
             return loss_figure(columns, split, before, within)
-        values = columns["loss"].numpy(force=True)
-        centre, deviation = self.tallies.moments(values, None if before is None else before["loss"].numpy(force=True))
+        values, was = self._arrays(columns)[2], None if before is None else self._arrays(before)[2]
+        centre, deviation = self.tallies.moments(values, was)
         return figure(centre, split, len(values), intervals.around(centre, deviation, len(values), within))
 
     def right(self, columns: Columns) -> Tensor | None:
