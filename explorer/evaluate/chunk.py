@@ -74,12 +74,6 @@ class Chunk:
 
         return opened
 
-    @contextmanager
-    def once(self, session: Session) -> Iterator[Session]:
-        """Opens a session for all of the block, within which it is lent as it is."""
-        with session() as module:
-            yield lambda: nullcontext(module)
-
     def finish(self, key: Hashable, first: int, last: int, targets: Any) -> Finish:
         """Takes outputs of samples first .. last, and keeps their columns under ``key``."""
         judge, data = self.run.judge, self.data
@@ -122,6 +116,11 @@ class Chunk:
                 first = self.data.order[self.start : self.stop][:3].tolist()
                 where = say("{subject}: forward failed on {split} samples {first}..., though on none of them alone", subject=subject, split=split, first=first)
             raise EvaluationError(say("{where}; accepted: inputs that the model takes ({cause})", where=where, cause=cause(error))) from error
+
+
+def lent(module: nn.Module) -> Session:
+    """A session of what is lent already."""
+    return lambda: nullcontext(module)
 
 
 @lru_cache(256)

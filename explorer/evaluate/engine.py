@@ -24,7 +24,7 @@ from ..models.replica import Replica, share
 from ..models.stored import dtype_name
 from ..models.subject import Subject
 from ..models.task import part
-from .chunk import Chunk, cancelled
+from .chunk import Chunk, cancelled, lent
 from .data import SplitData
 from .jobs import CHECKED, Check, Job, Jobs
 from .joining import Joining
@@ -230,11 +230,12 @@ class Engine:
         """(stop, columns of the samples start .. stop), from their kept values where there are such; else these are kept."""
         job, user = self.job(plan, data.split, work), work.request.user
         chunk = Chunk(self, data, self._edges(job, data, start, n), work)
-        place = (chunk.start, chunk.stop, self.batch)
+        place = chunk.start, chunk.stop, self.batch
         pieces = chunk.pieces(job.runner) if self._kept(job, place, user) is None else [chunk.whole()]
         kept = [self._kept(job, (first, last, self.batch), user) for first, last, _ in pieces]
         short, session, eager = None not in kept, chunk.session(job), self.recorded.recorder is None
-        with chunk.named(), chunk.once(session) if short and eager else nullcontext(session) as opened:
+        with chunk.named(), session() if short and eager else nullcontext() as module:  # the device for all of it at once
+            opened = session if module is None else lent(module)
             for (first, last, ranges), front in zip(pieces, kept, strict=True):
                 inputs, targets = data.chunk(first, last)
                 finish = chunk.finish(None, first, last, targets)
@@ -255,10 +256,7 @@ class Engine:
         ahead = [edge for edge in data.looks if edge > start]
         held, rate = self.prefixes.extent(job.group), self._rates.get(job.group, 0.0)
         last = next(edge for edge in ahead if edge >= n)
-        return [
-            start,
-            *(edge for i, edge in enumerate(ahead) if not i or edge <= min(last, held, start + rate * MOMENT)),
-        ]
+        return [start, *(edge for i, edge in enumerate(ahead) if not i or edge <= min(last, held, start + rate * MOMENT))]
 
     def _account(self, job: Job, work: Work, size: int, spent: float, short: bool) -> None:
         """Count a chunk and learn the pace; short: from kept values."""

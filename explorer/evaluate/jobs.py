@@ -57,7 +57,7 @@ def lend(replica: Replica, job: Job, but: frozenset[str] = frozenset()) -> Abstr
 
 def _differing(state: Mapping[str, str], other: Mapping[str, str]) -> frozenset[str]:
     """The names at which two plans' states differ."""
-    return frozenset(name for name, _ in state.items() ^ other.items())
+    return frozenset([name for name, _ in state.items() ^ other.items()])
 
 
 class Jobs:

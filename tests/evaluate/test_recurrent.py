@@ -219,5 +219,5 @@ def test_what_inputs_contribute_is_not_kept_where_it_is_large(monkeypatch: pytes
 
 
 def test_a_small_rest_goes_with_the_last_batch() -> None:
-    assert batches(150, 128) == [(0, 150)] and batches(64, 64) == [(0, 64)] and batches(5, 64) == [(0, 5)]
-    assert batches(160, 128) == [(0, 128), (128, 160)] and batches(140, 64) == [(0, 64), (64, 140)]
+    assert batches(150, 128) == ((0, 150),) and batches(64, 64) == ((0, 64),) and batches(5, 64) == ((0, 5),)
+    assert batches(160, 128) == ((0, 128), (128, 160)) and batches(140, 64) == ((0, 64), (64, 140))

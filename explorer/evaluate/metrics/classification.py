@@ -120,15 +120,14 @@ class Classification(Metrics):
         return task.loss is None or task.loss is nn.functional.cross_entropy
 
     @once
-    def _arrays(self, columns: Columns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(target, prediction, loss)."""
-        target, prediction, loss = (columns[name].numpy(force=True) for name in ("target", "prediction", "loss"))
-        return target, prediction, loss
+    def _answers(self, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+        """(target, prediction)."""
+        return columns["target"].numpy(force=True), columns["prediction"].numpy(force=True)
 
     @once
     def _matrix(self, columns: Columns) -> np.ndarray:
         """[C, C] counts; rows = target, columns = prediction."""
-        target, prediction, _ = self._arrays(columns)
+        target, prediction = self._answers(columns)
         classes = int(columns["classes"].numpy(force=True)[0])
         counts = np.zeros((classes, classes), np.int64)
         self.tallies.confusion_counts(target, prediction, counts)
@@ -140,20 +139,20 @@ class Classification(Metrics):
 
     @once
     def _right(self, columns: Columns) -> np.ndarray:
-        target, prediction, _ = self._arrays(columns)
+        target, prediction = self._answers(columns)
         return np.asarray(prediction == target)
 
     def _agreement(self, before: Columns, after: Columns) -> tuple[int, int, int]:
         """(right before, right after, right in both)."""
-        target, now, _ = self._arrays(after)
-        return self.tallies.agreement(target, self._arrays(before)[1], now)  # type: ignore[no-any-return]
+        target, now = self._answers(after)
+        return self.tallies.agreement(target, self._answers(before)[1], now)  # type: ignore[no-any-return]
 
     def _loss(self, columns: Columns, split: str, before: Columns | None, within: intervals.Within | None) -> Figure:
         """As :func:`loss_figure`."""
         if BATCH in columns:
             return loss_figure(columns, split, before, within)
-        values, was = self._arrays(columns)[2], None if before is None else self._arrays(before)[2]
-        centre, deviation = self.tallies.moments(values, was)
+        values = columns["loss"].numpy(force=True)
+        centre, deviation = self.tallies.moments(values, None if before is None else before["loss"].numpy(force=True))
         return figure(centre, split, len(values), intervals.around(centre, deviation, len(values), within))
 
     def right(self, columns: Columns) -> Tensor | None:
