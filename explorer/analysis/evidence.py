@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import EvaluationError, ExplorerError, cause
+from ..core.errors import EvaluationError, ExplorerError, failed
 from ..core.message import say
 from ..models.device import exact
 from ..models.subject import Subject
@@ -95,13 +95,8 @@ class _Pass:
         except ExplorerError:
             raise
         except Exception as error:
-            raise EvaluationError(
-                say(
-                    "{name}: forward or backward failed on training samples: {cause}",
-                    name=self.subject.name,
-                    cause=cause(error, 200),
-                )
-            ) from error
+            where = say("{name}: forward or backward failed on training samples", name=self.subject.name)
+            raise failed(where, error, 200) from error
         self.last = torch.empty(0), None, (torch.empty(0), 0)
         self.out.loss += loss * n
         self.out.n += n

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.errors import EvaluationError, VerificationError, cause
+from ..core.errors import VerificationError, failed
 from ..core.message import joined, say
 from ..core.recipe import Recipe
 from ..models.device import exact, precise
@@ -87,9 +87,7 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
                 reference = subject.task.forward(masked, inputs)
             result = subject.task.forward(module, inputs)
     except Exception as error:
-        raise EvaluationError(
-            say("{subject}: forward failed on real inputs: {cause}", subject=subject.name, cause=cause(error))
-        ) from error
+        raise failed(say("{subject}: forward failed on real inputs", subject=subject.name), error) from error
     return difference(reference, result)
 
 

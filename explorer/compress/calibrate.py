@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.errors import Cancelled, EvaluationError, RecipeError
+from ..core.errors import Cancelled, RecipeError, failed
 from ..core.message import say
 from ..models.quantized import Watcher
 from ..models.sites import refusal, rounded
@@ -100,13 +100,8 @@ def run(
         try:
             subject.task.forward(module, to_device(inputs, device))
         except Exception as error:
-            where = f"{indices[start : start + 3]}..."
-            raise EvaluationError(
-                say(
-                    "{subject}: forward failed on train samples {where}: {error}",
-                    subject=subject.name, where=where, error=f"{type(error).__name__}: {error}",
-                )
-            ) from error  # fmt: skip
+            first = indices[start : start + 3]
+            raise failed(say("{subject}: forward failed on train samples {first}...", subject=subject.name, first=first), error) from error
         yield
         if progress is not None:
             progress(min(done + batch, (which + 1) * len(indices)), passes * len(indices))

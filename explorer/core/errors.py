@@ -72,6 +72,11 @@ def near(wrong: str, accepted: Iterable[str], limit: int = 3) -> Message:
     return say("accepted: {names}", names=", ".join(options) or say("none"))
 
 
+def failed(where: Message, error: BaseException, limit: int | None = None) -> EvaluationError:
+    """What a forward of the user's own raised. where: the model, and what it was run on."""
+    return EvaluationError(say("{where}; accepted: inputs that the model takes ({cause})", where=where, cause=cause(error, limit)))
+
+
 def cause(error: BaseException, limit: int | None = None) -> str:
     """What an exception says: of this package its message, of another one its type and (the start of) its text."""
     if isinstance(error, ExplorerError):

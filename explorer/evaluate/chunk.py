@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import Cancelled, EvaluationError, ExplorerError, cause
+from ..core.errors import Cancelled, ExplorerError, failed
 from ..core.message import say
 from ..models.device import exact, threads
 from ..models.task import part
@@ -115,7 +115,7 @@ class Chunk:
             else:
                 first = self.data.order[self.start : self.stop][:3].tolist()
                 where = say("{subject}: forward failed on {split} samples {first}..., though on none of them alone", subject=subject, split=split, first=first)
-            raise EvaluationError(say("{where}; accepted: inputs that the model takes ({cause})", where=where, cause=cause(error))) from error
+            raise failed(where, error) from error
 
 
 def lent(module: nn.Module) -> Session:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.errors import EvaluationError, cause
+from ..core.errors import EvaluationError, failed
 from ..core.message import say
 from .device import exact
 from .replica import share as copy_of
@@ -73,14 +73,7 @@ class Answered:
             except EvaluationError:
                 raise
             except Exception as error:
-                raise EvaluationError(
-                    say(
-                        "the original model fails on {split} samples {start}...: {cause}",
-                        split=self._split,
-                        start=start,
-                        cause=cause(error),
-                    )
-                ) from error
+                raise failed(say("the original model fails on {split} samples {start}...", split=self._split, start=start), error) from error
         return torch.cat(parts)
 
 
@@ -110,7 +103,7 @@ def score(outputs: Any, targets: Any) -> dict[str, Tensor]:
     now, was = main(outputs).float(), targets.to(main(outputs).device).float()
     if now.shape != was.shape:
         raise EvaluationError(
-            say("outputs of shape {now}; the original's have {was}", now=tuple(now.shape), was=tuple(was.shape))
+            say("outputs of shape {now}; accepted: {was}, as the original's", now=tuple(now.shape), was=tuple(was.shape))
         )
     n = len(now)
     if now.ndim == 1 or now.shape[-1] == 1:

@@ -40,7 +40,7 @@ class Batches:
         except Exception as error:  # the user's generator
             raise TaskError(
                 say(
-                    "split {split!r}: batch {number} raised {cause}",
+                    "split {split!r}: batch {number} raised {cause}; accepted: a generator that gives all of its batches",
                     split=split,
                     number=len(self.batches),
                     cause=cause(error),

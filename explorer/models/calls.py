@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import EvaluationError, UnsupportedError, cause
+from ..core.errors import UnsupportedError, failed
 from ..core.message import say
 from .subject import Subject
 from .task import to_device
@@ -65,14 +65,7 @@ def calls(subject: Subject, module: nn.Module, sizes: tuple[int, ...] = (2,)) ->
     except UnsupportedError:
         raise
     except Exception as error:
-        raise EvaluationError(
-            say(
-                "{subject}: forward failed on {size} samples: {cause}",
-                subject=subject.name,
-                size=size,
-                cause=cause(error),
-            )
-        ) from error
+        raise failed(say("{subject}: forward failed on {size} samples", subject=subject.name, size=size), error) from error
     finally:
         hook.remove()
     return seen

@@ -13,7 +13,7 @@ from ..compress.build import build
 from ..compress.calibrate import chosen_samples
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
-from ..core.errors import Cancelled, EvaluationError, SettingsError, cause
+from ..core.errors import Cancelled, SettingsError, failed
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.training import Entry, Note
@@ -124,14 +124,8 @@ class _Work:
                 with torch.no_grad(), exact(self.device):
                     yield [self.subject.task.forward(module, inputs) for module in modules]
             except Exception as error:
-                raise EvaluationError(
-                    say(
-                        "{subject}: forward failed on train samples {first}...: {cause}",
-                        subject=self.subject.name,
-                        first=batch[:3],
-                        cause=cause(error),
-                    )
-                ) from error
+                where = say("{subject}: forward failed on train samples {first}...", subject=self.subject.name, first=batch[:3])
+                raise failed(where, error) from error
             self.done += 1
             if self.progress is not None:
                 self.progress(min(self.done, self.total), self.total)
