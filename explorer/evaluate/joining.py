@@ -14,7 +14,7 @@ from .jobs import Job
 from .prefixes import Prefixes
 from .runners import GraphRunner, Session
 
-LARGEST = 8 << 20  # bytes of such values: behind more of them the calls count for little
+LARGEST = 4 << 20  # bytes of such values, which are kept beside those of each stretch: behind more of them the calls count for little
 
 
 class Joining:
