@@ -108,6 +108,7 @@ iframe { border: 1px solid var(--x-line) !important; border-radius: 10px; }
   .stMainBlockContainer { padding: .5rem 1rem 1.5rem; } .x-title { display: none; }
   .st-key-model { max-width: 180px; }
   .st-key-undo p, .st-key-redo p, .st-key-open-parent p { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .st-key-speed-shown [data-testid='stHorizontalBlock'] { flex-direction: column; } .st-key-speed-shown [data-testid='stColumn'] { width: 100%; flex: none; }
   .x-label { font-size: .8rem; } .x-head { gap: .5rem; }
   .stButtonGroup > div button { padding: 0 .5rem; font-size: .82rem; min-height: 1.9rem; } .stButton button { padding: 0 .6rem; font-size: .85rem; }
   .x-card { padding: .35rem .6rem; } .x-card .x-value { font-size: 1.2rem; } .x-card .x-kind { font-size: .6rem; padding: 0 .25rem; }

@@ -101,7 +101,7 @@ def test_shapes_of_a_field() -> None:
 def test_the_card_says_what_can_be_removed_and_why_not() -> None:
     table = rows(explorer.load("fashion-lenet5"))
     removable, why = list(table.values())[3:]
-    assert removable == [20, 50, 500, None] and why[:3] == ["", "", ""] and why[3]
+    assert removable == [20, 50, 500, 0] and why[:3] == ["", "", ""] and why[3]
     assert "validation" in tier(explorer.load("fashion-lenet5"))
     assert tier(explorer.Subject(torch.nn.Linear(2, 2), explorer.Task.weights_only())) == "none: weights only"
 

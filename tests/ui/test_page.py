@@ -141,6 +141,8 @@ def test_board_strip_and_histogram_are_within_the_first_screenful(browser: Brows
     for button in ("Undo", "Redo", "Reset"):
         box = app.page.get_by_role("button", name=button, exact=True).bounding_box()
         assert box is not None and box["x"] + box["width"] <= width and box["height"] < 60, (button, box)
+    line = app.page.locator(".x-head span").first
+    assert line.get_attribute("title") == line.inner_text(), "what does not fit can be read nowhere"
     above = app.page.locator(".stMainBlockContainer").evaluate("(e) => e.querySelector('.st-key-header').getBoundingClientRect().y - parseFloat(getComputedStyle(e).paddingTop)")
     assert abs(above) < 6, "something unseen takes room above the head"
     assert app.page.evaluate("document.documentElement.scrollWidth") <= width

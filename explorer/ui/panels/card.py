@@ -105,8 +105,8 @@ def tier(subject: Subject) -> str:
 def rows(subject: Subject) -> dict[str, list]:
     """A table: layer, kind, shape, units that can be removed, or why they cannot."""
     groups = {group.name: group for group in subject.groups}
-    units = [groups[layer.group].units if layer.group in groups else None for layer in subject.layers]
-    why = ["" if n is not None else translated(subject.structure.refused.get(layer.name, "")) for n, layer in zip(units, subject.layers, strict=True)]
+    units = [groups[layer.group].units if layer.group in groups else 0 for layer in subject.layers]
+    why = ["" if n else translated(subject.structure.refused.get(layer.name, "")) for n, layer in zip(units, subject.layers, strict=True)]
     return {
         _("layer"): [layer.name for layer in subject.layers],
         _("kind"): [layer.kind for layer in subject.layers],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
@@ -249,12 +250,10 @@ def _heading(space: Workspace, subject: Subject) -> None:
         others = [name.removesuffix(".weight") for name in group.members if name != layer.name and name in names]
         goes = escape(_("its {n} {units} go with entries of {others}", n=group.units, units=units.many(group.kind), others=", ".join(others)))
         text += " · " + (
-            f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>'
-            if group.about
-            else goes
-        )
+            f'<abbr class="x-term" title="{escape("; ".join(map(translated, group.about)))}">{goes}</abbr>' if group.about else goes
+        )  # fmt: skip
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
-        st.html(f'<div class="x-head">{_named(layer.name)}<span>{text}</span></div>')
+        st.html(f'<div class="x-head">{_named(layer.name)}<span title="{re.sub("<[^>]+>", "", text)}">{text}</span></div>')
         shown = {False: _("weights"), True: _("activations")}
         if subject.task.kind != "weights":  # which has no activations
             st.segmented_control(

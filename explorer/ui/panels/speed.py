@@ -66,7 +66,7 @@ def _watch() -> None:
 
 
 def _show(seen: Explanation) -> None:
-    left, right = st.columns([11, 9], gap="large")
+    left, right = st.container(key="speed-shown").columns([11, 9], gap="large")
     with left:
         _sizes(seen)
         _latencies(seen)
