@@ -95,11 +95,6 @@ class Chunk:
         rows, targets = zip(*self._told, strict=True)
         return self.run.judge.sound_columns(Rows(rows), joined(list(targets)), self.data, self.start, self.stop)
 
-    @property
-    def told(self) -> list[Tensor]:
-        """Outputs that are judged in the end, stretch by stretch."""
-        return [outputs for outputs, _ in self._told]
-
     @contextmanager
     def named(self) -> Iterator[None]:
         """Whatever a forward raises becomes a message with the sample at fault."""

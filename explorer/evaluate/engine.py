@@ -62,7 +62,7 @@ class Engine:
         self.chunks = self.samples = 0  # evaluated so far: tests count them
         self.joined = 0  # evaluations that found all of their work done, or being done, by another
         self.queue, self.prefixes = queue_of(device), prefixes_of(device)
-        self.joining = Joining(self.prefixes)
+        self.joining = Joining()
         self.token = next(_tokens)
         self._splits: dict[str, SplitData] = {}
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
@@ -176,6 +176,7 @@ class Engine:
                 break
         if mine:
             self.jobs.remember(plan)
+            self.joining.put(self, self.job(plan, split, work), data, work)
         else:
             self.joined += 1
         return seen
@@ -231,8 +232,8 @@ class Engine:
         job, user = self.job(plan, data.split, work), work.request.user
         chunk = Chunk(self, data, self._edges(job, data, start, n), work)
         place = chunk.start, chunk.stop, self.batch
-        pieces = chunk.pieces(job.runner) if self._kept(job, place, user) is None else [chunk.whole()]
-        kept = [self._kept(job, (first, last, self.batch), user) for first, last, _ in pieces]
+        pieces = chunk.pieces(job.runner) if self.kept(job, place, user) is None else [chunk.whole()]
+        kept = [self.kept(job, (first, last, self.batch), user) for first, last, _ in pieces]
         short, session, eager = None not in kept, chunk.session(job), self.recorded.recorder is None
         with chunk.named(), session() if short and eager else nullcontext() as module:  # the device for all of it at once
             opened = session if module is None else lent(module)
@@ -242,12 +243,10 @@ class Engine:
                 made = self.recorded.run(job, inputs, ranges, opened, finish, front, partial(self.turn, work))
                 if job.which is not None and front is None and made is not None:
                     self.prefixes.put(job.group, (first, last, self.batch), made, storages(inputs), user)
-            if short and eager and len(pieces) > 1 and chunk.told:
-                self.joining.put(job, place, kept, data.chunk(*place[:2])[0], chunk.told, opened, user)
         self._account(job, work, chunk.stop - start, chunk.spent, short)
         return chunk.stop, chunk.columns(None)
 
-    def _kept(self, job: Job, place: tuple[int, int, int], user: Any) -> Any:
+    def kept(self, job: Job, place: tuple[int, int, int], user: Any) -> Any:
         """The values in front of what a plan changes, of the samples first .. last in batches of a size; None where there are none."""
         return None if job.which is None else self.prefixes.get(job.group, place, user)
 
