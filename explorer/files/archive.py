@@ -47,10 +47,15 @@ class Archive:
                 data = member.read(info.file_size + 1)
         except BROKEN as error:
             raise LoadError(
-                say("{path}: {name} cannot be read ({error})", path=self.path, name=name, error=str(error)[:160])
+                say(
+                    "{path}: {name} cannot be read ({error}); accepted: the whole file, saved or downloaded again",
+                    path=self.path, name=name, error=str(error)[:160],
+                )
             ) from None
         if len(data) != info.file_size:
-            raise LoadError(say("{path}: {name} is not of the size that the zip states", path=self.path, name=name))
+            raise LoadError(
+                say("{path}: {name} is not of the size that the zip states; accepted: the whole file, saved or downloaded again", path=self.path, name=name)
+            )
         return data
 
     def below(self, folder: str) -> dict[str, zipfile.ZipInfo]:
@@ -115,7 +120,9 @@ def opened(path: Path, limits: Limits, data: bytes | None = None) -> Iterator[Ar
     try:
         archive = zipfile.ZipFile(path if data is None else io.BytesIO(data))
     except BROKEN as error:
-        raise LoadError(say("{path}: the zip cannot be read ({error})", path=path, error=str(error)[:160])) from None
+        raise LoadError(
+            say("{path}: the zip is damaged or cut short ({error}); accepted: the whole file, saved or downloaded again", path=path, error=str(error)[:160])
+        ) from None
     with archive:
         size = path.stat().st_size if data is None else len(data)
         yield Archive(path, _check(path, archive.infolist(), size, limits), archive, limits)

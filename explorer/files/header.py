@@ -61,12 +61,12 @@ def parse_header(file: BinaryIO, size: int, path: object, limits: Limits) -> Hea
 
     length = int.from_bytes(file.read(8), "little")
     if size < 10 or length > size - 8:
-        raise refuse(say("it is cut short"))
+        raise refuse(say("it is cut short; accepted: the whole file, saved or downloaded again"))
     if length > limits.header:
         raise refuse(say("a header of {length:,} bytes; accepted: at most {most:,}", length=length, most=limits.header))
     rows = parse_json(file.read(length), str(path), limits)
     if not isinstance(rows, dict):
-        raise refuse(say("its header is no JSON object"))
+        raise refuse(say("its header is no JSON object; accepted: the whole file, saved or downloaded again"))
     metadata = rows.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise refuse(say("its metadata holds something else than texts"))
@@ -85,7 +85,8 @@ def parse_header(file: BinaryIO, size: int, path: object, limits: Limits) -> Hea
     if at != size:
         raise refuse(
             say(
-                "its tensors end at byte {end:,}, the file at {size:,}: it is cut short or holds something else",
+                "its tensors end at byte {end:,}, the file at {size:,}: it is cut short or holds something else; "
+                "accepted: the whole file, saved or downloaded again",
                 end=at,
                 size=size,
             )

@@ -22,8 +22,8 @@ EXPORT, SAFETENSORS, PACKED, PT2, CHECKPOINT, PICKLE, TORCHSCRIPT, HUGGINGFACE =
     "torchscript",
     "huggingface",
 )
-KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, UNKNOWN = (
-    "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "unknown",
+KERAS, HDF5, ONNX, GGUF, TFLITE, TAR, NUMPY, ZIP, TENSORFLOW, EMPTY, UNKNOWN = (
+    "keras", "hdf5", "onnx", "gguf", "tflite", "tar", "numpy", "zip", "tensorflow", "empty", "unknown",
 )  # fmt: skip
 ONNX_FIELDS = (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")  # that can follow the version
 
@@ -87,6 +87,8 @@ def tarfile_header(start: bytes) -> bool:
 def kind_of_zip(archive: Archive) -> str:
     """Which of the formats that are zips this is."""
     names = set(archive.members)
+    if not names:
+        return EMPTY
     last = {name.rpartition("/")[2] for name in names}
     tops = {name.partition("/")[0] for name in names if "/" in name}
     if (
@@ -110,6 +112,6 @@ def kind_of_zip(archive: Archive) -> str:
         return ONNX
     if {"config.json", "metadata.json"} <= names and any(name.endswith(".h5") for name in names):
         return KERAS
-    if names and all(name.endswith(".npy") for name in names):
+    if all(name.endswith(".npy") for name in names):
         return NUMPY
     return ZIP

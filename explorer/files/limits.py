@@ -64,7 +64,7 @@ def check_size(path: Path, most: int) -> int:
         raise LoadError(say("{path}: no such file", path=path))
     size = path.stat().st_size
     if size == 0:
-        raise LoadError(say("{path}: the file is empty", path=path))
+        raise LoadError(say("{path}: the file is empty; accepted: the whole file, saved or downloaded again", path=path))
     if size > most:
         raise LoadError(say("{path}: {size:,} bytes; accepted: at most {most:,}", path=path, size=size, most=most))
     return size

@@ -93,7 +93,7 @@ def module_of(data: bytes, read: tensors.Bytes, path: Path, within: Limits) -> O
     except Exception as error:
         raise LoadError(say("{path}: no usable ONNX file: {what}", path=path, what=cause(error, 120))) from None
     if not model.HasField("graph") or not model.graph.node:
-        raise LoadError(say("{path}: no usable ONNX file: {what}", path=path, what=say("there is no graph in it")))
+        raise LoadError(say("{path}: no usable ONNX file: {what}", path=path, what=say("there is no graph in it; accepted: an .onnx file of a model")))
     del model.training_info[:]
     stranger = within is STRANGERS
     gate(model, within, stranger)

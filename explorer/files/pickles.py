@@ -87,7 +87,7 @@ def look(stream: BinaryIO, path: Path, limits: Limits, legacy: bool = False) -> 
         raise
     except Exception as error:  # a damaged pickle breaks pickletools in many ways
         raise LoadError(
-            say("{path}: the pickle is damaged or cut short ({why})", path=path, why=str(error)[:120])
+            say("{path}: the pickle is damaged or cut short ({why}); accepted: the whole file, saved or downloaded again", path=path, why=str(error)[:120])
         ) from None
 
 
@@ -126,7 +126,7 @@ def _load(path: Path, data: bytes | None, **how: Any) -> Any:
             ) from None
         raise LoadError(
             say(
-                "{path}: no readable checkpoint of torch.save ({type}: {first})",
+                "{path}: no readable checkpoint of torch.save ({type}: {first}); accepted: the whole file, saved or downloaded again",
                 path=path,
                 type=type(error).__name__,
                 first=first,

@@ -55,7 +55,7 @@ class Walk:
             key, at = self._varint(at, stop)
             number, kind = key >> 3, key & 7
             if number not in known:
-                raise self._refuse(say("a field that ONNX does not have, at byte {at:,}", at=at))
+                raise self._refuse(say("a field that ONNX does not have, at byte {at:,}; accepted: the whole file, saved or downloaded again", at=at))
             if kind == VARINT:
                 _, at = self._varint(at, stop)
             elif kind in (FIXED64, FIXED32):
@@ -63,7 +63,7 @@ class Walk:
             elif kind == BYTES:
                 size, at = self._varint(at, stop)
                 if size > stop - at:
-                    raise self._refuse(say("it is cut short"))
+                    raise self._refuse(say("it is cut short; accepted: the whole file, saved or downloaded again"))
                 if known[number] is not None:
                     self._message(at, at + size, known[number], depth + 1)
                 elif not bulk:
@@ -72,9 +72,9 @@ class Walk:
                         raise self._refuse(say("more than {most:,} bytes besides its tensors", most=self.limits.header))
                 at += size
             else:
-                raise self._refuse(say("a malformed field at byte {at:,}", at=at))
+                raise self._refuse(say("a malformed field at byte {at:,}; accepted: the whole file, saved or downloaded again", at=at))
         if at != stop:
-            raise self._refuse(say("it is cut short"))
+            raise self._refuse(say("it is cut short; accepted: the whole file, saved or downloaded again"))
 
     def _varint(self, at: int, stop: int) -> tuple[int, int]:
         value = shift = 0
@@ -84,4 +84,4 @@ class Walk:
             at, shift = at + 1, shift + 7
             if byte < 128:
                 return value, at
-        raise self._refuse(say("it is cut short"))
+        raise self._refuse(say("it is cut short; accepted: the whole file, saved or downloaded again"))

@@ -71,6 +71,7 @@ REFUSED: dict[str, tuple[str, Message]] = {  # kind: (key of LINES, why)
     kinds.TFLITE: ("unknown", say("it is a TensorFlow Lite model; only PyTorch models are opened")),
     kinds.GGUF: ("gguf", say("it is a GGUF file; its weights are packed for another engine")),
     kinds.TAR: ("archive", say("it is a tar archive; it is not unpacked here")),
+    kinds.EMPTY: ("unknown", say("the zip is empty; accepted: {accepted}", accepted=ACCEPTED)),
     kinds.NUMPY: ("numpy", say("it holds NumPy arrays, which are taken as data and not as a model")),
 }
 UNKNOWN = ("unknown", say("it is of no known format; accepted: {accepted}", accepted=ACCEPTED))
