@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ..models.memo import nbytes
 from .chunk import Chunk
@@ -50,6 +51,6 @@ class Joining:
                     section.head(*job.runner.bind(data.chunk(first, last)[0]), *values)
                     for (first, last), values in zip([*edges, place[:2]], [*above, whole], strict=True)
                 ]
-            self._same[key] = torch.equal(found.pop(), torch.cat(found))
+            self._same[key] = all(isinstance(one, Tensor) for one in found) and torch.equal(found.pop(), torch.cat(found))
         if self._same[key]:
             run.prefixes.put(job.group, place, ([], whole), (), user)
