@@ -71,7 +71,6 @@ REFUSED: dict[str, tuple[str, Message]] = {  # kind: (key of LINES, why)
     kinds.TFLITE: ("unknown", say("it is a TensorFlow Lite model; only PyTorch models are opened")),
     kinds.GGUF: ("gguf", say("it is a GGUF file; its weights are packed for another engine")),
     kinds.TAR: ("archive", say("it is a tar archive; it is not unpacked here")),
-    kinds.EMPTY: ("unknown", say("the zip is empty; accepted: {accepted}", accepted=ACCEPTED)),
     kinds.NUMPY: ("numpy", say("it holds NumPy arrays, which are taken as data and not as a model")),
 }
 UNKNOWN = ("unknown", say("it is of no known format; accepted: {accepted}", accepted=ACCEPTED))
@@ -79,4 +78,6 @@ UNKNOWN = ("unknown", say("it is of no known format; accepted: {accepted}", acce
 
 def refuse_kind(path: Path, kind: str) -> LoadError:
     """The error for a kind of file that no reader opens."""
+    if kind == kinds.EMPTY:
+        return LoadError(say("{path}: the zip is empty; accepted: {accepted}", path=path, accepted=ACCEPTED))
     return refusal(path, *REFUSED.get(kind, UNKNOWN))

@@ -75,3 +75,4 @@ def test_a_file_that_is_something_else(tmp_path: Path, name: str, content: bytes
     with pytest.raises(LoadError) as caught:
         explorer.load(path)
     assert name in str(caught.value) and wrong in str(caught.value) and accepted in str(caught.value)
+    assert hasattr(caught.value, "lines") == (wrong == "of no known format")  # there is nothing to convert in the others

@@ -44,6 +44,7 @@ def test_wrong_files_are_refused_and_nothing_is_lost(page: Page, server: str, tm
         expect(said).to_have_count(1)
         assert why in said.inner_text() and "accepted: " in said.inner_text() and "/tmp" not in said.inner_text()
         expect(dialog.get_by_role("button", name="Open it")).to_have_count(0)
+        assert dialog.get_by_test_id("stCode").count() == said.inner_text().endswith(":") == (name == "text.pt")
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     app.ready()

@@ -47,6 +47,6 @@ def missing() -> str:
 def refused(error: ExplorerError) -> None:
     """Why a file was not opened, and the lines that convert it."""
     lines = getattr(error, "lines", "")
-    st.error(translated(error).replace(lines, "").rstrip(" :\n") + "." if lines else translated(error), icon=":material/error:")
+    st.error(translated(error).removesuffix(lines).rstrip(), icon=":material/error:")
     if lines:
         st.code(lines, language="python")
