@@ -49,6 +49,7 @@ ON_THE_CPU = {
     "files/test_ordered.py::test_layers_of_a_checkpoint_and_of_shards": "a file is read to the CPU, and nothing is computed",
     "files/test_prefill.py": "a file is read to the CPU, and nothing is computed",
     "files/test_stream.py": "a file is read to the CPU, and nothing is computed",
+    "files/test_wrong_files.py": "a file is read to the CPU, and nothing is computed",
     "models/test_agreement.py::test_inputs_that_are_no_data_set": "refused before anything is computed",
     "models/test_batches.py::test_what_is_no_batch_is_named": "refused before anything is computed",
     "models/test_joules.py": "counters are read, and nothing is computed",

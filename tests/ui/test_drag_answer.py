@@ -35,9 +35,9 @@ class Counted(Session):
 
 
 def kinds(messages: Any) -> list[str]:
-    """What each message draws."""
-    deltas = [one.delta for one in messages if one.WhichOneof("type") == "delta"]
-    return [one.new_element.WhichOneof("type") or "block" for one in deltas]
+    """What each message draws, a component of ours by its name."""
+    elements = [one.delta.new_element for one in messages if one.WhichOneof("type") == "delta"]
+    return [one.bidi_component.component_name or one.WhichOneof("type") or "block" for one in elements]
 
 
 @pytest.mark.browser  # of a kind: it needs the running app
@@ -45,6 +45,7 @@ def test_a_move_redraws_the_figures_and_the_histogram_alone_and_a_release_the_pa
     tab = Counted(server.replace("http", "ws"), "bikes-mlp", Seen(), 0, 0)
     with ThreadPoolExecutor(1) as pool:  # Playwright's loop may live in this thread
         moved, released, pages = pool.submit(asyncio.run, tab.elements()).result(SECONDS)
-    assert [one for one in moved if one != "block"] == ["html", "html", "bidi_component"]  # and none of the controls
-    assert pages == 1 and released.count("bidi_component") == 2  # the strip of layers and the histogram
+    assert [one for one in moved if one != "block"] == ["html", "html", "explorer_threshold"]  # and none of the controls
+    drawn = [one for one in released if one.startswith("explorer_")]
+    assert pages == 1 and sorted(drawn) == ["explorer_overview", "explorer_shell", "explorer_threshold"]
     assert not {"code", "text_area", "file_uploader"} & set(released)  # what closed popovers hold
