@@ -114,13 +114,11 @@ def _lowest_go(subject: Subject, names: Sequence[str], sparsity: float) -> Itera
 
 
 def _above(weight: Tensor, cut: float, ties: int | None = None) -> tuple[BitMask, int]:
-    """(|w| > cut, how many ties are left): of the entries that equal it, the first ``ties`` go, and the others stay. None: all go,
-    and the cut is rounded to the weight's type, as torch compares."""
+    """(|w| > cut, how many ties are left): of the entries that equal it, the first ``ties`` go, and the others stay. None: all go."""
+    cut = float(torch.tensor(cut, dtype=torch.float32))
     edge = torch.tensor(cut, dtype=weight.dtype, device=weight.device)
-    if (
-        ties is not None and float(edge) > cut
-    ):  # the cut is another format's value: everything up to the one before it goes
-        edge = torch.nextafter(edge, torch.zeros_like(edge))
+    if float(edge) > cut:  # the cut is no value of the weight's type: everything up to the one before it goes
+        edge = torch.nextafter(edge, torch.full_like(edge, -torch.inf))
     tied = ties is not None and float(edge) == cut
     left, parts = ties or 0, []
     for sizes in (part.abs() for part in weight.reshape(-1).split(BLOCK)):

@@ -8,9 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+HALVES = (torch.bfloat16, torch.float16)
+
 
 def above(scores: Tensor, threshold: float) -> Tensor:
-    """Bool: scores > threshold. By numpy on a CPU, which makes bools ten times as fast as torch."""
+    """Bool: scores > threshold, a float32 whatever the scores' type. By numpy on a CPU, which makes bools ten times as fast as torch."""
+    if scores.dtype in HALVES:  # torch would round the threshold to such a type, perhaps to a score that is above it
+        scores = scores.float()
     if scores.device.type != "cpu" or scores.dtype != torch.float32 or scores.requires_grad:
         return scores > threshold
     return torch.from_numpy(np.asarray(scores.numpy() > np.float32(threshold)))

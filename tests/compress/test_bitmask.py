@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import explorer
+from explorer.analysis.words import layer_tally
 from explorer.compress import bitmask
 from explorer.compress.bitmask import BitMask
 from explorer.compress.masks import by_sparsity
@@ -66,6 +67,16 @@ def test_exactly_k_go_and_the_lowest(
             assert int(stays.sum()) == sum(int(mask.sum()) for mask in reference)
             flat = torch.cat([one.reshape(-1) for one in scores])
             assert not (~stays).any() or flat[~stays].max() <= flat[stays].min()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_threshold_prunes_as_many_as_a_file_of_it_says(dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bitmask, "LARGE", 1)
+    subject = _subject([dtype], device)
+    for threshold in (-1.0, 0.0, 0.0123, 0.1, 0.2503, 1e30):
+        mask = explorer.resolve(subject, explorer.Recipe().prune("0", threshold=threshold)).masks["0.weight"]
+        tally = layer_tally(subject, "0.weight")
+        assert tally is not None and int((~mask).sum()) == tally.below(threshold)
 
 
 def test_thresholds_and_what_follows(device: str, monkeypatch: pytest.MonkeyPatch) -> None:

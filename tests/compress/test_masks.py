@@ -113,6 +113,13 @@ def test_a_threshold_prunes_what_is_at_or_below_it(device: str) -> None:
     assert not resolve(subject, Recipe().prune("fc.0", threshold=1e30)).masks["fc.0.weight"].any()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_threshold_between_two_values_of_half_precision_is_not_rounded_to_one(dtype: torch.dtype, device: str) -> None:
+    scores = torch.linspace(0.09, 0.11, 400).to(dtype).unique().to(device)
+    for threshold in torch.linspace(0.0901, 0.1099, 57).tolist():
+        assert torch.equal(by_threshold(scores, None, threshold), scores.float() > threshold)
+
+
 @pytest.mark.parametrize(("n", "m"), [(1, 2), (2, 4), (1, 4), (3, 5), (4, 8)])
 @pytest.mark.parametrize("shape", [(3, 8), (2, 5), (2, 9, 3, 3), (4, 2), (1, 16, 1)])
 def test_n_of_m_against_brute_force(n: int, m: int, shape: tuple[int, ...], device: str) -> None:
