@@ -69,12 +69,15 @@ class bar:
         from rich.progress import Progress
 
         console = Console(file=sys.stderr, highlight=False)
-        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._seen = console.is_terminal
+        self._bar = Progress(console=console, transient=True, disable=not self._seen)
         self._task = self._bar.add_task(label)
 
     def __enter__(self) -> Callable[[int, int], None]:
-        self._bar.start()
+        if self._seen:
+            self._bar.start()
         return lambda done, total: self._bar.update(self._task, completed=done, total=total)
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._seen:  # older ones of rich write an empty line where nobody sees a bar
+            self._bar.stop()

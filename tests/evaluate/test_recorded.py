@@ -126,6 +126,8 @@ def test_random_edits_give_what_they_give_without_recordings(at_once: None, devi
         for one in steps:
             recipe = edited(recipe, *one)
             the_same(pair, recipe)
+        for tenths in range(1, 7):  # however little of what was drawn came to be recorded
+            the_same(pair, edited(recipe, "prune", names[-1], tenths))
 
     check()
     assert not pair[0].recorded.reason and pair[0].recorded.replays >= 10
