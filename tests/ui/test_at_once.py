@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -40,7 +41,8 @@ async def told(stack: list[Any]) -> str:
 
 
 def test_websockets_do_not_wait_for_acknowledgements() -> None:
-    assert asyncio.run(told(middleware())) == "1"
+    with ThreadPoolExecutor(1) as pool:  # Playwright's loop may live in this thread
+        assert pool.submit(asyncio.run, told(middleware())).result() == "1"
 
 
 @pytest.mark.parametrize("receive", [lambda: None, print, object().__str__])
