@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
         "scaled_dot_product_attention selu sigmoid silu softmax softmin softplus softshrink softsign tanh tanhshrink "
         "threshold unfold fold",
     ),
+    "builtins": (builtins, "len"),
     "rnn": (nn.utils.rnn, "pack_padded_sequence pad_packed_sequence"),
 }
 METHODS = frozenset(

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from ..core.errors import ExportError
 from ..core.message import say
 from ..models.calls import Call
+from ..models.lengths import followed
 from ..models.stack import RecurrentStack
 from ..models.subject import Subject
+from ..models.trace import forget_missing
 from .onnx_attention import attention
 from .onnx_flatten import flatten_directions
 
@@ -90,8 +92,9 @@ def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool =
     recurrent = any(isinstance(c, nn.RNN) or isinstance(c, RecurrentStack) and c.mode == "RNN" for c in plain.modules())
     attempts = (_older,) if recurrent else (_newer, _older)
     problems = []
-    with _lock, _quiet(), torch.no_grad():
+    with _lock, _quiet(), torch.no_grad(), followed(plain):
         for attempt in attempts:
+            forget_missing()
             try:
                 return attempt(plain, call, inputs, outputs, optimize)
             except Exception as error:  # any module may come here

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import copy
 import inspect
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -15,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from .calls import Call
+from .lengths import code, followed
 from .plain import simplify
 
 _PACKED = (nn.utils.rnn.pack_padded_sequence, nn.utils.rnn.pad_packed_sequence)
@@ -75,19 +75,17 @@ def trace(
     names = [name for name, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)][1:]
     given = set(names[: len(call.args)]) | set(call.kwargs)
     fixed = {name: parameters[name].default for name in names if name not in given}
-    files = {type(child).__module__ for child in copied.modules()}
-    code = [sys.modules[file] for file in sorted(files) if file in sys.modules and not file.startswith("torch.")]
-    with _lock:  # two patches undone in the wrong order would stay
-        _forget_missing()
-        graph = _Tracer(leaf, code).trace(copied, concrete_args=fixed or None)
+    with _lock, followed(copied):  # two patches undone in the wrong order would stay
+        forget_missing()
+        graph = _Tracer(leaf, code(copied)).trace(copied, concrete_args=fixed or None)
     for node in list(graph.nodes):  # a fixed argument leaves an unused input and a check of it
         if node.op == "placeholder" and node.target not in given and not node.target.startswith("*"):
             _erase(graph, node)
     return copied, graph
 
 
-def _forget_missing() -> None:
-    """Libraries ask torch.fx to wrap functions by dotted names, which are no names of a module: every trace would fail."""
+def forget_missing() -> None:
+    """Written graphs and libraries ask torch.fx to wrap functions by dotted names, which are no names of a module: every trace would fail."""
     wanted = getattr(fx._symbolic_trace, "_wrapped_fns_to_patch", {})
     for key, frame in list(wanted.items()):
         if key[1] not in frame and not hasattr(builtins, key[1]):

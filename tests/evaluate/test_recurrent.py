@@ -19,7 +19,7 @@ from explorer.evaluate.engine import Engine
 from explorer.evaluate.expand import split_stacks
 from explorer.evaluate.scan import scan_of
 from explorer.models.subject import Subject
-from explorer.models.trace import _forget_missing
+from explorer.models.trace import forget_missing
 from explorer.models.trial import difference
 from tests.contract.nets import classification, few
 from tests.evaluate.test_replay import TUNED, columns, engines, outputs, the_same
@@ -44,7 +44,7 @@ class Net(nn.Module):
 
 
 def rewritten(net: nn.Module, state: bool) -> fx.GraphModule:
-    _forget_missing()  # as every trace of ours does
+    forget_missing()  # as every trace of ours does
     graph = fx.Tracer().trace(net, None if state else {"state": None})
     assert split_stacks(graph, net.get_submodule, lambda *_: True)
     rnn: Any = net.rnn

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from explorer.evaluate.graph import Graph
 from explorer.evaluate.reuse import add_into, scale_into
-from explorer.models.trace import _forget_missing
+from explorer.models.trace import forget_missing
 
 
 class Net(nn.Module):
@@ -48,7 +48,7 @@ WAYS: dict[str, tuple[int, Callable[[Net, Tensor], Tensor]]] = {
 
 
 def graph_of(net: Net, hooked: bool = False) -> Graph:
-    _forget_missing()  # as every trace of ours does
+    forget_missing()  # as every trace of ours does
     traced = fx.symbolic_trace(net)
     if hooked:
         net.a.register_forward_hook(lambda *_: None)

@@ -12,8 +12,10 @@ from ...compress.plan import Plan
 from ...core.errors import ExportError, cause
 from ...core.message import say
 from ...models.calls import calls
+from ...models.lengths import followed
 from ...models.onnx_module import OnnxModule
 from ...models.subject import Subject
+from ...models.trace import forget_missing
 from ...models.trial import difference
 from . import Exporter, Written, registry
 
@@ -48,9 +50,10 @@ class Pt2(Exporter):
 
         shapes = tuple(dynamic(a) for a in call.args), {key: dynamic(a) for key, a in call.kwargs.items()}
         try:
-            with torch.no_grad(), warnings.catch_warnings():
+            with torch.no_grad(), warnings.catch_warnings(), followed(module):
                 warnings.simplefilter("ignore")
                 named = _by_name(module, shapes)
+                forget_missing()
                 program = torch.export.export(copy.deepcopy(module), call.args, call.kwargs, dynamic_shapes=named)
                 torch.export.save(program, folder / self.filename)
         except Exception as error:  # torch.export gives up in many ways
