@@ -38,9 +38,9 @@ def agreement(
     if subject.task.kind == "classification" and found.same is not None and found.same < LEAST:
         raise VerificationError(
             say(
-                "{name}: {file} predicts another class than its simulation for {share:.1%} of the {split} samples; accepted: {most:.0%}. "
+                "{name}: {file} predicts another class than its simulation for {wrong:,} of {n:,} {split} samples; accepted: {most:.0%}. "
                 "Nothing was exported.",
-                name=subject.name, file=exporter.filename, share=1 - found.same, split=found.split, most=1 - LEAST,
+                name=subject.name, file=exporter.filename, wrong=round((1 - found.same) * found.n), n=found.n, split=found.split, most=1 - LEAST,
             )
         )  # fmt: skip
     return found

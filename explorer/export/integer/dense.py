@@ -53,8 +53,8 @@ def replace(model: onnx.ModelProto, coded: dict[str, Weight], wanted: Collection
         out += [
             helper.make_node("MatMulInteger", [f"{x}_u8", code, f"{x}_zero", zero], [f"{y}_int32"], f"{y}_multiply"),
             helper.make_node("Cast", [f"{y}_int32"], [f"{y}_float"], f"{y}_cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{x}_scale", scale], [f"{y}_scale"], f"{y}_scales"),
-            helper.make_node("Mul", [f"{y}_float", f"{y}_scale"], [f"{y}_product" if bias else y], f"{y}_rescale"),
+            helper.make_node("Mul", [f"{x}_scale", scale], [f"{y}_scales"], f"{y}_scales"),
+            helper.make_node("Mul", [f"{y}_float", f"{y}_scales"], [f"{y}_product" if bias else y], f"{y}_rescale"),
         ]
         if bias:
             out.append(helper.make_node("Add", [f"{y}_product", *bias], [y], f"{y}_add"))
