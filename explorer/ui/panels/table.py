@@ -34,6 +34,23 @@ def frame(space: Workspace, subject: Subject) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def told(data: pd.DataFrame) -> list[str]:
+    """The columns that say something: of what nothing was done to, and of what no layer has, there is none."""
+    same = {"shape_left": "shape", "left": "weights", "bytes_before": "bytes"}
+    empty = ("attenuated", "scheme", "group", "protected", "why_no_units")
+    quiet = {name for name, before in same.items() if (data[name] == data[before]).all()}
+    return [name for name in data if name not in quiet and not (name in empty and not data[name].any())]
+
+
+def _words() -> dict[str, str]:
+    """Kinds of layers and schemes of rounding, as they are called in the session's language."""
+    return {
+        "conv": _("conv"), "conv_transpose": _("transposed conv"), "linear": _("linear"), "embedding": _("embedding"), "attention": _("attention"),
+        "other": _("other"), "symmetric": _("symmetric"), "affine": _("affine"), "power-of-two": _("power of two"), "ternary": _("ternary"),
+        "binary": _("binary"), "codebook": _("codebook"), "float": _("float"),
+    }  # fmt: skip
+
+
 def _why(subject: Subject, layer: Layer) -> str:
     return "" if layer.group else subject.structure.refused.get(layer.name, "")
 
@@ -42,9 +59,11 @@ def render(space: Workspace, subject: Subject) -> None:
     """The table; all of it counted."""
     data = frame(space, subject)
     said = [translated(_why(subject, layer)) for layer in subject.layers]
+    words = _words()
     st.dataframe(
-        data.assign(why_no_units=said),  # the file below stays English, as its columns are
+        data.assign(why_no_units=said, **{name: data[name].replace(words) for name in ("kind", "scheme")}),  # the file below stays English, as its columns are
         hide_index=True,
+        column_order=told(data),
         column_config={
             "layer": st.column_config.TextColumn(_("layer"), pinned=True),
             "kind": _("kind"), "shape": _("shape"), "shape_left": _("shape left"), "weights": st.column_config.NumberColumn(_("weights"), format="localized"),
