@@ -24,7 +24,7 @@ STEPS = 2_000  # points of a curve that are kept
 class Job:
     """One order and what became of it. owners: who asked for it; every other reader is a stranger. curve: an Epoch each, from 0.
     steps: some of the Steps. done, total: progress where there are no steps. stage: what is done where no steps are taken (what, samples
-    done, of all). stood: how far it was when it was broken off. error: a message, or None."""
+    done, of all). stood: how far it was when it was broken off. error: a message, or None. final: going on would end in that error again."""
 
     id: str
     told: Mapping[str, Any]
@@ -41,6 +41,7 @@ class Job:
     stood: Stand | None = None
     left: float | None = None
     error: Any = None
+    final: bool = False
     result: Subject | None = None
     made: str = ""  # the result's digest, by which a later job's parent is found again
     created: float = field(default_factory=time.time)
@@ -96,7 +97,7 @@ class Job:
         return {
             "key": self.key, "owners": sorted(hidden(one) if len(one) != 64 else one for one in self.owners), "order": dict(self.told),
             "state": self.state, "created": self.created, "ended": self.ended, "done": self.done, "total": self.total,
-            "error": str(self.error) if self.error else "", "board": self.board, "made": self.made,
+            "error": str(self.error) if self.error else "", "final": self.final, "board": self.board, "made": self.made,
             "process": None if self.over else process(),
         }  # fmt: skip
 
@@ -109,5 +110,5 @@ def found(name: str, record: Mapping[str, Any]) -> Job:
     job.made = record.get("made", "")
     job.state = record["state"] if record["state"] in OVER or alive(record["process"]) else INTERRUPTED
     job.done, job.total, job.ended = record["done"], record["total"], record["ended"]
-    job.error = record["error"] or None
+    job.error, job.final = record["error"] or None, record.get("final", False)
     return job

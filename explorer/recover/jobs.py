@@ -7,6 +7,8 @@ import threading
 import time
 from contextlib import suppress
 
+import torch
+
 from ..core.errors import Cancelled, ExplorerError, TrainingError, cause
 from ..core.message import say
 from ..core.training import Epoch
@@ -21,6 +23,7 @@ from .tensorboard import needed, writer
 
 __all__ = ["CANCELLED", "DONE", "FAILED", "INTERRUPTED", "OVER", "RUNNING", "WAITING", "Job", "Jobs", "jobs", "leave"]
 EACH = 3  # jobs of one owner that wait or run
+SCARCE = (OSError, MemoryError, torch.OutOfMemoryError)  # of what there may be more another time
 
 
 class Jobs:
@@ -125,7 +128,7 @@ class Jobs:
         job.order = Order.from_dict(job.told, subject)
         job.seen_by(session)
         job.error, job.curve, job.steps, job.notes, job._stop, job.ended = None, [], [], [], threading.Event(), None
-        job.stage = job.stood = None
+        job.stage, job.stood, job.final = None, None, False
         self._enqueue(job, self._work(job))
         return job
 
@@ -215,7 +218,7 @@ class Jobs:
         except Cancelled:
             self._end(job, CANCELLED)
         except ExplorerError as error:
-            job.error = error.message
+            job.error, job.final = error.message, not isinstance(error.__cause__, SCARCE)
             self._end(job, FAILED)
         except Exception as error:  # a thread's traceback reaches nobody
             job.error = say("it ended by an error that was not foreseen; accepted: to go on from its checkpoint, or to start it again ({cause})", cause=cause(error, 300))

@@ -188,6 +188,20 @@ def test_an_exception_is_one_clear_message_and_the_queue_goes_on(made: Jobs, dev
     job, next_one = made.submit(ANN, order(device, subject)), made.submit(ANN, order(device))
     assert over(job).state == FAILED and "loss" in str(job.error) and job.result is None
     assert over(next_one).state == DONE
+    assert job.final and not next_one.final
+    found = Jobs(made.store).get(ANN, job.id)
+    assert found is not None and found.state == FAILED and found.final
+
+
+def test_without_memory_a_job_may_go_on_another_time(made: Jobs, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as short:
+        short.setattr("explorer.recover.step.Stepper._gradients", full)
+        job = over(made.submit(ANN, order(device)))
+    assert job.state == FAILED and not job.final
+    assert over(made.resume(ANN, job.id, small(device))).state == DONE
 
 
 def test_recalibration_is_a_job_too(made: Jobs, device: str) -> None:

@@ -16,7 +16,7 @@ from explorer.core.training import Epoch, Note, Step
 from explorer.recover.checkpoint import Stand
 from explorer.recover.jobs import CANCELLED, DONE, FAILED, RUNNING, WAITING, Job
 from explorer.ui.panels import recover_list, recover_result
-from explorer.ui.panels.recover_watch import about, progress, share, state_name, stood, zipped
+from explorer.ui.panels.recover_watch import about, goes_on, progress, share, state_name, stood, zipped
 
 NOON = datetime(2026, 3, 1, 12, 0).astimezone().timestamp()
 
@@ -57,6 +57,13 @@ def test_how_far_it_is_is_said_as_far_as_it_is_known() -> None:
     assert not going.ending and state_name(going) == "cancelled; nothing was changed"
     going.made = "of something"
     assert state_name(going) == "cancelled; the best so far is kept"
+
+
+@pytest.mark.parametrize(("state", "final", "shown"), [("interrupted", False, True), (FAILED, False, True), (FAILED, True, False), (DONE, False, False)])
+def test_what_would_end_the_same_way_again_does_not_go_on(state: str, final: bool, shown: bool) -> None:
+    broken = job(state=state)
+    broken.final = final
+    assert goes_on(broken) is shown
 
 
 def test_a_decision_names_its_unit() -> None:

@@ -57,7 +57,7 @@ def _draw(subject: Subject, job: Job, was_over: bool, original: float | None) ->
             st.markdown(f"**{kind(job)}** · {state_name(job)}")
     if job.error:
         st.error(translated(job.error), icon=":material/error:")
-    if job.state in (INTERRUPTED, FAILED):
+    if goes_on(job):
         if str(job.told["what"]) != "recalibration":
             st.caption(stood(jobs().stand(job)))
         _go_on(job)
@@ -187,6 +187,11 @@ def stood(found: Stand | None) -> str:
 def kind(job: Job) -> str:
     """What a job does, on screen."""
     return what(str(job.told["what"]))
+
+
+def goes_on(job: Job) -> bool:
+    """Whether a job that was broken off may come further from where it was."""
+    return job.state in (INTERRUPTED, FAILED) and not job.final
 
 
 def state_name(job: Job) -> str:
