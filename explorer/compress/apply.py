@@ -18,7 +18,7 @@ from ..models.removal import remaining_shape
 from ..models.replica import Replica
 from ..models.subject import Subject
 from ..models.task import to_device
-from ..models.trial import TOLERANCE, Double, difference
+from ..models.trial import TOLERANCE, Double, difference, finite
 from .build import build, effective_weights
 from .plan import Plan
 from .resolve import resolve
@@ -88,6 +88,10 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
             result = subject.task.forward(module, inputs)
     except Exception as error:
         raise failed(say("{subject}: forward failed on real inputs", subject=subject.name), error) from error
+    if dtype is not None and not finite(reference):  # float32 alone may overflow
+        raise VerificationError(
+            say("{subject}: its outputs on real inputs hold NaN or infinity, so nothing can be compared; accepted: finite outputs", subject=subject.name)
+        )
     return difference(reference, result)
 
 

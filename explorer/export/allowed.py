@@ -43,7 +43,7 @@ _FUNCTIONS: Mapping[str, tuple[Any, str]] = {
     "rnn": (nn.utils.rnn, "pack_padded_sequence pad_packed_sequence"),
 }
 METHODS = frozenset(
-    "abs add add_ all amax amin any argmax argmin bmm bool chunk clamp clamp_min clamp_max clone contiguous cos cpu "
+    "abs add add_ all amax amin any argmax argmin bfloat16 bmm bool chunk clamp clamp_min clamp_max clone contiguous cos cpu "
     "cumsum detach diff dim div div_ double eq exp expand expand_as fill_ flatten flip float floor gather ge gt half "
     "index_select int le log log_softmax logical_and logical_not logical_or logsumexp long lt masked_fill "
     "masked_fill_ matmul max mean min mm mul mul_ narrow ndimension ne neg new_ones new_zeros norm numel permute pow "

@@ -80,7 +80,8 @@ def _find(subject: Subject) -> list[Chain]:
         called = str(node.target) if node.op == "call_module" else ""
         one: Any = copied.get_submodule(called) if uses.get(called) == 1 else None
         weight = getattr(one, "weight", None)
-        return None if isinstance(weight, Tensor) and holders[id(weight)] > 1 else one
+        held = holders.get(id(weight), 0) if isinstance(weight, Tensor) else 1  # a parametrized one is computed: nobody holds it
+        return one if held == 1 else None
 
     found = []
     for node in graph.nodes:

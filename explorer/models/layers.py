@@ -66,7 +66,7 @@ def forward_order(module: nn.Module, run: Any) -> dict[str, int]:
 
 
 def find_layers(module: nn.Module, order: dict[str, int]) -> tuple[Layer, ...]:
-    """Layers of ``module``: floating parameters of two or more dimensions, except norms; tied ones once.
+    """Layers of ``module``: floating parameters of two or more dimensions with entries, except norms; tied ones once.
 
     Modules in the order of their first call; what is never called comes last, in the order of registration.
     """
@@ -75,7 +75,7 @@ def find_layers(module: nn.Module, order: dict[str, int]) -> tuple[Layer, ...]:
     for position, (owner, child) in enumerate(module.named_modules()):
         for name, parameter in child.named_parameters(recurse=False):
             kind = kind_of(child, name)
-            if kind is None or parameter.ndim < 2 or not parameter.is_floating_point() or id(parameter) in seen:
+            if kind is None or parameter.ndim < 2 or not parameter.numel() or not parameter.is_floating_point() or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
             full = f"{owner}.{name}" if owner else name

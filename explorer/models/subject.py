@@ -77,6 +77,15 @@ class Subject:
                     parameter=lazy[0],
                 )
             )
+        bare = [n for n, p in module.named_parameters() if p.is_meta and task.kind != "weights"]
+        if bare:
+            raise LoadError(
+                say(
+                    "subject {name!r}: {parameter} is on the meta device, without values; accepted: a module with its weights loaded",
+                    name=name,
+                    parameter=bare[0],
+                )
+            )
         scripted = [n for n, one in module.named_modules() if isinstance(one, torch.jit.ScriptModule)]
         if scripted:
             where = scripted[0] or type(module).__name__

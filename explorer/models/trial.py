@@ -59,6 +59,11 @@ def difference(reference: Any, other: Any) -> float:
     return worst
 
 
+def finite(outputs: Any) -> bool:
+    """Whether all values within nested outputs are numbers."""
+    return all(bool(t.isfinite().all()) for t in tensors(outputs))
+
+
 class Double(TorchFunctionMode):
     """Within it float32 tensors that a forward makes (``torch.zeros(n, 6)``, ``.float()``) are float64, as the module's own are."""
 
@@ -165,6 +170,8 @@ class Trials:
                     "the forward pass fails in {module} once units are removed ({why})", module=running[-1], why=why
                 )
             return say("the forward pass fails once units are removed ({why})", why=why)
+        if gap > EXACT and not finite(found):
+            return say("its outputs on real inputs hold NaN or infinity, so nothing can be compared")
         if gap > EXACT:
             return say("removing its units is not the same as masking them (difference {gap:.1e})", gap=gap)
         return None

@@ -251,3 +251,13 @@ def test_all_three_with_units_gone_and_activations_rounded(device: str) -> None:
 def test_nothing_to_do_is_said(step: str, message: str, device: str) -> None:
     with pytest.raises(RecipeError, match=message):
         resolve(few("vowels-lstm", device=device), Recipe().prepare(step))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("step", ["fold", "equalize"])
+def test_weights_that_are_computed_are_no_part_of_a_chain(step: str, device: str) -> None:
+    """A parametrized weight is made anew at each use, so there is nothing that a factor could be multiplied into."""
+    made = nn.utils.parametrizations.weight_norm(nn.Linear(6, 8))
+    subject = tiny(nn.Sequential(made, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)), device=device)
+    with pytest.raises(RecipeError, match="nothing to"):
+        resolve(subject, Recipe().prepare(step))  # type: ignore[arg-type]
+    assert resolve(subject, Recipe().quantize("*", bits=4).prepare("bias-correction")).tensors

@@ -204,6 +204,8 @@ def test_a_forward_of_ones_own(device: str) -> None:
         (lambda o, t: {"a": o[:, 0] * torch.nan}, "NaN"),
         (lambda o, t: {"a": o[:, 0] / 0}, "NaN or infinity"),
         (lambda o, t: {}, "no metric"),
+        (lambda o, t: {3: o[:, 0]}, "names a metric 3; accepted: a text"),
+        (lambda o, t: {"a/": o[:, 0]}, "names a metric 'a/'; accepted: a text"),
         (lambda o, t: o[:, 0], "score"),
         (lambda o, t: None, "score"),
         (lambda o, t: {"a": "x"}, "score"),

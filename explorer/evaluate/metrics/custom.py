@@ -30,6 +30,8 @@ class Custom(Metrics):
                 )
             )
         for name, value in scored.items():
+            if not isinstance(name, str) or name.endswith("/"):
+                raise EvaluationError(say("score(outputs, targets) names a metric {name!r}; accepted: a text that does not end in /", name=name))
             parts = tuple(value) if isinstance(value, (tuple, list)) else (value,)
             for suffix, part in zip(("", "/"), parts, strict=False):
                 column = torch.as_tensor(part).cpu()  # where float64 exists

@@ -101,7 +101,8 @@ class Onnx(Exporter):
         return Written((self.filename,))
 
     def accepted(self, module: nn.Module) -> float:
-        narrow = isinstance(module, OnnxModule) and any(place.dtype.itemsize < 4 for place in module.graph.places.values())
+        held = module.graph.places.values() if isinstance(module, OnnxModule) else module.parameters()
+        narrow = any(one.dtype.itemsize < 4 for one in held)
         return HALF if narrow else self.tolerance  # operators of 16 bits round in another order once they are merged
 
     def verify(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> float:

@@ -16,6 +16,7 @@ from ...compress.codes import Uniform
 from ...compress.plan import Plan
 from ...compress.ranges import uniform
 from ...compress.slices import Slices
+from ...core.errors import ExportError
 from ...core.message import say
 from ...core.recipe import Recipe
 from ...models.calls import calls
@@ -46,8 +47,17 @@ class IntegerOnnx(Exporter):
     def meaning(self, subject: Subject, recipe: Recipe) -> Recipe: ...
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
-        bare = compress(subject, plan.without_inputs()).to("cpu") if plan.inputs else module
         self.own = isinstance(module, OnnxModule)
+        other = [name for name, p in module.named_parameters() if p.dtype != torch.float32]
+        if other and not self.own:
+            dtype = str(module.get_parameter(other[0]).dtype).removeprefix("torch.")
+            raise ExportError(
+                say(
+                    "{subject}: {parameter} is {dtype}; accepted for {file}: float32, as of module.float()",
+                    subject=subject.name, parameter=other[0], dtype=dtype, file=self.filename,
+                )
+            )  # fmt: skip
+        bare = compress(subject, plan.without_inputs()).to("cpu") if plan.inputs else module
         graph = Graph(subject, plan, bare, self.narrow)
         inputs = plan.inputs
         eight = {name for name, how in inputs.items() if (how.low, how.high) == (0, 255) and name not in self.stated}
