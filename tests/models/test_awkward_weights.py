@@ -36,9 +36,9 @@ def test_a_weight_without_entries_is_no_layer(device: str) -> None:
     assert evaluate(subject, recipe, device=device).parameters == sum(p.numel() for p in module.parameters())
 
 
-def test_a_module_without_values_is_refused() -> None:
+def test_a_module_without_values_is_refused(device: str) -> None:
     with pytest.raises(LoadError, match="fc.0.weight is on the meta device, without values; accepted"):
-        Subject(MLP().to("meta"), classification((6,)), "meta")
+        Subject(MLP().to(device).to("meta"), classification((6,)), "meta")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
