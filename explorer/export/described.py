@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 from torch import Tensor, nn
 
@@ -46,6 +47,13 @@ def weights_only(filename: str, metadata: dict[str, str]) -> tuple[str, ...]:
             why=why,
         ),
     )
+
+
+def into_own_class(weights: Collection[str], module: nn.Module) -> str:
+    """The line of a README that loads these tensors into a module of the original class."""
+    if set(weights) == set(module.state_dict()):
+        return "# your_module.load_state_dict(weights)"
+    return "# your_module.load_state_dict(weights, strict=False)  # tied tensors are in the file once, constants of the forward, too"
 
 
 def plain_tensors(module: nn.Module) -> dict[str, Tensor]:

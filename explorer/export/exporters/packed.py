@@ -8,7 +8,7 @@ from ...compress.plan import Plan
 from ...models.calls import calls, gap
 from ...models.subject import Subject
 from ...models.trial import difference
-from ..described import SIZES, described, plain_tensors, weights_only
+from ..described import SIZES, described, into_own_class, plain_tensors, weights_only
 from ..files import PACKED, SPEC_KEY, load_exported, read_packed
 from ..packing.container import dumps
 from ..packing.plan import hints
@@ -29,8 +29,12 @@ class Packed(Exporter):
     filename = PACKED
     tolerance = 1e-6
 
+    def __init__(self) -> None:
+        self.rebuilt, self.own_class = False, ""  # whether the written file makes a module, and how another class loads it
+
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         weights, metadata = described(subject, module, self.tolerance)
+        self.rebuilt, self.own_class = SPEC_KEY in metadata, into_own_class(weights, module)
         (folder / PACKED).write_bytes(dumps(weights, metadata, hints(subject, plan)))
         return Written((PACKED,), weights_only(PACKED, metadata))
 
@@ -49,8 +53,9 @@ class Packed(Exporter):
         return load_exported(folder / PACKED)
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
+        rebuilt = f'module = explorer.load_exported("{PACKED}")  # an nn.Module in eval mode'
         return (
             "import explorer\n\n"
             f'weights = explorer.load_packed("{PACKED}")  # {{name: tensor}}, every bit as it was\n'
-            f'module = explorer.load_exported("{PACKED}")  # an nn.Module in eval mode'
+            f"{rebuilt if self.rebuilt else self.own_class}"
         )

@@ -11,7 +11,7 @@ from ...models.calls import calls, gap
 from ...models.subject import Subject
 from ...models.trial import difference
 from .. import beside
-from ..described import SIZES, described, plain_tensors, weights_only
+from ..described import SIZES, described, into_own_class, plain_tensors, weights_only
 from ..files import SPEC_KEY, WEIGHTS, load_exported, read
 from . import Exporter, Written, registry
 
@@ -29,12 +29,16 @@ class Safetensors(Exporter):
     filename = WEIGHTS
     tolerance = 1e-6
 
+    def __init__(self) -> None:
+        self.rebuilt, self.own_class = False, ""  # whether the written file makes a module, and how another class loads it
+
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         files, notes = beside.files_of(subject, plan, module)
         if files:  # the folder is one of the library that the model came from, which needs no spec
             save_file(beside.library_tensors(module), folder / WEIGHTS, {"format": "pt"})
             return Written((WEIGHTS, *beside.write(files, folder)), notes)
         weights, metadata = described(subject, module, self.tolerance)
+        self.rebuilt, self.own_class = SPEC_KEY in metadata, into_own_class(weights, module)
         save_file(weights, folder / WEIGHTS, {"format": "pt"} | metadata)
         return Written((WEIGHTS,), (*weights_only(WEIGHTS, metadata), *notes))
 
@@ -55,11 +59,9 @@ class Safetensors(Exporter):
                 "# with that library itself:\nimport transformers\n\n"
                 f'model = transformers.{type(module).__name__}.from_pretrained(".")'
             )
+        rebuilt = 'import explorer\n\nmodule = explorer.load_exported(".")  # an nn.Module in eval mode; the folder, its zip or the file\n\n'
         return (
-            "import explorer\n\n"
-            'module = explorer.load_exported(".")  # an nn.Module in eval mode; the folder, its zip or the file\n\n'
-            "# with plain PyTorch and your own class, of the sizes in the file:\n"
+            f"{rebuilt if self.rebuilt else ''}# with plain PyTorch and your own class, of the sizes in the file:\n"
             "from safetensors.torch import load_file\n\n"
-            f'weights = load_file("{WEIGHTS}")  # {{name: tensor}}\n'
-            "# your_module.load_state_dict(weights)"
+            f'weights = load_file("{WEIGHTS}")  # {{name: tensor}}\n{self.own_class}'
         )
