@@ -6,7 +6,6 @@ import copy
 import io
 import logging
 import re
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +24,10 @@ from ..models.subject import Subject
 from ..models.trace import forget_missing
 from .onnx_attention import attention
 from .onnx_flatten import flatten_directions
+from .tracing import tracing
 
 OPSET = 20
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # torch.onnx writes its messages for terminals
-_lock = threading.Lock()  # torch.onnx keeps state in globals
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool =
     recurrent = any(isinstance(c, nn.RNN) or isinstance(c, RecurrentStack) and c.mode == "RNN" for c in plain.modules())
     attempts = (_older,) if recurrent else (_newer, _older)
     problems = []
-    with _lock, _quiet(), torch.no_grad(), followed(plain):
+    with tracing(), _quiet(), torch.no_grad(), followed(plain):
         for attempt in attempts:
             forget_missing()
             try:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -20,22 +17,11 @@ from ..described import SIZES
 from ..onnx_own import named, opened, sizes
 from ..onnx_own import write as write_own
 from ..session import open_session
+from ..tracing import exporting
 from . import Exporter, Written, registry
 
 HALF = 2e-2  # largest relative difference of files of 16-bit floats
-_flag = threading.Lock()
 LARGEST = 2 << 30  # bytes; a protobuf file holds no more
-
-
-@contextmanager
-def _exporting() -> Iterator[None]:
-    """A forward that asks ``torch.compiler.is_exporting()`` goes the way here that the exporter will take."""
-    with _flag:
-        torch.compiler._is_exporting_flag = True
-        try:
-            yield
-        finally:
-            torch.compiler._is_exporting_flag = False
 
 
 @registry.register("onnx")
@@ -82,7 +68,7 @@ class Onnx(Exporter):
                 )
             )
         call = calls(subject, module, (2,))[0]
-        with Decisions() as seen, _exporting():
+        with Decisions() as seen, exporting():
             call(module)
         if found := [
             *(where for where, _ in seen.made),

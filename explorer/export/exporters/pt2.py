@@ -17,6 +17,7 @@ from ...models.onnx_module import OnnxModule
 from ...models.subject import Subject
 from ...models.trace import forget_missing
 from ...models.trial import difference
+from ..tracing import tracing
 from . import Exporter, Written, registry
 
 SIZES = (1, 2, 5)
@@ -50,7 +51,7 @@ class Pt2(Exporter):
 
         shapes = tuple(dynamic(a) for a in call.args), {key: dynamic(a) for key, a in call.kwargs.items()}
         try:
-            with torch.no_grad(), warnings.catch_warnings(), followed(module):
+            with tracing(), torch.no_grad(), warnings.catch_warnings(), followed(module):
                 warnings.simplefilter("ignore")
                 named = _by_name(module, shapes)
                 forget_missing()
