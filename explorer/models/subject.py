@@ -92,6 +92,15 @@ class Subject:
             raise LoadError(
                 say("subject {name!r}: {module} was compiled by torch.jit; accepted: the module that it was made from", name=name, module=where)
             )
+        for where, one in module.named_modules():
+            if getattr(one, "max_norm", None) is not None and isinstance(one, (torch.nn.Embedding, torch.nn.EmbeddingBag)):
+                raise LoadError(
+                    say(
+                        "subject {name!r}: {module} has max_norm={norm}, which rescales its weights whenever it is called; accepted: "
+                        "max_norm=None, with the weights rescaled once (torch.renorm)",
+                        name=name, module=where or type(one).__name__, norm=one.max_norm,
+                    )
+                )  # fmt: skip
         self.module = module
         self.task = task.bound(module)
         self.name = name

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from explorer.compress.apply import compress
 from explorer.core.errors import LoadError, UnsupportedError, VerificationError
 from explorer.core.recipe import Recipe
 from explorer.evaluate.evaluator import evaluate
 from explorer.models.subject import Subject
+from explorer.models.task import Task
 from tests.contract.nets import MLP, classification, tiny
 
 
@@ -53,3 +57,14 @@ def test_outputs_that_are_no_numbers_are_named(value: float, device: str) -> Non
     if value != value:
         with pytest.raises(UnsupportedError, match="its outputs on real inputs hold NaN or infinity"):
             compress(subject, Recipe().prune("fc.0", sparsity=0.5, granularity="unit", criterion="random"))
+
+
+@pytest.mark.parametrize("kind", [nn.Embedding, nn.EmbeddingBag])
+def test_a_table_that_is_rescaled_by_looking_at_it_is_refused(kind: type[nn.Module], device: str) -> None:
+    """It writes to its weights whenever it is called, and the module that was handed over stays as it is."""
+    table = kind(9, 4, max_norm=1.0).to(device)  # type: ignore[call-arg]
+    before = table.weight.detach().clone()
+    data = TensorDataset(torch.randint(0, 9, (8, 5)), torch.randint(0, 4, (8, 5)))
+    with pytest.raises(LoadError, match=r"table has max_norm=1.0, which rescales its weights .*; accepted: max_norm=None"):
+        Subject(nn.Sequential(OrderedDict(table=table)), Task.language_model(validation=data), "rescaled")
+    assert torch.equal(table.weight, before)
