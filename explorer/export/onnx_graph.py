@@ -44,12 +44,13 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _leaves(value: Any) -> int:
+def _leaves(value: Any, name: str = "") -> list[str]:
+    """A name for each tensor of nested outputs: the keys that lead to it; "" where none does."""
     if isinstance(value, dict):
-        return sum(map(_leaves, value.values()))
+        return [leaf for key, one in value.items() for leaf in _leaves(one, f"{name}_{key}" if name else str(key))]
     if isinstance(value, (tuple, list)):
-        return sum(map(_leaves, value))
-    return int(isinstance(value, Tensor))
+        return [leaf for i, one in enumerate(value) for leaf in _leaves(one, f"{name}_{i}" if name else "")]
+    return [name] if isinstance(value, Tensor) else []
 
 
 def _batched(value: Any) -> Any:
@@ -64,10 +65,13 @@ def _batched(value: Any) -> Any:
 
 
 def names(subject: Subject, module: nn.Module, call: Call) -> tuple[list[str], list[str]]:
-    """Names of the graph's inputs and outputs; the first output of a classifier or language model is "logits"."""
+    """Names of the graph's inputs and outputs: the keys of outputs by name; else the first one of a classifier or language model is
+    "logits"."""
     first = "logits" if subject.task.kind in ("classification", "language_model") else "output"
-    outputs = _leaves(call(module))
-    return list(call.tensors()), [first, *(f"output_{i + 1}" for i in range(1, outputs))]
+    inputs, outputs = list(call.tensors()), _leaves(call(module))
+    if outputs and all(outputs) and len({*inputs, *outputs}) == len(inputs) + len(outputs):
+        return inputs, outputs
+    return inputs, [first, *(f"output_{i + 1}" for i in range(1, len(outputs)))]
 
 
 def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool = True) -> onnx.ModelProto:
@@ -95,7 +99,7 @@ def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool =
         for attempt in attempts:
             forget_missing()
             try:
-                return attempt(plain, call, inputs, outputs, optimize)
+                return _called(attempt(plain, call, inputs, [f"output_{i + 1}" for i in range(len(outputs))], optimize), outputs)
             except Exception as error:  # any module may come here
                 lines = COLOUR.sub("", str(error)).strip().splitlines() or [""]
                 problems.append(f"{type(error).__name__}: {lines[0][:200]}")
@@ -106,6 +110,19 @@ def to_onnx(subject: Subject, module: nn.Module, call: Call, *, optimize: bool =
             problems="; ".join(problems),
         )
     )
+
+
+def _called(model: onnx.ModelProto, wanted: list[str]) -> onnx.ModelProto:
+    """Give the outputs, in place, these names, those apart that another value of the graph has already."""
+    graph = model.graph
+    taken = {name for node in graph.node for name in node.output} | {one.name for one in [*graph.input, *graph.initializer]}
+    new = {one.name: name for one, name in zip(graph.output, wanted, strict=False) if name not in taken}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new.get(name, name) for name in names]
+    for one in [*graph.output, *graph.value_info]:
+        one.name = new.get(one.name, one.name)
+    return model
 
 
 def _newer(module: nn.Module, call: Call, inputs: list[str], outputs: list[str], optimize: bool) -> onnx.ModelProto:

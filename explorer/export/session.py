@@ -31,16 +31,22 @@ def open_session(path: Path, threads: int | None = None):  # type: ignore[no-unt
 class SessionModule(nn.Module):
     """``session`` called as the module that it was made from: positional tensors are input, input_2 ...; keywords keep their names.
 
-    Returns one tensor, or a tuple of all outputs in the order in which nested outputs hold them.
+    Returns one tensor, or all outputs in the order in which nested outputs hold them: by name where they have names of their own, else
+    as a tuple.
     """
 
     def __init__(self, session: Any) -> None:
         super().__init__()
         self.session = session
         self.wanted = [one.name for one in session.get_inputs()]
+        self.names = [one.name for one in session.get_outputs()]
+        numbered = [f"output_{i + 1}" for i in range(1, len(self.names))]
+        self.named = self.names[0] not in ("logits", "output") or self.names[1:] != numbered
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         named = {("input" if i == 0 else f"input_{i + 1}"): value for i, value in enumerate(args)} | kwargs
         feed = {name: named[name].detach().cpu().contiguous().numpy() for name in self.wanted}
         found = [torch.from_numpy(one) for one in self.session.run(None, feed)]
+        if self.named:
+            return dict(zip(self.names, found, strict=True))
         return found[0] if len(found) == 1 else tuple(found)

@@ -46,13 +46,13 @@ def steps(
     parts = gates.unbind(time) if batches is None else gates.split(batches.tolist())
     outputs = []
     for part in parts:
-        n = len(part)  # packed sequences end one after the other, the shortest first
-        alive = [s if n == len(s) else s[:n] for s in state]
+        n = part.shape[0]  # packed sequences end one after the other, the shortest first; len() would be a constant of an exported graph
+        alive = [s if n == s.shape[0] else s[:n] for s in state]
         new = step(mode, act, part, product(alive[0]), alive)
         if project is not None:
             new[0] = project(new[0])
         outputs.append(new[0])
-        state = [torch.cat([a, s[n:]]) if n < len(s) else a for a, s in zip(new, state, strict=True)]
+        state = [torch.cat([a, s[n:]]) if n < s.shape[0] else a for a, s in zip(new, state, strict=True)]
     return torch.stack(outputs, time) if batches is None else torch.cat(outputs), state
 
 

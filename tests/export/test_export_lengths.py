@@ -42,3 +42,18 @@ def test_the_length_of_a_batch_is_no_constant(file: str, tmp_path: Path, device:
         loaded = explorer.load_exported(bundle.folder)
         for call in calls(subject, module, (1, 7)):
             assert difference(call(module), call(loaded)) <= 1e-6
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_steps_that_round_their_state_take_any_batch(kind: type[nn.RNNBase], tmp_path: Path, device: str) -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.last = kind(5, 6, batch_first=True), nn.Linear(6, 3)  # type: ignore[arg-type]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.rnn(x)[0][:, -1])
+
+    subject = Subject(randomize(Last()).to(device), classification((4, 5)), "steps")
+    recipe = explorer.Recipe().quantize("*", bits=6, what="activation")
+    assert explorer.export(subject, recipe, tmp_path / "out", formats=["pt2"], device=device).checks["model.pt2"] <= 1e-5

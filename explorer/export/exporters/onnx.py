@@ -109,7 +109,11 @@ class Onnx(Exporter):
         return opened(folder / self.filename, self.own)
 
     def usage(self, subject: Subject, module: nn.Module) -> str:
+        from ..onnx_graph import names
+
         call = calls(subject, module, (2,))[0]
+        outputs = [] if isinstance(module, OnnxModule) else names(subject, module, call)[1]
+        judged = outputs.index("logits") if "logits" in outputs else 0
 
         def plain(name: str) -> str:  # files of others call their inputs as they like
             return name if name.isidentifier() else "".join(c if c.isalnum() else "_" for c in f"input_{name}")
@@ -125,5 +129,5 @@ class Onnx(Exporter):
             "import numpy\nimport onnxruntime\n\n"
             f'session = onnxruntime.InferenceSession("{self.filename}")\n'
             f"# your samples here, any number of them; these are two of zeros\n{samples}\n"
-            f"outputs = session.run(None, {{{feed}}})[0]"
+            f"outputs = session.run(None, {{{feed}}})[{judged}]"
         )
