@@ -18,6 +18,7 @@ ON_THE_CPU = {
     "evaluate/test_recurrent.py": "elsewhere steps are torch's, which other tests run",
     "evaluate/test_strata_coverage.py": "intervals are computed from columns, which the engine keeps on the CPU",
     "evaluate/test_intervals.py": "intervals are computed from columns, which the engine keeps on the CPU",
+    "export/test_export_tracing.py": "threads and flags of this process are looked at, and a file is written on the CPU",
     "export/test_packing_hostile.py": "a file is read to the CPU, and nothing is computed",
     "files/test_attacks.py": "a file is read to the CPU, and nothing is computed",
     "files/test_data.py::test_hostile_data": "a file is read to the CPU, and nothing is computed",
