@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from .device import exact
 from .replica import share as copy_of
 from .task import Task, to_device
 from .trial import tensors
+from .unwritten import Unwritten, WritesError
 
 LOWER = ("kl", "difference")
 CHUNK = 128
@@ -68,9 +70,9 @@ class Answered:
         for start in range(0, len(self), CHUNK):
             inputs, _ = self._task.batch(self._split, range(start, min(start + CHUNK, len(self))))
             try:
-                with exact(first.device):
+                with exact(first.device), nullcontext() if start else Unwritten(module):
                     parts.append(main(self._task.forward(module, to_device(inputs, first.device))).cpu())
-            except EvaluationError:
+            except (EvaluationError, WritesError):
                 raise
             except Exception as error:
                 raise failed(say("the original model fails on {split} samples {start}...", split=self._split, start=start), error) from error

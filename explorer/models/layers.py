@@ -13,6 +13,7 @@ from .onnx_module import OnnxLayer
 from .replica import share
 from .stack import RecurrentStack
 from .stored import dtype_name, stored_dtype
+from .unwritten import Unwritten, WritesError
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -45,7 +46,8 @@ def kind_of(module: nn.Module, parameter: str) -> str | None:
 
 
 def forward_order(module: nn.Module, run: Any) -> dict[str, int]:
-    """FQN of each module -> rank of its first call while ``run(copy)`` is executed; {} if that fails."""
+    """FQN of each module -> rank of its first call while ``run(copy)`` is executed; {} if that fails. Since it is what runs first,
+    it raises :class:`UnsupportedError` where the forward is about to write to a weight."""
     copied, order = share(module), {}  # type: ignore[var-annotated]
     hooks = []
     for name, child in copied.named_modules():
@@ -55,8 +57,10 @@ def forward_order(module: nn.Module, run: Any) -> dict[str, int]:
 
         hooks.append(child.register_forward_pre_hook(note))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), Unwritten(copied):
             run(copied)
+    except WritesError:
+        raise
     except Exception:  # the task reports a failing forward by itself, with the sample at fault
         return {}
     finally:

@@ -72,8 +72,9 @@ def find_structure(subject: Subject, tell: Tell = None) -> Structure:
     from .onnx_module import NO_UNITS, opaque
     from .trial import Trials, too_large
 
+    layers = subject._plain_layers  # found by the first run of all, which sees to it that none writes to its weights
     if (why := NO_UNITS if opaque(subject.module) is not None else too_large(subject)) is not None:
-        return Structure({}, {layer.name: why for layer in subject._plain_layers})
+        return Structure({}, {layer.name: why for layer in layers})
 
     with torch.inference_mode(False):  # whatever mode the caller is in
         try:
@@ -81,7 +82,7 @@ def find_structure(subject: Subject, tell: Tell = None) -> Structure:
             proposed, refused = groups.propose(subject, ledger)
         except Exception as error:  # any model may come here; one that does not run has no groups, and says why
             why = say("its units could not be followed ({error})", error=cause(error, 120))
-            return Structure({}, {layer.name: why for layer in subject._plain_layers})
+            return Structure({}, {layer.name: why for layer in layers})
     cuts: dict[str, Cut] = {}
     alone: list[Cut] = []
     trials = Trials(subject, ways)
@@ -96,7 +97,7 @@ def find_structure(subject: Subject, tell: Tell = None) -> Structure:
             cuts[cut.group.name] = cut
     produced = {name for cut in cuts.values() for name in cut.group.producers}
     follows = {piece.tensor: cut.group.name for cut in cuts.values() for piece in cut.slices if piece.role == "follower"}
-    for layer in subject._plain_layers:
+    for layer in layers:
         if layer.name in follows:
             refused.setdefault(
                 layer.name,

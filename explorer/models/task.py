@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from ..core.errors import TaskError, cause, near
+from ..core.errors import ExplorerError, TaskError, cause, near
 from ..core.message import say
 from ..core.report import LOWER_IS_BETTER
 from .device import place
@@ -259,6 +259,8 @@ class Task:
         try:
             pairs = bulk(list(indices)) if bulk else [data[int(i)] for i in indices]
             collated = self.collate(list(pairs))
+        except ExplorerError:  # of the original model, whose outputs are the targets
+            raise
         except Exception as error:  # the data set is the user's
             where = say(
                 "split {split!r}: samples {first}... could not be read and collated",
