@@ -68,9 +68,7 @@ class Engine:
         self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
         self._jobs: Jobs | None = None
         self._rates: OrderedDict[Any, float] = OrderedDict()  # of parts whose values in front are kept
-        self.recorded = Recorded(
-            self.replica, CudaRecorder(device) if tuned.graphs else None, self.prefixes.budget // 4
-        )
+        self.recorded = Recorded(self.replica, CudaRecorder(device) if tuned.graphs else None, self.prefixes.budget // 4)
         self._lock, self._loading = threading.Lock(), threading.Lock()
         weakref.finalize(self, self.prefixes.drop, self.token)
 
@@ -105,9 +103,7 @@ class Engine:
     @kept_property
     def precision(self) -> str:
         """What is computed in: fp32, bf16, fp16 or fp64."""
-        return dtype_name(
-            next((p.dtype for p in self.replica.module.parameters() if p.is_floating_point()), torch.float32)
-        )
+        return dtype_name(next((p.dtype for p in self.replica.module.parameters() if p.is_floating_point()), torch.float32))
 
     @property
     def jobs(self) -> Jobs:
@@ -214,11 +210,7 @@ class Engine:
                 return compute()
             except torch.OutOfMemoryError as error:
                 if self.batch <= 1:
-                    why = say(
-                        "{subject}: {device} has no memory for a single sample",
-                        subject=self.subject.name,
-                        device=str(self.device),
-                    )
+                    why = say("{subject}: {device} has no memory for a single sample", subject=self.subject.name, device=str(self.device))
                     raise EvaluationError(say("{why}; accepted: another device, or less on this one ({cause})", why=why, cause=cause(error, 200))) from error
             self.batch //= 2  # not above, where the error holds the frames it came from, and these their tensors
             self.prefixes.drop(self.token)
@@ -284,10 +276,21 @@ def _late(work: Work, looks: list[int], n: int, patience: float) -> bool:
 _engines_lock = threading.Lock()
 
 
+def chosen_for(subject: Subject, device: torch.device, precision: str) -> Tuning:
+    """How a precision is computed here; "fast" as "full" where there is nothing faster."""
+    tuned = tuning(subject, device)
+    return tuned["full"] if tuned["fast"].dtype is None else tuned[precision]
+
+
+def loaded(subject: Subject, device: torch.device, precision: str) -> Engine | None:
+    """The shared engine of a precision, where somebody has asked for it."""
+    found: dict[tuple[str, torch.dtype | None], Engine] = subject.__dict__.get("_engines", {})
+    return found.get((str(device), chosen_for(subject, device, precision).dtype))
+
+
 def engine(subject: Subject, device: torch.device, precision: str = "full") -> Engine:
     """The shared engine of a precision; a new one when the caller has written to the subject's weights since."""
-    tuned = tuning(subject, device)
-    chosen = tuned["full"] if tuned["fast"].dtype is None else tuned[precision]
+    chosen = chosen_for(subject, device, precision)
     with _engines_lock:
         # kept by the subject itself: an engine refers to it, so a table of ours would keep both forever
         mine: dict[tuple[str, torch.dtype | None], Engine] = subject.__dict__.setdefault("_engines", {})

@@ -18,7 +18,7 @@ from ..core.report import Later, Report
 from ..models.device import pick
 from ..models.subject import Subject
 from .costs import counts
-from .engine import FIRST_ANSWER, Engine, engine
+from .engine import FIRST_ANSWER, Engine, engine, loaded
 from .intervals import Within
 from .seen import Seen, Work
 
@@ -101,10 +101,13 @@ def glance(
 ) -> Report:
     """What is known already: a Report over the samples seen so far, at least those of the first answer.
 
+    precision: "fast" where the original is known in it, else still full: nobody waits for weights and a trace of their own.
     more: False where any will do, so nothing is evaluated unless none were seen. whole: seconds that the whole split may take; where it
     takes no longer, at the pace so far, and nobody else waits, all of it is seen.
     """
     with _steady(subject):
+        if precision == "fast" and not _known_in(precision, subject, split, device):
+            precision = "full"
         ask = _ready(subject, recipe, split, precision, device)
         with ask.run.work(user, True) as work:
             known = ask.known
@@ -141,6 +144,12 @@ def stages(
         ask = _ready(subject, None, split, precision, device)
         with ask.run.work(None, True) as work:
             return ask.stages(work)
+
+
+def _known_in(precision: str, subject: Subject, split: str, device: str | torch.device | None) -> bool:
+    """Whether the original was seen in a precision."""
+    run = loaded(subject, pick(device), precision)
+    return run is not None and run.seen(ORIGINAL, split).n > 0
 
 
 @dataclass(frozen=True)

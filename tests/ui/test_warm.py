@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 import explorer
 from explorer.evaluate.engine import Engine, engine
-from explorer.evaluate.evaluator import ORIGINAL
+from explorer.evaluate.evaluator import ORIGINAL, glance, stream
 from explorer.evaluate.tune import tuning
 
 MODEL = "bikes-mlp"
@@ -26,6 +26,16 @@ def previews(device: str) -> Iterator[Engine]:
     tuned["fast"] = replace(tuned["full"], dtype=torch.bfloat16)
     yield engine(subject, here, "fast")
     tuned["fast"] = before
+
+
+def test_a_move_before_that_is_answered_in_full_precision(previews: Engine, device: str) -> None:
+    subject = previews.subject
+    explorer.evaluate(subject, device=device)
+    recipe = explorer.Recipe().prune("fc2", sparsity=0.5)
+    before = previews.chunks
+    assert glance(subject, recipe, precision="fast", device=device).precision == "fp32" and previews.chunks == before
+    list(stream(subject, precision="fast", device=device))
+    assert glance(subject, recipe, precision="fast", device=device).precision == "bf16"
 
 
 def test_the_original_is_seen_in_the_precision_of_previews_once(previews: Engine, device: str) -> None:
