@@ -48,6 +48,7 @@ class App:
         expect(self.slider).to_have_count(1, timeout=SLOW)  # until it is drawn, the layer before may stand there, too
         expect(self.slider.first).to_be_visible(timeout=SLOW)
         expect(drawn).to_have_count(1, timeout=SLOW)
+        self.page.wait_for_function("window.explorerKeepsFocus", timeout=SLOW)  # a component's script may come after the page's last figure
         return self
 
     # What stands there

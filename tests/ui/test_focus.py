@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from explorer.core.recipe import Recipe
+from explorer.ui.components import source
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -61,6 +62,16 @@ def test_the_keyboard_goes_on_near_buttons_that_are_used_up_together(app: App) -
     enter(app, "Clear layer")
     expect(button(app, "Same for all like this")).to_be_disabled()
     expect(button(app, "as they are")).to_be_focused()  # the last control before them
+
+
+def test_the_keyboard_is_kept_where_it_was_before_the_script_came(app: App) -> None:
+    app.page.add_init_script("window.explorerKeepsFocus = true")  # the page's own copy does nothing
+    app.open(MLP, recipe=Recipe().prune("fc1.weight", threshold=0.02))
+    button(app, "Clear layer").focus()
+    app.page.evaluate("window.explorerKeepsFocus = false")
+    app.page.evaluate(source("focus.js"))
+    enter(app, "Clear layer")
+    expect(button(app, "as they are")).to_be_focused()
 
 
 def test_the_focus_of_a_mouse_goes_nowhere(app: App) -> None:

@@ -8,11 +8,12 @@ if (!window.explorerKeepsFocus) {
   const group = (element) => element.closest('[role="radiogroup"]')?.getAttribute("aria-label") || "";
   const running = () => document.querySelector("[data-test-script-state]")?.dataset.testScriptState !== "notRunning";
   let held = null; // what has the focus
-  document.addEventListener("focusin", ({ target }) => {
+  const hold = (target) => {
     if (target.getAttribute?.("role") === "option" && held?.role === "combobox") return; // of its own list, which goes with the choice
     const keyboard = target.matches?.(":focus-visible");
     held = target.matches?.(KINDS) ? { element: target, name: said(target), group: group(target), role: target.getAttribute("role"), keyboard } : null;
-  });
+  };
+  document.addEventListener("focusin", ({ target }) => hold(target));
   document.addEventListener("pointerdown", () => { held = null; }, true);
 
   function successor() {
@@ -37,4 +38,5 @@ if (!window.explorerKeepsFocus) {
     if (next?.disabled) next = held.keyboard && !running() ? beside(next) : null; // what stands beside it is known once the page is drawn
     if (next) next.focus({ preventScroll: true, focusVisible: held.keyboard });
   }).observe(document.body, { childList: true, subtree: true, attributeFilter: ["disabled", "data-test-script-state"] });
+  hold(document.activeElement); // whoever was there before this was loaded
 }
