@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 from browser import ADVICE, CHROMIUM_ARGS, find_browser  # noqa: E402
 
+from explorer.models.trace import forget_missing  # noqa: E402
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # three workers on two cores (browsers wait much): threads of theirs would only be in the way
     torch.set_num_threads(1)
 
@@ -67,6 +69,12 @@ def seeds() -> None:
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def traces() -> None:
+    """torch.fx can trace, whatever files were written before, which leave names in it that it does not find."""
+    forget_missing()
 
 
 @pytest.hookimpl(trylast=True)
