@@ -1,10 +1,18 @@
-"""What a group's units are called on screen: heads of attention, hidden units of a recurrent layer, channels ..."""
+"""What layers and a group's units are called on screen: heads of attention, hidden units of a recurrent layer, channels ..."""
 
 from __future__ import annotations
 
 from explorer.models.subject import Subject
 
 from .i18n import _
+
+
+def layer(kind: str) -> str:
+    """A kind of layer; lstm, gru and rnn are called so everywhere."""
+    names = {
+        "conv": _("conv"), "conv_transpose": _("transposed conv"), "linear": _("linear"), "embedding": _("embedding"), "attention": _("attention"), "other": _("other"),
+    }  # fmt: skip
+    return names.get(kind, kind)
 
 
 def one(kind: str) -> str:

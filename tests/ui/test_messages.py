@@ -13,8 +13,9 @@ from explorer.core.message import joined, say
 from explorer.core.recipe import Recipe
 from explorer.ui import i18n
 from explorer.ui.i18n import translated
+from explorer.ui.panels.card import rows
 from explorer.ui.state import pack
-from tests.contract.nets import sample
+from tests.contract.nets import few, sample
 
 MODEL = "bikes-mlp"
 FOREIGN = re.compile(r"[A-Za-z]{3,} [a-z]{2,} ")  # three English words in a row
@@ -33,6 +34,12 @@ def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_outside_of_a_session_a_message_stays_english() -> None:
     assert translated(say("no units")) == "no units"
     assert translated(RecipeError(say("{name}: {why}", name="fc", why=say("no units")))) == "fc: no units"
+
+
+@pytest.mark.usefixtures("chinese")
+def test_a_model_card_calls_its_layers_in_the_language_of_the_session(device: str) -> None:
+    assert rows(few("fashion-lenet5", device=device))["种类"] == ["卷积", "卷积", "线性", "线性"]
+    assert set(rows(few("vowels-lstm", device=device))["种类"]) == {"lstm", "线性"}  # a name that is the same everywhere
 
 
 @pytest.mark.usefixtures("chinese")

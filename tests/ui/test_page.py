@@ -113,7 +113,7 @@ def test_a_chinese_browser_is_greeted_in_chinese(browser: Browser, server: str) 
     expect(page.locator(".x-card").first).to_contain_text("准确率")
     expect(page.locator(".thr .hint")).to_contain_text(re.compile("[\u4e00-\u9fff]"))
     page.screenshot(path=_shot("chinese"))
-    assert page.locator("html").get_attribute("lang") == "zh-CN"  # tells a screen reader how to say it
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN", timeout=SLOW)  # tells a screen reader how to say it
     expect(page.get_by_role("link", name="跳到正文", exact=True)).to_have_count(1)
     page.get_by_role("button", name="打开…").click()
     expect(page.get_by_role("button", name="上传", exact=True)).to_be_visible()

@@ -12,6 +12,7 @@ from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from .. import counted, models
+from .. import units as kinds
 from .. import format as fmt
 from ..i18n import _, help_for, translated
 from ..state import show, user, workspace
@@ -109,7 +110,7 @@ def rows(subject: Subject) -> dict[str, list]:
     why = ["" if n else translated(subject.structure.refused.get(layer.name, "")) for n, layer in zip(units, subject.layers, strict=True)]
     return {
         _("layer"): [layer.name for layer in subject.layers],
-        _("kind"): [layer.kind for layer in subject.layers],
+        _("kind"): [kinds.layer(layer.kind) for layer in subject.layers],
         _("shape"): [" × ".join(map(str, layer.shape)) for layer in subject.layers],
         _("removable units"): units,
         _("why not"): why,

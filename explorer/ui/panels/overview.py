@@ -7,7 +7,7 @@ import streamlit as st
 from explorer.core.report import Counts
 from explorer.models.subject import Subject
 
-from .. import edits
+from .. import edits, units
 from ..components.overview import overview
 from ..i18n import _
 from ..state import Workspace
@@ -30,7 +30,7 @@ def render(space: Workspace, subject: Subject, counts: Counts, protected: frozen
         group = around.get(layer.name) if depth else groups.get(layer.group or "")
         layers.append(
             {
-                "name": layer.name, "label": module, "block": block, "kind": layer.kind, "shape": " × ".join(map(str, layer.shape)),
+                "name": layer.name, "label": module, "block": block, "kind": units.layer(layer.kind), "shape": " × ".join(map(str, layer.shape)),
                 "numel": layer.numel, "sparsity": one.sparsity, "bits": one.bits, "full": layer.bits, "attenuated": one.attenuated / one.original,
                 "locked": layer.name in protected,
                 "coupled": [name for name in group.members if name in names and name != layer.name] if group else [],

@@ -17,7 +17,7 @@ from explorer.studies.curve_table import targets_in
 from explorer.studies.ranking import curves, gains
 
 from .. import format as fmt
-from .. import style
+from .. import style, units
 from ..i18n import _, translated
 from ..jobs import Job, current
 from ..state import Workspace
@@ -189,7 +189,7 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
     places, change = (2, _("change (points)")) if percent else (4, _("change"))
     columns = {
         _("layer or group"): found["target"],
-        _("kind"): found["kind"],
+        _("kind"): [units.one(kind) if group else units.layer(kind) for kind, group in zip(found["kind"], found["group"], strict=True)],
         _("bits") if by == "bits" else _("sparsity") + " (%)": found[by] if by == "bits" else (100 * found[by]).round(1),
         name + (" (%)" if percent else ""): (unit * found["metric"]).round(places),
         change: (unit * found["change"]).round(places),

@@ -10,6 +10,7 @@ from explorer.core.layers import Layer
 from explorer.evaluate.costs import counts
 from explorer.models.subject import Subject
 
+from .. import units
 from ..i18n import _, translated
 from ..state import Workspace
 
@@ -42,13 +43,13 @@ def told(data: pd.DataFrame) -> list[str]:
     return [name for name in data if name not in quiet and not (name in empty and not data[name].any())]
 
 
-def _words() -> dict[str, str]:
-    """Kinds of layers and schemes of rounding, as they are called in the session's language."""
-    return {
-        "conv": _("conv"), "conv_transpose": _("transposed conv"), "linear": _("linear"), "embedding": _("embedding"), "attention": _("attention"),
-        "other": _("other"), "symmetric": _("symmetric"), "affine": _("affine"), "power-of-two": _("power of two"), "ternary": _("ternary"),
-        "binary": _("binary"), "codebook": _("codebook"), "float": _("float"),
+def _scheme(name: str) -> str:
+    """A scheme of rounding, as it is called in the session's language."""
+    names = {
+        "symmetric": _("symmetric"), "affine": _("affine"), "power-of-two": _("power of two"), "ternary": _("ternary"), "binary": _("binary"),
+        "codebook": _("codebook"), "float": _("float"),
     }  # fmt: skip
+    return names.get(name, name)
 
 
 def _why(subject: Subject, layer: Layer) -> str:
@@ -59,9 +60,8 @@ def render(space: Workspace, subject: Subject) -> None:
     """The table; all of it counted."""
     data = frame(space, subject)
     said = [translated(_why(subject, layer)) for layer in subject.layers]
-    words = _words()
     st.dataframe(
-        data.assign(why_no_units=said, **{name: data[name].replace(words) for name in ("kind", "scheme")}),  # the file below stays English, as its columns are
+        data.assign(why_no_units=said, kind=data["kind"].map(units.layer), scheme=data["scheme"].map(_scheme)),  # the file below stays English, as its columns are
         hide_index=True,
         column_order=told(data),
         column_config={
