@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request
 
 from browser import ADVICE, CHROMIUM_ARGS, find_browser  # noqa: E402
-
 from explorer.models.trace import forget_missing  # noqa: E402
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # three workers on two cores (browsers wait much): threads of theirs would only be in the way

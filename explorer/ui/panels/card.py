@@ -12,8 +12,8 @@ from explorer.evaluate.evaluator import glance
 from explorer.models.subject import Subject
 
 from .. import counted, models
-from .. import units as kinds
 from .. import format as fmt
+from .. import units as kinds
 from ..i18n import _, help_for, translated
 from ..state import show, user, workspace
 from . import status
