@@ -17,6 +17,7 @@ from ..models.removal import gone
 from ..models.replica import Replica
 from ..models.structure import Cut
 from ..models.subject import Subject
+from ..models.task import copied
 from .look import CHUNK, Look, chunks, loss_of
 
 SAMPLES = 256  # looked at, at most
@@ -88,7 +89,7 @@ def _changes(subject: Subject, look: Look, jobs: list[Job]) -> Tensor:
     with exact(look.where), replica.weights(own) as module:
 
         def loss(inputs: Any, targets: Any) -> float:
-            return float(loss_of(subject, subject.task.forward(module, inputs), targets))
+            return float(loss_of(subject, subject.task.forward(module, copied(inputs)), targets))  # inputs may be written to
 
         for inputs, targets, n in chunks(subject, replace(look, progress=None), CHUNK, first.dtype):
             base = loss(inputs, targets)

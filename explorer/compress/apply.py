@@ -17,7 +17,7 @@ from ..models.device import exact, precise
 from ..models.removal import remaining_shape
 from ..models.replica import Replica
 from ..models.subject import Subject
-from ..models.task import to_device
+from ..models.task import copied, to_device
 from ..models.trial import TOLERANCE, Double, difference, finite
 from .build import build, effective_weights
 from .plan import Plan
@@ -84,7 +84,7 @@ def _gap(subject: Subject, plan: Plan, module: nn.Module, inputs: Any, dtype: to
     try:
         with exact(replica.device), Double() if replica.dtype == torch.float64 else nullcontext():
             with replica.weights(effective_weights(subject, plan), plan.norms, plan.roundings()) as masked:
-                reference = subject.task.forward(masked, inputs)
+                reference = subject.task.forward(masked, copied(inputs))  # which it may write to
             result = subject.task.forward(module, inputs)
     except Exception as error:
         raise failed(say("{subject}: forward failed on real inputs", subject=subject.name), error) from error

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..core.errors import cause
 from .calls import calls
 from .layers import CONVOLUTIONS
-from .task import to_device
+from .task import copied, to_device
 from .trace import trace
 from .trial import EXACT, difference, too_large
 
@@ -205,7 +205,7 @@ def _tried(subject: Subject, found: list[Chain]) -> tuple[Chain, ...]:
             s = torch.rand(rows, generator=generator, dtype=torch.float64) + 0.5
             rescale(other, chain, s if chain.consumer else torch.ones_like(s))
         try:
-            return difference(subject.task.forward(exact, inputs), subject.task.forward(other, inputs))
+            return difference(*(subject.task.forward(one, copied(inputs)) for one in (exact, other)))  # inputs may be written to
         except Exception as error:  # a forward that reads a size, say: then nothing is known
             cause(error)
             return float("inf")

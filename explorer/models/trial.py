@@ -20,7 +20,7 @@ from .norms import norms_of, over_survivors
 from .removal import alive, gone, remaining_shape, remove
 from .replica import share
 from .structure import Cut
-from .task import to_device
+from .task import copied, to_device
 from .watch import agree, silent, watched
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Trials:
         if self._runs:
             return self._runs
         inputs, forward = to_device(self.subject.example(2), "cpu", torch.float64), self.subject.task.forward
-        return [lambda module: forward(module, inputs)]
+        return [lambda module: forward(module, copied(inputs))]  # which it may write to
 
     def alone(self, cut: Cut) -> Message | None:
         """Remove every other unit, then the others; None if that equals masking them, else the reason."""

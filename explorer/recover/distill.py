@@ -62,13 +62,10 @@ def distill(
     loss with alpha < 1) and what finetune raises, before anything is trained.
     """
     chosen = merged(settings, changes)
-    start = (
-        subject
-        if student is None
-        else student
-        if isinstance(student, Subject)
-        else Subject(student, subject.task, f"{subject.name}-student")
-    )
+    start = subject if student is None else student
+    if not isinstance(start, Subject):
+        start = Subject(start, subject.task, f"{subject.name}-student")
+        start.task = subject.task  # an agreement is one with the original, not with the student as it came
     objective = Distillation(
         teacher if teacher is not None else subject,
         alpha=alpha,

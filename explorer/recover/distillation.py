@@ -15,7 +15,7 @@ from ..core.errors import ExplorerError, SettingsError, TaskError, near
 from ..core.message import say
 from ..models.device import place
 from ..models.subject import Subject
-from ..models.task import to_device
+from ..models.task import copied, to_device
 from ..models.trial import tensors
 from .checks import between
 from .features import matched
@@ -157,7 +157,7 @@ class Distillation(Objective):
         """(the student's outputs, α · distance of the outputs + β · distance of the features)."""
         assert self._module is not None and self.alpha is not None
         with torch.no_grad(), watched(self._module, self.features.values()) as known:
-            wanted = self.teacher.task.forward(self._module, inputs)
+            wanted = self.teacher.task.forward(self._module, copied(inputs))  # which it may write to
         with watched(run.module, self.features) as mine:
             outputs = run.forward(inputs)
         pairs = self._pairs(outputs, wanted)

@@ -24,7 +24,7 @@ from ..models.layers import CONVOLUTIONS, TRANSPOSED
 from ..models.removal import select
 from ..models.sites import attach, detach
 from ..models.subject import Subject
-from ..models.task import to_device
+from ..models.task import copied, to_device
 from ..models.trial import tensors
 from .derive import child
 from .score import Scorer
@@ -122,7 +122,7 @@ class _Work:
             inputs = to_device(self.subject.task.batch("train", batch)[0], self.device)
             try:
                 with torch.no_grad(), exact(self.device):
-                    yield [self.subject.task.forward(module, inputs) for module in modules]
+                    yield [self.subject.task.forward(module, copied(inputs)) for module in modules]  # which it may write to
             except Exception as error:
                 where = say("{subject}: forward failed on train samples {first}...", subject=self.subject.name, first=batch[:3])
                 raise failed(where, error) from error

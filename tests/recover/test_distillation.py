@@ -237,3 +237,17 @@ def test_no_loss_needs_alpha_one(device: str) -> None:
     bare = Task(splits=task.splits, score=lambda outputs, targets: {"right": (outputs.argmax(1) == targets).float()})
     with pytest.raises(TaskError, match="alpha=1"):
         distill(Subject(MLP().to(device).eval(), bare), Recipe(), alpha=0.5, device=device)
+
+
+def test_a_student_without_labels_is_judged_by_the_original(device: str) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(64, 8)
+    parent = Subject(nn.Linear(8, 3).to(device), Task.agreement(inputs, train=inputs), "parent")
+    student = nn.Linear(8, 3).to(device)
+    found = distill(parent, student=student, epochs=0, device=device)
+    with torch.no_grad():
+        answers = [one(inputs.to(device)).argmax(1) for one in (parent.module, student)]
+    share = float((answers[0] == answers[1]).float().mean())
+    assert share < 0.9
+    assert found.history[-1].before["agreement"].value == pytest.approx(share)
+    assert found.task is parent.task
