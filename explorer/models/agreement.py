@@ -86,7 +86,7 @@ def answered(task: Task, module: nn.Module) -> Task:
     )  # bound to another one before
     splits = {name: Answered(plain, name, module) for name in plain.splits}
     return Task(
-        splits=splits, score=task.score, forward=task.forward, collate=task.collate, classes=task.classes, lower_is_better=LOWER,
+        splits=splits, score=task.score, loss=task.loss, forward=task.forward, collate=task.collate, classes=task.classes, lower_is_better=LOWER,
         display=task.display, decode=task.decode, encode=task.encode, labels=task.labels, kind=task.kind,
     )  # fmt: skip
 

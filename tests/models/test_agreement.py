@@ -85,3 +85,13 @@ def test_the_original_answers_once_and_a_new_model_is_judged_by_its_own_outputs(
 def test_inputs_that_are_no_data_set(inputs: object) -> None:
     with pytest.raises(TaskError, match="validation"):
         explorer.Task.agreement(inputs)
+
+
+def test_a_loss_of_ones_own_stays(device: str) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(32, 4)
+    task = explorer.Task.agreement(inputs, train=inputs, loss=nn.functional.mse_loss)
+    subject = explorer.Subject(nn.Linear(4, 3).to(device), task, "net")
+    assert subject.task.loss is nn.functional.mse_loss
+    found = explorer.finetune(subject, explorer.Recipe().prune("*", sparsity=0.5), epochs=1, batch=8, device=device)
+    assert {"agreement", "kl"} <= set(found.history[-1].after)
