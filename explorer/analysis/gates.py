@@ -12,7 +12,7 @@ from ..core.errors import RecipeError, UnsupportedError, near
 from ..core.message import say
 from ..models.device import exact
 from ..models.gates import gate_names, gates_of
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from ..models.unrolled import ready
 from .criteria import registry
 from .importance import weight_scores
@@ -46,6 +46,7 @@ def gate_importance(
     """
     import pandas as pd
 
+    checked(subject)
     able = [layer.name for layer in subject.layers if gate_names(subject, layer.name)]
     for name in layers or ():
         if name not in able:

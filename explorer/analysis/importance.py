@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..core.checks import as_targets
 from ..core.errors import RecipeError, UnsupportedError, near
 from ..core.layers import Group
 from ..core.message import joined, say
 from ..models.structure import Cut
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from .criteria import Criterion, registry
 from .look import Look
 
@@ -40,6 +41,7 @@ def importance(
     from one pass, which is kept. The module, its gradients and its requires_grad stay as they are.
     Raises :class:`RecipeError` for unknown names, :class:`UnsupportedError` where the criterion does not apply.
     """
+    checked(subject)
     entry = registry[criterion]()
     look = Look(samples, seed, progress, cancel, device)
     if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
@@ -65,6 +67,7 @@ def _chosen(
 
     there: {name: the layers or groups that the criterion has to fit for it}.
     """
+    names = names if names is None or (isinstance(names, Sequence) and not names) else as_targets(names)
     for name in names or ():
         if name not in there:
             raise RecipeError(say("no layer or group {name!r} to score; {hint}", name=name, hint=near(name, there)))

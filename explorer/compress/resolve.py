@@ -21,7 +21,7 @@ from ..core.targets import effective
 from ..models.blocks import Block
 from ..models.gates import gates_of
 from ..models.removal import alive, gone
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from .activations import with_inputs
 from .bias import corrected
 from .bitmask import BitMask, large, packed_masks
@@ -47,13 +47,15 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
     where activations are quantized or biases corrected, which runs the model on the train split. Raises :class:`Cancelled`, and
     :class:`EvaluationError` where such a run fails.
     """
-    if not isinstance(subject, Subject):
-        raise RecipeError(
-            say(
-                "subject is {type}; accepted: what explorer.load(name) or explorer.Subject(...) returns",
-                type=type(subject).__name__,
-            )
-        )
+    checked(subject)
+    known(recipe)
+    with subject.steady():  # scores and weights of hundreds of layers are looked up by it
+        key = ("plan", subject.version, recipe.rules, criteria.generation)
+        return subject.memo.get(key, lambda: _resolve(subject, recipe, progress, cancel))
+
+
+def known(recipe: object) -> Recipe:
+    """``recipe``, if it is one. Raises :class:`RecipeError`."""
     if not isinstance(recipe, Recipe):
         raise RecipeError(
             say(
@@ -61,9 +63,7 @@ def resolve(subject: Subject, recipe: Recipe, *, progress: Progress = None, canc
                 type=type(recipe).__name__,
             )
         )
-    with subject.steady():  # scores and weights of hundreds of layers are looked up by it
-        key = ("plan", subject.version, recipe.rules, criteria.generation)
-        return subject.memo.get(key, lambda: _resolve(subject, recipe, progress, cancel))
+    return recipe
 
 
 def _resolve(subject: Subject, recipe: Recipe, progress: Progress, cancel: Cancel) -> Plan:

@@ -57,14 +57,14 @@ class Cancelled(ExplorerError):
     """The caller's ``cancel()`` said so between two chunks of work."""
 
 
-def near(wrong: str, accepted: Iterable[str], limit: int = 3) -> Message:
+def near(wrong: object, accepted: Iterable[str], limit: int = 3) -> Message:
     """The clause of a message that proposes what may have been meant.
 
     >>> near("conv1.wieght", ["conv1.weight", "fc.weight"])
     'did you mean conv1.weight?'
     """
     options = list(accepted)
-    close = get_close_matches(wrong, options, n=limit, cutoff=0.5)
+    close = get_close_matches(str(wrong), options, n=limit, cutoff=0.5)
     if close:
         return say("did you mean {names}?", names=joined(close, say(" or ")))
     if len(options) > 12:

@@ -64,7 +64,7 @@ def compare(
                 "precision={precision!r}; accepted: {precisions}", precision=precision, precisions=", ".join(PRECISIONS)
             )
         )
-    if not exact and not tolerance > 0:
+    if not exact and not (isinstance(tolerance, (int, float)) and tolerance > 0):
         raise RecipeError(say("tolerance={tolerance}; accepted: a fraction above 0", tolerance=tolerance))
     with subject.steady():
         plans = {key: resolve(subject, recipe) for key, recipe in candidates.items()}

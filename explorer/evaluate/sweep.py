@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..compress.resolve import resolve
+from ..core.checks import as_targets
 from ..core.errors import RecipeError, UnsupportedError, near
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.targets import matches
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 
 SPARSITIES = tuple(i / 10 for i in range(1, 10))
 BITS = (8, 7, 6, 5, 4, 3, 2)
@@ -71,9 +72,10 @@ def sweep_of(
     scheme: str | None = None,
 ) -> Sweep:
     """The settings of a scan, checked. Raises :class:`RecipeError`."""
-    points: Sequence[float] = bits if by == "bits" else sparsities
     if by not in ("sparsity", "bits"):
         raise RecipeError(say("by={by!r}; accepted: sparsity, bits", by=by))
+    given: Any = bits if by == "bits" else sparsities
+    points: tuple[float, ...] = tuple(given) if isinstance(given, Iterable) else ()
     for point in points:
         number = isinstance(point, (int, float)) and not isinstance(point, bool)
         if by == "sparsity" and not (number and 0 <= point < 1):
@@ -94,7 +96,7 @@ def _granularities(by: str, given: str | Sequence[str] | None) -> tuple[str, ...
     """One way to change a layer's weights, "unit", or both: a curve is named by its layer or group."""
     if given is None:
         return ("weight" if by == "sparsity" else "channel",)
-    ways = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given))
+    ways = (given,) if isinstance(given, str) else tuple(dict.fromkeys(given)) if isinstance(given, Iterable) else ()
     of_weights = [way for way in ways if way != "unit" or by == "bits"]
     if not ways or len(of_weights) > 1:
         raise RecipeError(
@@ -109,6 +111,7 @@ def _granularities(by: str, given: str | Sequence[str] | None) -> tuple[str, ...
 def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None) -> list[Target]:
     """The layers, or for units the groups, that are meant; None: all."""
     there = []
+    checked(subject)
     for way in sweep.granularities:
         if sweep.by == "sparsity" and way == "unit":
             there += [Target(g.name, g.producers, g.kind, way, g.name) for g in subject.groups]
@@ -116,7 +119,7 @@ def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None
             there += [Target(layer.name, (layer.name,), layer.kind, way) for layer in subject.layers]
     if named is None:
         return there
-    wanted = [named] if isinstance(named, str) else list(named)
+    wanted = as_targets(named)
     for one in wanted:
         if not any(_means(one, target) for target in there):
             names = [target.name for target in there]

@@ -26,7 +26,7 @@ from ..core.recipe import Recipe
 from ..core.report import Report
 from ..evaluate.evaluator import evaluate
 from ..models.removal import select
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from .agreement import Agreement
 from .exporters import Exporter, registry
 from .writing import agreement, meant, write
@@ -110,7 +110,7 @@ def export(
     Raises :class:`ExportError`, :class:`RecipeError` (recipe, unknown format), :class:`VerificationError`,
     :class:`Cancelled` and what evaluation raises.
     """
-    if subject.task.kind == "weights":
+    if checked(subject).task.kind == "weights":
         raise ExportError(
             say("{subject}: {why}, so no file could be verified; explorer.compress gives the module", subject=subject.name, why=subject.task.why)
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import Cancelled, LoadError
+from ..core.errors import Cancelled, LoadError, RecipeError
 from ..core.layers import Group, Layer
 from ..core.message import say
 from ..core.recipe import Recipe
@@ -41,6 +41,18 @@ class Version(tuple[Any, ...]):
 
     def __hash__(self) -> int:
         return self._hash
+
+
+def checked(subject: object) -> Subject:
+    """``subject``, if it is one. Raises :class:`RecipeError`."""
+    if not isinstance(subject, Subject):
+        raise RecipeError(
+            say(
+                "subject is {type}; accepted: what explorer.load(name) or explorer.Subject(...) returns",
+                type=type(subject).__name__,
+            )
+        )
+    return subject
 
 
 class Subject:

@@ -15,7 +15,7 @@ from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.training import Event, Note
 from ..evaluate.paired import paired
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from .augment import Augment
 from .distillation import TEMPERATURE, Distillation
 from .finetune import merged, train
@@ -62,6 +62,7 @@ def distill(
     loss with alpha < 1) and what finetune raises, before anything is trained.
     """
     chosen = merged(settings, changes)
+    checked(subject)
     start = subject if student is None else student
     if not isinstance(start, Subject):
         start = Subject(start, subject.task, f"{subject.name}-student")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,10 @@ class Distillation(Objective):
             match,
             float(beta),
         )
+        if not isinstance(features, Iterable):
+            raise SettingsError(
+                say("features={value}; accepted: names of modules, or {{the student's: the teacher's}}", value=shown(features))
+            )
         self.features = dict(features) if isinstance(features, Mapping) else {name: name for name in features}
         self._module: nn.Module | None = None
 

@@ -167,6 +167,15 @@ def hold(module: nn.Module, plan: Plan) -> Hold:
     gradients (Han et al. 2016, arXiv 1510.00149, section 3.3). Activations are not rounded here. Raises :class:`RecipeError`, naming
     the tensor, where the module does not fit the plan.
     """
+    for name, value, kind in (("module", module, nn.Module), ("plan", plan, Plan)):
+        if not isinstance(value, kind):
+            raise RecipeError(
+                say(
+                    "{name} is {type}; accepted: a torch.nn.Module and, as its plan, what explorer.resolve(subject, recipe) returns",
+                    name=name,
+                    type=type(value).__name__,
+                )
+            )
     parameters = dict(module.named_parameters(remove_duplicate=False))
     return Hold(
         module,

@@ -20,7 +20,7 @@ from ..evaluate.queue import queue_of
 from ..models.device import pick, place
 from ..models.joules import Meter, counter
 from ..models.onnx_module import opaque
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from . import checkpoint
 from .augment import Augment, described
 from .objective import Objective
@@ -57,6 +57,7 @@ class Training:
         user: Any = None,
         doing: Callable[[str, int, int], object] | None = None,
     ) -> None:
+        checked(subject)
         self.settings = settings if settings is not None else Settings()
         self.schedule, self.objective = schedule_of(schedule), objective if objective is not None else Objective()
         self.recipe = recipe if recipe is not None else Recipe()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from ..compress.build import build
 from ..compress.calibrate import chosen_samples
 from ..compress.plan import Plan
 from ..compress.resolve import resolve
-from ..core.errors import Cancelled, SettingsError, failed
+from ..core.checks import shown
+from ..core.errors import Cancelled, EvaluationError, RecipeError, SettingsError, failed
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.training import Entry, Note
@@ -23,9 +24,10 @@ from ..models.joules import Meter, counter
 from ..models.layers import CONVOLUTIONS, TRANSPOSED
 from ..models.removal import select
 from ..models.sites import attach, detach
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from ..models.task import copied, to_device
 from ..models.trial import tensors
+from .checks import count
 from .derive import child
 from .score import Scorer
 from .start import carried
@@ -39,7 +41,7 @@ def recalibrate(
     subject: Subject,
     recipe: Recipe | None = None,
     *,
-    steps: tuple[str, ...] = STEPS,
+    steps: str | Sequence[str] = STEPS,
     samples: int = 2048,
     device: str | torch.device | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -57,11 +59,15 @@ def recalibrate(
     Source: Nagel et al. 2019, arXiv 1906.04721, section 4.2 and appendix D (empirical bias correction); Li et al. 2020 (EagleEye), arXiv 2007.02491,
     section 3.3 (adaptive batch normalization).
     """
-    for one in steps:
-        if one not in STEPS:
-            raise SettingsError(
-                say("steps={steps}; accepted: {accepted}", steps=tuple(steps), accepted=", ".join(STEPS))
-            )
+    checked(subject)
+    steps = (steps,) if isinstance(steps, str) else steps
+    if not isinstance(steps, Iterable) or not all(one in STEPS for one in steps):
+        raise SettingsError(say("steps={steps}; accepted: {accepted}", steps=shown(steps), accepted=", ".join(STEPS)))
+    count("samples", samples)
+    if "train" not in subject.task.splits:
+        raise RecipeError(
+            say("{subject}: there is no train split to learn from; accepted: a task with train=", subject=subject.name)
+        )
     began, recipe = time.perf_counter(), recipe if recipe is not None else Recipe()
     where = pick(device)
     meter = Meter(counter(where))
@@ -122,10 +128,19 @@ class _Work:
             inputs = to_device(self.subject.task.batch("train", batch)[0], self.device)
             try:
                 with torch.no_grad(), exact(self.device):
-                    yield [self.subject.task.forward(module, copied(inputs)) for module in modules]  # which it may write to
+                    found = [self.subject.task.forward(module, copied(inputs)) for module in modules]  # which it may write to
             except Exception as error:
                 where = say("{subject}: forward failed on train samples {first}...", subject=self.subject.name, first=batch[:3])
                 raise failed(where, error) from error
+            if any(bool(one.isnan().any()) for one in tensors(found)):
+                raise EvaluationError(
+                    say(
+                        "{subject}: the output holds NaN for train samples {first}...; accepted: finite inputs and outputs",
+                        subject=self.subject.name,
+                        first=batch[:3],
+                    )
+                )
+            yield found
             self.done += 1
             if self.progress is not None:
                 self.progress(min(self.done, self.total), self.total)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import torch
 
-from ..compress.resolve import resolve
-from ..core.checks import shown
+from ..compress.resolve import known, resolve
+from ..core.checks import as_targets, shown
 from ..core.errors import Cancelled, RecipeError
 from ..core.joint import UNQUANTIZED, Cell, frontier
 from ..core.message import say
 from ..core.recipe import Recipe
 from ..core.targets import select
 from ..evaluate.evaluator import look, stages
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 
 if TYPE_CHECKING:
     import pandas
@@ -94,11 +94,17 @@ def _known(settings: Mapping[str, object]) -> None:
             raise TypeError(f"unexpected argument {name!r}; accepted: {', '.join(DEFAULTS)}")
 
 
+def _listed(values: object) -> tuple[Any, ...]:
+    """The values of a list, of an array, too; none of anything else."""
+    return tuple(getattr(values, "tolist", lambda: values)()) if isinstance(values, Iterable) and not isinstance(values, str) else ()
+
+
 def _cells(
     subject: Subject, layers: str | Sequence[str], chosen: Settings
 ) -> dict[tuple[int, int], tuple[float, int, Recipe]]:
     """{(row, column): (sparsity, bits, recipe)}, all of them resolved."""
-    sparsities, bits, scope = chosen["sparsities"], chosen["bits"], chosen["scope"]
+    checked(subject)
+    sparsities, bits, scope = _listed(chosen["sparsities"]), _listed(chosen["bits"]), chosen["scope"]
     for name, values, good in (
         ("sparsities", sparsities, lambda v: isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < 1),
         (
@@ -107,20 +113,18 @@ def _cells(
             lambda v: isinstance(v, int) and not isinstance(v, bool) and (1 <= v <= 8 or v in (16, UNQUANTIZED)),
         ),
     ):
-        if isinstance(values, str) or not values or not all(map(good, values)) or len(set(values)) < len(values):
+        if not values or not all(map(good, values)) or len(set(values)) < len(values):
             raise RecipeError(
                 say(
                     "{name}={values}; accepted: different sparsities in [0, 1), bits from 1 to 8, 16, or 32 for weights as they are",
-                    name=name, values=shown(list(values)),
+                    name=name, values=shown(chosen["bits"] if name == "bits" else chosen["sparsities"]),
                 )
             )  # fmt: skip
-    named = [
-        layer.name for layer in select([layers] if isinstance(layers, str) else layers, subject.layers, subject.name)
-    ]
+    named = [layer.name for layer in select(as_targets(layers), subject.layers, subject.name)]
     if scope not in (None, "layer", "global"):
         raise RecipeError(say("scope={scope}; accepted: layer, global", scope=shown(scope)))
     reach = scope or ("global" if len(named) > 1 else "layer")
-    base = (chosen["recipe"] or Recipe()).clear(named, kind="weight-prune").clear(named, kind="weight-quantize")
+    base = known(chosen["recipe"] or Recipe()).clear(named, kind="weight-prune").clear(named, kind="weight-quantize")
     found = {}
     for row, width in enumerate(bits):
         for column, sparsity in enumerate(sparsities):
@@ -177,8 +181,9 @@ def joint_map(
     import pandas
 
     last: dict[tuple[int, int], Cell] = {}
+    cells = joint_cells(subject, layers, **settings)
     total = len(settings.get("sparsities", SPARSITIES)) * len(settings.get("bits", BITS))
-    for cell in joint_cells(subject, layers, **settings):
+    for cell in cells:
         last[cell.row, cell.column] = cell
         if progress is not None:
             progress(sum(one.complete for one in last.values()), total)

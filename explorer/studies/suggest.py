@@ -13,7 +13,7 @@ from ..core.recipe import Recipe
 from ..core.report import FRACTIONS, Report
 from ..evaluate.costs import counts
 from ..evaluate.sweep import Sweep, Target
-from ..models.subject import Subject
+from ..models.subject import Subject, checked
 from .curve_table import targets_in
 from .curves import Move, Step, first, path, worst
 from .trials import Trials
@@ -146,6 +146,7 @@ def _goal(size: float | None, drop: float | None, sparsity: float | None) -> tup
 
 
 def _about(subject: Subject, table: Any, goal: str) -> dict[str, Any]:
+    checked(subject)
     about = getattr(table, "attrs", {})
     if not isinstance(about.get("sweep"), Sweep) or not all(name in table.columns for name in NEEDED):
         raise RecipeError(say("the table does not say how it was made; accepted: what explorer.sensitivity returned"))

@@ -109,7 +109,7 @@ class Criteria(Registry[type[Criterion]]):
         return super().__contains__(base) and cost in costs
 
     def __getitem__(self, name: str) -> type[Criterion]:
-        base, slash, cost = name.partition("/")
+        base, slash, cost = str(name).partition("/")
         if not slash:
             return super().__getitem__(name)
         from ..costs import divided

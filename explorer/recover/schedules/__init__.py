@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from ...core.checks import shown
 from ...core.errors import SettingsError, near
 from ...core.message import say
 from ...core.recipe import Recipe
@@ -87,6 +88,13 @@ def schedule_of(chosen: str | Mapping[str, Any] | Schedule) -> Schedule:
         return chosen
     if isinstance(chosen, str):
         return registry[chosen]()
+    if not isinstance(chosen, Mapping):
+        raise SettingsError(
+            say(
+                "schedule={value}; accepted: a name of explorer.schedules(), its name and settings as a dict, or a Schedule",
+                value=shown(chosen),
+            )
+        )
     given = dict(chosen)
     made: Any = registry[str(given.pop("name", ""))]
     known = [one.name for one in fields(made)]
