@@ -69,7 +69,7 @@ def _given(what: str, name: str, weight: Tensor, seen: Evidence | None) -> Tenso
         return weight.clone()
     table = {"gradient": seen.gradient, "squared": seen.squared}.get(what)
     found = spread(seen.inputs[name], tuple(weight.shape)) if table is None else table[name]
-    return place(found, weight.device, weight.dtype)
+    return place(found, weight.device, weight.dtype).clone()  # which is kept for all criteria, and may be written to here
 
 
 def criterion(

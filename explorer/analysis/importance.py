@@ -48,7 +48,7 @@ def importance(
         raise RecipeError(say("samples={samples!r}; accepted: a whole number from 1", samples=samples))
     if granularity == "weight":
         names = _chosen(subject, entry, layers, {layer.name: [layer.name] for layer in subject.layers})
-        return weight_scores(subject, entry, names, look)
+        return _own(weight_scores(subject, entry, names, look))
     if granularity == "layer":
         blocks = {group.name: group for group in subject.blocks}
         chosen = _chosen(subject, entry, layers, {name: list(group.producers) for name, group in blocks.items()})
@@ -57,7 +57,12 @@ def importance(
         raise RecipeError(say("granularity={granularity!r}; accepted: weight, unit, layer", granularity=granularity))
     cuts = subject.structure.cuts
     chosen = _chosen(subject, entry, layers, {name: [name] for name in cuts})
-    return unit_scores(subject, entry, [cuts[name] for name in chosen], look)
+    return _own(unit_scores(subject, entry, [cuts[name] for name in chosen], look))
+
+
+def _own(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The caller's to write to: what is kept stays as it is."""
+    return {name: scores.clone() for name, scores in kept.items()}
 
 
 def _chosen(

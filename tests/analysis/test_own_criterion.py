@@ -91,3 +91,29 @@ def test_mistakes(device: str) -> None:
     explorer.criterion("mine")(lambda weight: weight * float("nan"))
     with pytest.raises(UnsupportedError, match="NaN or infinity"):
         explorer.importance(tiny(device=device), "mine")
+
+
+@pytest.mark.parametrize("what", ["weight", "gradient", "squared", "inputs"])
+def test_what_a_criterion_writes_to_is_its_own(what: str, device: str) -> None:
+    one = tiny(device=device)
+    functions = {
+        "weight": lambda weight: weight.abs_().add_(1),
+        "gradient": lambda gradient: gradient.abs_().add_(1),
+        "squared": lambda squared: squared.add_(1),
+        "inputs": lambda inputs: inputs.add_(1),
+    }
+    explorer.criterion("mine")(functions[what])
+    explorer.importance(one, "mine", device=device)
+    for name in ("l1", "gradient", "taylor", "fisher", "wanda"):
+        fresh = explorer.importance(tiny(device=device), name, device=device)["fc.0.weight"]
+        torch.testing.assert_close(explorer.importance(one, name, device=device)["fc.0.weight"], fresh)
+
+
+@pytest.mark.parametrize(("granularity", "name"), [("weight", "fc.0.weight"), ("unit", "fc.0")])
+def test_scores_are_the_callers_to_write_to(granularity: str, name: str, device: str) -> None:
+    one = tiny(device=device)
+    for criterion in ("l1", "taylor"):
+        found = explorer.importance(one, criterion, granularity=granularity, device=device)[name]
+        before = found.clone()
+        found.zero_()
+        assert torch.equal(explorer.importance(one, criterion, granularity=granularity, device=device)[name], before)
