@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ..core.errors import RecipeError, UnsupportedError
+from ..core.errors import ExplorerError, RecipeError, UnsupportedError, cause
 from ..core.message import say
 from ..models.device import place
 from ..models.subject import Subject
@@ -45,7 +45,20 @@ class Own(Criterion):
         out = {}
         for name in names:
             weight = subject.weight(name)
-            scores = type(self).function(**{what: _given(what, name, weight, seen) for what in self.takes})
+            given = {what: _given(what, name, weight, seen) for what in self.takes}
+            try:
+                scores = type(self).function(**given)
+            except ExplorerError:
+                raise
+            except Exception as error:  # the function is the user's
+                raise UnsupportedError(
+                    say(
+                        "{name}: the criterion failed ({cause}); accepted: a function that gives a tensor {shape}",
+                        name=name,
+                        cause=cause(error),
+                        shape=tuple(weight.shape),
+                    )
+                ) from error
             if not isinstance(scores, Tensor) or scores.shape != weight.shape:
                 found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
                 raise UnsupportedError(

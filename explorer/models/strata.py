@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..core.errors import TaskError
+from ..core.errors import ExplorerError, TaskError, cause
 from ..core.message import say
 from .task import Task
 
@@ -47,18 +47,20 @@ def labels(task: Task, split: str, data: Any, collated: Any) -> np.ndarray | Non
     targets = collated if collated is not None else getattr(data, "targets", None)
     if targets is None and hasattr(data, "tensors"):
         targets = data.tensors[-1]
-    if targets is None or len(targets) != len(data):  # a wrapper may show the targets of what it wraps
-        targets = [data[i][1] for i in range(len(data))]
     try:
+        if targets is None or len(targets) != len(data):  # a wrapper may show the targets of what it wraps
+            targets = [data[i][1] for i in range(len(data))]
         found = np.asarray(
             [int(t) for t in targets] if isinstance(targets, (list, tuple)) else torch.as_tensor(targets).cpu()
         )
-    except (TypeError, ValueError, RuntimeError) as error:
+    except ExplorerError:
+        raise
+    except Exception as error:  # the data set is the user's
         raise TaskError(
             say(
                 "split {split!r}: targets cannot be read ({error}); accepted: a class index a sample",
                 split=split,
-                error=str(error),
+                error=cause(error),
             )
         ) from None
     return found if found.shape == (len(data),) else None

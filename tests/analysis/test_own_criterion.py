@@ -117,3 +117,31 @@ def test_scores_are_the_callers_to_write_to(granularity: str, name: str, device:
         before = found.clone()
         found.zero_()
         assert torch.equal(explorer.importance(one, criterion, granularity=granularity, device=device)[name], before)
+
+
+def test_a_criterion_that_fails_is_named_with_its_layer(device: str) -> None:
+    explorer.criterion("mine")(lambda weight: weight.numel() / 0)
+    one = tiny(device=device)
+    with pytest.raises(UnsupportedError, match=r"fc\.0\.weight: the criterion failed \(ZeroDivisionError.*\(8, 6\)"):
+        explorer.importance(one, "mine", layers=["fc.0.weight"], device=device)
+    with pytest.raises(UnsupportedError, match="the criterion failed"):
+        explorer.resolve(one, explorer.Recipe().prune("*", sparsity=0.5, criterion="mine"))
+
+
+class Torn:
+    """A data set, one sample of which cannot be read."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if index == 33:
+            raise OSError("gone")
+        return torch.zeros(6), index % 3
+
+
+def test_labels_that_cannot_be_read_are_said(device: str) -> None:
+    whole = tiny(device=device)
+    task = explorer.Task.classification(train=Torn(), validation=whole.task.splits["validation"])
+    with pytest.raises(explorer.TaskError, match=r"split 'train': targets cannot be read \(OSError: gone\)"):
+        explorer.importance(Subject(whole.module, task), "taylor", device=device)
