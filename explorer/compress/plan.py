@@ -139,10 +139,10 @@ class Plan:
 
     @property
     def masks(self) -> Mapping[str, Tensor]:
-        """{layer: bool Tensor of the original shape}, True where the weight stays; only pruned layers. Packed ones are
-        unpacked when they are looked up."""
-        pruned = {name: layer for name, layer in self.layers.items() if layer.mask is not None}
-        return Lazy(pruned, lambda name: pruned[name].stays)  # type: ignore[arg-type, return-value]
+        """{layer: bool Tensor of the original shape}, True where the weight stays; only pruned layers. Made when they are
+        looked up, and the caller's own: a plan is kept, so nobody may write to its masks."""
+        pruned = {name: layer.mask for name, layer in self.layers.items() if layer.mask is not None}
+        return Lazy(pruned, lambda name: pruned[name].unpacked() if isinstance(pruned[name], BitMask) else pruned[name].clone())  # type: ignore[union-attr, return-value]
 
     @kept_property
     def norms(self) -> dict[str, Tensor]:

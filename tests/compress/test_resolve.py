@@ -25,6 +25,15 @@ def test_an_empty_recipe_plans_nothing(device: str) -> None:
     assert not plan.layers and not plan.masks and not plan.kept and not plan.codes
 
 
+def test_masks_are_the_callers_own(device: str) -> None:
+    subject, recipe = tiny(device=device), Recipe().prune("*", sparsity=0.5)
+    before = evaluate(subject, recipe).sparsity
+    for mask in resolve(subject, recipe).masks.values():
+        mask.fill_(True)
+    assert all((~mask).any() for mask in resolve(subject, recipe).masks.values())
+    assert evaluate(subject, recipe).sparsity == before > 0.45
+
+
 def test_the_last_matching_rule_of_a_kind_holds(device: str) -> None:
     subject = tiny(device=device)
     recipe = (
