@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -65,14 +66,8 @@ class Stepper:
                 if run.device.type == "cuda":
                     torch.cuda.empty_cache()
             value = float(loss)
-            if value != value or value in (float("inf"), float("-inf")):
-                raise TrainingError(
-                    say(
-                        "{subject}: the loss is {value} in epoch {epoch}, step {step}, at a learning rate of {lr:.2g}; accepted: a smaller "
-                        "learning rate (lr), or a clipped gradient (clip)",
-                        subject=run.subject.name, value=value, epoch=run.epoch, step=run.step, lr=rate,
-                    )
-                )  # fmt: skip
+            if not isfinite(value):
+                raise self._not_finite(value, indices, rate)
             self.scaler.unscale_(run.optimizer)
             self.schedule.gradients(run)
             if self.clip:
@@ -86,6 +81,25 @@ class Stepper:
             run.hold.refit()
             run.hold.check()
         return value
+
+    def _not_finite(self, value: float, indices: list[int], rate: float) -> TrainingError:
+        """No learning rate is to blame for the first step's loss."""
+        run = self.run
+        if run.step == 1:
+            return TrainingError(
+                say(
+                    "{subject}: the loss is {value} in the first step, on train samples {first}...; accepted: inputs and targets "
+                    "that give a finite loss",
+                    subject=run.subject.name, value=value, first=indices[:3],
+                )
+            )  # fmt: skip
+        return TrainingError(
+            say(
+                "{subject}: the loss is {value} in epoch {epoch}, step {step}, at a learning rate of {lr:.2g}; accepted: a smaller "
+                "learning rate (lr), or a clipped gradient (clip)",
+                subject=run.subject.name, value=value, epoch=run.epoch, step=run.step, lr=rate,
+            )
+        )  # fmt: skip
 
     def _gradients(self, indices: list[int]) -> Tensor:
         """Backward over a batch; returns its mean loss, the schedule's penalty included."""

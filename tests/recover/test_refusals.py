@@ -66,6 +66,9 @@ def test_a_loss_that_is_no_number_ends_it_at_once(device: str) -> None:
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 3, at a learning rate of .*smaller learning rate \(lr\)"):
         finetune(Subject(subject.module, task, "x"), RECIPE, **QUICK, device=device)
     assert len(calls) == 3
+    with pytest.raises(TrainingError, match=r"loss is nan in the first step, on train samples \[\d+, \d+, \d+\].*finite loss"):
+        never = Task(splits=subject.task.splits, loss=lambda o, t: o.sum() * (float("nan") if o.requires_grad else 1.0), score=task.score)
+        finetune(Subject(subject.module, never, "x"), RECIPE, **QUICK, device=device)
     with pytest.raises(TrainingError, match="failed on train samples .*ValueError: mine"):
         bad = Task(splits=subject.task.splits, loss=_raise, score=lambda o, t: {"hit": (o.argmax(1) == t).float()})
         finetune(Subject(subject.module, bad, "x"), RECIPE, **QUICK, device=device)
