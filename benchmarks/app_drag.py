@@ -72,7 +72,7 @@ def measure(page: Page, url: str, sample: str, moves: int) -> tuple[list[float],
 def row(sample: str, times: list[float], settled: float, lost: int) -> str:
     """A line of the table."""
     ordered = sorted(times)
-    p95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))] if ordered else float("nan")
+    p95 = ordered[round(0.95 * (len(ordered) - 1))] if ordered else float("nan")
     median = statistics.median(ordered) if ordered else float("nan")
     return f"{sample:16} {len(ordered):>6} {lost:>5} {median:>10.0f} {p95:>9.0f} {max(ordered, default=0):>9.0f} {settled:>10.1f}"
 
