@@ -62,6 +62,7 @@ ON_THE_CPU = {
     "recover/schedules/test_rigl.py::test_a_move_keeps_the_number_of_weights": "counts entries of masks",
     "recover/schedules/test_schedules_contract.py::test_the_same_seed_gives_the_same_model_also_after_a_crash": "promised on the CPU",
     "recover/test_augment.py::test_training_sees_it_judging_does_not_and_a_seed_promises_the_same": "promised on the CPU",
+    "recover/test_masters.py::test_a_training_of_half_precision_goes_on_as_if_it_had_not_stopped": "promised on the CPU",
     "recover/test_resume.py": "to the last bit the same is promised on the CPU",
     "recover/test_loop.py::test_the_same_seed_gives_the_same_model_and_another_one_another": "promised on the CPU",
     "sample_models/test_sample_data.py": "data sets are read to the CPU",

@@ -38,7 +38,8 @@ def finetune(
 
     Units are removed and stay so, pruned weights are held at zero in every step, quantized ones are rounded in every forward pass: straight
     through, or as a codebook whose values are trained. The module of the result is the final one, zeros, levels and all, from the epoch that was best on
-    ``validation``; its ``recipe`` says which of its zeros are pruned and which levels it lies on, and changes nothing.
+    ``validation``; its ``recipe`` says which of its zeros are pruned and which levels it lies on, and changes nothing. Weights of float16 and
+    bfloat16 keep their type, and are moved as float32 copies (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1).
 
     settings: :class:`Settings`; changes: some of these by name, as ``epochs=5, lr=1e-3, seed=1``. schedule: when what is pruned, a name of ``schedules()`` or
     one of these with settings of its own ({"name": "gradual", "until": 0.5}). augment: a function that changes a batch's

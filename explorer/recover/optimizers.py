@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..models.stack import RecurrentStack
+from .masters import widened
 from .settings import Settings
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase, RecurrentStack)
@@ -15,7 +16,8 @@ CLIP = 1.0  # largest norm of a recurrent model's gradient; Pascanu et al. 2013,
 
 
 def optimizer_of(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """A new optimizer; weight decay is for tensors of two or more dimensions, not for biases and norms."""
+    """A new optimizer; weight decay is for tensors of two or more dimensions, not for biases and norms; half precision is
+    moved in float32."""
     trained = [one for one in module.parameters() if one.requires_grad]
     decays = [one for one in trained if one.ndim > 1]
     groups: list[dict[str, Any]] = [
@@ -24,10 +26,10 @@ def optimizer_of(module: nn.Module, settings: Settings) -> torch.optim.Optimizer
     ]
     groups = [group for group in groups if group["params"]]
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, settings.rate, momentum=settings.momentum)
+        return widened(torch.optim.SGD(groups, settings.rate, momentum=settings.momentum))
     if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(groups, settings.rate, momentum=settings.momentum)
-    return (torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW)(groups, settings.rate)
+        return widened(torch.optim.RMSprop(groups, settings.rate, momentum=settings.momentum))
+    return widened((torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW)(groups, settings.rate))
 
 
 def clip_of(module: nn.Module, settings: Settings) -> float:

@@ -32,7 +32,7 @@ class Stepper:
         self.half: torch.dtype | None = None
         if run.settings.precision == "mixed":
             self.half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        self.scaler = torch.amp.GradScaler(enabled=self.half == torch.float16)  # type: ignore[attr-defined]
+        self.scaler = torch.amp.GradScaler(enabled=self.half == torch.float16 and not any(one.dtype == self.half for one in run.module.parameters()))  # type: ignore[attr-defined]
 
     def __call__(self, indices: list[int], rate: float) -> float:
         """One step of the optimizer; in parts where the device has no memory for the batch. Returns the loss."""
