@@ -35,6 +35,14 @@ def test_integers_are_made_of_float32_alone(dtype: torch.dtype, file: str, tmp_p
         explorer.export(subject(dtype, device), explorer.Recipe(), tmp_path / "out", formats=[file], device=device)
 
 
+@pytest.mark.parametrize("module", [None, "inside"])
+def test_onnx_of_bfloat16_says_what_would_be_accepted(module: str | None, tmp_path: Path, device: str) -> None:
+    """numpy has no such type, and ONNX Runtime no Gemm of it on the CPU."""
+    own = subject(torch.float32, device, Narrowed()) if module else subject(torch.bfloat16, device)
+    with pytest.raises(ExportError, match=rf"{'first' if module else '0'}\.weight is bfloat16; accepted for model\.onnx: float32"):
+        explorer.export(own, explorer.Recipe(), tmp_path / "out", formats=["onnx"], device=device)
+
+
 class Narrowed(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from ...compress.plan import Plan
+from ...core.errors import ExportError
+from ...core.message import say
 from ...core.recipe import Recipe
 from ...core.registry import Registry
 from ...models.subject import Subject
@@ -57,6 +61,18 @@ class Exporter(ABC):
     @abstractmethod
     def usage(self, subject: Subject, module: nn.Module) -> str:
         """Python that loads the file, for the bundle's README; runs in the bundle's folder."""
+
+
+def refuse_types(subject: Subject, module: nn.Module, file: str, refused: Callable[[torch.dtype], bool]) -> None:
+    """Raises :class:`ExportError` for the first parameter of a refused type."""
+    for name, one in module.named_parameters():
+        if refused(one.dtype):
+            raise ExportError(
+                say(
+                    "{subject}: {parameter} is {dtype}; accepted for {file}: float32, as of module.float()",
+                    subject=subject.name, parameter=name, dtype=str(one.dtype).removeprefix("torch."), file=file,
+                )
+            )  # fmt: skip
 
 
 registry: Registry[type[Exporter]] = Registry("exporter", __name__)

@@ -18,7 +18,7 @@ from ..onnx_own import named, opened, sizes
 from ..onnx_own import write as write_own
 from ..session import open_session
 from ..tracing import exporting
-from . import Exporter, Written, registry
+from . import Exporter, Written, refuse_types, registry
 
 HALF = 2e-2  # largest relative difference of files of 16-bit floats
 LARGEST = 2 << 30  # bytes; a protobuf file holds no more
@@ -57,6 +57,7 @@ class Onnx(Exporter):
             )  # fmt: skip
         if isinstance(module, OnnxModule):
             return Written(write_own(module, folder / self.filename))
+        refuse_types(subject, module, self.filename, lambda dtype: dtype == torch.bfloat16)  # numpy has none, and ONNX Runtime few operators
         size = sum(p.numel() * p.element_size() for p in module.parameters())
         if size > LARGEST:
             raise ExportError(

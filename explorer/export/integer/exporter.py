@@ -16,7 +16,6 @@ from ...compress.codes import Uniform
 from ...compress.plan import Plan
 from ...compress.ranges import uniform
 from ...compress.slices import Slices
-from ...core.errors import ExportError
 from ...core.message import say
 from ...core.recipe import Recipe
 from ...models.calls import calls
@@ -24,7 +23,7 @@ from ...models.onnx_module import OnnxModule
 from ...models.subject import Subject
 from ...models.trial import difference, tensors
 from ..described import SIZES
-from ..exporters import Exporter, Written
+from ..exporters import Exporter, Written, refuse_types
 from ..onnx_own import named, opened, sizes
 from . import activations, dense, lstm
 from .convert import Graph, finished
@@ -48,15 +47,8 @@ class IntegerOnnx(Exporter):
 
     def write(self, subject: Subject, plan: Plan, module: nn.Module, folder: Path) -> Written:
         self.own = isinstance(module, OnnxModule)
-        other = [name for name, p in module.named_parameters() if p.dtype != torch.float32]
-        if other and not self.own:
-            dtype = str(module.get_parameter(other[0]).dtype).removeprefix("torch.")
-            raise ExportError(
-                say(
-                    "{subject}: {parameter} is {dtype}; accepted for {file}: float32, as of module.float()",
-                    subject=subject.name, parameter=other[0], dtype=dtype, file=self.filename,
-                )
-            )  # fmt: skip
+        if not self.own:
+            refuse_types(subject, module, self.filename, lambda dtype: dtype != torch.float32)
         bare = compress(subject, plan.without_inputs()).to("cpu") if plan.inputs else module
         graph = Graph(subject, plan, bare, self.narrow)
         inputs = plan.inputs
