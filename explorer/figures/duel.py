@@ -62,6 +62,6 @@ def duel(
     figure.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.2, "font": {"color": palette.ink}})
     figure.update_xaxes(title={"text": sparsity}, tickformat=".0%", range=[-0.02, 1.0])
     figure.update_yaxes(
-        title={"text": plain(metric)}, tickformat=".0%" if percent else None, range=list(reach) if reach else None
+        title={"text": plain(metric)}, tickformat=".3~%" if percent else None, range=list(reach) if reach else None
     )
     return figure

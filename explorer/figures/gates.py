@@ -27,7 +27,7 @@ def shares(table: pd.DataFrame, palette: Palette, names: Mapping[str, str], weig
         )  # fmt: skip
     calm(figure, palette, 60 + 44 * len(gates))
     _legend(figure, palette)
-    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(tickformat=".3~%", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", tickfont={"color": palette.ink})
     return figure
 

@@ -66,10 +66,10 @@ def training(
         title.update(x=0.0 if index % 2 == 0 else 0.555, xanchor="left", font={"size": 12, "color": palette.ink})
     if end := total or max((one.step for one in along[-1:] + list(curve[-1:])), default=0):  # the same on all panels
         figure.update_xaxes(range=[-0.02 * end, 1.02 * end])
-    figure.update_yaxes(tickformat=".0%" if percent else ".3g", row=1, col=1)
+    figure.update_yaxes(tickformat=".3~%" if percent else ".5~g", row=1, col=1)
     figure.update_yaxes(tickformat=".0%", row=2, col=1, rangemode="tozero")
-    figure.update_yaxes(tickformat=".0e", row=2, col=2, rangemode="tozero")
-    figure.update_yaxes(tickformat=".3~g", row=1, col=2)
+    figure.update_yaxes(tickformat=".2~e", row=2, col=2, rangemode="tozero")
+    figure.update_yaxes(tickformat=".5~g", row=1, col=2)
     if not steps and not means:  # an axis without a value would show numbers that nobody measured
         figure.update_yaxes(showticklabels=False, showgrid=False, row=1, col=2)
     return figure

@@ -158,7 +158,7 @@ def test_a_trainings_course_has_its_band_its_best_and_its_end() -> None:
     curve = [epoch(0, 0.4, True, 0.05), epoch(1, 0.8, True, 0.04), epoch(2, 0.7, False, 0.04)]
     steps = [Step(1, 5, 30, 2.0, 1e-3, 0.5, 1.0, 1.0)]
     figure = training(curve, steps, LIGHT, ("Accuracy", "Loss", "Sparsity", "Learning rate"), 0.9, True, 30)
-    assert figure.layout.yaxis2.tickformat == ".3~g"  # of a loss that explodes, all digits or powers of ten would reach into the panel beside it
+    assert figure.layout.yaxis2.tickformat == ".5~g"  # of a loss that explodes, all digits or powers of ten would reach into the panel beside it
     high, low, course = figure.data[:3]
     assert high.y == pytest.approx((0.45, 0.84, 0.74)) and low.y == pytest.approx((0.35, 0.76, 0.66)) and low.fill == "tonexty"
     assert course.y == (0.4, 0.8, 0.7) and course.marker.color == (LIGHT.better, LIGHT.better, LIGHT.kept)

@@ -97,9 +97,15 @@ def test_a_drag_answers_while_another_browser_trains_and_sees_nothing_of_it(app:
     other.press("Recover")
     expect(other.card("damaged")).to_be_visible(timeout=SLOW)
     expect(other.page.get_by_text("My jobs")).to_have_count(0)
+    other.page.locator(".st-key-retrain button").click()
+    row = other.page.locator('[class*="st-key-job-row"]')
+    expect(row).to_contain_text("waiting", timeout=SLOW)  # one trains at a time
     app.page.get_by_role("button", name="Cancel").click()
     expect(app.page.get_by_text("the best so far is kept").first).to_be_visible(timeout=SLOW)
     expect(app.page.get_by_role("button", name="Use this model")).to_be_visible(timeout=SLOW)
+    expect(row).to_contain_text("running", timeout=SLOW)
+    other.page.get_by_role("button", name="Cancel").click()
+    expect(row).to_contain_text("cancelled", timeout=SLOW)
     app.page.reload()  # the browser was closed and is back: its jobs are still there
     expect(app.page.get_by_text("My jobs")).to_be_visible(timeout=SLOW)
     app.healthy()

@@ -15,7 +15,7 @@ from explorer.core.report import Figure
 from explorer.core.training import Epoch, Note, Step
 from explorer.recover.checkpoint import Stand
 from explorer.recover.jobs import CANCELLED, DONE, FAILED, RUNNING, WAITING, Job
-from explorer.ui.panels import recover_list, recover_result
+from explorer.ui.panels import recover_list, recover_result, recover_watch
 from explorer.ui.panels.recover_watch import about, goes_on, progress, share, state_name, stood, zipped
 
 NOON = datetime(2026, 3, 1, 12, 0).astimezone().timestamp()
@@ -57,6 +57,24 @@ def test_how_far_it_is_is_said_as_far_as_it_is_known() -> None:
     assert not going.ending and state_name(going) == "cancelled; nothing was changed"
     going.made = "of something"
     assert state_name(going) == "cancelled; the best so far is kept"
+
+
+class Redrawn(Exception):
+    pass
+
+
+def test_the_page_is_drawn_anew_when_a_job_begins_or_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def again() -> None:
+        raise Redrawn
+
+    monkeypatch.setattr(st, "rerun", again)
+    one = job(state=WAITING)
+    recover_list._follow([one], [WAITING])
+    one.state = RUNNING
+    with pytest.raises(Redrawn):
+        recover_watch._draw(SimpleNamespace(), one, WAITING, None)  # type: ignore[arg-type]
+    with pytest.raises(Redrawn):
+        recover_list._follow([one], [WAITING])
 
 
 @pytest.mark.parametrize(("state", "final", "shown"), [("interrupted", False, True), (FAILED, False, True), (FAILED, True, False), (DONE, False, False)])

@@ -17,7 +17,7 @@ from .. import format as fmt
 from .. import models, recovered, state
 from ..i18n import _, translated
 from ..owner import owner
-from .recover_watch import kind, state_name
+from .recover_watch import TICK, kind, state_name
 
 FIRST = 5  # jobs that are shown at once
 
@@ -43,8 +43,15 @@ def render(mine: list[Job], shown: Job | None) -> None:
         with st.expander(_("{n} older ones", n=len(older)), expanded=shown in older):
             for job in older:
                 _row(job, job is shown)
+    if others := [job for job in mine if job is not shown and not job.over]:  # the shown one is watched already
+        st.fragment(_follow, run_every=TICK)(others, [job.state for job in others])
     if refused := st.session_state.pop("recover-refused", None):
         st.error(translated(refused), icon=":material/error:")
+
+
+def _follow(others: list[Job], were: list[str]) -> None:
+    if [job.state for job in others] != were:
+        st.rerun()
 
 
 def _row(job: Job, shown: bool) -> None:

@@ -36,11 +36,11 @@ def render(subject: Subject, job: Job | None, original: float | None) -> None:
             _("Pruning without retraining shows only the damage. Start at the left; what comes back is drawn here.")
         )
         return
-    st.fragment(_draw, run_every=None if job.over else TICK)(subject, job, job.over, original)
+    st.fragment(_draw, run_every=None if job.over else TICK)(subject, job, job.state, original)
 
 
-def _draw(subject: Subject, job: Job, was_over: bool, original: float | None) -> None:
-    if job.over and not was_over:
+def _draw(subject: Subject, job: Job, was: str, original: float | None) -> None:
+    if job.state != was:  # the board and the list say it, too
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center"):
         if not job.over:
