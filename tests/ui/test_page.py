@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import pytest
 
 import explorer
 from explorer.core.recipe import Recipe
+from explorer.ui.state import pack
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -108,9 +110,10 @@ def test_what_a_closed_popover_holds_is_sent_when_it_is_opened(app: App) -> None
 def test_a_chinese_browser_is_greeted_in_chinese(browser: Browser, server: str) -> None:
     context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="zh-CN")
     page = context.new_page()
-    page.goto(f"{server}/?model={MLP}")
+    page.goto(f"{server}/?{urlencode({'model': MLP, 'r': pack(Recipe().quantize('fc1', bits=4))})}")
     expect(page.locator(".x-board")).to_have_attribute("data-complete", "true", timeout=SLOW)
     expect(page.locator(".x-card").first).to_contain_text("准确率")
+    expect(page.locator('[data-layer="fc1.weight"]')).to_contain_text("4 位")
     expect(page.locator(".thr .hint")).to_contain_text(re.compile("[\u4e00-\u9fff]"))
     page.screenshot(path=_shot("chinese"))
     expect(page.locator("html")).to_have_attribute("lang", "zh-CN", timeout=SLOW)  # tells a screen reader how to say it

@@ -36,7 +36,7 @@ export function mount(root, { onSelect, onLock }) {
     cell.fill.style.height = `${100 * left}%`;
     cell.soft.style.height = `${100 * Math.min(attenuated || 0, left)}%`;
     cell.rim.hidden = !fewer;
-    const parts = [`${percent(left)}`, ...(fewer ? [`${bits} ${d.text.bit ?? "bit"}`] : [])];
+    const parts = [`${percent(left)}`, ...(fewer ? [`${bits} ${d.text.bit}`] : [])];
     cell.text.textContent = parts.join(" · ");
     const l = cell.layer;
     const said = [l.name, l.kind, l.shape, `${l.numel.toLocaleString()} ${d.text.parameters}`, `${percent(sparsity)} ${d.text.sparsity}`,

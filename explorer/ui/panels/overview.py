@@ -54,6 +54,6 @@ def _locked(space: Workspace, subject: Subject) -> None:
 
 def _texts() -> dict[str, str]:
     return {
-        "label": _("Layers"), "parameters": _("parameters"), "sparsity": _("sparsity"), "left": _("left"), "bits": _("bits"),
+        "label": _("Layers"), "parameters": _("parameters"), "sparsity": _("sparsity"), "left": _("left"), "bits": _("bits"), "bit": _("bit"),
         "locked": _("protected"), "coupled": _("pruned together"), "lock": _("Protect this layer (L)"), "unlock": _("Lift the protection (L)"),
     }  # fmt: skip

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 Mount = Callable[..., None]
 TEXT = {
-    "label": "Layers", "parameters": "parameters", "sparsity": "sparsity", "left": "left", "bits": "bits", "locked": "protected",
+    "label": "Layers", "parameters": "parameters", "sparsity": "sparsity", "left": "left", "bits": "bits", "bit": "bit", "locked": "protected",
     "coupled": "pruned together", "lock": "Protect", "unlock": "Unprotect",
 }  # fmt: skip
 
