@@ -72,7 +72,7 @@ def _chosen(
 
     there: {name: the layers or groups that the criterion has to fit for it}.
     """
-    names = names if names is None or (isinstance(names, Sequence) and not names) else as_targets(names)
+    names = None if names is None else as_targets(names, "layers", empty=True)
     for name in names or ():
         if name not in there:
             raise RecipeError(say("no layer or group {name!r} to score; {hint}", name=name, hint=near(name, there)))

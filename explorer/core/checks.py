@@ -70,18 +70,18 @@ def choice(name: str, value: object, where: str, accepted: tuple[str, ...]) -> N
         )
 
 
-def as_targets(targets: object) -> tuple[str, ...]:
-    """A name, a pattern or a list of these, as a tuple."""
+def as_targets(targets: object, name: str = "targets", *, empty: bool = False) -> tuple[str, ...]:
+    """A name, a pattern or a list of these, as a tuple. name: what the caller calls it; empty: whether the list may be."""
     found = (targets,) if isinstance(targets, str) else targets
     try:
         listed: tuple[Any, ...] = tuple(found)  # type: ignore[arg-type]
     except TypeError:
-        listed = ()
-    if not listed or not all(one and is_text(one) for one in listed):
+        listed, empty = (), False
+    if not (listed or empty) or not all(one and is_text(one) for one in listed):
         raise RecipeError(
             say(
-                "targets={targets}; accepted: a parameter or module name, a pattern, or a list of these",
-                targets=shown(targets),
+                "{name}={targets}; accepted: a parameter or module name, a pattern, or a list of these",
+                name=name, targets=shown(targets),
             )
-        )
+        )  # fmt: skip
     return listed

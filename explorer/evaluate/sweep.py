@@ -119,7 +119,7 @@ def targets_of(subject: Subject, sweep: Sweep, named: Sequence[str] | str | None
             there += [Target(layer.name, (layer.name,), layer.kind, way) for layer in subject.layers]
     if named is None:
         return there
-    wanted = () if isinstance(named, Sequence) and not named else as_targets(named)
+    wanted = as_targets(named, empty=True)
     for one in wanted:
         if not any(_means(one, target) for target in there):
             names = [target.name for target in there]

@@ -60,7 +60,7 @@ def _find(subject: Subject) -> list[Chain]:
         return []
     module = subject.copy().cpu()
     try:
-        copied, graph = trace(
+        double, graph = trace(
             module, calls(subject, module, (2,))[0], lambda m: type(m).__module__.startswith("torch.nn")
         )
     except Exception:  # any forward may come here: branches on data, lists of tensors
@@ -70,7 +70,7 @@ def _find(subject: Subject) -> list[Chain]:
     for node in graph.nodes:
         if node.op == "call_module":
             uses[node.target] = uses.get(node.target, 0) + 1
-    for child in copied.modules():
+    for child in double.modules():
         for parameter in child._parameters.values():
             if parameter is not None:
                 holders[id(parameter)] = holders.get(id(parameter), 0) + 1
@@ -78,7 +78,7 @@ def _find(subject: Subject) -> list[Chain]:
     def own(node: fx.Node) -> Any:
         """The module of a node that is called once, with a weight of its own; else None."""
         called = str(node.target) if node.op == "call_module" else ""
-        one: Any = copied.get_submodule(called) if uses.get(called) == 1 else None
+        one: Any = double.get_submodule(called) if uses.get(called) == 1 else None
         weight = getattr(one, "weight", None)
         held = holders.get(id(weight), 0) if isinstance(weight, Tensor) else 1  # a parametrized one is computed: nobody holds it
         return one if held == 1 else None

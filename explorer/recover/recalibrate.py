@@ -60,8 +60,8 @@ def recalibrate(
     section 3.3 (adaptive batch normalization).
     """
     checked(subject)
-    steps = (steps,) if isinstance(steps, str) else steps
-    if not isinstance(steps, Iterable) or not all(one in STEPS for one in steps):
+    chosen = (steps,) if isinstance(steps, str) else tuple(steps) if isinstance(steps, Iterable) else (steps,)
+    if not all(one in STEPS for one in chosen):
         raise SettingsError(say("steps={steps}; accepted: {accepted}", steps=shown(steps), accepted=", ".join(STEPS)))
     count("samples", samples)
     if "train" not in subject.task.splits:
@@ -72,15 +72,15 @@ def recalibrate(
     where = pick(device)
     meter = Meter(counter(where))
     meter.start()
-    work = _Work(subject, recipe, where, samples, progress, cancel, len(steps))
-    notes = [note for step in steps for note in work.step(step)]
+    work = _Work(subject, recipe, where, samples, progress, cancel, len(chosen))
+    notes = [note for step in chosen for note in work.step(step)]
     after = work.after
     detach(work.module, work.attached)
     first = next(subject.module.parameters(), torch.empty(0))
     module = work.module._apply(lambda tensor: place(tensor, first.device)).eval()
     meter.stop()
     entry = Entry(
-        "recalibration", recipe, subject.name, subject.digest, {"steps": list(steps), "samples": work.count}, seconds=time.perf_counter() - began,
+        "recalibration", recipe, subject.name, subject.digest, {"steps": list(chosen), "samples": work.count}, seconds=time.perf_counter() - began,
         evaluations=work.scorer.passes, before=work.before, damaged=work.damaged, after=after, metric=next(iter(after)), notes=tuple(notes), device=str(work.device),
         energy=meter.joules, energy_source=meter.source,
     )  # fmt: skip

@@ -54,7 +54,7 @@ def test_what_is_no_subject(name: str, tmp_path: Path, device: str) -> None:
         (lambda one: explorer.sensitivity(one, targets=5), "targets=5; accepted"),
         (lambda one: explorer.prune_by_error(one, targets=5), "targets=5; accepted"),
         (lambda one: explorer.importance(one, 5), "unknown criterion 5"),
-        (lambda one: explorer.importance(one, "l1", layers=5), "targets=5; accepted"),
+        (lambda one: explorer.importance(one, "l1", layers=5), "layers=5; accepted"),
         (lambda one: explorer.joint_map(one, 5), "targets=5; accepted"),
         (lambda one: explorer.joint_map(one, "0", sparsities=None), "sparsities=None; accepted"),
         (lambda one: explorer.joint_map(one, "0", bits=4), "bits=4; accepted"),
@@ -80,6 +80,7 @@ def test_arrays_and_single_names_are_taken(device: str) -> None:
     table = explorer.joint_map(subject, "0", sparsities=np.array([0, 0.5]), bits=[4], device=device)
     assert list(table["sparsity"]) == [0.0, 0.5]
     assert list(explorer.importance(subject, "l1", layers="0.weight", device=device)) == ["0.weight"]
+    assert explorer.recalibrate(subject, steps=(one for one in ["biases"]), device=device).history[-1].settings["steps"] == ["biases"]
     assert explorer.recalibrate(subject, steps="biases", device=device).history[-1].settings["steps"] == ["biases"]
 
 
